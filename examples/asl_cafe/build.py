@@ -1,0 +1,589 @@
+"""Build the ASL Cafe data set: real isolated signs, stitched into utterances with English text, as parquet for `datasets`.
+
+    python examples/asl_cafe/build.py --raw RAW --out examples/asl_cafe            # train, validation, test, and six clips
+    python examples/asl_cafe/build.py --raw RAW --out /tmp/more --split test       # every take of RAW into one test split
+
+The same raw folder and seed give the same bytes. What is said (`compose`) does not depend on which takes exist, only on which
+labels do; how it is signed (`Stitcher`) draws takes of one split only. The rules are in README.md, the tests in
+tests/test_asl_cafe.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Array3D, Features, Value
+
+from lslm.processing.motion_features import JOINT_NAMES, NUM_JOINTS
+from lslm.processing.motion_formats import mediapipe_to_joints
+
+FPS = 15.0  # nominal: the recordings hold no frame rate
+# The webcam's picture is 16:9, though no file says so. Only with this shape do palm and forearm keep their length when they turn
+# in the picture, and eyes and mouth have the proportions of a face; at 4:3 people come out a third too tall.
+IMAGE_SIZE = (1280, 720)
+BLOCK = 30  # takes of one signer at one sitting
+SPLITS = ("train", "validation", "test")
+SIZES = {"train": 4000, "validation": 300, "test": 360}
+NAMED = {"train": 0.4, "validation": 0.3, "test": 0.3}  # share of utterances with a fingerspelled name
+UNSEEN = 0.6  # share of validation and test utterances whose combination of signs never occurs in train
+GRID = 2  # millimetres; the landmarks are good to centimetres, and each bit of noise less is 0.1 MB in git
+WORD_FRAMES, LETTER_FRAMES, TRANSITION_FRAMES = (14, 20), (8, 12), (3, 5)
+NAMES_FILE = Path(__file__).with_name("names.txt")
+
+DRINKS_AND_FOOD, MEASURES = ("COFFEE", "TEA", "WATER", "MUFFIN"), ("SMALL", "MEDIUM", "LARGE")
+WORDS = (*DRINKS_AND_FOOD, *MEASURES, "CAN", "I", "GET", "HELLO", "NO", "PLEASE", "THANK-YOU")
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+# --- what is said -------------------------------------------------------------------------------------------------------------
+
+_THING = "|".join(DRINKS_AND_FOOD)
+_ITEM = rf"(?:(?:{'|'.join(MEASURES)})\ )?(?:{_THING})"
+_NAME = r"fs-[A-Z]+\b"
+_CLAUSE = re.compile(
+    rf"""
+    (?P<hello>HELLO)(?:\ (?P<greeted>{_NAME}))?
+    | I\ (?P<myself>{_NAME})
+    | NO\ (?P<refused>{_THING})(?:\ (?P<refused_for>{_NAME}))?(?!\ (?:fs-|(?:{_ITEM}|PLEASE)\b))
+    | (?:(?P<can>CAN)\ (?P<asker>I|{_NAME})\ GET\ |(?P<will>I\ GET)\ |(?P<get>GET)\ )?
+      (?P<items>{_ITEM}(?:\ {_ITEM})*)(?:\ (?P<items_for>{_NAME}))?(?P<please>\ PLEASE)?
+    | (?P<thanks>THANK-YOU)(?:\ (?P<thanked>{_NAME}))?
+    | (?P<no>NO)
+    """,
+    re.VERBOSE,
+)
+
+
+def gloss_to_english(gloss: str) -> str:
+    """One gloss sequence -> its one English text: "NO SMALL TEA PLEASE" -> "No, a small tea, please."
+
+    Every sequence has exactly one text, so that a perfect reader of signs can reach a word error rate of 0.
+
+    Raises:
+        ValueError: the sequence is outside the grammar.
+    """
+    text, position, joined = "", 0, False
+    while position < len(gloss):
+        match = _CLAUSE.match(gloss, position)
+        if not match or gloss[match.end() : match.end() + 1] not in ("", " "):
+            raise ValueError(f"no clause of the cafe grammar fits {gloss[position:]!r} in {gloss!r}")
+        position = match.end() + 1
+        clause, end, joins = _clause_to_english(match, gloss[position:])
+        # A new sentence gets a capital; "Hello, can I ...", "No, thank you." and "No muffin, thank you." are one sentence.
+        text += f"{', ' if joined else ' ' if text else ''}{clause if joined else clause[0].upper() + clause[1:]}"
+        text += "" if joins else end
+        joined = joins
+    return text
+
+
+def _clause_to_english(match: re.Match, rest: str) -> tuple[str, str, bool]:
+    """-> text without capital, closing mark, and whether the next clause continues the sentence."""
+
+    def name(group: str, lead: str = "") -> str:
+        return lead + match[group].removeprefix("fs-").capitalize() if match[group] else ""
+
+    if match["hello"]:
+        return "hello" + name("greeted", ", "), ".", bool(rest) and not match["greeted"]
+    if match["myself"]:
+        return "I am " + name("myself"), ".", False
+    if match["refused"]:
+        return f"no {match['refused'].lower()}{name('refused_for', ' for ')}", ".", rest.startswith("THANK-YOU")
+    if match["thanks"]:
+        return "thank you" + name("thanked", ", "), ".", False
+    if match["no"]:
+        return "no", ".", bool(rest)
+    items = [f"a {item.lower()}" for item in re.findall(_ITEM, match["items"])]
+    text = items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+    text += name("items_for", " for ") + (", please" if match["please"] else "")
+    if match["can"]:
+        asker = "I" if match["asker"] == "I" else name("asker")
+        return f"can {asker} get {text}", "?", False
+    return ("I will get " if match["will"] else "get " if match["get"] else "") + text, ".", False
+
+
+def combination(gloss: str) -> str:
+    """The gloss with any fingerspelled name replaced by a slot: what "seen in training" is about."""
+    return re.sub(_NAME, "fs-*", gloss)
+
+
+def read_names(path: Path = NAMES_FILE) -> list[str]:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return sorted({name for line in lines if not line.startswith("#") for name in line.split()})
+
+
+def split_names(names: Iterable[str], seed: int) -> dict[str, list[str]]:
+    """Names -> disjoint lists for train (76 %), validation (9 %) and test (15 %); a name's split does not depend on the others."""
+    parts: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for name in sorted(names):
+        share = int(hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()[:8], 16) / 16**8
+        parts["train" if share < 0.76 else "validation" if share < 0.85 else "test"].append(name)
+    return parts
+
+
+def _draw_gloss(rng: np.random.Generator, name: str | None) -> str:
+    """One random utterance of the cafe, as glosses. The weights make the fourteen word signs about equally frequent."""
+
+    def chance(p: float) -> bool:
+        return rng.random() < p
+
+    def items(counts: Sequence[float]) -> list[str]:
+        number = 1 + int(rng.choice(len(counts), p=counts))
+        things = rng.choice(DRINKS_AND_FOOD, size=number, replace=False, p=(0.22, 0.24, 0.27, 0.27))
+        return [part for thing in things for part in ([str(rng.choice(MEASURES))] if chance(0.75) else []) + [str(thing)]]
+
+    fingerspelled = f"fs-{name.upper()}" if name else ""
+    place = str(rng.choice(("greeting", "myself", "asker", "items", "thanks", "refusal"), p=(0.14, 0.24, 0.14, 0.2, 0.14, 0.14))) if name else ""
+
+    def named(where: str) -> list[str]:
+        return [fingerspelled] if place == where else []
+
+    glosses: list[str] = []
+    ordered = items((0.74, 0.24, 0.02))
+    refused = str(rng.choice([thing for thing in DRINKS_AND_FOOD if thing not in ordered]))
+    refusal = place == "refusal" or chance(0.11)
+    correction = not refusal and chance(0.2)
+    if place == "greeting" or (chance(0.4) and not correction):
+        glosses += ["HELLO", *named("greeting")]
+    myself_first = place == "myself" and chance(0.5)
+    if place == "myself" and myself_first:
+        glosses += ["I", fingerspelled]
+    if correction:
+        glosses.append("NO")
+    if refusal and chance(0.5):  # the refusal comes first, a bare order may follow
+        glosses += ["NO", refused, *named("refusal"), "THANK-YOU"]
+        refusal = False
+    style = "asker" if place == "asker" else str(rng.choice(("can", "will", "get", "bare"), p=(0.37, 0.09, 0.07, 0.47)))
+    order = {"asker": ["CAN", fingerspelled, "GET"], "can": ["CAN", "I", "GET"], "will": ["I", "GET"], "get": ["GET"], "bare": []}[style]
+    please = style in ("get", "bare") and chance(0.3) or chance(0.3)
+    glosses += order + ordered + named("items") + (["PLEASE"] if please else [])
+    if refusal:
+        glosses += ["NO", refused, *named("refusal")]
+    if place == "thanks" or (chance(0.3) and "THANK-YOU" not in glosses):
+        glosses += ["THANK-YOU", *named("thanks")]
+    if place == "myself" and not myself_first:
+        glosses += ["I", fingerspelled]
+    return " ".join(glosses)
+
+
+@dataclass(frozen=True)
+class Sentence:
+    gloss: str
+    name: str | None
+    seen: bool  # the combination of signs occurs in train
+
+
+def compose(split: str, count: int, *, seed: int, labels: Iterable[str], train: Sequence[Sentence] = ()) -> list[Sentence]:
+    """What the utterances of a split say: a seeded stream, from which those are kept that the labels at hand can sign.
+
+    `labels` are raw ones ("coffee", "thank-you", "e"). `train` decides what counts as seen; a share of UNSEEN of a held-out split
+    is drawn until it is not.
+
+    Raises:
+        ValueError: the labels allow no utterance.
+    """
+    labels = set(labels)
+    rng = np.random.default_rng([seed, SPLITS.index(split)])
+    names = [name for name in split_names(read_names(), seed)[split] if set(name.lower()) <= labels]
+    known = {combination(sentence.gloss) for sentence in train}
+    sentences: list[Sentence] = []
+    used: set[str] = set()
+    queue: list[str] = []
+    with_name, unseen = (rng.permutation(count) < round(share * count) for share in (NAMED[split], UNSEEN))
+    for index in range(count):
+        name = None
+        if names and with_name[index]:
+            if not queue:
+                queue = [names[pick] for pick in rng.permutation(len(names))]
+            name = queue.pop()
+        for attempt in range(2000):
+            gloss = _draw_gloss(rng, name)
+            if not {word.lower() for word in gloss.split() if not word.startswith("fs-")} <= labels:
+                continue
+            seen = split == "train" or combination(gloss) in known
+            # Wishes for held-out splits, given up one by one where few labels allow few sentences: novelty, then no repetition.
+            if split != "train" and (seen == unseen[index] and attempt < 1000 or gloss in used and attempt < 1500):
+                continue
+            break
+        else:
+            raise ValueError(f"the labels {sorted(labels)} allow no utterance; the raw folder needs the cafe's words, see README.md")
+        used.add(gloss)
+        sentences.append(Sentence(gloss, name, seen))
+    return sentences
+
+
+# --- who signs it -------------------------------------------------------------------------------------------------------------
+
+
+def split_takes(takes: Sequence[int]) -> dict[int, str]:
+    """Recording numbers of ONE label of one source -> their splits, by block of 30 (one signer, one sitting: near-copies).
+
+    The last block is test and the one before it validation; of two blocks, the last quarter of the first validates; a single
+    block only trains.
+    """
+    ordered = sorted(takes)
+    blocks = sorted({take // BLOCK for take in ordered})
+    if len(blocks) == 1:
+        return dict.fromkeys(ordered, "train")
+    splits = {take: "test" if take // BLOCK == blocks[-1] else "train" for take in ordered}
+    if len(blocks) > 2:
+        validation = [take for take in ordered if take // BLOCK == blocks[-2]]
+    else:
+        first = [take for take in ordered if take // BLOCK == blocks[0]]
+        validation = first[len(first) - len(first) // 4 :]
+    return splits | dict.fromkeys(validation, "validation")
+
+
+@dataclass
+class Take:
+    """One recording: `id` as "words/coffee/113", landmarks (T, 25, 4), (T, 21, 3), (T, 21, 3); no pose in letters.npz."""
+
+    id: str
+    label: str
+    split: str
+    pose: np.ndarray | None
+    left_hand: np.ndarray
+    right_hand: np.ndarray
+
+
+@dataclass
+class Raw:
+    takes: dict[str, list[Take]]  # by split
+    dropped: dict[str, list[str]]
+    sha256: dict[str, str]
+
+
+def _detected(landmarks: np.ndarray) -> np.ndarray:
+    return (landmarks != 0).any((1, 2))
+
+
+def read_raw(folder: Path, only_split: str | None = None) -> Raw:
+    """Read words.npz and letters.npz (either may be missing), drop what cannot be used, deal takes to splits."""
+    raw = Raw({split: [] for split in SPLITS}, {"pose lost in a frame": [], "signing hand lost in half of the frames": []}, {})
+    for source in ("words", "letters"):
+        path = folder / f"{source}.npz"
+        if not path.is_file():
+            continue
+        raw.sha256[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}  # once: an npz reads the array again at every index
+        labels = arrays["labels"].astype(str)
+        for label in sorted(set(labels) - {"-", "space"}):  # hands at rest, and no sign
+            rows = np.flatnonzero(labels == label)
+            splits = split_takes([int(take) for take in arrays["take"][rows]])
+            for row in rows:
+                number = int(arrays["take"][row])
+                pose = arrays["pose"][row].astype(np.float32) if source == "words" else None
+                hands = [arrays[key][row].astype(np.float32) for key in ("left_hand", "right_hand")]
+                take = Take(f"{source}/{label}/{number}", label, only_split or splits[number], pose, *hands)
+                if pose is not None and not _detected(pose).all():
+                    raw.dropped["pose lost in a frame"].append(take.id)
+                elif _detected(take.right_hand).mean() < 0.5:  # all three sign with the right hand
+                    raw.dropped["signing hand lost in half of the frames"].append(take.id)
+                else:
+                    raw.takes[take.split].append(take)
+    if not any(raw.takes.values()):
+        raise ValueError(f"no usable take in {folder}; expected words.npz and letters.npz there, see README.md")
+    return raw
+
+
+def borrow_body(take: Take, donor: Take) -> Take:
+    """Hands without a body, onto the body of another take: the wrist where the donor's is, the palm as long as the donor's.
+
+    The hand keeps its own movement, which draws J and Z; the donor's wrist and, by half, elbow follow it.
+    """
+    frames = len(take.right_hand)
+    resample = np.linspace(0, len(donor.pose) - 1, frames).round().astype(int)
+    pose, left, model = donor.pose[resample].copy(), donor.left_hand[resample].copy(), donor.right_hand[resample]
+    pixels = np.array([*IMAGE_SIZE, IMAGE_SIZE[0]], np.float32) / IMAGE_SIZE[0]
+    seen, donor_seen = _detected(take.right_hand), _detected(model)
+
+    def palm(hand: np.ndarray) -> float:
+        return float(np.median(np.linalg.norm((hand[:, 9] - hand[:, 0]) * pixels, axis=-1)))
+
+    scale = palm(model[donor_seen]) / max(palm(take.right_hand[seen]), 1e-6)
+    wrist = take.right_hand[:, 0]
+    known = np.flatnonzero(seen)
+    wrist = np.stack([np.interp(np.arange(frames), known, wrist[known, axis]) for axis in range(3)], axis=-1)
+    moved = (wrist - np.median(wrist, axis=0)) * scale
+    moved[:, 2] = 0  # the hand's own depth is relative to its wrist
+    pose[:, 14, :3] += 0.5 * moved
+    pose[:, 16, :3] = np.median(pose[:, 16, :3], axis=0) + moved
+    right = (take.right_hand - take.right_hand[:, :1]) * scale + pose[:, None, 16, :3] * (1, 1, 0)
+    return Take(take.id, take.label, take.split, pose, left, np.where(seen[:, None, None], right, 0).astype(np.float32))
+
+
+def _seed_of(seed: int, text: str) -> list[int]:
+    return [seed, zlib.crc32(text.encode())]
+
+
+def _smooth(joints: np.ndarray) -> np.ndarray:
+    """Gaussian of one frame along time: MediaPipe's jitter goes, the sign stays."""
+    kernel = np.exp(-0.5 * np.arange(-3, 4) ** 2)
+    padded = np.pad(joints, ((3, 3), (0, 0), (0, 0)), mode="edge")
+    return sum(weight * padded[k : k + len(joints)] for k, weight in enumerate(kernel / kernel.sum()))
+
+
+def _retime(joints: np.ndarray, frames: int) -> np.ndarray:
+    times = np.linspace(0, len(joints) - 1, frames)
+    before = np.minimum(times.astype(int), len(joints) - 2)
+    weight = (times - before)[:, None, None]
+    return joints[before] * (1 - weight) + joints[before + 1] * weight
+
+
+def to_millimetres(joints: np.ndarray) -> np.ndarray:
+    """(T, 52, 3) metres -> int16 millimetres on a grid of GRID."""
+    return _on_grid(joints * 1000)
+
+
+def _on_grid(millimetres: np.ndarray) -> np.ndarray:
+    return (np.round(millimetres / GRID) * GRID).astype(np.int16)
+
+
+def transition(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Frames between two poses (52, 3) in millimetres: smoothstep, 3 to 5 of them by how far the wrists travel."""
+    wrists = [JOINT_NAMES.index("left_wrist"), JOINT_NAMES.index("right_wrist")]
+    travel = np.linalg.norm(after[wrists].astype(float) - before[wrists], axis=-1).max()
+    low, high = TRANSITION_FRAMES
+    frames = int(np.clip(round(travel / 80), low, high))
+    steps = (np.arange(1, frames + 1) / (frames + 1))[:, None, None]
+    return _on_grid(before + (after.astype(float) - before) * (steps * steps * (3 - 2 * steps)))
+
+
+class Stitcher:
+    """Signs sentences with the takes of one split, each take at one speed of its own, used in turn."""
+
+    def __init__(self, takes: Sequence[Take], split: str, seed: int):
+        self.seed = seed
+        self.rng = np.random.default_rng([seed, SPLITS.index(split), 1])
+        self.by_label: dict[str, list[Take]] = {}
+        for take in takes:
+            self.by_label.setdefault(take.label, []).append(take)
+        bodies = [take for take in takes if take.pose is not None]
+        self.donors = [take for take in bodies if take.label in LETTERS] or bodies
+        self.queues: dict[str, list[Take]] = {}
+        self.clips: dict[tuple[str, bool], np.ndarray] = {}
+
+    @property
+    def labels(self) -> set[str]:
+        return set(self.by_label)
+
+    def sign(self, sentence: Sentence) -> tuple[np.ndarray, list[dict]]:
+        """-> (T, 52, 3) int16 millimetres, and the spans of the takes."""
+        parts: list[np.ndarray] = []
+        spans: list[dict] = []
+        length = 0
+        for label, is_letter in _labels_of(sentence.gloss):
+            take = self._next(label, is_letter)
+            clip = self._clip(take, is_letter)
+            if parts:
+                parts.append(transition(parts[-1][-1], clip[0]))
+                length += len(parts[-1])
+            spans.append({"label": label, "take": take.id, "start": length, "end": length + len(clip)})
+            parts.append(clip)
+            length += len(clip)
+        return np.concatenate(parts), spans
+
+    def _next(self, label: str, is_letter: bool) -> Take:
+        # Takes without a body only spell: the pronoun I is signed by those who were filmed saying it, while there are any.
+        candidates = self.by_label[label]
+        if not is_letter:
+            candidates = [take for take in candidates if take.pose is not None] or candidates
+        queue = self.queues.setdefault(f"{label} {is_letter}", [])
+        if not queue:
+            queue.extend(candidates[index] for index in self.rng.permutation(len(candidates)))
+        return queue.pop()
+
+    def _clip(self, take: Take, is_letter: bool) -> np.ndarray:
+        key = (take.id, is_letter)
+        if key not in self.clips:
+            rng = np.random.default_rng(_seed_of(self.seed, f"{take.id} {is_letter}"))
+            body = take
+            if take.pose is None:
+                if not self.donors:
+                    raise ValueError("letters.npz holds hands only, and words.npz has no take to borrow a body from")
+                same = [donor for donor in self.donors if donor.label == take.label] or self.donors
+                body = borrow_body(take, same[rng.integers(len(same))])
+            joints, _ = mediapipe_to_joints(body.pose, body.left_hand, body.right_hand, image_size=IMAGE_SIZE)
+            low, high = LETTER_FRAMES if is_letter else WORD_FRAMES
+            self.clips[key] = to_millimetres(_retime(_smooth(joints), int(rng.integers(low, high + 1))))
+        return self.clips[key]
+
+
+def _labels_of(gloss: str) -> list[tuple[str, bool]]:
+    """Gloss -> raw labels in order, and whether each is a letter of a name."""
+    labels: list[tuple[str, bool]] = []
+    for word in gloss.split():
+        labels += [(letter, True) for letter in word[3:].lower()] if word.startswith("fs-") else [(word.lower(), False)]
+    return labels
+
+
+# --- what is written ----------------------------------------------------------------------------------------------------------
+
+FEATURES = Features(
+    {
+        "id": Value("string"),
+        "text": Value("string"),
+        "gloss": Value("string"),
+        "name": Value("string"),
+        "signs": [{"label": Value("string"), "take": Value("string"), "start": Value("int32"), "end": Value("int32")}],
+        "fps": Value("float32"),
+        "num_frames": Value("int32"),
+        "joints_mm": Array3D((None, NUM_JOINTS, 3), "int16"),
+        "seen_combination": Value("bool"),
+    }
+)
+
+
+def write_parquet(rows: Sequence[dict], path: Path) -> None:
+    """Rows with `joints_mm` (T, 52, 3) int16 -> one parquet file that `datasets` reads with types."""
+    schema = FEATURES.arrow_schema
+    columns = []
+    for column in schema:
+        if column.name != "joints_mm":
+            columns.append(pa.array([row[column.name] for row in rows], type=column.type))
+            continue
+        frames = np.array([row["num_frames"] for row in rows])
+        total = int(frames.sum())
+        values: pa.Array = pa.array(np.concatenate([row["joints_mm"] for row in rows]).reshape(-1))
+        for offsets in (
+            np.arange(total * NUM_JOINTS + 1) * 3,
+            np.arange(total + 1) * NUM_JOINTS,
+            np.concatenate([[0], frames.cumsum()]),
+        ):
+            values = pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), values)
+        columns.append(pa.ExtensionArray.from_storage(column.type, values))
+    # A take's frames recur byte for byte in every utterance that uses it. One page for all rows, a window as large as the page
+    # (zstd level 22) and no dictionary let the compressor find them, so that rows stay plain and the file small.
+    pq.write_table(
+        pa.Table.from_arrays(columns, schema=schema),
+        path,
+        compression="zstd",
+        compression_level=22,
+        row_group_size=len(rows),
+        data_page_size=2**30,
+        write_batch_size=2**20,
+        use_dictionary=False,
+        column_encoding={"joints_mm.list.element.list.element.list.element": "BYTE_STREAM_SPLIT"},
+        write_statistics=False,
+    )
+
+
+def _rows(split: str, sentences: Sequence[Sentence], stitcher: Stitcher) -> list[dict]:
+    rows = []
+    for number, sentence in enumerate(sentences):
+        joints, signs = stitcher.sign(sentence)
+        rows.append(
+            {
+                "id": f"{split}-{number:04d}",
+                "text": gloss_to_english(sentence.gloss),
+                "gloss": sentence.gloss,
+                "name": sentence.name,
+                "signs": signs,
+                "fps": FPS,
+                "num_frames": len(joints),
+                "joints_mm": joints,
+                "seen_combination": sentence.seen,
+            }
+        )
+    return rows
+
+
+def _statistics(rows: Sequence[dict]) -> dict:
+    signs = [len(row["gloss"].split()) for row in rows]  # a fingerspelled name counts as one sign
+    words = Counter(word for row in rows for word in row["gloss"].split() if not word.startswith("fs-"))
+    return {
+        "utterances": len(rows),
+        "combinations": len({combination(row["gloss"]) for row in rows}),
+        "unseen_combinations": sum(not row["seen_combination"] for row in rows),
+        "with_name": sum(row["name"] is not None for row in rows),
+        "names": len({row["name"] for row in rows} - {None}),
+        "takes": len({sign["take"] for row in rows for sign in row["signs"]}),
+        "signs_per_utterance": round(float(np.mean(signs)), 2),
+        "frames_per_utterance": round(float(np.mean([row["num_frames"] for row in rows])), 1),
+        "frames": sum(row["num_frames"] for row in rows),
+        "uses": dict(sorted(words.items())),
+    }
+
+
+def _write_clips(rows: Sequence[dict], folder: Path) -> dict[str, str]:
+    """Four utterances without a name and two with one, as `load_motion` reads them; -> {file name: text}."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plain, named = ([row for row in rows if (row["name"] is None) == without] for without in (True, False))
+    texts = {}
+    for row in plain[:4] + named[:2]:
+        np.savez_compressed(folder / f"{row['id']}.npz", joints=row["joints_mm"].astype(np.float32) / 1000, fps=np.float32(FPS))
+        texts[f"{row['id']}.npz"] = row["text"]
+    return texts
+
+
+def build(raw_folder: Path, out: Path, *, only_split: str | None = None, seed: int = 0, limit: int | None = None) -> dict:
+    """Write OUT/data/*.parquet and build.json, and OUT/clips when all splits are built; -> what build.json holds.
+
+    Raises:
+        ValueError: the raw folder lacks takes for a split.
+    """
+    raw = read_raw(raw_folder, only_split)
+    data = out / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    report = {"seed": seed, "fps": FPS, "raw_sha256": raw.sha256, "dropped": raw.dropped, "splits": {}}
+    # A single held-out split is compared with the train sentences of the same seed, which need every label.
+    train = compose("train", SIZES["train"], seed=seed, labels={*map(str.lower, WORDS), *LETTERS}) if only_split else []
+    for split in (only_split,) if only_split else SPLITS:
+        if not raw.takes[split]:
+            raise ValueError(f"no take of {raw_folder} falls into {split}; with --split test all of them make one test split")
+        stitcher = Stitcher(raw.takes[split], split, seed)
+        sentences = compose(split, min(SIZES[split], limit or SIZES[split]), seed=seed, labels=stitcher.labels, train=train)
+        train = train or sentences
+        rows = _rows(split, sentences, stitcher)
+        write_parquet(rows, data / f"{split}.parquet")
+        report["splits"][split] = _statistics(rows)
+        if not only_split and split == "test":
+            report["clips"] = _write_clips(rows, out / "clips")
+    (data / "build.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return report
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--raw",
+        type=Path,
+        required=True,
+        help="folder with words.npz and letters.npz: isolated takes as MediaPipe landmarks (keys pose, left_hand, right_hand, labels, take)",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder to fill: data/*.parquet, data/build.json, clips/*.npz")
+    parser.add_argument(
+        "--split", choices=SPLITS, help="put every take into this one split, for takes recorded later; default: deal by recording block"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of sentences, names, takes and speeds (default: %(default)s)")
+    parser.add_argument("--limit", type=int, help="at most this many utterances a split: a quick look")
+    options = parser.parse_args(arguments)
+    try:
+        report = build(options.raw, options.out, only_split=options.split, seed=options.seed, limit=options.limit)
+    except (ValueError, OSError) as error:
+        print(f"build.py: {error}", file=sys.stderr)
+        return 2
+    for reason, takes in report["dropped"].items():
+        print(f"dropped, {reason}: {len(takes)}")
+    columns = ("utterances", "combinations", "unseen_combinations", "with_name", "names", "takes", "signs_per_utterance", "frames_per_utterance")
+    print("| split | " + " | ".join(column.replace("_", " ") for column in columns) + " |")
+    print("|---" * (len(columns) + 1) + "|")
+    for split, statistics in report["splits"].items():
+        print(f"| {split} | " + " | ".join(f"{statistics[column]}" for column in columns) + " |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

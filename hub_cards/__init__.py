@@ -1,0 +1,1 @@
+"""Cards and the Space for the Hugging Face Hub."""

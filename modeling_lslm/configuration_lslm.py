@@ -1,0 +1,113 @@
+"""Configurations of the VQ-VAE sign tokenizer and of LSLM."""
+
+import sys
+
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.models.auto import CONFIG_MAPPING, AutoConfig
+
+
+class SignMotionVQVAEConfig(PreTrainedConfig):
+    """Shape and training objective of [`SignMotionVQVAE`].
+
+    The defaults are the paper's (section 3.1, Table 9: 1024 codes) on MotionGPT's network: width 512, depth 3, dilation
+    3, stride 4 in all, codes of 512 numbers.
+
+    Args:
+        feature_size: numbers per frame of the (normalised) motion features; 623 for 52 joints.
+        hidden_size: width of the convolutions.
+        codebook_size: number of codes.
+        code_dim: numbers per code.
+        num_downsamples: how often time is halved; one code stands for `2 ** num_downsamples` frames.
+        num_res_blocks: residual blocks after each halving (and before each doubling).
+        dilation_growth_rate: the blocks' dilations are its powers.
+        quantizer: `"gradient"`, the codebook learns by the second term of equation 2, or `"ema"`, it follows the
+            moving average of what is assigned to it and codes that fall out of use are moved (MotionGPT's `ema_reset`).
+        commitment_weight: beta of equation 2. The paper does not give it; 0.25 is that of the VQ-VAE paper.
+        position_weight: weight of the joint positions within the L1 term. 1 is the paper's equation 2.
+        ema_decay: decay of the moving averages (`"ema"`).
+        dead_code_threshold: a code used less than this fraction of an even share is moved onto a latent of the batch
+            (`"ema"`).
+    """
+
+    model_type = "sign_motion_vqvae"
+    base_config_key = "vqvae_config"
+
+    feature_size: int = 623
+    hidden_size: int = 512
+    codebook_size: int = 1024
+    code_dim: int = 512
+    num_downsamples: int = 2
+    num_res_blocks: int = 3
+    dilation_growth_rate: int = 3
+    quantizer: str = "gradient"
+    commitment_weight: float = 0.25
+    position_weight: float = 1.0
+    ema_decay: float = 0.99
+    dead_code_threshold: float = 0.2
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        if self.quantizer not in ("gradient", "ema"):
+            raise ValueError(f'quantizer must be "gradient" or "ema", not {self.quantizer!r}')
+
+    @property
+    def downsample_factor(self) -> int:
+        """Frames per code."""
+        return 2**self.num_downsamples
+
+
+class _LocalFirst(dict):
+    """`config.custom_pipelines` whose tasks count as absent while the same task is registered in this process.
+
+    `pipeline()` prefers `custom_pipelines` over the registry and then asks for `trust_remote_code`, even when the package
+    that implements the task has been imported.
+    """
+
+    def __contains__(self, task):
+        module = sys.modules.get("transformers.pipelines")
+        return super().__contains__(task) and not (module and task in module.PIPELINE_REGISTRY.supported_tasks)
+
+
+class LslmConfig(PreTrainedConfig):
+    """A frozen VQ-VAE sign tokenizer, a two-layer MLP projector and a causal language model.
+
+    Args:
+        vqvae_config: the sign tokenizer.
+        text_config: the language model (any Llama or Qwen2 architecture).
+        motion_token_id: id of the `<motion>` placeholder; 128259 with Llama 3, 151668 with Qwen2.5 (paper, Table 9).
+        projector_hidden_size: width between the two layers; None means that of the language model.
+        projector_hidden_act: activation between the two layers.
+        backbone: where the language model's own weights come from, when the checkpoint does not hold them (see
+            [`load_backbone`]); None when the checkpoint is complete.
+        lora: arguments of `peft.LoraConfig` when the language model carries a LoRA adapter, else None.
+    """
+
+    model_type = "lslm"
+    keys_to_ignore_at_inference = ["past_key_values"]
+    sub_configs = {"vqvae_config": SignMotionVQVAEConfig, "text_config": AutoConfig}
+
+    vqvae_config: dict | PreTrainedConfig | None = None
+    text_config: dict | PreTrainedConfig | None = None
+    motion_token_id: int = 128259
+    projector_hidden_size: int | None = None
+    projector_hidden_act: str = "gelu"
+    backbone: str | None = None
+    lora: dict | None = None
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self, **kwargs):
+        if self.vqvae_config is None or isinstance(self.vqvae_config, dict):
+            self.vqvae_config = SignMotionVQVAEConfig(**(self.vqvae_config or {}))
+        if self.text_config is None or isinstance(self.text_config, dict):
+            text = dict(self.text_config or {})
+            self.text_config = CONFIG_MAPPING[text.pop("model_type", "llama")](**text)
+        # Tying is the language model's business, but transformers reads it at the top: without this the head of a tied
+        # backbone is silently left at its random start.
+        self.tie_word_embeddings = bool(getattr(self.text_config, "tie_word_embeddings", False))
+        custom_pipelines = kwargs.pop("custom_pipelines", None)
+        super().__post_init__(**kwargs)
+        if custom_pipelines:
+            self.custom_pipelines = _LocalFirst(custom_pipelines)
+
+
+__all__ = ["LslmConfig", "SignMotionVQVAEConfig"]

@@ -1,0 +1,464 @@
+"""LSLM: a language model that reads sign motion (sections 3.2 and 3.3 of the paper).
+
+Motion features -> frozen VQ-VAE -> codes -> codebook vectors -> two-layer MLP -> motion embeddings, which take the place
+of the `<motion>` placeholders among the word embeddings.
+
+Shapes: B prompts, S tokens, N clips, T frames, L codes, H hidden size of the language model.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.cache_utils import Cache
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.generation import GenerationConfig, GenerationMixin
+from transformers.modeling_outputs import BaseModelOutputWithPast, ModelOutput
+from transformers.modeling_utils import PreTrainedModel
+from transformers.models.auto import AutoModel
+from transformers.utils import can_return_tuple
+from transformers.utils.hub import cached_file
+
+from .backbone_lslm import load_backbone
+from .configuration_lslm import LslmConfig
+from .modeling_sign_motion import SignMotionVQVAE
+
+MOTION_INPUTS = ("input_features", "input_features_mask", "motion_codes")
+
+
+@dataclass
+class LslmCausalLMOutputWithPast(ModelOutput):
+    """Output of [`LslmForConditionalGeneration`]: loss, (B, S, vocabulary) logits, cache, optional (B, S, H) states and
+    attentions of the language model, and the (sum of L, H) motion embeddings that were put in."""
+
+    loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    past_key_values: Cache | None = None
+    hidden_states: tuple[torch.FloatTensor] | None = None
+    attentions: tuple[torch.FloatTensor] | None = None
+    motion_embeds: torch.FloatTensor | None = None
+
+
+@dataclass
+class LslmModelOutputWithPast(BaseModelOutputWithPast):
+    """Output of [`LslmModel`]: (B, S, H) last states, and the (sum of L, H) motion embeddings that were put in."""
+
+    motion_embeds: torch.FloatTensor | None = None
+
+
+class LslmProjector(nn.Module):
+    """phi of section 3.2: (..., D) codebook vectors -> (..., H) motion embeddings."""
+
+    def __init__(self, config: LslmConfig):
+        super().__init__()
+        hidden = config.projector_hidden_size or config.text_config.hidden_size
+        self.linear_1 = nn.Linear(config.vqvae_config.code_dim, hidden)
+        self.act = ACT2FN[config.projector_hidden_act]
+        self.linear_2 = nn.Linear(hidden, config.text_config.hidden_size)
+
+    def forward(self, codebook_vectors: torch.Tensor) -> torch.Tensor:
+        return self.linear_2(self.act(self.linear_1(codebook_vectors)))
+
+    @torch.no_grad()
+    def start(self, codebook: torch.Tensor, std: float):
+        """Fresh weights whose outputs over `codebook` (K, D) have the standard deviation `std`: as large as word
+        embeddings, so that the language model neither overlooks nor stumbles over them."""
+        for linear in (self.linear_1, self.linear_2):
+            init.xavier_uniform_(linear.weight)
+            init.zeros_(linear.bias)
+        # codebooks differ in scale by orders of magnitude: fold theirs into the first layer
+        self.linear_1.weight.div_(codebook.std())
+        self.linear_2.weight.mul_(std / self(codebook).std())
+
+
+class LslmPreTrainedModel(PreTrainedModel):
+    config: LslmConfig
+    config_class = LslmConfig
+    base_model_prefix = "model"
+    input_modalities = ("audio", "text")  # transformers has no word for motion; audio is the modality treated alike
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["SignMotionVQVAE"]
+    _skip_keys_device_placement = ["past_key_values"]
+    _keep_in_fp32_modules_strict = ["vqvae", "projector", "lora_A", "lora_B"]
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, config=None, state_dict=None, **kwargs):
+        """As `PreTrainedModel.from_pretrained`; also fetches the language model's own weights from `config.backbone`
+        when the checkpoint does not hold them."""
+        hub_names = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+        hub = {name: kwargs[name] for name in hub_names if name in kwargs}
+        if not isinstance(config, PreTrainedConfig):
+            config = cls.config_class.from_pretrained(config or pretrained_model_name_or_path, **hub)
+        folder, generation_config = pretrained_model_name_or_path, None
+        if config.backbone is not None and state_dict is None:
+            dtype = kwargs.get("dtype", "auto")
+            kwargs["dtype"] = dtype = (config.dtype or torch.float32) if dtype == "auto" else dtype
+            state_dict = _backbone_state(load_backbone(config.backbone, dtype=dtype), config)
+            state_dict |= load_file(cached_file(folder, "model.safetensors", **hub))
+            generation_config = GenerationConfig.from_pretrained(folder, **hub)
+            folder = None  # transformers takes weights from a folder or from a state dict
+        loaded = super().from_pretrained(folder, *args, config=config, state_dict=state_dict, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.generation_config = generation_config or model.generation_config
+        # the loader makes new parameters, which forget that they are frozen
+        getattr(model, "model", model).vqvae.requires_grad_(False)
+        return loaded
+
+    def save_pretrained(self, save_directory, *args, state_dict=None, **kwargs):
+        """As `PreTrainedModel.save_pretrained`; leaves the language model's own weights out when `config.backbone` says
+        where they are."""
+        self.config._name_or_path = self.config.text_config._name_or_path = ""  # do not publish local paths
+        if self.config.backbone is not None:
+            state_dict = self.state_dict() if state_dict is None else state_dict
+            own = ("model.projector.", "model.vqvae.")
+            state_dict = {k: v for k, v in state_dict.items() if k.startswith(own) or "lora_" in k}
+        return super().save_pretrained(save_directory, *args, state_dict=state_dict, **kwargs)
+
+
+class LslmModel(LslmPreTrainedModel):
+    """Language model, projector and sign tokenizer, without the head."""
+
+    def __init__(self, config: LslmConfig):
+        super().__init__(config)
+        # The language model comes first: transformers takes a model's dtype from its first parameter, and the sign
+        # tokenizer is float32 always.
+        self.language_model = AutoModel.from_config(config.text_config)
+        self.projector = LslmProjector(config)
+        self.vqvae = SignMotionVQVAE._from_config(config.vqvae_config).requires_grad_(False)
+        self.post_init()
+        if config.lora is not None:
+            self.inject_lora()
+
+    def inject_lora(self):
+        """Put the LoRA layers of `config.lora` into the language model."""
+        from peft import LoraConfig, inject_adapter_in_model
+
+        inject_adapter_in_model(LoraConfig(**self.config.lora), self.language_model)
+        for name, module in self.language_model.named_modules():
+            if "lora_" in name:
+                module._is_hf_initialized = True  # LoRA has its own start (B = 0), which `init_weights` would undo
+
+    def get_input_embeddings(self):
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value):
+        self.language_model.set_input_embeddings(value)
+
+    def get_motion_embeds(
+        self,
+        input_features: torch.Tensor | None = None,
+        input_features_mask: torch.Tensor | None = None,
+        motion_codes: torch.Tensor | None = None,
+    ) -> torch.FloatTensor:
+        """Motion to what the language model sees of it.
+
+        Args:
+            input_features: (N, T, F) normalised motion features with `input_features_mask` (N, T), or
+            motion_codes: (N, L) int64, -100 past each clip's end.
+
+        Returns:
+            (sum of the clips' L, H) motion embeddings, clip after clip, in the language model's dtype.
+        """
+        if motion_codes is None:
+            motion_codes = self.vqvae.encode(input_features, input_features_mask)
+        vectors = self.vqvae.embed(motion_codes).detach()[motion_codes >= 0]
+        weight = self.projector.linear_1.weight
+        return self.projector(vectors.to(weight.dtype) if weight.is_floating_point() else vectors)  # 4-bit: uint8
+
+    def _placeholders(self, input_ids, inputs_embeds):
+        """(B, S) bool: where the motion embeddings go."""
+        if input_ids is not None:
+            return input_ids == self.config.motion_token_id
+        token = torch.tensor(self.config.motion_token_id, device=inputs_embeds.device)
+        return (inputs_embeds == self.get_input_embeddings()(token)).all(-1)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        input_features: torch.FloatTensor | None = None,
+        input_features_mask: torch.Tensor | None = None,
+        motion_codes: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs,
+    ) -> LslmModelOutputWithPast:
+        """See [`LslmForConditionalGeneration.forward`]."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("Give exactly one of input_ids and inputs_embeds")
+        if inputs_embeds is None:
+            inputs_embeds = self.get_input_embeddings()(input_ids)
+        motion_embeds = None
+        if input_features is not None or motion_codes is not None:
+            motion_embeds = self.get_motion_embeds(input_features, input_features_mask, motion_codes)
+            motion_embeds = motion_embeds.to(inputs_embeds.device, inputs_embeds.dtype)
+            placeholders = self._placeholders(input_ids, inputs_embeds)
+            if not torch.compiler.is_compiling() and int(placeholders.sum()) != len(motion_embeds):
+                raise ValueError(
+                    f"The prompts hold {int(placeholders.sum())} <motion> placeholders (id {self.config.motion_token_id}) "
+                    f"but the motion has {len(motion_embeds)} codes. Build both with the same SignMotionProcessor call, "
+                    "and do not truncate the prompt."
+                )
+            inputs_embeds = inputs_embeds.masked_scatter(placeholders[..., None], motion_embeds)
+        if use_cache is None and self.training:
+            # Trainer switches the cache off in the top config only; with a cache, packed sequences would see each other
+            use_cache = False
+        outputs = self.language_model(
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        return LslmModelOutputWithPast(
+            last_hidden_state=outputs.last_hidden_state,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            motion_embeds=motion_embeds,
+        )
+
+
+class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
+    """LSLM with the language model's head: sign motion and a prompt in, English out."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
+    _tp_plan = {"lm_head": "colwise_gather_output"}
+
+    def __init__(self, config: LslmConfig):
+        super().__init__(config)
+        self.model = LslmModel(config)
+        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        self.post_init()
+
+    def get_input_embeddings(self):
+        return self.model.get_input_embeddings()
+
+    def set_input_embeddings(self, value):
+        self.model.set_input_embeddings(value)
+
+    def get_output_embeddings(self):
+        return self.lm_head
+
+    def set_output_embeddings(self, value):
+        self.lm_head = value
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        input_features: torch.FloatTensor | None = None,
+        input_features_mask: torch.Tensor | None = None,
+        motion_codes: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs,
+    ) -> LslmCausalLMOutputWithPast:
+        """Predict the next token of prompts that contain motion.
+
+        Args:
+            input_ids: (B, S) int64, with one `<motion>` placeholder for each code of each clip, in order.
+            input_features: (N, T, F) normalised motion features of all clips of the batch, or
+            input_features_mask: (N, T), 1 for the frames of the clip, 0 for right padding.
+            motion_codes: (N, L) int64 codes, -100 past each clip's end. Same logits as the features they come from.
+            labels: (B, S) int64, -100 where nothing is to be learnt.
+            logits_to_keep: compute logits for the last n positions only (0: all).
+
+        Raises:
+            ValueError: the number of placeholders differs from the number of codes.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            input_features=input_features,
+            input_features_mask=input_features_mask,
+            motion_codes=motion_codes,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(outputs.last_hidden_state[:, keep])
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits, labels, vocab_size=self.config.text_config.vocab_size, **kwargs)
+        return LslmCausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            motion_embeds=outputs.motion_embeds,
+        )
+
+    # ---- generation ----------------------------------------------------------------------------------------------
+
+    def prepare_inputs_for_generation(
+        self, input_ids, inputs_embeds=None, motion_codes=None, is_first_iteration=False, **kwargs
+    ):
+        # `generate` looks for inputs_embeds in this signature before it accepts them
+        inputs = super().prepare_inputs_for_generation(
+            input_ids, inputs_embeds=inputs_embeds, is_first_iteration=is_first_iteration, **kwargs
+        )
+        inputs["motion_codes"] = motion_codes
+        if not is_first_iteration and kwargs.get("use_cache", True):
+            for key in MOTION_INPUTS:  # the placeholders are in the cache by now
+                inputs.pop(key, None)
+        return inputs
+
+    def _expand_inputs_for_generation(self, expand_size=1, is_encoder_decoder=False, input_ids=None, **model_kwargs):
+        """Repeat the inputs for beams or several answers, keeping the clips of one prompt together: a prompt with clips
+        A and B becomes A B A B, where the plain repetition would give A A B B."""
+        motion = {key: model_kwargs.pop(key) for key in MOTION_INPUTS if model_kwargs.get(key) is not None}
+        if motion and expand_size > 1 and input_ids is not None:
+            if "motion_codes" in motion:
+                lengths = (motion["motion_codes"] >= 0).sum(-1)
+            else:
+                frames = self.model.vqvae._lengths(motion["input_features"], motion.get("input_features_mask"))
+                lengths = self.model.vqvae.num_codes(frames)
+            placeholders = (input_ids == self.config.motion_token_id).sum(-1)
+            owner = torch.searchsorted(placeholders.cumsum(0), lengths.cumsum(0))
+            order = torch.cat([(owner == i).nonzero()[:, 0].repeat(expand_size) for i in range(len(input_ids))])
+            motion = {key: value[order] for key, value in motion.items()}
+        input_ids, model_kwargs = super()._expand_inputs_for_generation(
+            expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **model_kwargs
+        )
+        return input_ids, {**model_kwargs, **motion}
+
+    # ---- building ------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_backbone(
+        cls,
+        backbone: str,
+        vqvae: SignMotionVQVAE,
+        *,
+        vocab_size: int,
+        motion_token_id: int,
+        lora: dict | None = None,
+        keep_backbone: bool = False,
+        dtype: torch.dtype = torch.float32,
+        **config_kwargs,
+    ) -> "LslmForConditionalGeneration":
+        """Join a pretrained language model and a trained sign tokenizer; only the projector (and LoRA) is new.
+
+        Args:
+            backbone: see [`load_backbone`].
+            vqvae: the trained sign tokenizer.
+            vocab_size: number of tokens once the motion tokens are added (`len(tokenizer)`).
+            motion_token_id: id of the `<motion>` placeholder.
+            lora: arguments of `peft.LoraConfig`, `target_modules` as a list of layer names; None: no adapter.
+            keep_backbone: leave the language model's own weights out of saved checkpoints and load them from `backbone`
+                again. Only for a language model that stays frozen (projector or LoRA training).
+            dtype: of the language model. float32 to train it (bfloat16 weights do not move at the paper's learning
+                rates), bfloat16 does for a frozen one.
+
+        Raises:
+            ValueError: not a Llama- or Qwen2-like model, or one whose text-only logits LSLM does not reproduce (it scales
+                or caps them, say).
+        """
+        source = load_backbone(backbone, dtype=dtype)
+        if not hasattr(getattr(source, "model", None), "embed_tokens") or not hasattr(source, "lm_head"):
+            raise ValueError(f"{backbone} is a {type(source).__name__}; LSLM needs a Llama- or Qwen2-like causal LM")
+        text_config = source.config.to_dict()
+        text_config["vocab_size"] = max(vocab_size, source.config.vocab_size)  # Qwen has spare rows: never shrink
+        config = LslmConfig(
+            vqvae_config=vqvae.config.to_dict(),
+            text_config=text_config,
+            motion_token_id=motion_token_id,
+            backbone=backbone if keep_backbone else None,
+            **config_kwargs,
+        )
+        projector = LslmProjector(config)
+        projector.start(vqvae.codebook.weight.detach(), source.get_input_embeddings().weight.float().std().item())
+        state = {f"model.vqvae.{k}": v for k, v in vqvae.state_dict().items()}
+        state |= {f"model.projector.{k}": v for k, v in projector.state_dict().items()}
+        state |= _backbone_state(source, config)
+        model = cls.from_pretrained(None, config=config, state_dict=state, dtype=dtype)
+        end = source.generation_config.eos_token_id or source.config.eos_token_id
+        model.generation_config = GenerationConfig(
+            max_new_tokens=96,  # a translation is as long as its utterance
+            do_sample=False,
+            bos_token_id=source.config.bos_token_id,
+            eos_token_id=end,
+            pad_token_id=motion_token_id - 1,  # <motion_pad>
+            suppress_tokens=list(range(motion_token_id - 3, motion_token_id + 1)),  # the motion tokens are no words
+        )
+        _check_same_logits(model, source, backbone)
+        if lora is not None:
+            model.config.lora = model.model.config.lora = dict(lora)
+            model.model.inject_lora()
+        return model
+
+    @torch.no_grad()
+    def merge_lora(self) -> "LslmForConditionalGeneration":
+        """Fold the LoRA adapter into the language model's weights, in place; checkpoints are complete from then on."""
+        if self.config.lora is not None:
+            from peft.tuners.lora import LoraLayer
+
+            for name, module in list(self.model.language_model.named_modules()):
+                if isinstance(module, LoraLayer):
+                    module.merge()
+                    self.model.language_model.set_submodule(name, module.get_base_layer())
+            self.config.lora = self.config.backbone = None
+        return self
+
+
+def _backbone_state(source: PreTrainedModel, config: LslmConfig) -> dict[str, torch.Tensor]:
+    """The weights of a causal language model under the names they have inside LSLM.
+
+    Rows for the motion tokens are added as the mean of the others: the same on every load, so nobody has to store them.
+    """
+    adapted = set(config.lora["target_modules"]) if config.lora else set()
+    state = {}
+    for name, weight in source.state_dict().items():
+        if name in ("model.embed_tokens.weight", "lm_head.weight") and len(weight) < config.text_config.vocab_size:
+            missing = config.text_config.vocab_size - len(weight)
+            weight = torch.cat([weight, weight.mean(0, keepdim=True).expand(missing, -1)])
+        module, _, parameter = name.removeprefix("model.").rpartition(".")
+        if name == "lm_head.weight":
+            if not config.tie_word_embeddings:
+                state[name] = weight
+        elif module.rpartition(".")[2] in adapted:  # peft keeps the original layer one level down
+            state[f"model.language_model.{module}.base_layer.{parameter}"] = weight
+        else:
+            state[f"model.language_model.{module}.{parameter}"] = weight
+    return state
+
+
+@torch.no_grad()
+def _check_same_logits(model: LslmForConditionalGeneration, source: PreTrainedModel, backbone: str):
+    """Refuse a backbone that does more than decoder + linear head: it would translate, but wrongly."""
+    vocab = source.config.vocab_size
+    ids = torch.arange(1, 64).mul(7919).remainder(vocab)[None].to(source.device)
+    expected = source(ids).logits.float()
+    got = model(ids).logits[..., :vocab].float()
+    difference = (got - expected).abs().max().item()
+    tolerance = (1e-4 if source.dtype == torch.float32 else 3e-2) * expected.abs().max().item()
+    if not difference <= tolerance:
+        raise ValueError(
+            f"LSLM does not reproduce the text-only logits of {backbone} ({type(source).__name__}): they differ by "
+            f"{difference:.3g}, allowed is {tolerance:.3g}. Use a Llama or Qwen2 model."
+        )
+
+
+__all__ = ["LslmForConditionalGeneration", "LslmModel", "LslmPreTrainedModel"]

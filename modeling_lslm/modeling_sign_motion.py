@@ -1,0 +1,270 @@
+"""The sign tokenizer: a VQ-VAE over motion features (section 3.1 of the paper, equations 1 and 2).
+
+Shapes: B clips, T frames, F features a frame, L = ceil(T / downsample_factor) codes, D numbers per code.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import initialization as init
+from transformers.modeling_outputs import ModelOutput
+from transformers.modeling_utils import PreTrainedModel
+
+from .configuration_lslm import SignMotionVQVAEConfig
+from .quantization_lslm import Codebook
+
+IGNORED_CODE = -100  # pads code sequences of different lengths, as in labels
+
+
+@dataclass
+class SignMotionVQVAEOutput(ModelOutput):
+    """Output of [`SignMotionVQVAE`]: the loss of equation 2 and its three terms, (B, T, F) reconstructed features and
+    (B, L) int64 codes, padded with -100."""
+
+    loss: torch.FloatTensor | None = None
+    reconstruction_loss: torch.FloatTensor | None = None
+    codebook_loss: torch.FloatTensor | None = None
+    commitment_loss: torch.FloatTensor | None = None
+    reconstruction: torch.FloatTensor | None = None
+    codes: torch.LongTensor | None = None
+
+
+def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
+    """(B,) lengths -> (B, size) bool, True inside each sequence."""
+    return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
+class MaskedConv1d(nn.Conv1d):
+    """Conv1d over (B, C, T) whose output is zero past each sequence's end.
+
+    Without it a clip's last frames would see what their longer batch neighbours make of the padding, and its codes would
+    depend on the batch. The weights are cast to the input's dtype, so that the input decides the precision.
+    """
+
+    def forward(self, hidden: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        lengths = torch.div(lengths + self.stride[0] - 1, self.stride[0], rounding_mode="floor")
+        if hidden.shape[-1] % self.stride[0]:
+            hidden = F.pad(hidden, (0, 1))
+        bias = None if self.bias is None else self.bias.to(hidden.dtype)
+        hidden = self._conv_forward(hidden, self.weight.to(hidden.dtype), bias)
+        return hidden * length_mask(lengths, hidden.shape[-1])[:, None].to(hidden.dtype), lengths
+
+
+class ResidualBlock(nn.Module):
+    def __init__(self, width: int, dilation: int):
+        super().__init__()
+        self.conv1 = MaskedConv1d(width, width, 3, padding=dilation, dilation=dilation)
+        self.conv2 = MaskedConv1d(width, width, 1)
+
+    def forward(self, hidden, lengths):
+        residual = hidden
+        hidden, _ = self.conv1(F.relu(hidden), lengths)
+        hidden, _ = self.conv2(F.relu(hidden), lengths)
+        return residual + hidden
+
+
+def _residual_blocks(config) -> nn.ModuleList:
+    # widest dilation first, as MotionGPT has it in both directions
+    dilations = [config.dilation_growth_rate**i for i in reversed(range(config.num_res_blocks))]
+    return nn.ModuleList(ResidualBlock(config.hidden_size, d) for d in dilations)
+
+
+class Encoder(nn.Module):
+    """(B, T, F) features -> (B, L, D) latents."""
+
+    def __init__(self, config: SignMotionVQVAEConfig):
+        super().__init__()
+        width = config.hidden_size
+        self.factor = config.downsample_factor
+        self.conv_in = MaskedConv1d(config.feature_size, width, 3, padding=1)
+        self.down = nn.ModuleList(MaskedConv1d(width, width, 4, stride=2, padding=1) for _ in range(config.num_downsamples))
+        self.blocks = nn.ModuleList(_residual_blocks(config) for _ in range(config.num_downsamples))
+        self.conv_out = MaskedConv1d(width, config.code_dim, 3, padding=1)
+
+    def forward(self, features, lengths):
+        # The last code of a clip stands for up to `factor` frames: hold the last frame to fill it, so that no tail is lost
+        # and what follows in the padded tensor does not matter.
+        full = torch.div(lengths + self.factor - 1, self.factor, rounding_mode="floor") * self.factor
+        size = -(-features.shape[1] // self.factor) * self.factor
+        frame = torch.minimum(torch.arange(size, device=lengths.device)[None], lengths[:, None] - 1)
+        features = features.gather(1, frame[..., None].expand(-1, -1, features.shape[-1]))
+        hidden = (features * length_mask(full, size)[..., None].to(features.dtype)).transpose(1, 2)
+        hidden, lengths = self.conv_in(hidden, full)
+        hidden = F.relu(hidden)
+        for down, blocks in zip(self.down, self.blocks):
+            hidden, lengths = down(hidden, lengths)
+            for block in blocks:
+                hidden = block(hidden, lengths)
+        hidden, lengths = self.conv_out(hidden, lengths)
+        return hidden.transpose(1, 2), lengths
+
+
+class Decoder(nn.Module):
+    """(B, L, D) quantised latents -> (B, L * downsample_factor, F) features."""
+
+    def __init__(self, config: SignMotionVQVAEConfig):
+        super().__init__()
+        width = config.hidden_size
+        self.conv_in = MaskedConv1d(config.code_dim, width, 3, padding=1)
+        self.blocks = nn.ModuleList(_residual_blocks(config) for _ in range(config.num_downsamples))
+        self.up = nn.ModuleList(MaskedConv1d(width, width, 3, padding=1) for _ in range(config.num_downsamples))
+        self.conv_mid = MaskedConv1d(width, width, 3, padding=1)
+        self.conv_out = MaskedConv1d(width, config.feature_size, 3, padding=1)
+
+    def forward(self, latents, lengths):
+        hidden = (latents * length_mask(lengths, latents.shape[1])[..., None].to(latents.dtype)).transpose(1, 2)
+        hidden = F.relu(self.conv_in(hidden, lengths)[0])
+        for blocks, up in zip(self.blocks, self.up):
+            for block in blocks:
+                hidden = block(hidden, lengths)
+            lengths = lengths * 2
+            hidden, _ = up(hidden.repeat_interleave(2, dim=-1), lengths)
+        hidden = F.relu(self.conv_mid(hidden, lengths)[0])
+        return self.conv_out(hidden, lengths)[0].transpose(1, 2)
+
+
+class SignMotionVQVAE(PreTrainedModel):
+    """VQ-VAE sign tokenizer: motion features to discrete codes and back.
+
+    Input are *normalised* features (see `SignMotionFeatureExtractor`, which holds mean and standard deviation).
+
+    The codes of a clip depend on the clip alone: not on padding or batch neighbours (masked convolutions), not on the
+    model's dtype (the weights stay float32 whatever `.to(dtype)` asks for) and not on the order in which a device sums
+    (codes are computed in float64, where a tie between two codes does not happen by rounding).
+    """
+
+    config: SignMotionVQVAEConfig
+    config_class = SignMotionVQVAEConfig
+    main_input_name = "input_features"
+    base_model_prefix = "vqvae"
+    _no_split_modules = ["SignMotionVQVAE"]
+    _keep_in_fp32_modules_strict = ["encoder", "decoder", "codebook"]
+
+    def __init__(self, config: SignMotionVQVAEConfig):
+        super().__init__(config)
+        self.encoder = Encoder(config)
+        self.codebook = Codebook(config)
+        self.decoder = Decoder(config)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, nn.Conv1d):
+            # torch's own start for convolutions; transformers would otherwise use a plain N(0, 0.02)
+            init.kaiming_uniform_(module.weight, a=5**0.5)
+            bound = (module.in_channels * module.kernel_size[0]) ** -0.5
+            init.uniform_(module.bias, -bound, bound)
+        elif isinstance(module, Codebook):
+            bound = 1.0 / module.weight.shape[0]
+            init.uniform_(module.weight, -bound, bound)
+            init.ones_(module.started)
+            if module.ema:
+                init.zeros_(module.ema_sum)
+                init.zeros_(module.ema_count)
+
+    def _apply(self, fn, recurse=True):
+        def move_only(tensor):
+            moved = fn(tensor)
+            # a cast would move latents across code borders; a change of device does not
+            return tensor.to(moved.device) if moved.is_floating_point() and moved.dtype != tensor.dtype else moved
+
+        return super()._apply(move_only, recurse)
+
+    def num_codes(self, num_frames):
+        """Codes for a clip of `num_frames` frames (int or tensor): ceil(frames / downsample_factor)."""
+        return -(-num_frames // self.config.downsample_factor)
+
+    @staticmethod
+    def _lengths(features, mask):
+        if mask is None:
+            return torch.full((features.shape[0],), features.shape[1], dtype=torch.long, device=features.device)
+        lengths = mask.sum(-1).long()
+        if lengths.min() < 1:
+            raise ValueError("every clip needs at least one valid frame; input_features_mask has a row of zeros")
+        return lengths
+
+    @torch.no_grad()
+    def latents(self, input_features: torch.Tensor, input_features_mask: torch.Tensor | None = None):
+        """(B, T, F) normalised features, (B, T) mask of ones then zeros -> (B, L, D) latents before quantisation and
+        (B,) lengths. float64, or float32 on a device that has no float64."""
+        dtype = torch.float32 if input_features.device.type == "mps" else torch.float64
+        with torch.autocast(device_type=input_features.device.type, enabled=False):
+            return self.encoder(input_features.to(dtype), self._lengths(input_features, input_features_mask))
+
+    @torch.no_grad()
+    def encode(self, input_features: torch.Tensor, input_features_mask: torch.Tensor | None = None) -> torch.LongTensor:
+        """Motion features to codes (equation 1).
+
+        Args:
+            input_features: (B, T, F) normalised motion features, any float dtype.
+            input_features_mask: (B, T), 1 for the frames of the clip, 0 for right padding; None: no padding.
+
+        Returns:
+            (B, L) int64, L = ceil(T / downsample_factor), -100 past each clip's end.
+        """
+        latents, lengths = self.latents(input_features, input_features_mask)
+        with torch.autocast(device_type=latents.device.type, enabled=False):
+            codes = self.codebook.nearest(latents)
+        return codes.masked_fill(~length_mask(lengths, codes.shape[1]), IGNORED_CODE)
+
+    def embed(self, codes: torch.Tensor) -> torch.Tensor:
+        """(B, L) codes -> (B, L, D) float32 codebook vectors; zeros where the code is -100."""
+        valid = codes >= 0
+        return self.codebook.lookup(codes.clamp(min=0)) * valid[..., None]
+
+    @torch.no_grad()
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        """(B, L) int64 codes, -100 past the end -> (B, L * downsample_factor, F) normalised features, zeros past the
+        end. Drop the frames that the clip did not have (its last code may stand for fewer than `downsample_factor`)."""
+        with torch.autocast(device_type=codes.device.type, enabled=False):
+            return self.decoder(self.embed(codes), (codes >= 0).sum(-1))
+
+    def forward(
+        self,
+        input_features: torch.FloatTensor,
+        input_features_mask: torch.Tensor | None = None,
+        return_loss: bool = True,
+        **kwargs,
+    ) -> SignMotionVQVAEOutput:
+        """Equation 2 on a batch.
+
+        Args:
+            input_features: (B, T, F) normalised motion features.
+            input_features_mask: (B, T), 1 for frames of the clip, 0 for right padding.
+
+        Returns:
+            [`SignMotionVQVAEOutput`]. `loss` = L1 reconstruction + codebook term + `commitment_weight` * commitment
+            term; means are over valid frames.
+        """
+        frames = self._lengths(input_features, input_features_mask)
+        latents, lengths = self.encoder(input_features, frames)
+        mask = length_mask(lengths, latents.shape[1])
+        quantized, codes, codebook_loss, commitment_loss = self.codebook(latents, mask)
+        reconstruction = self.decoder(quantized.to(input_features.dtype), lengths)[:, : input_features.shape[1]]
+        error = (reconstruction.float() - input_features.float()).abs()[length_mask(frames, input_features.shape[1])]
+        reconstruction_loss = (error * self._feature_weights(error)).mean()
+        return SignMotionVQVAEOutput(
+            loss=reconstruction_loss + codebook_loss + self.config.commitment_weight * commitment_loss,
+            reconstruction_loss=reconstruction_loss,
+            codebook_loss=codebook_loss,
+            commitment_loss=commitment_loss,
+            reconstruction=reconstruction,
+            codes=codes.masked_fill(~mask, IGNORED_CODE),
+        )
+
+    def _feature_weights(self, error: torch.Tensor) -> torch.Tensor:
+        """(F,) weights: `position_weight` on the joint positions, 1 elsewhere.
+
+        Layout (HumanML3D): 4 root numbers, 3(J-1) positions, 6(J-1) rotations, 3J velocities, 4 contacts; J follows
+        from F = 12 J - 1.
+        """
+        weights = torch.ones_like(error[0])
+        positions = 3 * ((self.config.feature_size + 1) // 12 - 1)
+        weights[4 : 4 + positions] = self.config.position_weight
+        return weights
+
+
+__all__ = ["SignMotionVQVAE", "SignMotionVQVAEOutput", "length_mask"]

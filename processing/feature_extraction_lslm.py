@@ -1,0 +1,169 @@
+"""Motion to normalised, padded model input. Everything that makes two runs comparable travels with it: frame rate,
+feature convention, target skeleton, mean and standard deviation."""
+
+import os
+
+import numpy as np
+from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
+from transformers.feature_extraction_utils import BatchFeature
+
+from .motion_features import NUM_JOINTS, features_to_joints, joints_to_features
+from .motion_formats import Motion, load_motion
+
+
+class SignMotionFeatureExtractor(SequenceFeatureExtractor):
+    """Motion -> (T, 623) features -> normalised and padded (N, T, 623) `input_features` with their mask.
+
+    Args:
+        feature_size: numbers per frame.
+        fps: frames per second that the model was trained on; clips of another rate are resampled to it.
+        downsample_factor: frames per code of the sign tokenizer that reads the features.
+        convention: see `joints_to_features`.
+        target_skeleton: see `joints_to_features`.
+        mean: (feature_size,) subtracted from the features; None: 0.
+        std: (feature_size,) the features are divided by; None: 1.
+        max_seconds: longer clips are refused: LSLM translates utterances.
+    """
+
+    model_input_names = ["input_features", "input_features_mask"]
+
+    def __init__(
+        self,
+        feature_size: int = 623,
+        fps: float = 20.0,
+        downsample_factor: int = 4,
+        convention: str = "humanml3d",
+        target_skeleton: str | list | None = "humanml3d",
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+        max_seconds: float = 120.0,
+        padding_value: float = 0.0,
+        **kwargs,
+    ):
+        kwargs.pop("sampling_rate", None)  # the base class's word for it; here it would read as hertz of audio
+        super().__init__(feature_size=feature_size, sampling_rate=fps, padding_value=padding_value, **kwargs)
+        self.fps = fps
+        self.downsample_factor = downsample_factor
+        self.convention = convention
+        self.target_skeleton = target_skeleton
+        self.mean = None if mean is None else [float(x) for x in mean]
+        self.std = None if std is None else [float(x) for x in std]
+        self.max_seconds = max_seconds
+
+    def to_features(self, motion, fps: float | None = None) -> np.ndarray:
+        """One clip in any form to (T, feature_size) float32 features, not normalised.
+
+        Args:
+            motion: a path, a `Motion`, joints (T, 52, 3) - floats in metres, integers in millimetres - or motion features
+                (T, feature_size), as numpy array, torch tensor or nested list.
+            fps: frame rate of an array; None: that of the model. A file or `Motion` knows its own.
+
+        Raises:
+            ValueError: none of these; the message says what came and what to do. OSError: no such file.
+        """
+        if isinstance(motion, (str, os.PathLike)):
+            motion = load_motion(motion, fps=fps)
+        if isinstance(motion, Motion):
+            motion, fps = motion.joints, motion.fps
+        try:
+            array = np.asarray(motion.detach().cpu() if hasattr(motion, "detach") else motion)
+        except ValueError as error:
+            raise ValueError("the clip is not one array: its frames have different shapes") from error
+        if array.dtype.kind not in "fiu":
+            raise ValueError(f"a clip must be an array of numbers, not of {array.dtype}")
+        if array.ndim == 2 and array.shape[1] == self.feature_size:
+            self._check_length(len(array), fps or self.fps, shortest=1)
+            if not np.isfinite(array).all():
+                raise ValueError("the motion features hold NaN or infinity; compute them again from the joints")
+            if fps is not None and abs(fps - self.fps) > 1e-3:
+                raise ValueError(f"motion features cannot be resampled from {fps:g} to {self.fps:g} fps; pass the joints")
+            return array.astype(np.float32)
+        if array.ndim != 3 or array.shape[1:] != (NUM_JOINTS, 3):
+            raise ValueError(
+                f"expected joints (frames, {NUM_JOINTS}, 3) or motion features (frames, {self.feature_size}), "
+                f"got an array of shape {array.shape}"
+            )
+        fps = self.fps if fps is None else float(fps)
+        self._check_length(len(array), fps, shortest=2)
+        joints = array / 1000.0 if array.dtype.kind in "iu" else array.astype(np.float64)
+        joints = resample(joints, fps, self.fps)
+        skeleton = self.target_skeleton
+        skeleton = np.asarray(skeleton) if isinstance(skeleton, (list, tuple)) else skeleton
+        features = joints_to_features(joints, target_skeleton=skeleton, convention=self.convention)
+        return features.astype(np.float32)
+
+    def _check_length(self, frames: int, fps: float, shortest: int):
+        if frames < shortest:
+            raise ValueError(f"the clip has {frames} frame(s); motion needs at least {shortest}")
+        if frames / fps > self.max_seconds:
+            raise ValueError(
+                f"the clip lasts {frames / fps:.0f} s ({frames} frames at {fps:g} fps), the limit is {self.max_seconds:g} s: "
+                "cut it into utterances and translate them one by one"
+            )
+
+    def normalize(self, features: np.ndarray) -> np.ndarray:
+        """(..., feature_size) features -> normalised float32 features."""
+        if self.mean is None:
+            return np.asarray(features, np.float32)
+        return ((features - np.asarray(self.mean)) / np.asarray(self.std)).astype(np.float32)
+
+    def to_joints(self, features: np.ndarray) -> np.ndarray:
+        """(..., T, feature_size) normalised features -> (..., T, 52, 3) joints in metres, facing +z."""
+        if self.mean is not None:
+            features = np.asarray(features) * np.asarray(self.std) + np.asarray(self.mean)
+        return features_to_joints(np.asarray(features, np.float64)).astype(np.float32)
+
+    def num_codes(self, num_frames: int) -> int:
+        """Codes for a clip of `num_frames` feature frames: ceil(num_frames / downsample_factor)."""
+        return -(-num_frames // self.downsample_factor)
+
+    def __call__(self, motion, fps: float | None = None, return_tensors: str | None = "pt", **kwargs) -> BatchFeature:
+        """Clips to model input.
+
+        Args:
+            motion: a clip in any form that [`to_features`] takes, or a list of clips.
+            fps: frame rate of clips that are arrays.
+
+        Returns:
+            `input_features` (N, T, feature_size) float32, normalised, zero past each clip's end, and
+            `input_features_mask` (N, T) int64, 1 inside the clip.
+        """
+        clips = motion if isinstance(motion, (list, tuple)) and not is_clip(motion) else [motion]
+        features = [self.normalize(self.to_features(clip, fps)) for clip in clips]
+        return self.pad(features, return_tensors=return_tensors)
+
+    def pad(self, features: list[np.ndarray], return_tensors: str | None = "pt", **kwargs) -> BatchFeature:
+        """Normalised (T, feature_size) features of several clips to one padded batch (see [`__call__`])."""
+        longest = max(len(clip) for clip in features)
+        batch = np.full((len(features), longest, self.feature_size), self.padding_value, np.float32)
+        mask = np.zeros((len(features), longest), np.int64)
+        for row, (clip, out) in enumerate(zip(features, batch, strict=True)):
+            out[: len(clip)] = clip
+            mask[row, : len(clip)] = 1
+        return BatchFeature({"input_features": batch, "input_features_mask": mask}, tensor_type=return_tensors)
+
+
+def is_clip(value) -> bool:
+    """True for a list of frames, each (52, 3) or (F,): one clip as nested lists. False for a list of clips."""
+    if not isinstance(value, (list, tuple)) or not value or not isinstance(value[0], (list, tuple, np.ndarray)):
+        return False
+    try:
+        shape = np.shape(value[0])
+    except ValueError:  # ragged
+        return False
+    return len(shape) == 1 or shape == (NUM_JOINTS, 3)
+
+
+def resample(joints: np.ndarray, fps: float, target_fps: float) -> np.ndarray:
+    """Linear interpolation in time of (T, J, 3) joints from `fps` to `target_fps`; NaN joints stay NaN."""
+    if abs(fps - target_fps) < 1e-3 or len(joints) < 2:
+        return joints
+    times = np.arange(0, len(joints) - 1 + 1e-9, fps / target_fps)
+    if len(times) < 2:
+        times = np.array([0.0, len(joints) - 1.0])
+    before = np.minimum(times.astype(int), len(joints) - 2)
+    part = (times - before)[:, None, None]
+    return joints[before] * (1 - part) + joints[before + 1] * part
+
+
+__all__ = ["SignMotionFeatureExtractor", "resample"]

@@ -1,0 +1,411 @@
+"""From 3D joints to the 623-number motion features of the paper, and back.
+
+The paper (section 4.1) follows "the HumanML3D processing methodology" over 52 SMPL-H joints: root velocity, local
+joint positions, velocities and rotations, foot contacts. This module is that convention, written anew and called
+`humanml3d`. Its known quirks are kept, because every published number rests on them; each is marked `Quirk` where it
+happens. What the original lacks is added: clips of 2 or 3 frames, broken joints, bones opposite to their rest
+direction, a heading that passes 180 degrees, batches.
+
+Axes: +x to the person's left in the rest pose, +y up, +z to the front. Metres, radians, and rates per frame.
+"""
+
+import math
+import warnings
+from itertools import pairwise
+
+import numpy as np
+
+from .rotations import (
+    matrix_to_6d,
+    normalize,
+    quaternion_between,
+    quaternion_conjugate,
+    quaternion_multiply,
+    quaternion_to_matrix,
+    squared_length,
+    turn_about_y,
+    y_turn_to_quaternion,
+)
+
+CONVENTIONS = ("humanml3d",)
+
+# The SMPL-H order. SMPL-X has the same joints once its jaw and eyes (22, 23, 24) are left out.
+# fmt: off
+_BODY_JOINTS = [
+    "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle", "right_ankle",
+    "spine3", "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head", "left_shoulder",
+    "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
+]
+# fmt: on
+_FINGER_JOINTS = [f"{finger}{k}" for finger in ("index", "middle", "pinky", "ring", "thumb") for k in (1, 2, 3)]
+JOINT_NAMES = _BODY_JOINTS + [f"{side}_{joint}" for side in ("left", "right") for joint in _FINGER_JOINTS]
+NUM_JOINTS = len(JOINT_NAMES)
+NUM_BODY_JOINTS = len(_BODY_JOINTS)  # HumanML3D itself: the same features without hands, 263 numbers
+
+LEFT_HAND = list(range(22, 37))
+RIGHT_HAND = list(range(37, 52))
+LOWER_BODY = [1, 2, 4, 5, 7, 8, 10, 11]
+UPPER_BODY = [joint for joint in range(NUM_BODY_JOINTS) if joint not in LOWER_BODY]  # pelvis to wrists, no fingers
+
+# Bones in a row. Each chain starts at a joint of an earlier one.
+_CHAINS = [
+    *([0, 2, 5, 8, 11], [0, 1, 4, 7, 10], [0, 3, 6, 9, 12, 15], [9, 14, 17, 19, 21], [9, 13, 16, 18, 20]),
+    *([20, finger, finger + 1, finger + 2] for finger in LEFT_HAND[::3]),
+    *([21, finger, finger + 1, finger + 2] for finger in RIGHT_HAND[::3]),
+]
+_PARENT_OF = {child: parent for chain in _CHAINS for parent, child in pairwise(chain)}
+PARENTS = [-1] + [_PARENT_OF[joint] for joint in range(1, NUM_JOINTS)]  # a parent always comes before its children
+# Quirk: the first bone of a chain is measured against the root's heading, even where it grows from spine3 or a wrist.
+_FIRST_OF_CHAIN = {chain[1] for chain in _CHAINS}
+_MEASURED_AGAINST = [0 if joint in _FIRST_OF_CHAIN else PARENTS[joint] for joint in range(NUM_JOINTS)]
+
+# The direction of the bone from its parent for which a joint's rotation is the identity.
+_X, _Y, _Z = np.eye(3)
+_BODY_DIRECTIONS = [0 * _X, _X, -_X, _Y, -_Y, -_Y, _Y, -_Y, -_Y, _Y, _Z, _Z, _Y, _X, -_X, _Z, *[-_Y] * 6]
+RAW_DIRECTIONS = np.stack([*_BODY_DIRECTIONS, *[_X] * len(LEFT_HAND), *[-_X] * len(RIGHT_HAND)])
+RAW_DIRECTIONS.flags.writeable = False
+
+# Metres from each joint to its parent in the skeleton that HumanML3D gives to everybody: frame 0 of its clip 000021.
+# fmt: off
+HUMANML3D_BONE_LENGTHS = (
+    0.0000, 0.1031, 0.1099, 0.1316, 0.3936, 0.3902, 0.1432, 0.4324, 0.4256, 0.0574, 0.1434,  # pelvis to left foot
+    0.1494, 0.2194, 0.1375, 0.1434, 0.1030, 0.1316, 0.1230, 0.2568, 0.2631, 0.2660, 0.2699,  # right foot to wrists
+    0.1084, 0.0332, 0.0233, 0.1138, 0.0320, 0.0247, 0.0992, 0.0205, 0.0198,  # left index, middle, pinky
+    0.1051, 0.0297, 0.0246, 0.0559, 0.0319, 0.0274,  # left ring, thumb
+    0.1079, 0.0339, 0.0234, 0.1130, 0.0321, 0.0245, 0.0987, 0.0204, 0.0197,  # right index, middle, pinky
+    0.1045, 0.0296, 0.0247, 0.0553, 0.0323, 0.0278,  # right ring, thumb
+)
+# fmt: on
+
+_LEFT_HIP, _RIGHT_HIP, _LEFT_SHOULDER, _RIGHT_SHOULDER = 1, 2, 16, 17
+_LEG = [5, 8]  # right knee and ankle: thigh and shin say how large a person is
+_FEET = [7, 10, 8, 11]  # left ankle, left foot, right ankle, right foot
+_CONTACT_SPEED_SQUARED = 0.002  # square metres per frame: a foot that moves less than 4.5 cm stands
+_SMOOTHING_SIGMA = 20  # frames
+_SMOOTHING_RADIUS = 4 * _SMOOTHING_SIGMA
+_ZERO_LENGTH = 1e-6  # metres: shorter than any bone, longer than the rounding of float32 coordinates
+
+
+def feature_slices(num_joints: int = NUM_JOINTS) -> dict[str, slice]:
+    """Where each block lies in the last axis of the features. The only place that knows.
+
+    >>> feature_slices()["contacts"].stop  # 1 + 2 + 1 + 3*51 + 6*51 + 3*52 + 4
+    623
+    >>> feature_slices(num_joints=22)["contacts"].stop
+    263
+    >>> feature_slices()["rotations"]
+    slice(157, 463, None)
+    """
+    widths = {
+        "root_yaw": 1,  # half the turn from this frame to the next; to the left is negative
+        "root_velocity": 2,  # x and z, seen from the next frame's heading
+        "root_height": 1,  # above the lowest point of the clip
+        "positions": 3 * (num_joints - 1),  # joints 1.., seen from the heading; y is the height above the floor
+        "rotations": 6 * (num_joints - 1),  # joints 1.., 6D, swing only
+        "velocities": 3 * num_joints,  # joints 0.., seen from the heading
+        "contacts": 4,  # left ankle, left foot, right ankle, right foot: 1 where it stands
+    }
+    slices, start = {}, 0
+    for name, width in widths.items():
+        slices[name] = slice(start, start + width)
+        start += width
+    return slices
+
+
+def feature_size(num_joints: int = NUM_JOINTS) -> int:
+    """Numbers per frame: 623 for 52 joints, 263 for 22."""
+    return feature_slices(num_joints)["contacts"].stop
+
+
+FEATURE_SIZE = feature_size()
+
+
+def joints_to_features(
+    joints: np.ndarray, *, target_skeleton: str | np.ndarray | None = "humanml3d", convention: str = "humanml3d"
+) -> np.ndarray:
+    """Turn joint positions into motion features.
+
+    Args:
+        joints: `(..., T, 52, 3)`, metres, y up, T >= 2; the clips of a batch have equal length. With 22 joints (no
+            hands) the result is HumanML3D's own 263 numbers. Never edited. NaN, infinite and collapsed joints are
+            repaired as :func:`repair_joints` says, with one warning per call.
+        target_skeleton: whose proportions the person gets. `"humanml3d"`: :data:`HUMANML3D_BONE_LENGTHS`, as in
+            published data. `None`: the person's own. An array `(52, 3)` or `(22, 3)`, like the joints: the offset of
+            each joint from its parent, not its position; the lengths of the rows count, and row 0 not at all.
+        convention: one of :data:`CONVENTIONS`.
+
+    Returns:
+        `(..., T-1, 623)`, laid out as :func:`feature_slices` says; the last frame only gives velocities. The place and
+        the heading in which the clip starts are gone. float64 for float64 input, else float32.
+
+    Raises:
+        ValueError: unknown convention or skeleton, wrong shape, fewer than 2 frames, a clip without any valid joint.
+
+    Source: `process_file` of HumanML3D (Guo et al., CVPR 2022), with the 52 joints of Motion-X and HumanTOMATO.
+    """
+    if convention not in CONVENTIONS:
+        raise ValueError(f"expected a convention among {list(CONVENTIONS)}, got {convention!r}")
+    joints = np.asarray(joints)
+    num_joints = _check_joints(joints)
+    if joints.shape[-3] < 2:
+        raise ValueError(
+            f"expected at least 2 frames, since every feature row needs the frame after it, got {joints.shape[-3]} "
+            f"in shape {joints.shape}: leave this clip out, or repeat its frame"
+        )
+    lengths = _target_lengths(target_skeleton, num_joints)
+    positions, repaired = _repair(joints, _target_lengths("humanml3d", num_joints) if lengths is None else lengths)
+    if repaired.any():
+        warnings.warn(_describe(repaired), stacklevel=2)
+    if lengths is not None:
+        positions = _retarget(positions, lengths)
+    return _canonical_to_features(_to_canonical_frame(positions)).astype(_result_dtype(joints), copy=False)
+
+
+def features_to_joints(features: np.ndarray) -> np.ndarray:
+    """Turn motion features back into joint positions (`recover_from_ric` of HumanML3D).
+
+    Args:
+        features: `(..., T, 623)` or `(..., T, 263)`, not normalised. Rotations, velocities and contacts are not read.
+
+    Returns:
+        `(..., T, 52, 3)` or `(..., T, 22, 3)`, metres: what :func:`joints_to_features` saw after retargeting, with the
+        floor at y = 0, the first pelvis over the origin and the first frame facing +z. float64 for float64 input, else
+        float32.
+
+    Raises:
+        ValueError: the last axis is neither 623 nor 263 long.
+    """
+    features = np.asarray(features)
+    joints_of_size = {feature_size(num_joints): num_joints for num_joints in (NUM_JOINTS, NUM_BODY_JOINTS)}
+    if features.ndim < 2 or features.shape[-1] not in joints_of_size:
+        raise ValueError(
+            f"expected features (..., T, size) with size among {list(joints_of_size)}, got shape {features.shape}: "
+            "undo any cropping or flattening first"
+        )
+    num_joints = joints_of_size[features.shape[-1]]
+    slices = feature_slices(num_joints)
+    values = features.astype(np.float64)
+    heading = -2 * _sum_before(values[..., slices["root_yaw"]])  # (..., T, 1), as are all columns here
+
+    velocity = np.insert(values[..., slices["root_velocity"]], 1, 0, axis=-1)
+    # A row's velocity is seen from the heading of the next row; the last row has none, and its velocity leads nowhere.
+    steps = turn_about_y(velocity, np.roll(heading, -1, axis=-2)[..., 0])
+    ground = _sum_before(steps)[..., None, :]
+    local = values[..., slices["positions"]].reshape(*features.shape[:-1], num_joints - 1, 3)
+    joints = np.concatenate([ground, turn_about_y(local, heading) + ground], axis=-2)
+    joints[..., 0, 1] = values[..., slices["root_height"]][..., 0]
+    return joints.astype(_result_dtype(features), copy=False)
+
+
+def repair_joints(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Replace broken joints, and say which.
+
+    A joint is broken in a frame where it is NaN or infinite, or lies on its parent: a bone without length is the usual
+    mark of a hand that was not found, and a frame of such bones alone holds no person. Its bone is interpolated in
+    time between the nearest valid frames, or held where they are on one side only, and hung on the parent, so that a
+    hand stays on a moving arm. A joint that is never valid gets the rest direction of its bone, turned the way the
+    person faces, with the HumanML3D length. All other values stay as they are, bit for bit.
+
+    Args:
+        joints: `(..., T, 52, 3)` or `(..., T, 22, 3)`, metres, y up. Never edited.
+
+    Returns:
+        The joints as a new array (float64 for float64 input, else float32), and a boolean mask `(..., T, J)`, true
+        where a joint was replaced.
+
+    Raises:
+        ValueError: wrong shape, or a clip without any valid joint.
+    """
+    joints = np.asarray(joints)
+    repaired, mask = _repair(joints, _target_lengths("humanml3d", _check_joints(joints)))
+    return repaired.astype(_result_dtype(joints), copy=False), mask
+
+
+def _repair(joints: np.ndarray, rest_lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`repair_joints` in float64, with a skeleton of choice for the joints that are never valid."""
+    positions = joints.astype(np.float64)  # always a copy
+    valid = np.isfinite(positions).all(axis=-1)
+    positions[~valid] = 0  # no arithmetic on infinities
+    both_ends = valid[..., 1:] & valid[..., PARENTS[1 : valid.shape[-1]]]
+    collapsed = both_ends & (squared_length(_bones(positions)) < _ZERO_LENGTH**2)
+    valid[..., 1:] &= ~collapsed
+    valid[..., 0] &= ~collapsed.all(axis=-1)
+
+    num_clips = math.prod(joints.shape[:-3])
+    clips = positions.reshape(num_clips, *joints.shape[-3:])
+    valid_of_clip = valid.reshape(num_clips, *valid.shape[-2:])
+    for index in np.flatnonzero(~valid_of_clip.all(axis=(-2, -1))):
+        if not valid_of_clip[index].any():
+            raise ValueError(
+                f"expected a person in every clip, got no valid joint in clip {index} of {num_clips}: everything is "
+                "NaN, infinite or collapsed to one point; leave that clip out"
+            )
+        _repair_clip(clips[index], valid_of_clip[index], rest_lengths)
+    return clips.reshape(joints.shape), ~valid
+
+
+def _repair_clip(positions: np.ndarray, valid: np.ndarray, rest_lengths: np.ndarray) -> None:
+    """Fill the invalid joints `(T, J)` of one clip `(T, J, 3)` in place, parents before children."""
+    rest = _rest_bones(positions, valid, rest_lengths)
+    # The pelvis hangs on nothing: it is interpolated itself, or else found from another joint along resting bones.
+    anchor = int(valid.any(axis=0).argmax())
+    root = _fill_gaps(positions[:, anchor], valid[:, anchor])
+    while anchor != 0:
+        root -= rest[:, anchor]
+        anchor = PARENTS[anchor]
+    positions[~valid[:, 0], 0] = root[~valid[:, 0]]
+    for joint in np.flatnonzero(~valid[:, 1:].all(axis=0)) + 1:
+        parent, broken = positions[:, PARENTS[joint]], ~valid[:, joint]
+        bone = rest[:, joint] if broken.all() else _fill_gaps(positions[:, joint] - parent, ~broken)
+        positions[broken, joint] = (parent + bone)[broken]
+
+
+def _rest_bones(positions: np.ndarray, valid: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The bones `(T, J, 3)` of a resting person who faces the way this one does, as far as hips and shoulders tell."""
+    across, known = np.zeros_like(positions[:, 0]), np.zeros_like(valid[:, 0])
+    for left, right in ((_LEFT_HIP, _RIGHT_HIP), (_LEFT_SHOULDER, _RIGHT_SHOULDER)):
+        both = valid[:, left] & valid[:, right]
+        across[both] += positions[both, left] - positions[both, right]
+        known |= both
+    if known.any():
+        across = _fill_gaps(across, known)
+    return turn_about_y(lengths[:, None] * RAW_DIRECTIONS[: len(lengths)], -_turn_to_front(across)[:, None])
+
+
+def _fill_gaps(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Values `(T, 3)` with all frames but the valid ones `(T,)` interpolated, and held at both ends."""
+    frames = np.arange(len(values))
+    return np.stack([np.interp(frames, frames[valid], column[valid]) for column in values.T], axis=-1)
+
+
+def _describe(repaired: np.ndarray) -> str:
+    counts = repaired.reshape(-1, repaired.shape[-1]).sum(axis=0)
+    frames = repaired.any(axis=-1)
+    return (
+        f"repaired NaN, infinite or zero-length joints in {frames.sum()} of {frames.size} frames, from their "
+        "neighbours in time (in the rest pose where there were none). Frames per joint: "
+        + ", ".join(f"{JOINT_NAMES[joint]} {counts[joint]}" for joint in np.flatnonzero(counts))
+    )
+
+
+def _retarget(positions: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Give the person other bone lengths `(J,)`, keeping the direction of every bone; the path scales with the leg."""
+    bones = _bones(positions)
+    # Quirk: the size of the person is that of one leg in frame 0.
+    own_leg = np.sqrt(squared_length(bones[..., 0, [joint - 1 for joint in _LEG], :])).sum(axis=-1)
+    scale = lengths[_LEG].sum() / np.maximum(own_leg, _ZERO_LENGTH)
+    bones = lengths[1:, None] * normalize(bones)
+    target = np.empty_like(positions)
+    target[..., 0, :] = scale[..., None, None] * positions[..., 0, :]
+    for joint in range(1, len(lengths)):
+        target[..., joint, :] = target[..., PARENTS[joint], :] + bones[..., joint - 1, :]
+    return target
+
+
+def _to_canonical_frame(positions: np.ndarray) -> np.ndarray:
+    """Stand the clip on the floor (its lowest joint of all frames), start it over the origin and facing +z."""
+    origin = positions[..., :1, :1, :].copy()
+    origin[..., 1] = positions[..., 1].min(axis=(-2, -1), keepdims=True)
+    first = positions[..., 0, :, :]
+    hips = first[..., _LEFT_HIP, :] - first[..., _RIGHT_HIP, :]
+    shoulders = first[..., _LEFT_SHOULDER, :] - first[..., _RIGHT_SHOULDER, :]
+    return turn_about_y(positions - origin, _turn_to_front(hips + shoulders)[..., None, None])
+
+
+def _canonical_to_features(positions: np.ndarray) -> np.ndarray:
+    """Features `(..., T-1, F)` of positions `(..., T, J, 3)` that stand where the convention wants them."""
+    turns = _root_turns(positions)
+    steps = np.diff(positions, axis=-3)
+    now = positions[..., :-1, :, :]
+    root = now[..., 0, :]
+    # Two headings differ by up to a full circle; the short way round is the same. (The original takes an arcsine, which
+    # flips the sign in the one row where the heading passes 180 degrees, and the way back goes astray there.)
+    root_turn = (np.diff(turns, axis=-1) + np.pi) % (2 * np.pi) - np.pi
+    blocks = {
+        "root_yaw": root_turn / 2,
+        # Quirk: the root's velocity is seen from the next heading, the velocities of all joints from the present one.
+        "root_velocity": turn_about_y(steps[..., 0, :], turns[..., 1:])[..., [0, 2]],
+        "root_height": root[..., 1],
+        "positions": turn_about_y(now - (root * [1, 0, 1])[..., None, :], turns[..., :-1, None])[..., 1:, :],
+        "rotations": _local_rotations(now, turns[..., :-1]),
+        "velocities": turn_about_y(steps, turns[..., :-1, None]),
+        "contacts": squared_length(steps[..., _FEET, :]) < _CONTACT_SPEED_SQUARED,
+    }
+    slices = feature_slices(positions.shape[-2]).items()
+    rows = [blocks[name].reshape(*root_turn.shape, where.stop - where.start) for name, where in slices]
+    return np.concatenate(rows, axis=-1)
+
+
+def _root_turns(positions: np.ndarray) -> np.ndarray:
+    """The turn `(..., T)` about +y that brings the smoothed heading of each frame to +z."""
+    # Quirk: the hips come in with the wrong sign, so this is not quite where the person faces.
+    hips = positions[..., _LEFT_HIP, :] - positions[..., _RIGHT_HIP, :]
+    shoulders = positions[..., _LEFT_SHOULDER, :] - positions[..., _RIGHT_SHOULDER, :]
+    turns = _turn_to_front(_smooth(normalize(shoulders - hips)))
+    # Quirk: frame 0 counts as facing +z, which by this measure it does not: row 0 holds a turn that nobody made.
+    turns[..., 0] = 0
+    return turns
+
+
+def _local_rotations(positions: np.ndarray, turns: np.ndarray) -> np.ndarray:
+    """6D rotations `(..., T, J-1, 6)` of the bones, each against the one before it in its chain."""
+    num_joints = positions.shape[-2]
+    bones = quaternion_between(RAW_DIRECTIONS[1:num_joints], normalize(_bones(positions)))
+    swings = np.concatenate([y_turn_to_quaternion(turns)[..., None, :], bones], axis=-2)  # slot 0: the root's heading
+    frames = np.take(swings, _MEASURED_AGAINST[1:num_joints], axis=-2)
+    return matrix_to_6d(quaternion_to_matrix(quaternion_multiply(quaternion_conjugate(frames), bones)))
+
+
+def _bones(positions: np.ndarray) -> np.ndarray:
+    """Vectors `(..., J-1, 3)` from its parent to each joint but the root."""
+    return positions[..., 1:, :] - np.take(positions, PARENTS[1 : positions.shape[-2]], axis=-2)
+
+
+def _turn_to_front(across: np.ndarray) -> np.ndarray:
+    """The turn `(...)` about +y that makes a person face +z, from a vector `(..., 3)` that points to their left."""
+    return np.arctan2(across[..., 2], across[..., 0])
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """Gaussian over time of `(..., T, C)`; beyond both ends the clip holds still."""
+    offsets = np.arange(-_SMOOTHING_RADIUS, _SMOOTHING_RADIUS + 1)
+    weights = np.exp(-0.5 * (offsets / _SMOOTHING_SIGMA) ** 2)
+    ends = [(0, 0)] * (values.ndim - 2) + [(_SMOOTHING_RADIUS, _SMOOTHING_RADIUS), (0, 0)]
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(values, ends, mode="edge"), len(weights), axis=-2)
+    return windows @ (weights / weights.sum())
+
+
+def _sum_before(rates: np.ndarray) -> np.ndarray:
+    """What rates `(..., T, C)` have added up to before each frame; 0 at the first."""
+    return np.cumsum(rates, axis=-2) - rates
+
+
+def _check_joints(joints: np.ndarray) -> int:
+    if joints.ndim < 3 or joints.shape[-1] != 3 or joints.shape[-2] not in (NUM_JOINTS, NUM_BODY_JOINTS):
+        raise ValueError(
+            f"expected joints (..., T, {NUM_JOINTS}, 3), or {NUM_BODY_JOINTS} without hands, got shape {joints.shape}: "
+            "pick the SMPL-H joints from a larger set (from SMPL-X, the first 22 and then 25 to 54)"
+        )
+    return joints.shape[-2]
+
+
+def _target_lengths(skeleton: str | np.ndarray | None, num_joints: int) -> np.ndarray | None:
+    """The bone lengths `(num_joints,)` that :func:`joints_to_features` was asked for."""
+    if skeleton is None:
+        return None
+    if isinstance(skeleton, str):
+        if skeleton != "humanml3d":
+            raise ValueError(f"expected target_skeleton 'humanml3d', None or an array of offsets, got {skeleton!r}")
+        return np.array(HUMANML3D_BONE_LENGTHS[:num_joints])
+    offsets = np.asarray(skeleton, dtype=np.float64)
+    if offsets.shape != (num_joints, 3):
+        raise ValueError(f"expected a target_skeleton {(num_joints, 3)}, as many as the joints, got {offsets.shape}")
+    lengths = np.sqrt(squared_length(offsets))
+    unusable = [JOINT_NAMES[j] for j in range(1, num_joints) if not _ZERO_LENGTH < lengths[j] < np.inf]
+    if unusable:
+        raise ValueError(f"expected a target_skeleton of offsets from the parent joints, got no bone for {unusable}")
+    return lengths
+
+
+def _result_dtype(values: np.ndarray) -> type:
+    return np.float64 if values.dtype.kind == "f" and values.dtype.itemsize >= 8 else np.float32

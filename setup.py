@@ -1,0 +1,32 @@
+"""Package metadata. The folders modeling_lslm/, processing/, training/ and hub_cards/ are installed under `lslm.`."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+ROOT = Path(__file__).parent
+SUBPACKAGES = ["modeling_lslm", "processing", "training", "hub_cards"]
+TRAIN = ["datasets>=4.0", "peft>=0.17", "sacrebleu>=2.4", "rouge-score>=0.1.2", "jiwer>=4.0", "tensorboard>=2.14"]
+
+setup(
+    name="lslm",
+    version="0.1.0",
+    description="Large Sign Language Models: 3D sign language motion to English, on Hugging Face transformers",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=["lslm", *(f"lslm.{name}" for name in SUBPACKAGES)],
+    package_dir={"lslm": "lslm", **{f"lslm.{name}": name for name in SUBPACKAGES}},
+    package_data={"lslm": ["py.typed"], "lslm.training": ["recipes/**/*.yaml", "templates/*.json"]},
+    entry_points={"console_scripts": ["lslm = lslm.cli:main"]},
+    # Translating needs these alone.
+    install_requires=["torch>=2.11,<2.14", "transformers>=5.16,<6", "numpy>=1.26", "safetensors>=0.4"],
+    extras_require={
+        # the shipped checkpoint: a LoRA adapter (peft) on a GGUF file (gguf; transformers reads it through accelerate)
+        "demo": ["peft>=0.17", "gguf>=0.10", "accelerate>=1.1", "datasets>=4.0", *TRAIN[2:5]],
+        "train": ["accelerate>=1.1", *TRAIN],
+        "dev": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "ruff>=0.9", "pre-commit>=3"],
+    },
+    zip_safe=False,
+)

@@ -1,0 +1,476 @@
+"""Motion features against golden files (made by an independent float64 program) and against their own promises."""
+
+import doctest
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lslm.processing import motion_features
+from lslm.processing.motion_features import (
+    FEATURE_SIZE,
+    HUMANML3D_BONE_LENGTHS,
+    JOINT_NAMES,
+    LEFT_HAND,
+    LOWER_BODY,
+    NUM_JOINTS,
+    PARENTS,
+    RAW_DIRECTIONS,
+    RIGHT_HAND,
+    UPPER_BODY,
+    feature_size,
+    feature_slices,
+    features_to_joints,
+    joints_to_features,
+    repair_joints,
+)
+from lslm.processing.rotations import (
+    matrix_from_6d,
+    matrix_to_6d,
+    quaternion_between,
+    quaternion_conjugate,
+    quaternion_multiply,
+    quaternion_rotate,
+    quaternion_to_matrix,
+    turn_about_y,
+    y_turn_to_quaternion,
+)
+
+GOLDEN = Path(__file__).parent / "golden"
+CLIPS = ["facing_away_small_person", "standing", "stepping", "turning", "two_frames"]
+KEYS = ["features", "features_no_retarget"]
+# The program behind the golden files loses the sign of the turn in the one row where the heading passes 180 degrees.
+SIGN_LOST_IN_ROW = {("turning", "features"): 56, ("turning", "features_no_retarget"): 64}
+FLOAT32_TOLERANCES = {
+    "root_yaw": 2e-5,
+    "root_velocity": 1e-5,
+    "root_height": 1e-5,
+    "positions": 5e-5,
+    "rotations": 1e-3,
+    "velocities": 1e-5,
+    "contacts": 0,
+}
+COLUMNS_OF_263 = np.r_[0:67, 157:283, 463:529, 619:623]
+SLICES = feature_slices()
+FEW = settings(max_examples=25, deadline=None)
+
+
+def golden(clip, key="features"):
+    """Joints, target skeleton (or None) and the features that are right."""
+    data = np.load(GOLDEN / f"{clip}.npz")
+    expected = data[key].copy()
+    if (clip, key) in SIGN_LOST_IN_ROW:
+        expected[SIGN_LOST_IN_ROW[clip, key], SLICES["root_yaw"]] *= -1
+    return data["joints"], data["target_offsets"] if key == "features" else None, expected
+
+
+def standing(frames):
+    return golden("standing")[0][40 : 40 + frames].copy()
+
+
+def resting_person(frames):
+    """Everything along the raw directions, so facing exactly +z, with one arm going up."""
+    joints = np.zeros((frames, NUM_JOINTS, 3))
+    for joint in range(1, NUM_JOINTS):
+        joints[:, joint] = joints[:, PARENTS[joint]] + HUMANML3D_BONE_LENGTHS[joint] * RAW_DIRECTIONS[joint]
+    joints[:, [18, 20, *LEFT_HAND], 2] += np.linspace(0.1, 0.3, frames)[:, None]
+    return joints
+
+
+def columns_of(joints):
+    """The feature columns that speak of some joints."""
+    flags = np.zeros(FEATURE_SIZE, dtype=bool)
+    for block, first, width in (("positions", 1, 3), ("rotations", 1, 6), ("velocities", 0, 3)):
+        for joint in joints:
+            start = SLICES[block].start + (joint - first) * width
+            flags[start : start + width] = True
+    return flags
+
+
+def assert_same_up_to_place_and_heading(actual, expected, atol):
+    """`actual` is `expected` turned about y, shifted, and standing on the floor."""
+    flat, wanted = (np.ravel(p[..., 0] + 1j * p[..., 2]) for p in (actual, expected))
+    flat, wanted = flat - flat.mean(), wanted - wanted.mean()
+    turn = np.vdot(wanted, flat)
+    np.testing.assert_allclose(flat, wanted * turn / abs(turn), rtol=0, atol=atol)
+    np.testing.assert_allclose(np.diff(actual[..., 1].ravel()), np.diff(expected[..., 1].ravel()), rtol=0, atol=atol)
+
+
+# --- layout and skeleton
+
+
+def test_layout():
+    assert doctest.testmod(motion_features).failed == 0
+    assert feature_size() == FEATURE_SIZE == 1 + 2 + 1 + 3 * 51 + 6 * 51 + 3 * 52 + 4
+    assert [s.start for s in SLICES.values()] == [0, 1, 3, 4, 157, 463, 619]
+    assert [s.stop for s in SLICES.values()] == [1, 3, 4, 157, 463, 619, 623]
+
+
+def test_skeleton_is_one_tree_in_order():
+    assert len(JOINT_NAMES) == len(set(JOINT_NAMES)) == len(PARENTS) == len(HUMANML3D_BONE_LENGTHS) == 52
+    assert all(parent < joint for joint, parent in enumerate(PARENTS))
+    assert [JOINT_NAMES[j] for j in (0, 15, 20, 21)] == ["pelvis", "head", "left_wrist", "right_wrist"]
+    assert [JOINT_NAMES[j] for j in (22, 36, 37, 51)] == ["left_index1", "left_thumb3", "right_index1", "right_thumb3"]
+    assert sorted(UPPER_BODY + LOWER_BODY + LEFT_HAND + RIGHT_HAND) == list(range(52))
+    for hand, wrist in ((LEFT_HAND, 20), (RIGHT_HAND, 21)):
+        assert [PARENTS[j] for j in hand] == [wrist if j in hand[::3] else j - 1 for j in hand]
+
+
+def test_humanml3d_skeleton_is_that_of_the_golden_files():
+    offsets = np.load(GOLDEN / "standing.npz")["target_offsets"]
+    lengths = np.array(HUMANML3D_BONE_LENGTHS)
+    np.testing.assert_allclose(lengths[:, None] * RAW_DIRECTIONS, offsets, rtol=0, atol=5.01e-5)  # four decimals
+    joints = standing(20)
+    by_name, by_offsets = (
+        joints_to_features(joints),
+        joints_to_features(joints, target_skeleton=lengths[:, None] * [0, 0, 1]),
+    )
+    np.testing.assert_array_equal(by_name, by_offsets)
+
+
+# --- golden files
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("clip", CLIPS)
+def test_golden_float64(clip, key):
+    joints, skeleton, expected = golden(clip, key)
+    features = joints_to_features(joints, target_skeleton=skeleton)
+    assert features.dtype == np.float64
+    np.testing.assert_allclose(features, expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("clip", CLIPS)
+def test_golden_float32(clip, key):
+    joints, skeleton, expected = golden(clip, key)
+    features = joints_to_features(joints.astype(np.float32), target_skeleton=skeleton)
+    assert features.dtype == np.float32
+    error = np.abs(features - expected)
+    for block, tolerance in FLOAT32_TOLERANCES.items():
+        assert error[:, SLICES[block]].max() <= tolerance, block
+    assert np.mean(error[:, SLICES["rotations"]] < 1e-4) >= 0.999
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_263_features_are_columns_of_the_623(clip):
+    joints, skeleton, _ = golden(clip)
+    assert joints[:, :22, 1].min() < joints[:, 22:, 1].min(), "no hand may set the floor here"
+    body = joints_to_features(joints[:, :22], target_skeleton=skeleton[:22])
+    whole = joints_to_features(joints, target_skeleton=skeleton)
+    np.testing.assert_allclose(body, whole[:, COLUMNS_OF_263], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(features_to_joints(body), features_to_joints(whole)[:, :22], rtol=0, atol=1e-12)
+
+
+# --- properties
+
+
+@FEW
+@given(
+    yaw=st.floats(-np.pi, np.pi),
+    shift=st.tuples(*[st.floats(-20, 20)] * 3),
+    scale=st.floats(0.2, 5),
+    clip=st.sampled_from(["standing", "turning"]),
+)
+def test_place_heading_and_scale_do_not_matter(yaw, shift, scale, clip):
+    joints = golden(clip)[0][:12]
+    moved = turn_about_y(joints, np.array(yaw)) + shift
+    np.testing.assert_allclose(joints_to_features(scale * moved), joints_to_features(joints), rtol=0, atol=1e-7)
+    own, own_moved = (joints_to_features(clip, target_skeleton=None) for clip in (joints, moved))
+    np.testing.assert_allclose(own_moved, own, rtol=0, atol=1e-7)
+
+
+@FEW
+@given(seed=st.integers(0, 2**32 - 1), frames=st.integers(2, 30), num_joints=st.sampled_from([22, 52]))
+def test_round_trip(seed, frames, num_joints):
+    joints = np.random.default_rng(seed).normal(size=(frames, num_joints, 3)).cumsum(axis=0)
+    back = features_to_joints(joints_to_features(joints, target_skeleton=None))
+    assert back.shape == (frames - 1, num_joints, 3)
+    assert_same_up_to_place_and_heading(back, joints[:-1], atol=1e-10)
+    np.testing.assert_allclose(back[0, 0, [0, 2]], 0, atol=1e-12)
+    np.testing.assert_allclose(back[..., 1], (joints[..., 1] - joints[..., 1].min())[:-1], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_round_trip_ends_facing_front_with_the_target_bones(clip):
+    joints, skeleton, _ = golden(clip)
+    back = features_to_joints(joints_to_features(joints, target_skeleton=skeleton))
+    lengths = np.linalg.norm(back[:, 1:] - back[:, PARENTS[1:]], axis=-1)
+    np.testing.assert_allclose(
+        lengths, np.broadcast_to(np.linalg.norm(skeleton[1:], axis=-1), lengths.shape), atol=1e-10
+    )
+    across = back[0, 1] - back[0, 2] + back[0, 16] - back[0, 17]
+    assert across[0] > 0
+    assert abs(across[2]) < 1e-12
+
+
+def test_heading_that_passes_180_degrees():
+    degrees_per_frame = 4.0
+    angle = np.radians(degrees_per_frame) * np.arange(180)  # twice round, to the left
+    joints = turn_about_y(resting_person(180) + np.array([0.3, 0, 0]), angle[:, None])
+    features = joints_to_features(joints, target_skeleton=None)
+    yaw = features[1:, SLICES["root_yaw"]]
+    assert (yaw < 0).all()
+    np.testing.assert_allclose(yaw[80:100], -np.radians(degrees_per_frame / 2), atol=1e-3)
+    assert_same_up_to_place_and_heading(features_to_joints(features), joints[:-1], atol=1e-10)
+
+
+def test_golden_turn_is_lost_by_the_original_and_kept_here():
+    joints, _, expected = golden("turning", "features_no_retarget")
+    assert_same_up_to_place_and_heading(features_to_joints(expected), joints[:-1], atol=1e-9)
+    original = np.load(GOLDEN / "turning.npz")["features_no_retarget"]
+    with pytest.raises(AssertionError):
+        assert_same_up_to_place_and_heading(features_to_joints(original), joints[:-1], atol=1e-2)
+
+
+def test_first_frame_facing_exactly_backwards():
+    joints = resting_person(10)
+    facing_away = joints * [-1, 1, -1]
+    np.testing.assert_allclose(joints_to_features(facing_away), joints_to_features(joints), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("frames", [2, 3])
+def test_very_short_clips(frames):
+    joints = standing(frames)
+    features = joints_to_features(joints, target_skeleton=None)
+    assert features.shape == (frames - 1, FEATURE_SIZE)
+    assert_same_up_to_place_and_heading(features_to_joints(features), joints[:-1], atol=1e-12)
+    # A person who stands still has the same row whatever the number of frames.
+    still, longer = (joints_to_features(np.repeat(joints[:1], n, axis=0)) for n in (frames, 9))
+    np.testing.assert_allclose(still, longer[: frames - 1], rtol=0, atol=1e-12)
+
+
+def test_contacts_have_their_threshold():
+    for speed, contact in ((0.0447, 1), (0.0448, 0)):  # either side of sqrt(0.002) metres per frame
+        joints = resting_person(5)
+        joints[:, 10, 2] += speed * np.arange(5)  # the left foot
+        features = joints_to_features(joints, target_skeleton=None)
+        np.testing.assert_array_equal(features[:, SLICES["contacts"]], [[1, contact, 1, 1]] * 4)
+
+
+def test_batch_is_many_single_clips():
+    clips = np.stack([golden(clip)[0][:50] for clip in ("standing", "stepping", "turning", "facing_away_small_person")])
+    clips[2, 7:9, 30] = np.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        batch = joints_to_features(clips.reshape(2, 2, 50, 52, 3))
+        singles = np.stack([joints_to_features(clip) for clip in clips])
+    assert batch.shape == (2, 2, 49, FEATURE_SIZE)
+    np.testing.assert_allclose(batch.reshape(singles.shape), singles, rtol=0, atol=1e-12)
+    back = np.stack([features_to_joints(row) for row in singles])
+    np.testing.assert_allclose(features_to_joints(batch).reshape(back.shape), back, rtol=0, atol=1e-12)
+    assert joints_to_features(np.zeros((0, 5, 52, 3))).shape == (0, 4, FEATURE_SIZE)
+
+
+@pytest.mark.parametrize("skeleton", ["humanml3d", None])
+@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.filterwarnings("ignore:repaired")
+def test_arguments_are_never_edited(skeleton, broken):
+    joints = standing(10)
+    if broken:
+        joints[3, 25] = np.nan
+    before = joints.copy()
+    features = joints_to_features(joints, target_skeleton=skeleton)
+    repaired, _ = repair_joints(joints)
+    repaired += 1
+    np.testing.assert_array_equal(joints, before)
+    before = features.copy()
+    features_to_joints(features)
+    np.testing.assert_array_equal(features, before)
+
+
+@pytest.mark.parametrize(
+    ("given_dtype", "expected"),
+    [("float64", "float64"), ("float32", "float32"), ("float16", "float32"), ("int64", "float32"), (">f8", "float64")],
+)
+def test_dtypes(given_dtype, expected):
+    joints = (100 * standing(5)).astype(given_dtype)  # centimetres, so that integers still show a person
+    repaired, mask = repair_joints(joints)
+    features = joints_to_features(repaired)
+    assert repaired.dtype == features.dtype == expected
+    assert features_to_joints(features.astype(given_dtype)).dtype == expected
+    assert mask.dtype == bool
+
+
+# --- broken input
+
+
+@pytest.mark.parametrize("skeleton", ["humanml3d", None])
+@pytest.mark.parametrize("value", [np.nan, np.inf, "parent"])
+def test_one_broken_joint_stays_alone(value, skeleton):
+    joints = standing(40)
+    broken = joints.copy()
+    broken[20, 23] = broken[20, 22] if value == "parent" else value  # left_index2
+    clean = joints_to_features(joints, target_skeleton=skeleton)
+    with pytest.warns(UserWarning, match=r"1 of 40 frames.*left_index2 1$") as caught:
+        features = joints_to_features(broken, target_skeleton=skeleton)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__  # the warning points at the caller
+    changed = features != clean
+    assert not np.delete(changed, [19, 20], axis=0).any()  # row 19 holds the velocity into frame 20
+    assert not changed[:, ~columns_of([23, 24])].any()  # left_index3 hangs on it
+    positions = columns_of([23, 24]) & (np.arange(FEATURE_SIZE) < SLICES["rotations"].start)
+    assert np.abs(features - clean)[20, positions].max() < 0.005
+
+
+@FEW
+@given(
+    gaps=st.lists(st.booleans(), min_size=12, max_size=12).filter(lambda gaps: not all(gaps)), joint=st.integers(0, 51)
+)
+def test_gaps_are_filled_along_a_straight_line(gaps, joint):
+    gaps = np.array(gaps)
+    first, last = standing(80)[[0, 79]]
+    joints = first + np.linspace(0, 1, 12)[:, None, None] * (last - first)
+    broken = joints.copy()
+    broken[gaps, joint] = np.nan
+    repaired, mask = repair_joints(broken)
+    np.testing.assert_array_equal(mask[:, joint], gaps)
+    assert mask.sum() == gaps.sum()
+    np.testing.assert_array_equal(repaired[~mask], joints[~mask])
+    parent = joints[:, [PARENTS[joint]]] if joint else np.zeros((12, 1, 3))
+    bone = joints[:, joint] - parent[:, 0]
+    valid = np.flatnonzero(~gaps)
+    held = np.clip(np.arange(12), valid[0], valid[-1])  # beyond the first and last valid frame the bone holds still
+    np.testing.assert_allclose(repaired[:, joint], parent[:, 0] + bone[held], rtol=0, atol=1e-12)
+
+
+def test_hand_that_is_lost_in_some_frames_stays_on_its_arm():
+    joints = standing(60)
+    joints[25:, RIGHT_HAND] = joints[25:, [21]]  # all on the wrist, to the end of the clip
+    repaired, mask = repair_joints(joints)
+    assert mask[25:, RIGHT_HAND].all()
+    assert mask.sum() == 35 * len(RIGHT_HAND)
+    shape = repaired[24:, RIGHT_HAND] - repaired[24:, [21]]
+    np.testing.assert_allclose(shape, np.broadcast_to(shape[0], shape.shape), rtol=0, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:repaired")
+def test_joints_that_are_never_there_rest_and_follow_the_person():
+    joints = standing(30)
+    joints[:, [0, 4, *LEFT_HAND]] = np.nan  # the pelvis too
+    repaired, mask = repair_joints(joints)
+    assert mask.sum() == 30 * 17
+    np.testing.assert_array_equal(repaired[~mask], joints[~mask])
+    lengths = np.linalg.norm(repaired[:, LEFT_HAND] - repaired[:, [PARENTS[j] for j in LEFT_HAND]], axis=-1)
+    np.testing.assert_allclose(lengths, np.broadcast_to(np.array(HUMANML3D_BONE_LENGTHS)[LEFT_HAND], lengths.shape))
+    across = repaired[:, 1] - repaired[:, 2] + repaired[:, 16] - repaired[:, 17]
+    assert (np.sum(across * (repaired[:, 1] - repaired[:, 0]), axis=-1) > 0).all()  # the left hip is left of the pelvis
+    fingers = repaired[:, 22] - repaired[:, 20]
+    assert (
+        np.sum(across * fingers, axis=-1) > 0.9 * np.linalg.norm(across, axis=-1) * lengths[:, 0]
+    ).all()  # to the left
+    features = joints_to_features(joints)
+    assert np.isfinite(features).all()
+    np.testing.assert_allclose(joints_to_features(turn_about_y(joints, np.array(2.0))), features, rtol=0, atol=1e-9)
+
+
+def test_frame_without_a_person_is_filled_whole():
+    joints = standing(20)
+    broken = joints.copy()
+    broken[10] = 0  # some trackers write this where they find nobody
+    repaired, mask = repair_joints(broken)
+    assert mask[10].all()
+    assert not np.delete(mask, 10, axis=0).any()
+    np.testing.assert_allclose(repaired[10], (joints[9] + joints[11]) / 2, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 1.5])
+def test_clip_without_a_person_is_refused(value):
+    joints = np.stack([standing(4), np.full((4, 52, 3), value)])
+    for call in (joints_to_features, repair_joints):
+        with pytest.raises(ValueError, match="no valid joint in clip 1 of 2"):
+            call(joints)
+
+
+def test_whole_clip_needs_no_repair():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for clip in CLIPS:
+            joints_to_features(golden(clip)[0])
+            assert not repair_joints(golden(clip)[0])[1].any()
+
+
+def test_bone_opposite_to_its_raw_direction():
+    joints = standing(10)
+    straight_up = joints.copy()
+    straight_up[5, 18] = straight_up[5, 16] + [0, 0.25, 0]  # an upper arm, whose raw direction is straight down
+    clean, features = (joints_to_features(j, target_skeleton=None) for j in (joints, straight_up))
+    assert np.isfinite(features).all()
+    assert not (features != clean)[:, ~columns_of([18, 20])].any()
+    six = features[:, SLICES["rotations"]].reshape(9, 51, 6)
+    np.testing.assert_allclose(matrix_to_6d(matrix_from_6d(six)), six, rtol=0, atol=1e-12)
+
+
+# --- refused arguments
+
+
+def test_one_frame_is_refused():
+    with pytest.raises(ValueError, match=r"at least 2 frames.* got 1 .*leave this clip out"):
+        joints_to_features(standing(1))
+
+
+@pytest.mark.parametrize("shape", [(52, 3), (10, 55, 3), (10, 52, 2), (10, 156), (10, 3, 52)])
+def test_wrong_joints_are_refused(shape):
+    for call in (joints_to_features, repair_joints):
+        with pytest.raises(ValueError, match=r"expected joints \(\.\.\., T, 52, 3\).*got shape"):
+            call(np.zeros(shape))
+
+
+@pytest.mark.parametrize("shape", [(10, 622), (10, 313), (623,)])
+def test_wrong_features_are_refused(shape):
+    with pytest.raises(ValueError, match=r"size among \[623, 263\], got shape"):
+        features_to_joints(np.zeros(shape))
+
+
+def test_unknown_choices_are_refused():
+    joints = standing(3)
+    with pytest.raises(ValueError, match=r"among \['humanml3d'\], got 'smplx'"):
+        joints_to_features(joints, convention="smplx")
+    with pytest.raises(ValueError, match="'humanml3d', None or an array"):
+        joints_to_features(joints, target_skeleton="smplx")
+    with pytest.raises(ValueError, match=r"\(52, 3\).*got \(22, 3\)"):
+        joints_to_features(joints, target_skeleton=np.ones((22, 3)))
+    offsets = np.ones((52, 3))
+    offsets[15] = 0
+    with pytest.raises(ValueError, match=r"no bone for \['head'\]"):
+        joints_to_features(joints, target_skeleton=offsets)
+
+
+# --- rotations
+
+
+def unit(seed, size=3):
+    vectors = np.random.default_rng(seed).normal(size=(4, 5, size))
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def test_quaternions_and_matrices_agree():
+    p, q, v = unit(0, 4), unit(1, 4), unit(2)
+    rotated = quaternion_rotate(q, v)
+    np.testing.assert_allclose(np.einsum("...ij,...j->...i", quaternion_to_matrix(q), v), rotated, atol=1e-14)
+    np.testing.assert_allclose(
+        quaternion_rotate(quaternion_multiply(p, q), v), quaternion_rotate(p, rotated), atol=1e-14
+    )
+    np.testing.assert_allclose(quaternion_rotate(quaternion_conjugate(q), rotated), v, atol=1e-14)
+    np.testing.assert_allclose(
+        matrix_from_6d(matrix_to_6d(quaternion_to_matrix(q))), quaternion_to_matrix(q), atol=1e-14
+    )
+    angle = np.linspace(-3, 3, 20).reshape(4, 5)
+    np.testing.assert_allclose(turn_about_y(v, angle), quaternion_rotate(y_turn_to_quaternion(angle), v), atol=1e-14)
+    np.testing.assert_allclose(turn_about_y(np.array([0, 0, 1.0]), np.array(np.pi / 2)), [1, 0, 0], atol=1e-15)
+
+
+@pytest.mark.parametrize("distance", [0, *10.0 ** -np.arange(0, 18)])
+def test_shortest_arc_up_to_opposite_vectors(distance):
+    a = np.concatenate([unit(3).reshape(-1, 3), RAW_DIRECTIONS[1:]])
+    aside = np.random.default_rng(4).normal(size=a.shape)
+    b = -a + distance * aside
+    b = b / np.linalg.norm(b, axis=-1, keepdims=True)
+    q = quaternion_between(a, b)
+    np.testing.assert_allclose(np.linalg.norm(q, axis=-1), 1, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(quaternion_rotate(q, a), b, rtol=0, atol=1e-7)  # a half turn for anything within 1e-8
+    assert (q[..., 0] >= -1e-7).all()  # never the long way round
+    np.testing.assert_array_equal(quaternion_between(RAW_DIRECTIONS[1], np.zeros(3)), [1, 0, 0, 0])

@@ -1,0 +1,1 @@
+"""Three stages with the Hugging Face Trainer (tokenizer, align, instruct), and evaluate."""
