@@ -16,10 +16,10 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=["lslm", *(f"lslm.{name}" for name in SUBPACKAGES)],
-    package_dir={"lslm": "lslm", **{f"lslm.{name}": name for name in SUBPACKAGES}},
+    packages=["lslm", "lslm_cli", *(f"lslm.{name}" for name in SUBPACKAGES)],
+    package_dir={"lslm": "lslm", "lslm_cli": "lslm/cli", **{f"lslm.{name}": name for name in SUBPACKAGES}},
     package_data={"lslm": ["py.typed"], "lslm.training": ["recipes/**/*.yaml", "templates/*.json"]},
-    entry_points={"console_scripts": ["lslm = lslm.cli:main"]},
+    entry_points={"console_scripts": ["lslm = lslm_cli:main"]},
     # Translating needs these alone.
     install_requires=["torch>=2.11,<2.14", "transformers>=5.16,<6", "numpy>=1.26", "safetensors>=0.4"],
     extras_require={

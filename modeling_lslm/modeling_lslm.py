@@ -354,7 +354,6 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
         *,
         vocab_size: int,
         motion_token_id: int,
-        lora: dict | None = None,
         keep_backbone: bool = False,
         dtype: torch.dtype = torch.float32,
         **config_kwargs,
@@ -366,7 +365,6 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
             vqvae: the trained sign tokenizer.
             vocab_size: number of tokens once the motion tokens are added (`len(tokenizer)`).
             motion_token_id: id of the `<motion>` placeholder.
-            lora: arguments of `peft.LoraConfig`, `target_modules` as a list of layer names; None: no adapter.
             keep_backbone: leave the language model's own weights out of saved checkpoints and load them from `backbone`
                 again. Only for a language model that stays frozen (projector or LoRA training).
             dtype: of the language model. float32 to train it (bfloat16 weights do not move at the paper's learning
@@ -404,10 +402,17 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
             suppress_tokens=list(range(motion_token_id - 3, motion_token_id + 1)),  # the motion tokens are no words
         )
         _check_same_logits(model, source, backbone)
-        if lora is not None:
-            model.config.lora = model.model.config.lora = dict(lora)
-            model.model.inject_lora()
         return model
+
+    def add_lora(self, lora: dict) -> "LslmForConditionalGeneration":
+        """Put an untrained LoRA adapter into the language model.
+
+        Args:
+            lora: arguments of `peft.LoraConfig`, `target_modules` as a list of layer names.
+        """
+        self.config.lora = self.model.config.lora = dict(lora)
+        self.model.inject_lora()
+        return self
 
     @torch.no_grad()
     def merge_lora(self) -> "LslmForConditionalGeneration":

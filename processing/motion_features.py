@@ -4,7 +4,7 @@ The paper (section 4.1) follows "the HumanML3D processing methodology" over 52 S
 joint positions, velocities and rotations, foot contacts. This module is that convention, written anew and called
 `humanml3d`. Its known quirks are kept, because every published number rests on them; each is marked `Quirk` where it
 happens. What the original lacks is added: clips of 2 or 3 frames, broken joints, bones opposite to their rest
-direction, a heading that passes 180 degrees, batches.
+direction, batches, and a way back that survives a heading that passes 180 degrees.
 
 Axes: +x to the person's left in the rest pose, +y up, +z to the front. Metres, radians, and rates per frame.
 """
@@ -65,17 +65,32 @@ _BODY_DIRECTIONS = [0 * _X, _X, -_X, _Y, -_Y, -_Y, _Y, -_Y, -_Y, _Y, _Z, _Z, _Y,
 RAW_DIRECTIONS = np.stack([*_BODY_DIRECTIONS, *[_X] * len(LEFT_HAND), *[-_X] * len(RIGHT_HAND)])
 RAW_DIRECTIONS.flags.writeable = False
 
-# Metres from each joint to its parent in the skeleton that HumanML3D gives to everybody: frame 0 of its clip 000021.
+# Metres from each joint to its parent in the skeleton that HumanML3D gives to everybody: frame 0 of its clip 000021, to
+# the last digit of the float32 numbers it was published as.
 # fmt: off
-HUMANML3D_BONE_LENGTHS = (
-    0.0000, 0.1031, 0.1099, 0.1316, 0.3936, 0.3902, 0.1432, 0.4324, 0.4256, 0.0574, 0.1434,  # pelvis to left foot
-    0.1494, 0.2194, 0.1375, 0.1434, 0.1030, 0.1316, 0.1230, 0.2568, 0.2631, 0.2660, 0.2699,  # right foot to wrists
-    0.1084, 0.0332, 0.0233, 0.1138, 0.0320, 0.0247, 0.0992, 0.0205, 0.0198,  # left index, middle, pinky
-    0.1051, 0.0297, 0.0246, 0.0559, 0.0319, 0.0274,  # left ring, thumb
-    0.1079, 0.0339, 0.0234, 0.1130, 0.0321, 0.0245, 0.0987, 0.0204, 0.0197,  # right index, middle, pinky
-    0.1045, 0.0296, 0.0247, 0.0553, 0.0323, 0.0278,  # right ring, thumb
-)
+HUMANML3D_BONE_LENGTHS = np.array(
+    [
+        # pelvis to left foot
+        0.0, 0.10307397, 0.10988337, 0.13156824, 0.3936232, 0.39018822, 0.14319022, 0.43243307, 0.42564335,
+        0.057364736, 0.14338182,
+        # right foot to wrists
+        0.14941907, 0.21936005, 0.13748677, 0.14338283, 0.10303922, 0.13161404, 0.12298438, 0.25684, 0.26309174,
+        0.26601171, 0.2698764,
+        # left index, middle, pinky
+        0.10839949, 0.033204675, 0.023345081, 0.11377253, 0.032046057, 0.024733966,
+        0.09919523, 0.020455468, 0.019818515,
+        # left ring, thumb
+        0.1051208, 0.029673135, 0.024619177, 0.055921987, 0.031891305, 0.02735849,
+        # right index, middle, pinky
+        0.10787044, 0.03387637, 0.02343803, 0.11299836, 0.032096814, 0.024503117,
+        0.098655134, 0.020352673, 0.019661892,
+        # right ring, thumb
+        0.10453433, 0.029580303, 0.024668816, 0.05532024, 0.032277975, 0.027795434,
+    ],
+    dtype=np.float32,
+).astype(np.float64)
 # fmt: on
+HUMANML3D_BONE_LENGTHS.flags.writeable = False
 
 _LEFT_HIP, _RIGHT_HIP, _LEFT_SHOULDER, _RIGHT_SHOULDER = 1, 2, 16, 17
 _LEG = [5, 8]  # right knee and ankle: thigh and shin say how large a person is
@@ -83,6 +98,11 @@ _FEET = [7, 10, 8, 11]  # left ankle, left foot, right ankle, right foot
 _CONTACT_SPEED_SQUARED = 0.002  # square metres per frame: a foot that moves less than 4.5 cm stands
 _SMOOTHING_SIGMA = 20  # frames
 _SMOOTHING_RADIUS = 4 * _SMOOTHING_SIGMA
+# When the inverse changes the sign of a yaw. Noise is met by the factor, whatever its size: noise in the joints spoils
+# the fit of both signs alike. The yaw itself needs only be more than rounding: a wrong sign at 1e-9 moves a joint one
+# metre away by 4 nanometres, and people who stand facing 180 degrees lose many small signs, which add up.
+_CLEARLY_BETTER = 2
+_SMALLEST_YAW = 1e-9  # radians
 _ZERO_LENGTH = 1e-6  # metres: shorter than any bone, longer than the rounding of float32 coordinates
 
 
@@ -97,7 +117,7 @@ def feature_slices(num_joints: int = NUM_JOINTS) -> dict[str, slice]:
     slice(157, 463, None)
     """
     widths = {
-        "root_yaw": 1,  # half the turn from this frame to the next; to the left is negative
+        "root_yaw": 1,  # half the turn from this frame to the next; to the left is negative, but for sign losses
         "root_velocity": 2,  # x and z, seen from the next frame's heading
         "root_height": 1,  # above the lowest point of the clip
         "positions": 3 * (num_joints - 1),  # joints 1.., seen from the heading; y is the height above the floor
@@ -136,7 +156,9 @@ def joints_to_features(
 
     Returns:
         `(..., T-1, 623)`, laid out as :func:`feature_slices` says; the last frame only gives velocities. The place and
-        the heading in which the clip starts are gone. float64 for float64 input, else float32.
+        the heading in which the clip starts are gone. float64 for float64 input, else float32. In the row where the
+        heading passes 180 degrees from the start `root_yaw` has the wrong sign, as in all HumanML3D data: vectors stay
+        comparable cell by cell, and :func:`features_to_joints` finds the sign again.
 
     Raises:
         ValueError: unknown convention or skeleton, wrong shape, fewer than 2 frames, a clip without any valid joint.
@@ -162,10 +184,16 @@ def joints_to_features(
 
 
 def features_to_joints(features: np.ndarray) -> np.ndarray:
-    """Turn motion features back into joint positions (`recover_from_ric` of HumanML3D).
+    """Turn motion features back into joint positions: `recover_from_ric` of HumanML3D, with the turns put right.
+
+    HumanML3D loses the sign of `root_yaw` where the heading passes 180 degrees, and its own way back goes astray from
+    there. Positions and velocities hold the same turn once more, and decide here: a sign is changed where the joints
+    fit the opposite turn more than twice as well, in clips whose velocities belong to their positions. Clean features
+    come back exactly. Noisy ones, such as a network decodes, keep the signs they have where the noise hides the answer.
 
     Args:
-        features: `(..., T, 623)` or `(..., T, 263)`, not normalised. Rotations, velocities and contacts are not read.
+        features: `(..., T, 623)` or `(..., T, 263)`, not normalised. Rotations and contacts are not read, and
+            velocities only for the signs: all zero, they leave every sign alone.
 
     Returns:
         `(..., T, 52, 3)` or `(..., T, 22, 3)`, metres: what :func:`joints_to_features` saw after retargeting, with the
@@ -185,16 +213,42 @@ def features_to_joints(features: np.ndarray) -> np.ndarray:
     num_joints = joints_of_size[features.shape[-1]]
     slices = feature_slices(num_joints)
     values = features.astype(np.float64)
-    heading = -2 * _sum_before(values[..., slices["root_yaw"]])  # (..., T, 1), as are all columns here
+    local = values[..., slices["positions"]].reshape(*features.shape[:-1], num_joints - 1, 3)
+    velocities = values[..., slices["velocities"]].reshape(*features.shape[:-1], num_joints, 3)
+    yaw = _restore_signs(values[..., slices["root_yaw"]][..., 0], local, velocities)
+    heading = -2 * _sum_before(yaw[..., None])  # (..., T, 1)
 
     velocity = np.insert(values[..., slices["root_velocity"]], 1, 0, axis=-1)
     # A row's velocity is seen from the heading of the next row; the last row has none, and its velocity leads nowhere.
     steps = turn_about_y(velocity, np.roll(heading, -1, axis=-2)[..., 0])
     ground = _sum_before(steps)[..., None, :]
-    local = values[..., slices["positions"]].reshape(*features.shape[:-1], num_joints - 1, 3)
     joints = np.concatenate([ground, turn_about_y(local, heading) + ground], axis=-2)
     joints[..., 0, 1] = values[..., slices["root_height"]][..., 0]
     return joints.astype(_result_dtype(features), copy=False)
+
+
+def _restore_signs(yaw: np.ndarray, positions: np.ndarray, velocities: np.ndarray) -> np.ndarray:
+    """The yaw `(..., T)` of features with the signs that :func:`_half_turns` lost, as far as the other blocks tell.
+
+    Positions `(..., T, J-1, 3)` and velocities `(..., T, J, 3)` of a row give the offsets from the pelvis in the next
+    frame, still seen from this row's heading; the next row has them seen from its own. The turn between is twice the
+    yaw. The last row has no next one, and its yaw turns nothing.
+    """
+    moves = (velocities[..., 1:, :] - velocities[..., :1, :])[..., :-1, :, :]
+    expected, found = positions[..., :-1, :, :] + moves, positions[..., 1:, :, :]
+    known = yaw[..., :-1]
+    kept, flipped = (_size_on_ground(turn_about_y(expected, 2 * a[..., None]) - found) for a in (known, -known))
+    lost = (np.abs(known) > _SMALLEST_YAW) & (_CLEARLY_BETTER * flipped < kept)
+    # Velocities that are missing, or the mean of some data, explain no movement. Their clip has nothing to say: in a
+    # body that sways, the smoothed heading lags behind, and alone the positions can seem to turn the other way.
+    unexplained = np.minimum(kept, flipped).sum(axis=-1, keepdims=True)
+    lost &= _CLEARLY_BETTER * unexplained < _size_on_ground(moves).sum(axis=-1, keepdims=True)
+    return np.concatenate([np.where(lost, -known, known), yaw[..., -1:]], axis=-1)
+
+
+def _size_on_ground(vectors: np.ndarray) -> np.ndarray:
+    """The size `(...)` of the x and z of all vectors `(..., n, 3)` together; heights say nothing about a turn."""
+    return np.sqrt(squared_length(vectors[..., [0, 2]]).sum(axis=-1))
 
 
 def repair_joints(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -318,11 +372,9 @@ def _canonical_to_features(positions: np.ndarray) -> np.ndarray:
     steps = np.diff(positions, axis=-3)
     now = positions[..., :-1, :, :]
     root = now[..., 0, :]
-    # Two headings differ by up to a full circle; the short way round is the same. (The original takes an arcsine, which
-    # flips the sign in the one row where the heading passes 180 degrees, and the way back goes astray there.)
-    root_turn = (np.diff(turns, axis=-1) + np.pi) % (2 * np.pi) - np.pi
+    yaw = _half_turns(turns)
     blocks = {
-        "root_yaw": root_turn / 2,
+        "root_yaw": yaw,
         # Quirk: the root's velocity is seen from the next heading, the velocities of all joints from the present one.
         "root_velocity": turn_about_y(steps[..., 0, :], turns[..., 1:])[..., [0, 2]],
         "root_height": root[..., 1],
@@ -332,7 +384,7 @@ def _canonical_to_features(positions: np.ndarray) -> np.ndarray:
         "contacts": squared_length(steps[..., _FEET, :]) < _CONTACT_SPEED_SQUARED,
     }
     slices = feature_slices(positions.shape[-2]).items()
-    rows = [blocks[name].reshape(*root_turn.shape, where.stop - where.start) for name, where in slices]
+    rows = [blocks[name].reshape(*yaw.shape, where.stop - where.start) for name, where in slices]
     return np.concatenate(rows, axis=-1)
 
 
@@ -345,6 +397,15 @@ def _root_turns(positions: np.ndarray) -> np.ndarray:
     # Quirk: frame 0 counts as facing +z, which by this measure it does not: row 0 holds a turn that nobody made.
     turns[..., 0] = 0
     return turns
+
+
+def _half_turns(turns: np.ndarray) -> np.ndarray:
+    """Half the turn `(..., T-1)` from each frame to the next, from turns `(..., T)` between -pi and pi."""
+    half = np.diff(turns, axis=-1) / 2
+    # Quirk: the original takes the arcsine of sin(half) (HumanML3D issue 156). Where the heading passes 180 degrees
+    # from the start, turns jump by a full circle, half lies beyond a right angle, and the arcsine has the right size
+    # and the wrong sign. The fold here does without an arcsine, which would lose half its digits near a right angle.
+    return np.where(np.abs(half) > np.pi / 2, np.copysign(np.pi, half) - half, half)
 
 
 def _local_rotations(positions: np.ndarray, turns: np.ndarray) -> np.ndarray:
@@ -396,7 +457,7 @@ def _target_lengths(skeleton: str | np.ndarray | None, num_joints: int) -> np.nd
     if isinstance(skeleton, str):
         if skeleton != "humanml3d":
             raise ValueError(f"expected target_skeleton 'humanml3d', None or an array of offsets, got {skeleton!r}")
-        return np.array(HUMANML3D_BONE_LENGTHS[:num_joints])
+        return HUMANML3D_BONE_LENGTHS[:num_joints]
     offsets = np.asarray(skeleton, dtype=np.float64)
     if offsets.shape != (num_joints, 3):
         raise ValueError(f"expected a target_skeleton {(num_joints, 3)}, as many as the joints, got {offsets.shape}")

@@ -3,11 +3,12 @@
 Two formats are read, told apart by their content and never by the file name alone:
 
 - our own `.npz`: `joints` (T, 52, 3) in metres and `fps`, optionally `valid` (T, 52);
-- MediaPipe Holistic landmarks: an `.npz` with `pose` (T, 25..33, 3 | 4), `left_hand`, `right_hand` (T, 21, 3), optionally `fps`
+- MediaPipe Holistic landmarks: an `.npz` with `pose` (T, 25..33, 3 | 4), `left_hand`, `right_hand` (T, 21, 3),
+  optionally `fps`
   and `image_size`; or an `.npy` of (T, 1662) (pose, face, hands) or (T, 258) (pose, hands) numbers.
 
-A file that cannot be used raises ValueError or OSError with a one-line message that says what came, what was expected and what
-to do; nothing is ever unpickled, and sizes are read from the headers before any data.
+A file that cannot be used raises ValueError or OSError with a one-line message that says what came, what was expected
+and what to do; nothing is ever unpickled, and sizes are read from the headers before any data.
 
 Axes, here and everywhere in LSLM: +x is the person's left, +y is up, +z is where the person faces.
 """
@@ -31,6 +32,7 @@ from .motion_features import JOINT_NAMES, NUM_JOINTS
 MAX_SECONDS = 20 * 60.0  # an utterance lasts seconds; a longer file is a recording that nobody has cut yet
 MAX_FPS = 1000.0
 MAX_FRAMES = 144_000  # MAX_SECONDS at 120 frames per second: bounds memory when a file claims a huge frame rate
+MAX_BYTES = 2**30
 MAX_COORDINATE = 100.0  # metres; beyond it the numbers are millimetres, centimetres or pixels
 MEDIAPIPE_FPS = 15.0  # landmark dumps rarely store a frame rate; a webcam loop with MediaPipe runs at 10 to 20
 
@@ -51,7 +53,8 @@ _ARMS = {
     "left_wrist": 15,
     "right_wrist": 16,
 }
-# MediaPipe hand landmarks in SMPL-X order; fingertips have no joint there. The thumb's first joint is CMC, the fingers' MCP.
+# MediaPipe hand landmarks in SMPL-X order; fingertips have no joint there. The thumb's first joint is CMC, the fingers'
+# MCP.
 _FINGERS = {"index": (5, 6, 7), "middle": (9, 10, 11), "pinky": (17, 18, 19), "ring": (13, 14, 15), "thumb": (1, 2, 3)}
 _HAND_LANDMARKS = np.array([landmark for finger in _FINGERS.values() for landmark in finger])
 
@@ -108,14 +111,16 @@ def load_motion(path: str | os.PathLike, *, fps: float | None = None) -> Motion:
 
     Args:
         path: the file.
-        fps: frames per second; replaces what the file says, and is needed where our own format lacks it. Landmark files without
+        fps: frames per second; replaces what the file says, and is needed where our own format lacks it. Landmark files
+            without
             a frame rate are taken as 15 fps, with a warning.
 
     Returns:
         `Motion`: joints (T, 52, 3) float32 in metres, y up; valid (T, 52).
 
     Raises:
-        OSError: the file is missing, a directory or unreadable (`FileNotFoundError`, `IsADirectoryError`, `PermissionError`).
+        OSError: the file is missing, a directory or unreadable (`FileNotFoundError`, `IsADirectoryError`,
+            `PermissionError`).
         ValueError: the content cannot be used. The message is one line and says what to do.
     """
     path = Path(path)
@@ -142,7 +147,9 @@ def _read(path: Path, fps: float | None) -> Motion:
     if fps is not None:
         fps = _check_fps(fps, "the fps argument")
     if path.is_dir():
-        raise IsADirectoryError(21, "this is a directory, expected one motion file (.npz or .npy); name the files in it", str(path))
+        raise IsADirectoryError(
+            21, "this is a directory, expected one motion file (.npz or .npy); name the files in it", str(path)
+        )
     if not path.exists():
         raise FileNotFoundError(2, "no such file; check the path", str(path))
     if not path.is_file():
@@ -161,18 +168,20 @@ def _read(path: Path, fps: float | None) -> Motion:
             except zipfile.BadZipFile as error:
                 raise ValueError(f"truncated or damaged .npz ({error}); copy or export it again") from error
     if start.startswith(b"\x80"):
-        raise ValueError("this is a pickle, which can run code when opened; save the joints with np.savez(path, joints=..., fps=...)")
+        raise ValueError(
+            "this is a pickle, which can run code when opened; save the joints with np.savez(path, joints=..., fps=...)"
+        )
     raise ValueError(
         "not a motion file: its first bytes are neither .npz nor .npy, whatever its name; "
         "save the joints with np.savez(path, joints=..., fps=...)"
     )
 
 
-# --- arrays from files, headers first ---------------------------------------------------------------------------------------
+# --- arrays from files, headers first ---------------------------------------------------------------------------------
 
 
 def _read_array(file: IO[bytes], size: int, name: str) -> np.ndarray:
-    """One .npy stream of `size` bytes. Its header is believed only after it passed the limits: a header may promise anything."""
+    """One .npy stream of `size` bytes. A header may promise anything: it is checked before any data is read."""
     version = npy_format.read_magic(file)
     if version not in ((1, 0), (2, 0), (3, 0)):
         raise ValueError(f"{name} has .npy version {version}, expected 1.0 to 3.0; save it again with a current numpy")
@@ -190,8 +199,12 @@ def _read_array(file: IO[bytes], size: int, name: str) -> np.ndarray:
     # 2000 numbers a frame covers every layout known here; more means another kind of array.
     if math.prod(shape[1:]) > 2000 or len(shape) > 4:
         raise ValueError(f"{name} has shape {shape}, expected (frames, joints, coordinates); it is no motion array")
+    if math.prod(shape) * dtype.itemsize > MAX_BYTES:
+        raise ValueError(f"{name} has shape {shape}, more than {MAX_BYTES >> 20} MB; cut the file into utterances")
     if math.prod(shape) * dtype.itemsize > size:
-        raise ValueError(f"truncated file: {name} promises {math.prod(shape) * dtype.itemsize} bytes of {size}; copy it again")
+        raise ValueError(
+            f"truncated file: {name} promises {math.prod(shape) * dtype.itemsize} bytes of {size}; copy it again"
+        )
     file.seek(0)
     return npy_format.read_array(file, allow_pickle=False)
 
@@ -209,7 +222,8 @@ def _read_npz(archive: zipfile.ZipFile, fps: float | None) -> Motion:
             return reader(archive, keys, fps)
     found = ", ".join(sorted(keys)[:8]) or "no arrays"
     raise ValueError(
-        f"unknown .npz: it holds {found[:200]}; expected `joints` and `fps`, or MediaPipe `pose`, `left_hand` and `right_hand`"
+        f"unknown .npz: it holds {found[:200]}; expected `joints` and `fps`, "
+        "or MediaPipe `pose`, `left_hand` and `right_hand`"
     )
 
 
@@ -226,7 +240,9 @@ def _check_fps(fps: Any, source: str) -> float:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{source} is {fps!r}, expected frames per second as a number") from error
     if not 0 < number <= MAX_FPS:  # also False for NaN
-        raise ValueError(f"{source} is {number:g}, expected above 0 and at most {MAX_FPS:g} frames per second; pass fps=...")
+        raise ValueError(
+            f"{source} is {number:g}, expected above 0 and at most {MAX_FPS:g} frames per second; pass fps=..."
+        )
     return number
 
 
@@ -241,12 +257,12 @@ def _check_length(frames: int, fps: float) -> None:
         raise ValueError(f"{frames} frame{'s' if frames != 1 else ''}, expected at least 2: one frame has no motion")
     if frames / fps > MAX_SECONDS:
         raise ValueError(
-            f"{frames} frames at {fps:g} fps last {frames / fps / 60:.0f} minutes, the limit is {MAX_SECONDS / 60:.0f}; "
-            "cut the file into utterances"
+            f"{frames} frames at {fps:g} fps last {frames / fps / 60:.0f} minutes, "
+            f"the limit is {MAX_SECONDS / 60:.0f}; cut the file into utterances"
         )
 
 
-# --- our own format -----------------------------------------------------------------------------------------------------------
+# --- our own format ---------------------------------------------------------------------------------------------------
 
 
 def _read_own_npz(archive: zipfile.ZipFile, keys: set[str], fps: float | None) -> Motion:
@@ -266,7 +282,9 @@ def _read_own_npz(archive: zipfile.ZipFile, keys: set[str], fps: float | None) -
     if "valid" in keys:
         valid = _read_member(archive, "valid")
         if valid.shape != joints.shape[:2] or valid.dtype.kind not in "biu":
-            raise ValueError(f"`valid` is {valid.dtype} {valid.shape}, expected bool {joints.shape[:2]}, one flag per joint and frame")
+            raise ValueError(
+                f"`valid` is {valid.dtype} {valid.shape}, expected bool {joints.shape[:2]}: frames and joints"
+            )
         valid = valid.astype(bool)
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, and is reported below
         joints = joints.astype(np.float32)
@@ -274,10 +292,9 @@ def _read_own_npz(archive: zipfile.ZipFile, keys: set[str], fps: float | None) -
 
 
 def _motion(joints: np.ndarray, fps: float, valid: np.ndarray) -> Motion:
-    finite = np.isfinite(joints).all(-1)
-    if not finite.any():
+    known = ~np.isnan(joints).any(-1)
+    if not known.any():
         raise ValueError("no joint has a number in any frame (all NaN); export the clip again")
-    joints = np.where(finite[..., None], joints, np.float32(np.nan))
     size = np.nanmax(np.abs(joints))
     if size > MAX_COORDINATE:
         raise ValueError(
@@ -286,10 +303,11 @@ def _motion(joints: np.ndarray, fps: float, valid: np.ndarray) -> Motion:
         )
     if np.nanmax(np.nanmax(joints, axis=(0, 1)) - np.nanmin(joints, axis=(0, 1))) < 1e-3:
         raise ValueError("all joints are in one place, expected a body in metres; export the clip again")
-    return Motion(joints=joints, fps=fps, valid=valid & finite)
+    joints = np.where(known[..., None], joints, np.float32(np.nan))  # a joint is known as a whole or not at all
+    return Motion(joints=joints, fps=fps, valid=valid & known)
 
 
-# --- MediaPipe Holistic -------------------------------------------------------------------------------------------------------
+# --- MediaPipe Holistic -----------------------------------------------------------------------------------------------
 
 
 def _read_mediapipe_npz(archive: zipfile.ZipFile, keys: set[str], fps: float | None) -> Motion:
@@ -305,20 +323,31 @@ def _read_mediapipe_npz(archive: zipfile.ZipFile, keys: set[str], fps: float | N
 
 def _read_mediapipe_npy(array: np.ndarray, fps: float | None) -> Motion:
     if array.shape in ((1662,), (258,)):
-        raise ValueError(f"1 frame of landmarks {array.shape}, expected a clip; stack its frames to (frames, {len(array)})")
+        raise ValueError(
+            f"1 frame of landmarks {array.shape}, expected a clip; stack its frames to (frames, {len(array)})"
+        )
     if array.ndim != 2 or array.shape[1] not in (1662, 258):
         raise ValueError(
             f"the array has shape {array.shape}, expected MediaPipe landmarks (frames, 1662) or (frames, 258); "
             "save joints with np.savez(path, joints=..., fps=...)"
         )
     frames = len(array)
-    pose, hands = array[:, :132], array[:, -126:]  # 33 x (x, y, z, visibility), then maybe the face, then 2 x 21 x (x, y, z)
+    pose, hands = (
+        array[:, :132],
+        array[:, -126:],
+    )  # 33 x (x, y, z, visibility), then maybe the face, then 2 x 21 x (x, y, z)
     return _mediapipe_motion(
-        pose.reshape(frames, 33, 4), hands[:, :63].reshape(frames, 21, 3), hands[:, 63:].reshape(frames, 21, 3), (640.0, 480.0), fps
+        pose.reshape(frames, 33, 4),
+        hands[:, :63].reshape(frames, 21, 3),
+        hands[:, 63:].reshape(frames, 21, 3),
+        (640.0, 480.0),
+        fps,
     )
 
 
-def _mediapipe_motion(pose: np.ndarray, left: np.ndarray, right: np.ndarray, image_size: tuple[float, float], fps: float | None) -> Motion:
+def _mediapipe_motion(
+    pose: np.ndarray, left: np.ndarray, right: np.ndarray, image_size: tuple[float, float], fps: float | None
+) -> Motion:
     if fps is None:
         warnings.warn(f"no frame rate in the landmark file: taken as {MEDIAPIPE_FPS:g} fps; pass fps=...", stacklevel=5)
         fps = MEDIAPIPE_FPS
@@ -339,10 +368,11 @@ def mediapipe_to_joints(
 ) -> tuple[np.ndarray, np.ndarray]:
     """MediaPipe Holistic landmarks -> the 52 joints of SMPL-H, in metres, y up.
 
-    Landmarks are image-normalised: x over width, y over height and downwards, z in widths and away from the camera. The scale is
-    set by the median shoulder width; the median shoulder centre of the clip comes to (0, 1.40, 0). Depth is MediaPipe's estimate.
-    Legs are mostly outside a webcam picture: they stand still under the shoulders. A hand that is not detected (all zeros or NaN)
-    is interpolated between the frames where it is, or relaxed along the forearm if it never is.
+    Landmarks are image-normalised: x over width, y over height and downwards, z in widths and away from the camera. The
+    scale is set by the median shoulder width; the median shoulder centre of the clip comes to (0, 1.40, 0). Depth is
+    MediaPipe's estimate.
+    Legs are mostly outside a webcam picture: they stand still under the shoulders. A hand that is not detected (all
+        zeros or NaN) is interpolated between the frames where it is, or relaxed along the forearm if it never is.
 
     Args:
         pose: (T, 25..33, 3 | 4) x, y, z and maybe visibility. A frame of zeros or NaN is not detected.
@@ -350,12 +380,14 @@ def mediapipe_to_joints(
         image_size: (width, height) in pixels.
 
     Returns:
-        joints (T, 52, 3) float32 in metres, and valid (T, 52) bool: False where a joint was filled in (always for pelvis and legs).
+        joints (T, 52, 3) float32 in metres, and valid (T, 52) bool: False where a joint was filled in (always for
+        pelvis and legs).
 
     Raises:
         ValueError: shapes that do not fit, no detected pose at all, or shoulders of no width.
 
-    Layout: ai.google.dev/edge/mediapipe, Pose and Hand Landmarker; joint order: spec of the 52-joint feature (SMPL-X order).
+    Layout: ai.google.dev/edge/mediapipe, Pose and Hand Landmarker; joint order: spec of the 52-joint feature (SMPL-X
+        order).
     """
     pose, left_hand, right_hand = (np.asarray(array) for array in (pose, left_hand, right_hand))
     frames = len(pose) if pose.ndim else 0
@@ -363,7 +395,9 @@ def mediapipe_to_joints(
         raise ValueError(f"`pose` has shape {pose.shape}, expected (frames, 25 to 33, 3 or 4)")
     for name, hand in (("left_hand", left_hand), ("right_hand", right_hand)):
         if hand.shape != (frames, 21, 3):
-            raise ValueError(f"`{name}` has shape {hand.shape}, expected {(frames, 21, 3)} like the {frames} frames of `pose`")
+            raise ValueError(
+                f"`{name}` has shape {hand.shape}, expected {(frames, 21, 3)} like the {frames} frames of `pose`"
+            )
     for name, array in (("pose", pose), ("left_hand", left_hand), ("right_hand", right_hand)):
         if array.dtype.kind not in "iuf":
             raise ValueError(f"`{name}` has dtype {array.dtype}, expected real numbers")
@@ -375,14 +409,17 @@ def mediapipe_to_joints(
     if not seen.any():
         raise ValueError("no frame has a detected pose (all zeros or NaN); record with the upper body in the picture")
 
-    # Image axes to ours: y and z change sign; x stays, as a person who faces the camera has the left side on the image's right.
+    # Image axes to ours: y and z change sign; x stays, as a person who faces the camera has the left side on the
+    # image's right.
     body = _fill_in_time(pose[..., :3] * pixels * (1.0, -1.0, -BODY_DEPTH), seen)
     shoulders = body[:, [_ARMS["left_shoulder"], _ARMS["right_shoulder"]]]
     shoulder_width = np.median(np.linalg.norm((shoulders[:, 0] - shoulders[:, 1])[:, :2], axis=-1))
     if not shoulder_width > 1e-3 * width:
         raise ValueError("the shoulders have no width, so the scale is unknown; record facing the camera")
     if np.abs(body).max() > 100 * width:
-        raise ValueError("landmarks lie far outside the picture, expected x and y from 0 to 1; divide pixels by the image size")
+        raise ValueError(
+            "landmarks lie far outside the picture, expected x and y from 0 to 1; divide pixels by the image size"
+        )
     scale = SHOULDER_WIDTH / shoulder_width
     centre = np.median(shoulders.mean(1), axis=0)
     body = (body - centre) * scale
@@ -433,7 +470,7 @@ def _detected(landmarks: np.ndarray) -> np.ndarray:
 
 
 def _fill_in_time(values: np.ndarray, detected: np.ndarray) -> np.ndarray:
-    """(T, ...) with (T,) bool, at least one True: linear between detected frames, held before the first and after the last."""
+    """(T, ...) with (T,) bool, one True or more: linear between detected frames, held before and after them."""
     frames = np.arange(len(values))
     known = np.flatnonzero(detected)
     after = np.searchsorted(known, frames).clip(0, len(known) - 1)
@@ -445,7 +482,7 @@ def _fill_in_time(values: np.ndarray, detected: np.ndarray) -> np.ndarray:
 
 
 def _rest_hand(forearm: np.ndarray, side: str) -> np.ndarray:
-    """(T, 3) elbow -> wrist, to (T, 15, 3) finger joints from the wrist: a relaxed hand, thumb to the front, palm to the body."""
+    """(T, 3) forearm -> (T, 15, 3) finger joints from the wrist: relaxed, thumb to the front, palm to the body."""
     length = np.linalg.norm(forearm, axis=-1, keepdims=True)
     along = np.where(length > 1e-6, forearm / np.maximum(length, 1e-6), (0.0, -1.0, 0.0))
     # The thumb points to the front, or up where the forearm does so itself.

@@ -1,11 +1,11 @@
-"""Build the ASL Cafe data set: real isolated signs, stitched into utterances with English text, as parquet for `datasets`.
+"""Build the ASL Cafe data set: real isolated signs, stitched into utterances with English text.
 
-    python examples/asl_cafe/build.py --raw RAW --out examples/asl_cafe            # train, validation, test, and six clips
-    python examples/asl_cafe/build.py --raw RAW --out /tmp/more --split test       # every take of RAW into one test split
+    python examples/asl_cafe/build.py --raw RAW --out examples/asl_cafe        # train, validation, test, and six clips
+    python examples/asl_cafe/build.py --raw RAW --out /tmp/more --split test   # every take of RAW into one test split
 
-The same raw folder and seed give the same bytes. What is said (`compose`) does not depend on which takes exist, only on which
-labels do; how it is signed (`Stitcher`) draws takes of one split only. The rules are in README.md, the tests in
-tests/test_asl_cafe.py.
+The same raw folder and seed give the same bytes. What is said (cafe_grammar.py) does not depend on which takes exist;
+how it is signed (`Stitcher`) draws on the takes of one split only. The rules are in README.md, their tests in
+tests/test_asl_cafe.py. The result is parquet for `datasets`.
 """
 
 from __future__ import annotations
@@ -13,224 +13,44 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import re
 import sys
+import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from cafe_grammar import LETTERS, SIZES, SPLITS, WORDS, Sentence, combination, compose, gloss_to_english, labels_of
 from datasets import Array3D, Features, Value
 
 from lslm.processing.motion_features import JOINT_NAMES, NUM_JOINTS
 from lslm.processing.motion_formats import mediapipe_to_joints
 
 FPS = 15.0  # nominal: the recordings hold no frame rate
-# The webcam's picture is 16:9, though no file says so. Only with this shape do palm and forearm keep their length when they turn
-# in the picture, and eyes and mouth have the proportions of a face; at 4:3 people come out a third too tall.
+# The webcam's picture is 16:9, though no file says so. Only with this shape do palm and forearm keep their length when
+# they turn in the picture, and do faces have the proportions of faces; at 4:3 people come out a third too tall.
 IMAGE_SIZE = (1280, 720)
+# The recording loop showed its first picture, waited, then filmed on: frame 0 of a take shows where the hands were
+# before. The wrist jumps by half a metre after it in 9 % of the takes, and after no other frame.
+FIRST_FRAME = 1
 BLOCK = 30  # takes of one signer at one sitting
-SPLITS = ("train", "validation", "test")
-SIZES = {"train": 4000, "validation": 300, "test": 360}
-NAMED = {"train": 0.4, "validation": 0.3, "test": 0.3}  # share of utterances with a fingerspelled name
-UNSEEN = 0.6  # share of validation and test utterances whose combination of signs never occurs in train
-GRID = 2  # millimetres; the landmarks are good to centimetres, and each bit of noise less is 0.1 MB in git
+GRID = 2  # millimetres; the landmarks are good to centimetres, and a grid of 1 mm takes 3 MB more in git
 WORD_FRAMES, LETTER_FRAMES, TRANSITION_FRAMES = (14, 20), (8, 12), (3, 5)
-NAMES_FILE = Path(__file__).with_name("names.txt")
-
-DRINKS_AND_FOOD, MEASURES = ("COFFEE", "TEA", "WATER", "MUFFIN"), ("SMALL", "MEDIUM", "LARGE")
-WORDS = (*DRINKS_AND_FOOD, *MEASURES, "CAN", "I", "GET", "HELLO", "NO", "PLEASE", "THANK-YOU")
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
+RAW_KEYS = {"words": {"pose", "left_hand", "right_hand"}, "letters": {"left_hand", "right_hand"}}
 
 
-# --- what is said -------------------------------------------------------------------------------------------------------------
-
-_THING = "|".join(DRINKS_AND_FOOD)
-_ITEM = rf"(?:(?:{'|'.join(MEASURES)})\ )?(?:{_THING})"
-_NAME = r"fs-[A-Z]+\b"
-_CLAUSE = re.compile(
-    rf"""
-    (?P<hello>HELLO)(?:\ (?P<greeted>{_NAME}))?
-    | I\ (?P<myself>{_NAME})
-    | NO\ (?P<refused>{_THING})(?:\ (?P<refused_for>{_NAME}))?(?!\ (?:fs-|(?:{_ITEM}|PLEASE)\b))
-    | (?:(?P<can>CAN)\ (?P<asker>I|{_NAME})\ GET\ |(?P<will>I\ GET)\ |(?P<get>GET)\ )?
-      (?P<items>{_ITEM}(?:\ {_ITEM})*)(?:\ (?P<items_for>{_NAME}))?(?P<please>\ PLEASE)?
-    | (?P<thanks>THANK-YOU)(?:\ (?P<thanked>{_NAME}))?
-    | (?P<no>NO)
-    """,
-    re.VERBOSE,
-)
-
-
-def gloss_to_english(gloss: str) -> str:
-    """One gloss sequence -> its one English text: "NO SMALL TEA PLEASE" -> "No, a small tea, please."
-
-    Every sequence has exactly one text, so that a perfect reader of signs can reach a word error rate of 0.
-
-    Raises:
-        ValueError: the sequence is outside the grammar.
-    """
-    text, position, joined = "", 0, False
-    while position < len(gloss):
-        match = _CLAUSE.match(gloss, position)
-        if not match or gloss[match.end() : match.end() + 1] not in ("", " "):
-            raise ValueError(f"no clause of the cafe grammar fits {gloss[position:]!r} in {gloss!r}")
-        position = match.end() + 1
-        clause, end, joins = _clause_to_english(match, gloss[position:])
-        # A new sentence gets a capital; "Hello, can I ...", "No, thank you." and "No muffin, thank you." are one sentence.
-        text += f"{', ' if joined else ' ' if text else ''}{clause if joined else clause[0].upper() + clause[1:]}"
-        text += "" if joins else end
-        joined = joins
-    return text
-
-
-def _clause_to_english(match: re.Match, rest: str) -> tuple[str, str, bool]:
-    """-> text without capital, closing mark, and whether the next clause continues the sentence."""
-
-    def name(group: str, lead: str = "") -> str:
-        return lead + match[group].removeprefix("fs-").capitalize() if match[group] else ""
-
-    if match["hello"]:
-        return "hello" + name("greeted", ", "), ".", bool(rest) and not match["greeted"]
-    if match["myself"]:
-        return "I am " + name("myself"), ".", False
-    if match["refused"]:
-        return f"no {match['refused'].lower()}{name('refused_for', ' for ')}", ".", rest.startswith("THANK-YOU")
-    if match["thanks"]:
-        return "thank you" + name("thanked", ", "), ".", False
-    if match["no"]:
-        return "no", ".", bool(rest)
-    items = [f"a {item.lower()}" for item in re.findall(_ITEM, match["items"])]
-    text = items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
-    text += name("items_for", " for ") + (", please" if match["please"] else "")
-    if match["can"]:
-        asker = "I" if match["asker"] == "I" else name("asker")
-        return f"can {asker} get {text}", "?", False
-    return ("I will get " if match["will"] else "get " if match["get"] else "") + text, ".", False
-
-
-def combination(gloss: str) -> str:
-    """The gloss with any fingerspelled name replaced by a slot: what "seen in training" is about."""
-    return re.sub(_NAME, "fs-*", gloss)
-
-
-def read_names(path: Path = NAMES_FILE) -> list[str]:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return sorted({name for line in lines if not line.startswith("#") for name in line.split()})
-
-
-def split_names(names: Iterable[str], seed: int) -> dict[str, list[str]]:
-    """Names -> disjoint lists for train (76 %), validation (9 %) and test (15 %); a name's split does not depend on the others."""
-    parts: dict[str, list[str]] = {split: [] for split in SPLITS}
-    for name in sorted(names):
-        share = int(hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()[:8], 16) / 16**8
-        parts["train" if share < 0.76 else "validation" if share < 0.85 else "test"].append(name)
-    return parts
-
-
-def _draw_gloss(rng: np.random.Generator, name: str | None) -> str:
-    """One random utterance of the cafe, as glosses. The weights make the fourteen word signs about equally frequent."""
-
-    def chance(p: float) -> bool:
-        return rng.random() < p
-
-    def items(counts: Sequence[float]) -> list[str]:
-        number = 1 + int(rng.choice(len(counts), p=counts))
-        things = rng.choice(DRINKS_AND_FOOD, size=number, replace=False, p=(0.22, 0.24, 0.27, 0.27))
-        return [part for thing in things for part in ([str(rng.choice(MEASURES))] if chance(0.75) else []) + [str(thing)]]
-
-    fingerspelled = f"fs-{name.upper()}" if name else ""
-    place = str(rng.choice(("greeting", "myself", "asker", "items", "thanks", "refusal"), p=(0.14, 0.24, 0.14, 0.2, 0.14, 0.14))) if name else ""
-
-    def named(where: str) -> list[str]:
-        return [fingerspelled] if place == where else []
-
-    glosses: list[str] = []
-    ordered = items((0.74, 0.24, 0.02))
-    refused = str(rng.choice([thing for thing in DRINKS_AND_FOOD if thing not in ordered]))
-    refusal = place == "refusal" or chance(0.11)
-    correction = not refusal and chance(0.2)
-    if place == "greeting" or (chance(0.4) and not correction):
-        glosses += ["HELLO", *named("greeting")]
-    myself_first = place == "myself" and chance(0.5)
-    if place == "myself" and myself_first:
-        glosses += ["I", fingerspelled]
-    if correction:
-        glosses.append("NO")
-    if refusal and chance(0.5):  # the refusal comes first, a bare order may follow
-        glosses += ["NO", refused, *named("refusal"), "THANK-YOU"]
-        refusal = False
-    style = "asker" if place == "asker" else str(rng.choice(("can", "will", "get", "bare"), p=(0.37, 0.09, 0.07, 0.47)))
-    order = {"asker": ["CAN", fingerspelled, "GET"], "can": ["CAN", "I", "GET"], "will": ["I", "GET"], "get": ["GET"], "bare": []}[style]
-    please = style in ("get", "bare") and chance(0.3) or chance(0.3)
-    glosses += order + ordered + named("items") + (["PLEASE"] if please else [])
-    if refusal:
-        glosses += ["NO", refused, *named("refusal")]
-    if place == "thanks" or (chance(0.3) and "THANK-YOU" not in glosses):
-        glosses += ["THANK-YOU", *named("thanks")]
-    if place == "myself" and not myself_first:
-        glosses += ["I", fingerspelled]
-    return " ".join(glosses)
-
-
-@dataclass(frozen=True)
-class Sentence:
-    gloss: str
-    name: str | None
-    seen: bool  # the combination of signs occurs in train
-
-
-def compose(split: str, count: int, *, seed: int, labels: Iterable[str], train: Sequence[Sentence] = ()) -> list[Sentence]:
-    """What the utterances of a split say: a seeded stream, from which those are kept that the labels at hand can sign.
-
-    `labels` are raw ones ("coffee", "thank-you", "e"). `train` decides what counts as seen; a share of UNSEEN of a held-out split
-    is drawn until it is not.
-
-    Raises:
-        ValueError: the labels allow no utterance.
-    """
-    labels = set(labels)
-    rng = np.random.default_rng([seed, SPLITS.index(split)])
-    names = [name for name in split_names(read_names(), seed)[split] if set(name.lower()) <= labels]
-    known = {combination(sentence.gloss) for sentence in train}
-    sentences: list[Sentence] = []
-    used: set[str] = set()
-    queue: list[str] = []
-    with_name, unseen = (rng.permutation(count) < round(share * count) for share in (NAMED[split], UNSEEN))
-    for index in range(count):
-        name = None
-        if names and with_name[index]:
-            if not queue:
-                queue = [names[pick] for pick in rng.permutation(len(names))]
-            name = queue.pop()
-        for attempt in range(2000):
-            gloss = _draw_gloss(rng, name)
-            if not {word.lower() for word in gloss.split() if not word.startswith("fs-")} <= labels:
-                continue
-            seen = split == "train" or combination(gloss) in known
-            # Wishes for held-out splits, given up one by one where few labels allow few sentences: novelty, then no repetition.
-            if split != "train" and (seen == unseen[index] and attempt < 1000 or gloss in used and attempt < 1500):
-                continue
-            break
-        else:
-            raise ValueError(f"the labels {sorted(labels)} allow no utterance; the raw folder needs the cafe's words, see README.md")
-        used.add(gloss)
-        sentences.append(Sentence(gloss, name, seen))
-    return sentences
-
-
-# --- who signs it -------------------------------------------------------------------------------------------------------------
+# --- who signs it -----------------------------------------------------------------------------------------------------
 
 
 def split_takes(takes: Sequence[int]) -> dict[int, str]:
-    """Recording numbers of ONE label of one source -> their splits, by block of 30 (one signer, one sitting: near-copies).
+    """Recording numbers of ONE label of one source -> their splits, by block of 30: one signer, one sitting.
 
-    The last block is test and the one before it validation; of two blocks, the last quarter of the first validates; a single
-    block only trains.
+    The last block is test and the one before it validation; of two blocks, the last quarter of the first validates; a
+    single block only trains.
     """
     ordered = sorted(takes)
     blocks = sorted({take // BLOCK for take in ordered})
@@ -247,7 +67,7 @@ def split_takes(takes: Sequence[int]) -> dict[int, str]:
 
 @dataclass
 class Take:
-    """One recording: `id` as "words/coffee/113", landmarks (T, 25, 4), (T, 21, 3), (T, 21, 3); no pose in letters.npz."""
+    """One recording: `id` like "words/coffee/113"; pose (T, 25, 4), hands (T, 21, 3); letters.npz has no pose."""
 
     id: str
     label: str
@@ -270,14 +90,23 @@ def _detected(landmarks: np.ndarray) -> np.ndarray:
 
 def read_raw(folder: Path, only_split: str | None = None) -> Raw:
     """Read words.npz and letters.npz (either may be missing), drop what cannot be used, deal takes to splits."""
-    raw = Raw({split: [] for split in SPLITS}, {"pose lost in a frame": [], "signing hand lost in half of the frames": []}, {})
+    raw = Raw(
+        {split: [] for split in SPLITS}, {"pose lost in a frame": [], "signing hand lost in half of the frames": []}, {}
+    )
     for source in ("words", "letters"):
         path = folder / f"{source}.npz"
         if not path.is_file():
             continue
         raw.sha256[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}  # once: an npz reads the array again at every index
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {key: file[key] for key in file.files}  # once: an npz reads the array again at every index
+        except (zipfile.BadZipFile, EOFError) as error:
+            raise ValueError(f"{path} is damaged ({error}); copy it again") from error
+        if missing := (RAW_KEYS[source] | {"labels", "take"}) - arrays.keys():
+            raise ValueError(f"{path} lacks {', '.join(sorted(missing))}; the layout is described in README.md")
+        for key in RAW_KEYS[source]:
+            arrays[key] = arrays[key][:, FIRST_FRAME:]
         labels = arrays["labels"].astype(str)
         for label in sorted(set(labels) - {"-", "space"}):  # hands at rest, and no sign
             rows = np.flatnonzero(labels == label)
@@ -299,7 +128,7 @@ def read_raw(folder: Path, only_split: str | None = None) -> Raw:
 
 
 def borrow_body(take: Take, donor: Take) -> Take:
-    """Hands without a body, onto the body of another take: the wrist where the donor's is, the palm as long as the donor's.
+    """Hands without a body, onto the body of another take: wrist where the donor's is, palm as long as the donor's.
 
     The hand keeps its own movement, which draws J and Z; the donor's wrist and, by half, elbow follow it.
     """
@@ -384,7 +213,7 @@ class Stitcher:
         parts: list[np.ndarray] = []
         spans: list[dict] = []
         length = 0
-        for label, is_letter in _labels_of(sentence.gloss):
+        for label, is_letter in labels_of(sentence.gloss):
             take = self._next(label, is_letter)
             clip = self._clip(take, is_letter)
             if parts:
@@ -396,7 +225,8 @@ class Stitcher:
         return np.concatenate(parts), spans
 
     def _next(self, label: str, is_letter: bool) -> Take:
-        # Takes without a body only spell: the pronoun I is signed by those who were filmed saying it, while there are any.
+        # Takes without a body only spell: the pronoun I is signed by those who were filmed saying it, while there are
+        # any.
         candidates = self.by_label[label]
         if not is_letter:
             candidates = [take for take in candidates if take.pose is not None] or candidates
@@ -421,15 +251,7 @@ class Stitcher:
         return self.clips[key]
 
 
-def _labels_of(gloss: str) -> list[tuple[str, bool]]:
-    """Gloss -> raw labels in order, and whether each is a letter of a name."""
-    labels: list[tuple[str, bool]] = []
-    for word in gloss.split():
-        labels += [(letter, True) for letter in word[3:].lower()] if word.startswith("fs-") else [(word.lower(), False)]
-    return labels
-
-
-# --- what is written ----------------------------------------------------------------------------------------------------------
+# --- what is written --------------------------------------------------------------------------------------------------
 
 FEATURES = Features(
     {
@@ -464,8 +286,9 @@ def write_parquet(rows: Sequence[dict], path: Path) -> None:
         ):
             values = pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), values)
         columns.append(pa.ExtensionArray.from_storage(column.type, values))
-    # A take's frames recur byte for byte in every utterance that uses it. One page for all rows, a window as large as the page
-    # (zstd level 22) and no dictionary let the compressor find them, so that rows stay plain and the file small.
+    # A take's frames recur byte for byte in every utterance that uses it. One page for all rows, a window as large as
+    # the page (zstd level 22) and no dictionary let the compressor find them, so that rows stay plain and the file
+    # small.
     pq.write_table(
         pa.Table.from_arrays(columns, schema=schema),
         path,
@@ -523,12 +346,16 @@ def _write_clips(rows: Sequence[dict], folder: Path) -> dict[str, str]:
     plain, named = ([row for row in rows if (row["name"] is None) == without] for without in (True, False))
     texts = {}
     for row in plain[:4] + named[:2]:
-        np.savez_compressed(folder / f"{row['id']}.npz", joints=row["joints_mm"].astype(np.float32) / 1000, fps=np.float32(FPS))
+        np.savez_compressed(
+            folder / f"{row['id']}.npz", joints=row["joints_mm"].astype(np.float32) / 1000, fps=np.float32(FPS)
+        )
         texts[f"{row['id']}.npz"] = row["text"]
     return texts
 
 
-def build(raw_folder: Path, out: Path, *, only_split: str | None = None, seed: int = 0, limit: int | None = None) -> dict:
+def build(
+    raw_folder: Path, out: Path, *, only_split: str | None = None, seed: int = 0, limit: int | None = None
+) -> dict:
     """Write OUT/data/*.parquet and build.json, and OUT/clips when all splits are built; -> what build.json holds.
 
     Raises:
@@ -542,9 +369,13 @@ def build(raw_folder: Path, out: Path, *, only_split: str | None = None, seed: i
     train = compose("train", SIZES["train"], seed=seed, labels={*map(str.lower, WORDS), *LETTERS}) if only_split else []
     for split in (only_split,) if only_split else SPLITS:
         if not raw.takes[split]:
-            raise ValueError(f"no take of {raw_folder} falls into {split}; with --split test all of them make one test split")
+            raise ValueError(
+                f"no take of {raw_folder} falls into {split}; with --split test all of them make one test split"
+            )
         stitcher = Stitcher(raw.takes[split], split, seed)
-        sentences = compose(split, min(SIZES[split], limit or SIZES[split]), seed=seed, labels=stitcher.labels, train=train)
+        sentences = compose(
+            split, min(SIZES[split], limit or SIZES[split]), seed=seed, labels=stitcher.labels, train=train
+        )
         train = train or sentences
         rows = _rows(split, sentences, stitcher)
         write_parquet(rows, data / f"{split}.parquet")
@@ -555,19 +386,38 @@ def build(raw_folder: Path, out: Path, *, only_split: str | None = None, seed: i
     return report
 
 
+TABLE_COLUMNS = (
+    "utterances",
+    "combinations",
+    "unseen_combinations",
+    "with_name",
+    "names",
+    "takes",
+    "signs_per_utterance",
+    "frames_per_utterance",
+)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--raw",
         type=Path,
         required=True,
-        help="folder with words.npz and letters.npz: isolated takes as MediaPipe landmarks (keys pose, left_hand, right_hand, labels, take)",
+        help="folder with words.npz and letters.npz: takes as MediaPipe landmarks, keys pose, left_hand, right_hand, "
+        "labels, take",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder to fill: data/*.parquet, data/build.json, clips/*.npz")
     parser.add_argument(
-        "--split", choices=SPLITS, help="put every take into this one split, for takes recorded later; default: deal by recording block"
+        "--out", type=Path, required=True, help="folder to fill: data/*.parquet, data/build.json, clips/*.npz"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of sentences, names, takes and speeds (default: %(default)s)")
+    parser.add_argument(
+        "--split",
+        choices=SPLITS,
+        help="put every take into this one split, for takes recorded later; default: deal by recording block",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of sentences, names, takes and speeds (default: %(default)s)"
+    )
     parser.add_argument("--limit", type=int, help="at most this many utterances a split: a quick look")
     options = parser.parse_args(arguments)
     try:
@@ -577,11 +427,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     for reason, takes in report["dropped"].items():
         print(f"dropped, {reason}: {len(takes)}")
-    columns = ("utterances", "combinations", "unseen_combinations", "with_name", "names", "takes", "signs_per_utterance", "frames_per_utterance")
-    print("| split | " + " | ".join(column.replace("_", " ") for column in columns) + " |")
-    print("|---" * (len(columns) + 1) + "|")
+    print("| split | " + " | ".join(column.replace("_", " ") for column in TABLE_COLUMNS) + " |")
+    print("|---" * (len(TABLE_COLUMNS) + 1) + "|")
     for split, statistics in report["splits"].items():
-        print(f"| {split} | " + " | ".join(f"{statistics[column]}" for column in columns) + " |")
+        print(f"| {split} | " + " | ".join(f"{statistics[column]}" for column in TABLE_COLUMNS) + " |")
     return 0
 
 

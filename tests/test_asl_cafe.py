@@ -1,0 +1,363 @@
+"""The ASL Cafe: the rules of its card, checked on the data that the repository ships and on a tiny raw folder."""
+
+import hashlib
+import json
+import re
+import string
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("datasets")
+import pyarrow.parquet as pq
+
+from lslm.processing.motion_features import JOINT_NAMES, NUM_JOINTS
+from lslm.processing.motion_formats import load_motion
+
+CAFE = Path(__file__).parents[1] / "examples" / "asl_cafe"
+sys.path.insert(0, str(CAFE))  # build.py is a script beside its data, not a part of the package
+
+import build  # noqa: E402
+import cafe_grammar  # noqa: E402
+from cafe_grammar import SPLITS, combination, compose, gloss_to_english  # noqa: E402
+
+ALL_LABELS = {*map(str.lower, cafe_grammar.WORDS), *cafe_grammar.LETTERS}
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    """Rows of each split, without the joints."""
+    columns = ["id", "text", "gloss", "name", "signs", "fps", "num_frames", "seen_combination"]
+    return {split: pq.read_table(CAFE / "data" / f"{split}.parquet", columns=columns).to_pylist() for split in SPLITS}
+
+
+# --- the shipped data -------------------------------------------------------------------------------------------------
+
+
+def takes_of(rows):
+    return {sign["take"] for row in rows for sign in row["signs"]}
+
+
+def test_no_take_is_in_two_splits(shipped):
+    takes = [takes_of(shipped[split]) for split in SPLITS]
+    assert all(takes) and sum(map(len, takes)) == len(set.union(*takes))
+
+
+def test_test_takes_are_the_last_block_of_their_label_and_validation_the_one_before(shipped):
+    blocks = {split: {} for split in SPLITS}
+    for split in SPLITS:
+        for take in takes_of(shipped[split]):
+            label, number = take.rsplit("/", 1)
+            blocks[split].setdefault(label, set()).add(int(number) // build.BLOCK)
+    assert len(blocks["test"]) > 40
+    for label, last in blocks["test"].items():
+        assert len(last) == 1, label
+        assert max(blocks["train"][label]) < min(last), label
+        before = blocks["validation"].get(label, set())
+        assert max(before, default=0) < min(last) and len(before) <= 1, label
+        # Validation shares a block with training only where there are no more than these two blocks.
+        shared = before & blocks["train"][label]
+        assert not shared or blocks["train"][label] == shared, label
+
+
+def test_names_of_the_splits_are_disjoint_and_unseen(shipped):
+    names = {split: {row["name"] for row in shipped[split]} - {None} for split in SPLITS}
+    assert not names["test"] & (names["train"] | names["validation"]) and not names["validation"] & names["train"]
+    assert len(names["test"]) > 80 and len(names["train"]) > 400
+    assert sum(row["name"] is not None for row in shipped["test"]) >= len(shipped["test"]) / 4
+    for split in SPLITS:
+        spelled = Counter("".join(row["name"] or "" for row in shipped[split]).lower())
+        assert len(spelled) == 26 or split != "train", split
+
+
+def test_sizes_signs_and_unseen_combinations(shipped):
+    assert len(shipped["train"]) >= 3000 and len(shipped["validation"]) >= 300 and len(shipped["test"]) >= 300
+    for split in SPLITS:
+        assert np.mean([len(row["gloss"].split()) for row in shipped[split]]) >= 5, split
+    trained = {combination(row["gloss"]) for row in shipped["train"]}
+    for split in SPLITS:
+        for row in shipped[split]:
+            assert row["seen_combination"] == (combination(row["gloss"]) in trained)
+    assert np.mean([row["seen_combination"] for row in shipped["test"]]) <= 0.5
+    assert len({row["gloss"] for row in shipped["test"]}) == len(shipped["test"])
+
+
+def test_every_word_is_used_about_as_often(shipped):
+    for split in SPLITS:
+        uses = Counter(word for row in shipped[split] for word in row["gloss"].split() if not word.startswith("fs-"))
+        assert set(uses) == set(cafe_grammar.WORDS) and max(uses.values()) < 2.5 * min(uses.values()), uses
+
+
+def test_one_text_for_one_gloss_sequence(shipped):
+    texts = {}
+    for split in SPLITS:
+        for row in shipped[split]:
+            assert texts.setdefault(row["gloss"], row["text"]) == row["text"] == gloss_to_english(row["gloss"])
+            assert row["text"][0].isupper() and row["text"][-1] in ".?" and (row["name"] or "") in row["text"]
+
+
+def test_spans_follow_the_gloss_and_leave_room_for_transitions(shipped):
+    for row in shipped["test"] + shipped["train"][:300]:
+        spelled = "".join(w[3:].lower() + " " if w.startswith("fs-") else "" for w in row["gloss"].split()).strip()
+        labels = [s["label"] for s in row["signs"]]
+        expected = [label for label, _ in cafe_grammar.labels_of(row["gloss"])]
+        assert labels == expected and (row["name"] or "").lower() == spelled
+        assert all(sign["take"].split("/")[1] == sign["label"] for sign in row["signs"])
+        gaps = [b["start"] - a["end"] for a, b in zip(row["signs"], row["signs"][1:], strict=False)]
+        assert all(3 <= gap <= 5 for gap in gaps)
+        assert row["signs"][0]["start"] == 0 and row["signs"][-1]["end"] == row["num_frames"]
+
+
+def test_the_data_fits_into_git():
+    files = [file for folder in ("data", "clips") for file in (CAFE / folder).iterdir()]
+    assert len(files) >= 4 + 6 and sum(file.stat().st_size for file in files) <= 20e6
+
+
+def test_bodies_are_upright_people_in_metres(shipped):
+    values = pq.read_table(CAFE / "data" / "test.parquet", columns=["joints_mm"])["joints_mm"].combine_chunks()
+    values = getattr(values, "storage", values).flatten().flatten().flatten()
+    joints = values.to_numpy().reshape(-1, NUM_JOINTS, 3)
+    lengths = [row["num_frames"] for row in shipped["test"]]
+    assert sum(lengths) == len(joints)
+    joint = {name: index for index, name in enumerate(JOINT_NAMES)}
+    every = np.split(joints, np.cumsum(lengths)[:-1])
+    seen = {}
+    for row, clip in zip(shipped["test"], every, strict=True):
+        for sign in row["signs"]:  # the same take is the same frames, wherever it occurs
+            frames = clip[sign["start"] : sign["end"]]
+            key = (sign["take"], len(frames) if sign["label"] == "i" else 0)
+            assert np.array_equal(seen.setdefault(key, frames), frames)
+    joints = joints / 1000
+
+    def length(a, b):
+        return np.median(np.linalg.norm(joints[:, joint[a]] - joints[:, joint[b]], axis=-1))
+
+    assert 0 <= joints[..., 1].min() < 0.05 and 1.5 < np.median(joints[:, joint["head"], 1]) < 1.75
+    assert 0.07 < length("right_wrist", "right_middle1") < 0.11  # a palm
+    assert 0.25 < length("right_elbow", "right_wrist") < 0.37 and 0.25 < length("right_shoulder", "right_elbow") < 0.37
+    assert (joints[:, joint["left_shoulder"], 0] > joints[:, joint["right_shoulder"], 0]).all()
+    assert np.median(joints[:, joint["right_wrist"], 2]) > 0.1  # hands in front
+    assert np.median(joints[:, joint["right_wrist"], 0]) < -0.1  # on their side
+    steps = [np.abs(np.diff(clip[:, [20, 21]].astype(int), axis=0)).max() for clip in every]
+    assert np.percentile(steps, 99) < 200  # millimetres a frame: no jump at a seam
+
+
+def test_datasets_gives_typed_columns(tmp_path):
+    import datasets
+
+    rows = datasets.load_dataset(str(CAFE), split="validation", cache_dir=str(tmp_path))
+    assert rows.features["joints_mm"].shape == (None, NUM_JOINTS, 3) and rows.features["joints_mm"].dtype == "int16"
+    assert len(rows) == 300 and np.array(rows[0]["joints_mm"]).shape == (rows[0]["num_frames"], NUM_JOINTS, 3)
+    assert rows[0]["signs"][0]["label"] == rows[0]["gloss"].split()[0].lower()
+
+
+def test_clips_are_test_utterances_that_load_motion_reads(shipped):
+    texts = json.loads((CAFE / "data" / "build.json").read_text())["clips"]
+    by_id = {row["id"]: row for row in shipped["test"]}
+    assert {path.name for path in (CAFE / "clips").iterdir()} == set(texts) and len(texts) == 6
+    assert sum(by_id[name.removesuffix(".npz")]["name"] is not None for name in texts) == 2
+    for name, text in texts.items():
+        motion = load_motion(CAFE / "clips" / name)
+        row = by_id[name.removesuffix(".npz")]
+        assert (row["text"], row["num_frames"], 15.0) == (text, motion.num_frames, motion.fps)
+
+
+def test_the_card_gives_the_counts_of_the_build():
+    report = json.loads((CAFE / "data" / "build.json").read_text())
+    card = (CAFE / "README.md").read_text(encoding="utf-8")
+    for split, statistics in report["splits"].items():
+        row = [split, *(str(statistics[column]) for column in build.TABLE_COLUMNS)]
+        assert f"| {' | '.join(row)} |" in card
+    assert "no claim" in card and "MIT" in card and "traduttore" in card
+
+
+# --- the rules by themselves ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "gloss, text",
+    [
+        ("HELLO CAN I GET LARGE COFFEE SMALL TEA PLEASE", "Hello, can I get a large coffee and a small tea, please?"),
+        ("HELLO I fs-EMMA", "Hello, I am Emma."),
+        ("HELLO fs-EMMA COFFEE", "Hello, Emma. A coffee."),
+        ("CAN I GET MEDIUM COFFEE fs-EMMA PLEASE", "Can I get a medium coffee for Emma, please?"),
+        ("CAN fs-EMMA GET TEA", "Can Emma get a tea?"),
+        ("THANK-YOU fs-EMMA", "Thank you, Emma."),
+        ("NO SMALL TEA PLEASE", "No, a small tea, please."),
+        ("NO TEA PLEASE", "No, a tea, please."),
+        ("NO MUFFIN THANK-YOU", "No muffin, thank you."),
+        ("NO THANK-YOU", "No, thank you."),
+        ("NO WATER fs-OMAR", "No water for Omar."),
+        ("NO WATER fs-OMAR PLEASE", "No, a water for Omar, please."),
+        ("NO I fs-EMMA", "No, I am Emma."),
+        ("I GET TEA WATER LARGE MUFFIN NO COFFEE", "I will get a tea, a water and a large muffin. No coffee."),
+        ("GET WATER THANK-YOU I fs-MAX", "Get a water. Thank you. I am Max."),
+    ],
+)
+def test_grammar(gloss, text):
+    assert gloss_to_english(gloss) == text
+
+
+@pytest.mark.parametrize("gloss", ["CAN I", "LARGE", "fs-EMMA", "COFFEE SMALL", "HELLO WORLD", "TEAS"])
+def test_glosses_outside_the_grammar_are_refused(gloss):
+    with pytest.raises(ValueError, match="cafe grammar"):
+        gloss_to_english(gloss)
+
+
+def test_blocks_to_splits():
+    three = build.split_takes([*range(0, 40), *range(60, 70)])
+    assert {take for take, split in three.items() if split == "train"} == set(range(30))
+    assert {take for take, split in three.items() if split == "validation"} == set(range(30, 40))
+    assert {take for take, split in three.items() if split == "test"} == set(range(60, 70))
+    two = build.split_takes([35, 31, *range(20)])
+    assert [two[take] for take in (0, 14, 15, 19, 31, 35)] == ["train", "train"] + ["validation"] * 2 + ["test"] * 2
+    assert set(build.split_takes([3, 4, 5]).values()) == {"train"}
+
+
+def test_names_are_plain_and_split_by_themselves():
+    names = cafe_grammar.read_names()
+    assert len(names) > 500 and all(re.fullmatch("[A-Z][a-z]{2,6}", name) for name in names)
+    letters = Counter("".join(names).lower())
+    assert set(letters) == set(string.ascii_lowercase) and min(letters.values()) >= 15
+    parts = cafe_grammar.split_names(names, 0)
+    assert sorted(sum(parts.values(), [])) == names and len(parts["train"]) >= 0.75 * len(names)
+    fewer = cafe_grammar.split_names(names[::2], 0)
+    assert all(set(fewer[split]) <= set(parts[split]) for split in SPLITS)
+    assert cafe_grammar.split_names(names, 1) != parts
+
+
+def test_sentences_depend_on_seed_and_labels_only():
+    first = compose("train", 50, seed=3, labels=ALL_LABELS)
+    assert first == compose("train", 50, seed=3, labels=sorted(ALL_LABELS))
+    assert first != compose("train", 50, seed=4, labels=ALL_LABELS)
+    few = compose("test", 30, seed=3, labels={"coffee", "tea", "small", "please", "get", "a", "n"}, train=first)
+    assert {word for s in few for word in s.gloss.split()} <= {"COFFEE", "TEA", "SMALL", "PLEASE", "GET", "fs-ANA"}
+    with pytest.raises(ValueError, match="allow no utterance"):
+        compose("test", 1, seed=0, labels={"hello", "a"})
+
+
+def test_the_shipped_sentences_are_those_of_the_grammar(shipped):
+    train = compose("train", len(shipped["train"]), seed=0, labels=ALL_LABELS)
+    assert [s.gloss for s in train] == [row["gloss"] for row in shipped["train"]]
+    test = compose("test", len(shipped["test"]), seed=0, labels=ALL_LABELS, train=train)
+    assert [(s.gloss, s.seen) for s in test] == [(row["gloss"], row["seen_combination"]) for row in shipped["test"]]
+
+
+def test_transitions_are_smooth():
+    before = np.zeros((NUM_JOINTS, 3), np.int16)
+    after = np.full((NUM_JOINTS, 3), 400, np.int16)
+    frames = build.transition(before, after)
+    assert frames.shape == (5, NUM_JOINTS, 3) and frames.dtype == np.int16
+    path = np.concatenate([[0], frames[:, 20, 0], [400]]).astype(int)
+    steps = np.diff(path)
+    assert (steps > 0).all() and steps[0] < steps[2] > steps[-1] and np.abs(path + path[::-1] - 400).max() <= 2
+    assert len(build.transition(before, before + np.int16(10))) == 3
+
+
+# --- a build from a tiny raw folder -----------------------------------------------------------------------------------
+
+
+def tiny_raw(folder, labels=("coffee", "tea", "small", "large", "get", "please", "i", "hello", "a"), takes=(0, 31, 62)):
+    """A raw folder of the real layout: few labels, noise around one pose; letters.npz spells a, n and d."""
+    rng = np.random.default_rng(5)
+    pose = np.full((25, 4), 0.5)
+    for landmark, x, y in ((0, 0.5, 0.3), (7, 0.53, 0.3), (8, 0.47, 0.3), (11, 0.6, 0.5), (12, 0.4, 0.5)):
+        pose[landmark, :2] = x, y
+    for landmark, x, y in ((13, 0.65, 0.75), (14, 0.35, 0.75), (15, 0.65, 0.95), (16, 0.35, 0.5)):
+        pose[landmark, :2] = x, y
+    hand = np.stack([0.35 + 0.01 * (np.arange(21) // 4), 0.5 - 0.01 * (np.arange(21) % 5), np.zeros(21)], axis=-1)
+
+    def noisy(array, count):
+        return (array + rng.normal(0, 0.004, (count, 20, *array.shape))).astype(np.float16)
+
+    words = [(label, take) for label in labels for take in takes]
+    letters = [(label, take) for label in "an-d" for take in takes]
+    arrays = {"pose": noisy(pose, len(words)), "right_hand": noisy(hand, len(words))}
+    arrays["pose"][1, 7] = 0  # lost in one frame: dropped
+    arrays["right_hand"][3, 4:] = 0  # signing hand hardly seen: dropped
+    for name, table, data in (
+        ("words", words, arrays),
+        ("letters", letters, {"right_hand": noisy(hand + 0.1, len(letters))}),
+    ):
+        data["left_hand"] = np.zeros_like(data["right_hand"])
+        table = {"labels": np.array([row[0] for row in table]), "take": np.array([row[1] for row in table], np.int32)}
+        np.savez_compressed(folder / f"{name}.npz", **data, **table)
+    return folder
+
+
+def digest(folder):
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def raw_folder(tmp_path_factory):
+    return tiny_raw(tmp_path_factory.mktemp("raw"))
+
+
+def test_a_test_split_from_other_takes(raw_folder, tmp_path):
+    command = [sys.executable, str(CAFE / "build.py"), "--raw", str(raw_folder), "--split", "test", "--limit", "25"]
+    done = subprocess.run([*command, "--out", str(tmp_path / "one")], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "| test | 25 |" in done.stdout, done.stderr
+    assert build.main([*command[2:], "--out", str(tmp_path / "two")]) == 0
+    assert digest(tmp_path / "one") == digest(tmp_path / "two")
+    assert set(digest(tmp_path / "one")) == {"data/test.parquet", "data/build.json"}
+    rows = pq.read_table(tmp_path / "one" / "data" / "test.parquet").to_pylist()
+    used = takes_of(rows)
+    assert "words/coffee/0" in used and "words/coffee/31" not in used and "words/tea/0" not in used
+    assert any(take.startswith("letters/n") for take in used)
+    words = {word for row in rows for word in row["gloss"].split() if not word.startswith("fs-")}
+    assert words == {"COFFEE", "TEA", "SMALL", "LARGE", "GET", "PLEASE", "I", "HELLO"}
+    assert json.loads((tmp_path / "one" / "data" / "build.json").read_text())["dropped"] == {
+        "pose lost in a frame": ["words/coffee/31"],
+        "signing hand lost in half of the frames": ["words/tea/0"],
+    }
+
+
+def test_all_splits_and_another_seed(raw_folder, tmp_path):
+    report = build.build(raw_folder, tmp_path / "a", limit=12)
+    assert set(digest(tmp_path / "a")) >= {f"data/{split}.parquet" for split in SPLITS}
+    rows = {split: pq.read_table(tmp_path / "a" / "data" / f"{split}.parquet").to_pylist() for split in SPLITS}
+    assert {take.rsplit("/")[-1] for take in takes_of(rows["test"])} == {"62"}
+    assert {take.rsplit("/")[-1] for take in takes_of(rows["validation"])} == {"31"}
+    assert {take.rsplit("/")[-1] for take in takes_of(rows["train"])} == {"0"}
+    assert list(report["splits"]) == list(SPLITS) and report["splits"]["test"]["utterances"] == 12
+    build.build(raw_folder, tmp_path / "b", limit=12, seed=1)
+    assert digest(tmp_path / "a")["data/test.parquet"] != digest(tmp_path / "b")["data/test.parquet"]
+
+
+def test_a_borrowed_body_carries_the_hand(raw_folder):
+    raw = build.read_raw(raw_folder, "test")
+    take = next(take for take in raw.takes["test"] if take.id == "letters/d/0")
+    donor = next(take for take in raw.takes["test"] if take.id == "words/a/0")
+    body = build.borrow_body(take, donor)
+    np.testing.assert_allclose(body.right_hand[:, 0, :2], body.pose[:, 16, :2], atol=1e-5)
+    np.testing.assert_allclose(np.median(body.pose[:, 16], 0)[:2], np.median(donor.pose[:, 16], 0)[:2], atol=5e-3)
+    assert take.pose is None and body.id == take.id and len(body.pose) == len(take.right_hand) == 19
+
+
+@pytest.mark.parametrize(
+    "break_it, message",
+    [
+        (lambda folder: [path.unlink() for path in folder.iterdir()], "no usable take"),
+        (lambda folder: (folder / "words.npz").write_bytes(b"PK\x03\x04 no zip"), "damaged"),
+        (lambda folder: np.savez(folder / "words.npz", labels=np.array(["tea"])), "lacks"),
+        (lambda folder: tiny_raw(folder, takes=(0, 1)), "falls into validation"),
+        (lambda folder: tiny_raw(folder, labels=("hello", "i", "a")), "allow no utterance"),
+    ],
+)
+def test_bad_raw_folders_end_in_one_line(tmp_path, capsys, break_it, message):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    tiny_raw(raw)
+    break_it(raw)
+    assert build.main(["--raw", str(raw), "--out", str(tmp_path / "out"), "--limit", "3"]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1

@@ -1,0 +1,408 @@
+"""Motion files: what is read, what is refused and how; MediaPipe landmarks against a body whose joints are known."""
+
+import io
+import os
+import pickle
+import re
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lslm.processing import motion_formats
+from lslm.processing.motion_features import JOINT_NAMES, LEFT_HAND, NUM_JOINTS, PARENTS, RIGHT_HAND
+from lslm.processing.motion_formats import Motion, load_motion, mediapipe_to_joints
+
+FRAMES = 12
+WIDTH, HEIGHT = 640, 480
+PIXELS_PER_METRE = 150.0
+JOINT = {name: index for index, name in enumerate(JOINT_NAMES)}
+
+
+def a_body(frames=FRAMES):
+    """(T, 52, 3) metres: a body like no symmetric one, the right hand raised and moving."""
+    rng = np.random.default_rng(0)
+    joints = rng.normal(0, 0.1, (1, NUM_JOINTS, 3)) + (0, 1.2, 0.1)
+    joints = np.repeat(joints, frames, axis=0)
+    joints[:, RIGHT_HAND] += np.linspace(0, 0.2, frames)[:, None, None]
+    return joints.astype(np.float32)
+
+
+# (landmark, metres to the person's left, up from the shoulder centre, to the front). Front is damped for the body.
+POSE = {
+    0: (0.0, 0.20, 0.20),
+    7: (0.07, 0.22, 0.0),
+    8: (-0.07, 0.22, 0.0),
+    11: (0.18, 0.0, 0.0),
+    12: (-0.18, 0.0, 0.0),
+    13: (0.25, -0.30, 0.0),
+    14: (-0.30, -0.28, 0.1),
+    15: (0.25, -0.55, 0.0),
+    16: (-0.25, 0.0, 0.5),
+}
+
+
+def landmarks(frames=FRAMES, width=WIDTH, height=HEIGHT):
+    """MediaPipe arrays of the body of POSE in the middle of the picture, right hand up, left hand never seen."""
+
+    def normalised(points):
+        return points * PIXELS_PER_METRE * (1, -1, -1) / (width, height, width)
+
+    pose = np.zeros((frames, 33, 4))
+    pose[:, :, :2], pose[:, :, 3] = 0.5, 1.0
+    for landmark, metres in POSE.items():
+        pose[:, landmark, :3] = normalised(np.array(metres)) + (0.5, 0.5, 0)
+    hand = np.zeros((21, 3))
+    for finger in range(5):
+        for bone in range(4):  # fingers fan out from the wrist and bend to the front
+            hand[1 + 4 * finger + bone] = (0.03 - 0.015 * finger, 0.03 + 0.025 * bone, 0.01 * bone)
+    right = np.repeat((normalised(hand) + pose[0, 16, :3] * (1, 1, 0))[None], frames, axis=0)
+    return pose, np.zeros((frames, 21, 3)), right, hand
+
+
+@pytest.fixture
+def save(tmp_path):
+    def write(name="clip.npz", **arrays):
+        path = tmp_path / name
+        np.savez(path, **arrays)
+        return path
+
+    return write
+
+
+# --- our own format ---------------------------------------------------------------------------------------------------
+
+
+def test_own_file_comes_back_as_it_was(save):
+    joints = a_body()
+    valid = np.ones((FRAMES, NUM_JOINTS), bool)
+    valid[3, 5] = False
+    motion = load_motion(save(joints=joints.astype(np.float64), fps=25, valid=valid))
+    assert isinstance(motion, Motion) and motion.joints.dtype == np.float32 and motion.smplx is None
+    np.testing.assert_array_equal(motion.joints, joints)
+    np.testing.assert_array_equal(motion.valid, valid)
+    assert motion.fps == 25.0 and motion.num_frames == FRAMES and motion.duration == FRAMES / 25
+
+
+def test_fps_argument_wins_and_replaces_a_missing_one(save):
+    assert load_motion(save(joints=a_body(), fps=25), fps=50).fps == 50.0
+    assert load_motion(save(joints=a_body()), fps=12.5).fps == 12.5
+
+
+def test_nan_joints_stay_nan_and_are_not_valid(save):
+    joints = a_body()
+    joints[2, 7, 1] = np.nan
+    motion = load_motion(save(joints=joints, fps=15))
+    assert np.isnan(motion.joints[2, 7]).all() and not motion.valid[2, 7]
+    assert motion.valid.sum() == motion.valid.size - 1
+
+
+def test_compressed_files_and_strings_as_paths(tmp_path):
+    np.savez_compressed(tmp_path / "clip.npz", joints=a_body(), fps=np.array([15.0]))
+    assert load_motion(str(tmp_path / "clip.npz")).fps == 15.0
+
+
+# --- refusals: ValueError or OSError, one line, saying what to do -----------------------------------------------------
+
+BAD_OWN = {
+    "one frame": (dict(joints=a_body(1), fps=15), "at least 2"),
+    "no frame": (dict(joints=a_body(0), fps=15), "at least 2"),
+    "all NaN": (dict(joints=a_body() * np.nan, fps=15), "NaN"),
+    "all zero": (dict(joints=a_body() * 0, fps=15), "one place"),
+    "22 joints": (dict(joints=a_body()[:, :22], fps=15), r"\(frames, 52, 3\)"),
+    "55 joints": (dict(joints=np.zeros((9, 55, 3)), fps=15), r"range\(25, 55\)"),
+    "flat": (dict(joints=a_body().reshape(FRAMES, -1), fps=15), r"\(frames, 52, 3\)"),
+    "a scalar": (dict(joints=np.float32(1), fps=15), r"\(frames, 52, 3\)"),
+    "complex": (dict(joints=a_body().astype(complex), fps=15), "complex128.*float32"),
+    "strings": (dict(joints=a_body().astype(str), fps=15), "real numbers"),
+    "bool": (dict(joints=a_body() > 0, fps=15), "bool"),
+    "objects": (dict(joints=a_body().astype(object), fps=15), "unpickling"),
+    "no fps": (dict(joints=a_body()), "add `fps`"),
+    "fps 0": (dict(joints=a_body(), fps=0), "above 0"),
+    "fps negative": (dict(joints=a_body(), fps=-15.0), "above 0"),
+    "fps NaN": (dict(joints=a_body(), fps=np.nan), "above 0"),
+    "fps infinite": (dict(joints=a_body(), fps=np.inf), "at most"),
+    "fps huge": (dict(joints=a_body(), fps=1e9), "at most"),
+    "fps text": (dict(joints=a_body(), fps="fast"), "real numbers"),
+    "fps list": (dict(joints=a_body(), fps=[15, 15]), "one number"),
+    "millimetres": (dict(joints=a_body() * 1000, fps=15), "millimetres"),
+    "beyond float32": (dict(joints=a_body().astype(np.float64) * 1e60, fps=15), "metres"),
+    "valid of another length": (dict(joints=a_body(), fps=15, valid=np.ones((3, 52), bool)), "valid"),
+    "valid of floats": (dict(joints=a_body(), fps=15, valid=np.ones((FRAMES, 52))), "valid"),
+    "other keys": (dict(motion=a_body()), "it holds motion; expected `joints`"),
+}
+
+
+def refusal(path, **arguments):
+    with pytest.raises((ValueError, OSError)) as caught:
+        load_motion(path, **arguments)
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 400 and path.name in message
+    return message
+
+
+@pytest.mark.parametrize("case", BAD_OWN)
+def test_bad_own_files(save, case):
+    arrays, pattern = BAD_OWN[case]
+    assert re.search(pattern, refusal(save(**arrays)))
+
+
+def test_two_hours_are_refused_with_advice(save):
+    path = save(joints=np.zeros((2 * 3600 * 15, NUM_JOINTS, 3), np.float16), fps=15)
+    assert "120 minutes" in refusal(path) and "cut the file into utterances" in refusal(path)
+
+
+def test_missing_directory_empty_pickle_and_text(tmp_path):
+    with pytest.raises(FileNotFoundError, match="check the path"):
+        load_motion(tmp_path / "nothing.npz")
+    with pytest.raises(IsADirectoryError, match="directory"):
+        load_motion(tmp_path)
+    for name, content, advice in (
+        ("empty.npz", b"", "empty"),
+        ("text.npz", b"frame,x,y\n0,1,2\n", "np.savez"),
+        ("pickle.npz", pickle.dumps({"joints": [1]}), "pickle"),
+        ("pickle.pkl", pickle.dumps({"joints": [1]}, protocol=4), "pickle"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        assert advice in refusal(tmp_path / name)
+
+
+def test_bad_fps_argument(save):
+    assert "fps argument" in refusal(save(joints=a_body(), fps=15), fps=-1)
+    assert "fps argument" in refusal(save(joints=a_body(), fps=15), fps="fast")
+
+
+class _Trap:
+    """Makes a directory when unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_nothing_is_unpickled(tmp_path, save):
+    sprung = tmp_path / "sprung"
+    trap = np.array([_Trap(sprung)], dtype=object)
+    save(joints=trap, fps=15)
+    np.save(tmp_path / "clip.npy", trap)
+    (tmp_path / "clip.pkl").write_bytes(pickle.dumps(trap))
+    for name in ("clip.npz", "clip.npy", "clip.pkl"):
+        refusal(tmp_path / name)
+        assert not sprung.exists()
+    pickle.loads((tmp_path / "clip.pkl").read_bytes())
+    assert sprung.exists()  # the trap works
+
+
+def _npy_header(shape, descr="<f4"):
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("shape", [(10**12, 52, 3), (1000, 52, 3), (2, 10**12, 3), (140_000, 1000, 3), (-5, 52, 3)])
+def test_headers_that_promise_too_much_are_refused_before_any_data(tmp_path, monkeypatch, shape):
+    reads = []
+    monkeypatch.setattr(motion_formats.npy_format, "read_array", lambda *_, **__: reads.append(1))
+    (tmp_path / "clip.npy").write_bytes(_npy_header(shape))
+    refusal(tmp_path / "clip.npy")
+    with zipfile.ZipFile(tmp_path / "clip.npz", "w") as archive:
+        archive.writestr("joints.npy", _npy_header(shape))
+        archive.writestr("fps.npy", b"")
+    refusal(tmp_path / "clip.npz")
+    assert not reads
+
+
+def test_more_than_a_gigabyte_is_refused(tmp_path):
+    (tmp_path / "clip.npy").write_bytes(_npy_header((144_000, 1990)))
+    assert "1024 MB" in refusal(tmp_path / "clip.npy")
+
+
+def test_a_zip_bomb_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "clip.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("joints.npy", "w", force_zip64=True) as file:
+            file.write(_npy_header((400_000, 52, 3)))
+            for _ in range(24):
+                file.write(bytes(10_400_000))
+    assert "cut the file" in refusal(tmp_path / "clip.npz")
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_damage_anywhere_gives_two_errors_only(tmp_path, data):
+    file = io.BytesIO()
+    compressed = data.draw(st.booleans())
+    (np.savez_compressed if compressed else np.savez)(file, joints=a_body(3), fps=15.0)
+    content = bytearray(file.getvalue())
+    if data.draw(st.booleans()):
+        del content[data.draw(st.integers(0, len(content) - 1)) :]
+    else:
+        # The last 300 bytes are the zip's directory, the first 200 the headers: damage there, more than in the numbers.
+        for place in data.draw(st.lists(st.integers(-300, 200), min_size=1, max_size=6)):
+            content[place] = data.draw(st.integers(0, 255))
+    path = tmp_path / "clip.npz"
+    path.write_bytes(content)
+    try:
+        motion = load_motion(path)
+    except (ValueError, OSError) as error:
+        assert "\n" not in str(error)
+    else:
+        assert motion.joints.shape == (3, NUM_JOINTS, 3)
+
+
+# --- MediaPipe --------------------------------------------------------------------------------------------------------
+
+
+def test_a_known_body_is_recovered():
+    pose, left, right, hand = landmarks()
+    joints, valid = mediapipe_to_joints(pose, left, right)
+    assert joints.shape == (FRAMES, NUM_JOINTS, 3) and joints.dtype == np.float32 and valid.dtype == bool
+    for name, landmark in (("left_shoulder", 11), ("right_elbow", 14), ("left_wrist", 15), ("right_wrist", 16)):
+        x, y, z = POSE[landmark]
+        expected = (x, y + 1.40, z * motion_formats.BODY_DEPTH)
+        np.testing.assert_allclose(joints[0, JOINT[name]], expected, atol=1e-6, err_msg=name)
+    wrist = joints[0, JOINT["right_wrist"]]
+    for finger, first in (("index", 5), ("middle", 9), ("pinky", 17), ("ring", 13), ("thumb", 1)):
+        for bone in range(3):
+            place = joints[0, JOINT[f"right_{finger}{bone + 1}"]] - wrist
+            np.testing.assert_allclose(place, hand[first + bone], atol=1e-6, err_msg=f"{finger}{bone + 1}")
+    assert 1.5 < joints[0, JOINT["head"], 1] < 1.7 and joints[0, JOINT["head"], 2] > 0
+
+
+def test_the_body_stands_on_the_floor_facing_the_front():
+    joints, valid = mediapipe_to_joints(*landmarks()[:3])
+    assert 0 <= joints[..., 1].min() < 0.05
+    heights = [joints[0, JOINT[name], 1] for name in ("left_foot", "left_knee", "pelvis", "spine2", "neck", "head")]
+    assert heights == sorted(heights)
+    for name in ("hip", "knee", "shoulder", "collar"):
+        assert joints[0, JOINT[f"left_{name}"], 0] > 0 > joints[0, JOINT[f"right_{name}"], 0]
+    assert joints[0, JOINT["left_foot"], 2] > joints[0, JOINT["left_ankle"], 2]
+    assert not valid[:, [JOINT[n] for n in ("pelvis", "left_hip", "right_knee", "left_ankle", "right_foot")]].any()
+    assert valid[:, [JOINT[n] for n in ("neck", "head", "left_wrist", "right_elbow")]].all()
+    bones = np.linalg.norm(joints[0, 1:] - joints[0, PARENTS[1:]], axis=-1)
+    assert bones.min() > 0.004
+
+
+def test_picture_shape_and_camera_distance_cancel_out():
+    joints, _ = mediapipe_to_joints(*landmarks()[:3])
+    wide, _ = mediapipe_to_joints(*landmarks(width=1280, height=720)[:3], image_size=(1280, 720))
+    np.testing.assert_allclose(wide, joints, atol=1e-6)
+    wrong, _ = mediapipe_to_joints(*landmarks(width=1280, height=720)[:3])
+    assert np.abs(wrong - joints).max() > 0.1
+
+
+def test_lost_hands_are_interpolated_held_and_marked():
+    pose, left, right, _ = landmarks()
+    right[:, 1:, 1] -= np.linspace(0, 0.1, FRAMES)[:, None]  # the hand grows upwards in time
+    whole, _ = mediapipe_to_joints(pose, left, right)
+    lost = right.copy()
+    lost[[0, 4, 5, 11]] = 0
+    joints, valid = mediapipe_to_joints(pose, left, lost)
+    assert (~valid[:, RIGHT_HAND]).all(1).nonzero()[0].tolist() == [0, 4, 5, 11] and valid[1:4, RIGHT_HAND].all()
+    np.testing.assert_allclose(joints[4:6], whole[4:6], atol=1e-6)  # linear movement: linear in between
+    np.testing.assert_allclose(joints[0, RIGHT_HAND], whole[1, RIGHT_HAND], atol=1e-6)
+    np.testing.assert_allclose(joints[11, RIGHT_HAND], whole[10, RIGHT_HAND], atol=1e-6)
+    lost[[0, 4, 5, 11]] = np.nan
+    np.testing.assert_array_equal(mediapipe_to_joints(pose, left, lost)[0], joints)
+
+
+def test_a_hand_that_is_never_seen_continues_the_forearm():
+    pose, left, right, _ = landmarks()
+    joints, valid = mediapipe_to_joints(pose, left, right)
+    elbow, wrist = joints[0, JOINT["left_elbow"]], joints[0, JOINT["left_wrist"]]
+    along = (wrist - elbow) / np.linalg.norm(wrist - elbow)
+    middle = joints[0, JOINT["left_middle3"]] - wrist
+    assert not valid[:, LEFT_HAND].any()
+    assert middle @ along > 0.9 * np.linalg.norm(middle) and 0.08 < np.linalg.norm(middle) < 0.2
+    assert joints[0, JOINT["left_thumb3"], 2] > joints[0, JOINT["left_pinky3"], 2]  # thumb to the front
+    assert joints[0, JOINT["left_middle3"], 0] < wrist[0]  # fingers bend towards the body
+    mirrored_pose = pose * (-1, 1, 1, 1) + (1, 0, 0, 0)
+    swap = np.arange(33)
+    swap[[7, 8, 11, 12, 13, 14, 15, 16]] = [8, 7, 12, 11, 14, 13, 16, 15]
+    mirrored, _ = mediapipe_to_joints(mirrored_pose[:, swap], left, left)
+    np.testing.assert_allclose(mirrored[:, RIGHT_HAND] * (-1, 1, 1), joints[:, LEFT_HAND], atol=1e-6)
+
+
+def test_forearms_of_no_length_or_to_the_front_still_get_a_hand():
+    pose, left, right, _ = landmarks()
+    pose[:, 15] = pose[:, 13]
+    pose[:, 16, :2] = pose[:, 14, :2]
+    joints, _ = mediapipe_to_joints(pose, left, left)
+    assert np.isfinite(joints).all()
+
+
+def test_lost_poses_are_interpolated_and_unseen_joints_marked():
+    pose, left, right, _ = landmarks()
+    pose[:, 16, 0] += np.linspace(0, 0.1, FRAMES)
+    whole, _ = mediapipe_to_joints(pose, left, right)
+    lost = pose.copy()
+    lost[5] = 0
+    lost[:, 15, 3] = 0.01
+    joints, valid = mediapipe_to_joints(lost, left, right)
+    np.testing.assert_allclose(joints[5, :22], whole[5, :22], atol=1e-4)
+    assert not mediapipe_to_joints(lost[..., :3], left, right)[1][5, :22].any()
+    assert not valid[5, :22].any() and valid[4, JOINT["right_wrist"]] and not valid[:, JOINT["left_wrist"]].any()
+
+
+def test_callers_arrays_are_untouched():
+    arrays = landmarks()[:3]
+    copies = [array.copy() for array in arrays]
+    for array in arrays:
+        array.flags.writeable = False
+    mediapipe_to_joints(*arrays)
+    for array, copy in zip(arrays, copies, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+def test_mediapipe_files_of_all_layouts_agree(save, tmp_path):
+    pose, left, right, _ = landmarks()
+    expected, expected_valid = mediapipe_to_joints(pose, left, right)
+    hands = [left.reshape(FRAMES, 63), right.reshape(FRAMES, 63)]
+    motion = load_motion(save(pose=pose, left_hand=left, right_hand=right, fps=30))
+    np.testing.assert_array_equal(motion.joints, expected)
+    np.testing.assert_array_equal(motion.valid, expected_valid)
+    assert motion.fps == 30.0
+    assert load_motion(save(pose=pose[:, :25, :3], left_hand=left, right_hand=right, fps=30)).num_frames == FRAMES
+    np.save(tmp_path / "a.npy", np.concatenate([pose.reshape(FRAMES, 132), *hands], axis=1))
+    np.save(tmp_path / "b.npy", np.concatenate([pose.reshape(FRAMES, 132), np.ones((FRAMES, 1404)), *hands], axis=1))
+    for name in ("a.npy", "b.npy"):
+        with pytest.warns(UserWarning, match="15 fps"):
+            np.testing.assert_array_equal(load_motion(tmp_path / name).joints, expected)
+        assert load_motion(tmp_path / name, fps=24).fps == 24.0
+
+
+def test_image_size_in_the_file_is_used(save):
+    pose, left, right, _ = landmarks(width=1280, height=720)
+    motion = load_motion(save(pose=pose, left_hand=left, right_hand=right, fps=15, image_size=(1280, 720)))
+    np.testing.assert_allclose(motion.joints, mediapipe_to_joints(*landmarks()[:3])[0], atol=1e-6)
+
+
+def test_bad_landmark_files(save, tmp_path):
+    pose, left, right, _ = landmarks()
+    good = {"pose": pose, "left_hand": left, "right_hand": right, "fps": 15}
+    one_width = pose.copy()
+    one_width[:, 11] = one_width[:, 12]
+    for change, advice in (
+        ({"pose": pose[:, :17]}, "25 to 33"),
+        ({"left_hand": left[:5]}, "`left_hand`"),
+        ({"right_hand": right[:, :20]}, "`right_hand`"),
+        ({"pose": pose * 0}, "no frame has a detected pose"),
+        ({"pose": pose * np.nan}, "no frame has a detected pose"),
+        ({"pose": one_width}, "shoulders"),
+        ({"pose": pose * (WIDTH, HEIGHT, WIDTH, 1)}, "divide pixels"),
+        ({"image_size": (0, 480)}, "image size"),
+        ({"image_size": 640}, "`image_size`"),
+        ({"fps": 0}, "above 0"),
+        ({key: good[key][:1] for key in ("pose", "left_hand", "right_hand")}, "at least 2"),
+    ):
+        assert advice in refusal(save(**{**good, **change})), change.keys()
+    for array, advice in (
+        (np.zeros((9, 543)), "1662"),
+        (np.zeros(258), "stack"),
+        (np.zeros((9, 258)), "detected pose"),
+    ):
+        np.save(tmp_path / "clip.npy", array)
+        assert advice in refusal(tmp_path / "clip.npy", fps=15)

@@ -1,0 +1,124 @@
+"""Stage 1: train the VQ-VAE sign tokenizer (section 3.3, "Sign Language Tokenizer Training").
+
+    lslm tokenizer --config training/recipes/smollm2-135m/1_tokenizer.yaml
+
+Writes a folder with the sign tokenizer and its feature extractor (mean, standard deviation, frame rate, layout).
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from transformers import Trainer, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from lslm.modeling_lslm import SignMotionVQVAE, SignMotionVQVAEConfig
+from lslm.processing import SignMotionFeatureExtractor
+
+from .data import MotionText, WindowCollator, feature_statistics
+from .recipe import StageArguments, parse
+
+
+@dataclass
+class TokenizerArguments(StageArguments):
+    """All keys of a `1_tokenizer` recipe; every `TrainingArguments` field is one too."""
+
+    fps: float = field(default=20.0, metadata={"help": "frame rate to train at; clips are resampled to it"})
+    window: int = field(default=64, metadata={"help": "frames per training window"})
+    codebook_size: int = field(default=1024, metadata={"help": "number of codes"})
+    code_dim: int = field(default=512, metadata={"help": "numbers per code"})
+    hidden_size: int = field(default=512, metadata={"help": "width of the convolutions"})
+    num_downsamples: int = field(default=2, metadata={"help": "halvings of time: 2 gives a code per 4 frames"})
+    num_res_blocks: int = field(default=3, metadata={"help": "residual blocks per halving"})
+    quantizer: str = field(default="gradient", metadata={"help": "gradient (equation 2) or ema (with reset)"})
+    commitment_weight: float = field(default=0.25, metadata={"help": "beta of equation 2"})
+    position_weight: float = field(default=1.0, metadata={"help": "weight of joint positions in the L1 term"})
+    ema_decay: float = field(default=0.99, metadata={"help": "decay of the codes' averages (ema)"})
+    codebook_warmup: float = field(
+        default=0.0, metadata={"help": "fraction of the steps without quantisation, followed by a k-means start"}
+    )
+
+
+class TokenizerTrainer(Trainer):
+    """Trainer that starts the codebook and logs the terms of the loss."""
+
+    def __init__(self, *args, codebook_warmup: float, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.codebook_warmup = codebook_warmup
+        self._terms: dict[str, torch.Tensor] = {}
+        self._batches = 0
+
+    def training_step(self, model, inputs, *args, **kwargs):
+        codebook = self.accelerator.unwrap_model(model).codebook
+        # decided by the step, not by a flag of the run: a resumed run starts the codebook at the same step or not at all
+        if not codebook.started and self.state.global_step >= int(self.codebook_warmup * self.state.max_steps):
+            codebook.start_from(self._some_latents(model), generator=torch.Generator().manual_seed(self.args.seed))
+        return super().training_step(model, inputs, *args, **kwargs)
+
+    @torch.no_grad()
+    def _some_latents(self, model) -> torch.Tensor:
+        """Latents of up to 64 batches of the training split, un-augmented, for the k-means start."""
+        vqvae, data = self.accelerator.unwrap_model(model), self.train_dataset
+        wanted = min(len(data), 64 * self.args.train_batch_size)
+        indices = torch.randperm(len(data), generator=torch.Generator().manual_seed(self.args.seed))[:wanted].tolist()
+        latents = []
+        for start in range(0, wanted, self.args.train_batch_size):
+            batch = self.data_collator([data[i] for i in indices[start : start + self.args.train_batch_size]])
+            batch = {k: v.to(vqvae.device) for k, v in batch.items()}
+            clip, lengths = vqvae.latents(**batch)
+            latents.append(torch.cat([row[:n] for row, n in zip(clip, lengths, strict=True)]))
+        return torch.cat(latents).float()
+
+    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
+        outputs = model(**inputs)
+        if model.training:
+            codes = outputs.codes[outputs.codes >= 0]
+            share = torch.bincount(codes, minlength=self.accelerator.unwrap_model(model).config.codebook_size).float()
+            share = share / share.sum()
+            perplexity = torch.exp(-(share * share.clamp(min=1e-9).log()).sum())
+            for name, value in (
+                ("reconstruction", outputs.reconstruction_loss),
+                ("commitment", outputs.commitment_loss),
+                ("perplexity", perplexity),
+            ):
+                self._terms[name] = self._terms.get(name, 0.0) + value.detach().float()
+            self._batches += 1
+        return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+    def log(self, logs, *args, **kwargs):
+        if self._batches and "loss" in logs:
+            logs |= {name: round(float(total) / self._batches, 4) for name, total in self._terms.items()}
+            self._terms, self._batches = {}, 0
+        super().log(logs, *args, **kwargs)
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        with torch.no_grad():
+            return self.compute_loss(model, self._prepare_inputs(inputs)).detach(), None, None
+
+
+def main(argv: list[str]) -> None:
+    """Run the stage; see the module's docstring."""
+    args = parse(TokenizerArguments, argv, "lslm tokenizer")
+    set_seed(args.seed)
+    train = MotionText(args.data, "train", args.fps, augment=args.augment, seed=args.seed, limit=args.limit)
+    extractor = SignMotionFeatureExtractor(fps=args.fps, downsample_factor=2**args.num_downsamples)
+    mean, std = feature_statistics(train, extractor)
+    extractor.mean, extractor.std = mean.tolist(), std.tolist()
+    validation = None
+    if args.eval_strategy != "no":
+        validation = MotionText(args.data, "validation", args.fps)
+    names = ("codebook_size", "code_dim", "hidden_size", "num_downsamples", "num_res_blocks", "quantizer")
+    names += ("commitment_weight", "position_weight", "ema_decay")
+    model = SignMotionVQVAE(SignMotionVQVAEConfig(**{name: getattr(args, name) for name in names}))
+    model.codebook.started.fill_(args.codebook_warmup == 0)
+    trainer = TokenizerTrainer(
+        model=model,
+        args=args,
+        train_dataset=train,
+        eval_dataset=validation,
+        data_collator=WindowCollator(extractor, args.window),
+        processing_class=extractor,
+        codebook_warmup=args.codebook_warmup,
+    )
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(args.output_dir))
+    trainer.save_model(args.output_dir)
+    trainer.save_state()

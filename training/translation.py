@@ -1,0 +1,126 @@
+"""What stages 2 and 3 share: the arguments, which parts train, two learning rates, the run itself."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from transformers import Trainer, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from lslm.modeling_lslm import LslmForConditionalGeneration
+from lslm.processing import SignMotionProcessor
+
+from .data import MotionText, TranslationCollator, load_templates
+from .recipe import StageArguments
+
+TEMPLATES = Path(__file__).parent / "templates"
+PARTS = ("projector", "language_model")
+LORA_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+@dataclass
+class TranslationArguments(StageArguments):
+    """All keys of `2_align` and `3_instruct` recipes; every `TrainingArguments` field is one too."""
+
+    trainable: list[str] = field(default_factory=list, metadata={"help": "what trains: projector, language_model or both"})
+    projector_learning_rate: float | None = field(
+        default=None, metadata={"help": "learning rate of the projector; the language model's is learning_rate"}
+    )
+    lora_r: int = field(default=0, metadata={"help": "rank of a LoRA adapter on the language model; 0: train its weights"})
+    lora_alpha: float = field(default=32.0, metadata={"help": "scale of the adapter"})
+    lora_dropout: float = field(default=0.0, metadata={"help": "dropout in the adapter"})
+    code_dropout: float = field(default=0.0, metadata={"help": "fraction of codes replaced by random ones in training"})
+    templates: str = field(default="", metadata={"help": "JSON file of user messages; see training/templates"})
+
+
+class TranslationTrainer(Trainer):
+    """Trainer with a learning rate for the projector, and code dropout."""
+
+    args: TranslationArguments
+
+    def create_optimizer(self, model=None):
+        if self.optimizer is None:
+            model = self.model if model is None else model
+            decayed = set(self.get_decay_parameter_names(model))
+            cls, kwargs = self.get_optimizer_cls_and_kwargs(self.args, model)
+            groups: dict[tuple[bool, bool], list] = {}
+            for name, parameter in model.named_parameters():
+                if parameter.requires_grad:
+                    groups.setdefault(("projector." in name, name in decayed), []).append(parameter)
+            projector_lr = self.args.projector_learning_rate or kwargs["lr"]
+            self.optimizer = cls(
+                [
+                    {
+                        "params": parameters,
+                        "lr": projector_lr if projector else kwargs["lr"],
+                        "weight_decay": self.args.weight_decay if decay else 0.0,
+                    }
+                    for (projector, decay), parameters in sorted(groups.items(), key=lambda group: group[0])
+                ],
+                **kwargs,
+            )
+        return self.optimizer
+
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        if model.training and self.args.code_dropout > 0:
+            vqvae = self.accelerator.unwrap_model(model).model.vqvae
+            codes = vqvae.encode(inputs["input_features"], inputs["input_features_mask"])
+            random = torch.randint_like(codes, vqvae.config.codebook_size)
+            dropped = (torch.rand(codes.shape, device=codes.device) < self.args.code_dropout) & (codes >= 0)
+            inputs = {k: v for k, v in inputs.items() if not k.startswith("input_features")}
+            inputs["motion_codes"] = torch.where(dropped, random, codes)
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+
+def set_trainable(model: LslmForConditionalGeneration, parts: list[str], args: TranslationArguments) -> None:
+    """Freeze everything but `parts`. "language_model" means its LoRA adapter when there is or is to be one.
+
+    Raises:
+        ValueError: an unknown part.
+    """
+    unknown = set(parts) - set(PARTS)
+    if unknown or not parts:
+        raise ValueError(f"trainable: expected some of {', '.join(PARTS)}, got {' '.join(parts) or 'nothing'}")
+    if "language_model" in parts and args.lora_r and model.config.lora is None:
+        model.add_lora(
+            {
+                "r": args.lora_r,
+                "lora_alpha": args.lora_alpha,
+                "lora_dropout": args.lora_dropout,
+                "target_modules": LORA_LAYERS,
+            }
+        )
+    model.requires_grad_(False)
+    if "projector" in parts:
+        model.model.projector.requires_grad_(True)
+    if "language_model" in parts:
+        if model.config.lora is None:
+            model.model.language_model.requires_grad_(True)
+            model.lm_head.requires_grad_(True)
+            model.config.backbone = None  # its weights change now: checkpoints must hold them
+        else:
+            for name, parameter in model.named_parameters():
+                if "lora_" in name:
+                    parameter.requires_grad_(True)
+
+
+def run(args: TranslationArguments, model: LslmForConditionalGeneration, processor: SignMotionProcessor) -> None:
+    """Train `model` on `args.data` and save it with its processor to `args.output_dir`; resumes by itself."""
+    set_seed(args.seed)
+    set_trainable(model, args.trainable, args)
+    fps = processor.feature_extractor.fps
+    train = MotionText(args.data, "train", fps, augment=args.augment, seed=args.seed, limit=args.limit)
+    validation = MotionText(args.data, "validation", fps) if args.eval_strategy != "no" else None
+    trainer = TranslationTrainer(
+        model=model,
+        args=args,
+        train_dataset=train,
+        eval_dataset=validation,
+        data_collator=TranslationCollator(processor, load_templates(args.templates)),
+        processing_class=processor,
+    )
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    print(f"training {' and '.join(args.trainable)}: {trained / 1e6:.1f} M parameters, {len(train)} clips", flush=True)
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(args.output_dir))
+    trainer.save_model(args.output_dir)
+    trainer.save_state()
