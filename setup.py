@@ -6,7 +6,9 @@ from setuptools import setup
 
 ROOT = Path(__file__).parent
 SUBPACKAGES = ["modeling_lslm", "processing", "training", "hub_cards"]
-TRAIN = ["datasets>=4.0", "peft>=0.17", "sacrebleu>=2.4", "rouge-score>=0.1.2", "jiwer>=4.0", "tensorboard>=2.14"]
+DATA = ["datasets>=4.0"]
+SCORES = ["sacrebleu>=2.4", "rouge-score>=0.1.2", "jiwer>=4.0"]
+ADAPTER = ["peft>=0.17", "accelerate>=1.1"]
 
 setup(
     name="lslm",
@@ -23,9 +25,9 @@ setup(
     # Translating needs these alone.
     install_requires=["torch>=2.11,<2.14", "transformers>=5.16,<6", "numpy>=1.26", "safetensors>=0.4"],
     extras_require={
-        # the shipped checkpoint: a LoRA adapter (peft) on a GGUF file (gguf; transformers reads it through accelerate)
-        "demo": ["peft>=0.17", "gguf>=0.10", "accelerate>=1.1", "datasets>=4.0", *TRAIN[2:5]],
-        "train": ["accelerate>=1.1", *TRAIN],
+        # the shipped checkpoint is a LoRA adapter (peft) on a GGUF file, which transformers reads through gguf and accelerate
+        "demo": [*ADAPTER, "gguf>=0.10", *DATA, *SCORES],
+        "train": [*ADAPTER, *DATA, *SCORES, "tensorboard>=2.14"],
         "dev": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "ruff>=0.9", "pre-commit>=3"],
     },
     zip_safe=False,

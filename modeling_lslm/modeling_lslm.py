@@ -82,7 +82,7 @@ class LslmPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _no_split_modules = ["SignMotionVQVAE"]
     _skip_keys_device_placement = ["past_key_values"]
-    _keep_in_fp32_modules_strict = ["vqvae", "projector", "lora_A", "lora_B"]
+    _keep_in_fp32_modules_strict = ["projector", "lora_A", "lora_B"]  # and those of the sign tokenizer
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_flex_attn = True
@@ -103,11 +103,13 @@ class LslmPreTrainedModel(PreTrainedModel):
             kwargs["dtype"] = dtype = (config.dtype or torch.float32) if dtype == "auto" else dtype
             state_dict = _backbone_state(load_backbone(config.backbone, dtype=dtype), config)
             state_dict |= load_file(cached_file(folder, "model.safetensors", **hub))
-            generation_config = GenerationConfig.from_pretrained(folder, **hub)
+            if cls.can_generate():
+                generation_config = GenerationConfig.from_pretrained(folder, **hub)
             folder = None  # transformers takes weights from a folder or from a state dict
         loaded = super().from_pretrained(folder, *args, config=config, state_dict=state_dict, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
-        model.generation_config = generation_config or model.generation_config
+        if generation_config is not None:
+            model.generation_config = generation_config
         # the loader makes new parameters, which forget that they are frozen
         getattr(model, "model", model).vqvae.requires_grad_(False)
         return loaded
@@ -115,11 +117,14 @@ class LslmPreTrainedModel(PreTrainedModel):
     def save_pretrained(self, save_directory, *args, state_dict=None, **kwargs):
         """As `PreTrainedModel.save_pretrained`; leaves the language model's own weights out when `config.backbone` says
         where they are."""
-        self.config._name_or_path = self.config.text_config._name_or_path = ""  # do not publish local paths
+        for config in (self.config, self.config.text_config, self.config.vqvae_config):
+            config._name_or_path = ""  # do not publish local paths
         if self.config.backbone is not None:
             state_dict = self.state_dict() if state_dict is None else state_dict
-            own = ("model.projector.", "model.vqvae.")
-            state_dict = {k: v for k, v in state_dict.items() if k.startswith(own) or "lora_" in k}
+            own = ("projector.", "vqvae.")
+            state_dict = {
+                k: v for k, v in state_dict.items() if k.removeprefix("model.").startswith(own) or "lora_" in k
+            }
         return super().save_pretrained(save_directory, *args, state_dict=state_dict, **kwargs)
 
 
@@ -335,9 +340,10 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
             else:
                 frames = self.model.vqvae._lengths(motion["input_features"], motion.get("input_features_mask"))
                 lengths = self.model.vqvae.num_codes(frames)
-            placeholders = (input_ids == self.config.motion_token_id).sum(-1)
+            embeds = model_kwargs.get("inputs_embeds")
+            placeholders = self.model._placeholders(input_ids if embeds is None else None, embeds).sum(-1)
             owner = torch.searchsorted(placeholders.cumsum(0), lengths.cumsum(0))
-            order = torch.cat([(owner == i).nonzero()[:, 0].repeat(expand_size) for i in range(len(input_ids))])
+            order = torch.cat([(owner == i).nonzero()[:, 0].repeat(expand_size) for i in range(len(placeholders))])
             motion = {key: value[order] for key, value in motion.items()}
         input_ids, model_kwargs = super()._expand_inputs_for_generation(
             expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **model_kwargs
@@ -432,13 +438,18 @@ def _backbone_state(source: PreTrainedModel, config: LslmConfig) -> dict[str, to
     """The weights of a causal language model under the names they have inside LSLM.
 
     Rows for the motion tokens are added as the mean of the others: the same on every load, so nobody has to store them.
+    That of `<motion>` is a hair longer.
     """
     adapted = set(config.lora["target_modules"]) if config.lora else set()
     state = {}
     for name, weight in source.state_dict().items():
         if name in ("model.embed_tokens.weight", "lm_head.weight") and len(weight) < config.text_config.vocab_size:
             missing = config.text_config.vocab_size - len(weight)
-            weight = torch.cat([weight, weight.mean(0, keepdim=True).expand(missing, -1)])
+            rows = weight.mean(0, keepdim=True).repeat(missing, 1)
+            if config.motion_token_id >= len(weight):
+                # the placeholder's row is never read, but `_placeholders` must tell it from the rows beside it
+                rows[config.motion_token_id - len(weight)] *= 1 + 2**-6
+            weight = torch.cat([weight, rows])
         module, _, parameter = name.removeprefix("model.").rpartition(".")
         if name == "lm_head.weight":
             if not config.tie_word_embeddings:

@@ -79,7 +79,9 @@ class Encoder(nn.Module):
         width = config.hidden_size
         self.factor = config.downsample_factor
         self.conv_in = MaskedConv1d(config.feature_size, width, 3, padding=1)
-        self.down = nn.ModuleList(MaskedConv1d(width, width, 4, stride=2, padding=1) for _ in range(config.num_downsamples))
+        self.down = nn.ModuleList(
+            MaskedConv1d(width, width, 4, stride=2, padding=1) for _ in range(config.num_downsamples)
+        )
         self.blocks = nn.ModuleList(_residual_blocks(config) for _ in range(config.num_downsamples))
         self.conv_out = MaskedConv1d(width, config.code_dim, 3, padding=1)
 
@@ -140,7 +142,8 @@ class SignMotionVQVAE(PreTrainedModel):
     main_input_name = "input_features"
     base_model_prefix = "vqvae"
     _no_split_modules = ["SignMotionVQVAE"]
-    _keep_in_fp32_modules_strict = ["encoder", "decoder", "codebook"]
+    # not all of "codebook": that would turn its flag into a float
+    _keep_in_fp32_modules_strict = ["encoder", "decoder", "codebook.weight", "codebook.ema_sum", "codebook.ema_count"]
 
     def __init__(self, config: SignMotionVQVAEConfig):
         super().__init__(config)

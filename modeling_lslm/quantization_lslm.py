@@ -78,7 +78,9 @@ class Codebook(nn.Module):
         """Set the codes by k-means over `latents` (N, D) and begin to quantise."""
         size = self.weight.shape[0]
         if len(latents) < size:
-            raise ValueError(f"k-means start: {len(latents)} latents for {size} codes; give more clips or use fewer codes")
+            raise ValueError(
+                f"k-means start: {len(latents)} latents for {size} codes; give more clips or use fewer codes"
+            )
         pick = torch.randperm(len(latents), generator=generator)[:size]
         self.weight.copy_(latents[pick.to(latents.device)])
         for _ in range(iterations):
@@ -103,7 +105,9 @@ class Codebook(nn.Module):
         self.ema_count.lerp_(count / count.sum(), 1 - self.decay)
         self.ema_sum.lerp_(total / count.sum(), 1 - self.decay)
         dead = self.ema_count < self.dead_code_threshold / size
-        self.weight.copy_(torch.where(dead[:, None], self.weight, self.ema_sum / self.ema_count.clamp(min=1e-9)[:, None]))
+        self.weight.copy_(
+            torch.where(dead[:, None], self.weight, self.ema_sum / self.ema_count.clamp(min=1e-9)[:, None])
+        )
         if dead.any():
             self._move(dead, latents)
 

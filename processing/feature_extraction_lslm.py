@@ -8,7 +8,7 @@ from transformers.feature_extraction_sequence_utils import SequenceFeatureExtrac
 from transformers.feature_extraction_utils import BatchFeature
 
 from .motion_features import NUM_JOINTS, features_to_joints, joints_to_features
-from .motion_formats import Motion, load_motion
+from .motion_formats import Motion, _check_fps, load_motion
 
 
 class SignMotionFeatureExtractor(SequenceFeatureExtractor):
@@ -65,6 +65,8 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
             motion = load_motion(motion, fps=fps)
         if isinstance(motion, Motion):
             motion, fps = motion.joints, motion.fps
+        if fps is not None:
+            fps = _check_fps(fps, "the fps argument")
         try:
             array = np.asarray(motion.detach().cpu() if hasattr(motion, "detach") else motion)
         except ValueError as error:
@@ -76,14 +78,16 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
             if not np.isfinite(array).all():
                 raise ValueError("the motion features hold NaN or infinity; compute them again from the joints")
             if fps is not None and abs(fps - self.fps) > 1e-3:
-                raise ValueError(f"motion features cannot be resampled from {fps:g} to {self.fps:g} fps; pass the joints")
+                raise ValueError(
+                    f"motion features cannot be resampled from {fps:g} to {self.fps:g} fps; pass the joints"
+                )
             return array.astype(np.float32)
         if array.ndim != 3 or array.shape[1:] != (NUM_JOINTS, 3):
             raise ValueError(
                 f"expected joints (frames, {NUM_JOINTS}, 3) or motion features (frames, {self.feature_size}), "
                 f"got an array of shape {array.shape}"
             )
-        fps = self.fps if fps is None else float(fps)
+        fps = self.fps if fps is None else fps
         self._check_length(len(array), fps, shortest=2)
         joints = array / 1000.0 if array.dtype.kind in "iu" else array.astype(np.float64)
         joints = resample(joints, fps, self.fps)
@@ -129,6 +133,8 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
             `input_features_mask` (N, T) int64, 1 inside the clip.
         """
         clips = motion if isinstance(motion, (list, tuple)) and not is_clip(motion) else [motion]
+        if not clips:
+            raise ValueError("no clip to read: the list is empty")
         features = [self.normalize(self.to_features(clip, fps)) for clip in clips]
         return self.pad(features, return_tensors=return_tensors)
 

@@ -41,8 +41,8 @@ class SignTranslationPipeline(Pipeline):
 
     def _sanitize_parameters(self, prompt=None, fps=None, generate_kwargs=None, **kwargs):
         preprocess = {k: v for k, v in (("prompt", prompt), ("fps", fps)) if v is not None}
-        generate = {**(generate_kwargs or {}), **kwargs}
-        return preprocess, {"generate_kwargs": generate} if generate else {}, {}
+        # one by one, so that an argument of a call adds to those of the constructor
+        return preprocess, {**(generate_kwargs or {}), **kwargs}, {}
 
     def __call__(self, inputs, **kwargs):
         single = isinstance(inputs, (str, os.PathLike, dict, Motion, np.ndarray)) or hasattr(inputs, "detach")
@@ -73,12 +73,12 @@ class SignTranslationPipeline(Pipeline):
             "prompt": prompt if prompt is not None else self.processor.prompt,
         }
 
-    def _forward(self, model_inputs, generate_kwargs=None):
+    def _forward(self, model_inputs, **generate_kwargs):
         features, prompts = model_inputs["features"], model_inputs["prompt"]
         if isinstance(prompts, str):
             features, prompts = [features], [prompts]
         batch = self.processor.encode_features(prompts, features).to(self.device)
-        sequences = self.model.generate(**batch, **(generate_kwargs or {}))
+        sequences = self.model.generate(**batch, **generate_kwargs)
         sequences = getattr(sequences, "sequences", sequences)[:, batch["input_ids"].shape[1] :]
         return {"sequences": sequences.reshape(len(prompts), -1, sequences.shape[-1])}
 

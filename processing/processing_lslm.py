@@ -40,9 +40,16 @@ class SignMotionProcessor(ProcessorMixin):
     """
 
     def __init__(
-        self, feature_extractor, tokenizer, chat_template=None, prompt: str = DEFAULT_PROMPT, system_prompt: str | None = None
+        self,
+        feature_extractor,
+        tokenizer,
+        chat_template=None,
+        prompt: str = DEFAULT_PROMPT,
+        system_prompt: str | None = None,
     ):
-        tokenizer.add_tokens([AddedToken(t, special=True, normalized=False) for t in MOTION_TOKENS], special_tokens=True)
+        tokenizer.add_tokens(
+            [AddedToken(t, special=True, normalized=False) for t in MOTION_TOKENS], special_tokens=True
+        )
         if tokenizer.pad_token is None:
             tokenizer.pad_token = "<motion_pad>"
         tokenizer.padding_side = "left"  # generation continues at the right
@@ -52,7 +59,9 @@ class SignMotionProcessor(ProcessorMixin):
         self.system_prompt = system_prompt
         self.vqvae = None
         super().__init__(
-            feature_extractor, tokenizer, chat_template=chat_template or getattr(tokenizer, "chat_template", None) or CHATML
+            feature_extractor,
+            tokenizer,
+            chat_template=chat_template or getattr(tokenizer, "chat_template", None) or CHATML,
         )
 
     @property
@@ -99,7 +108,11 @@ class SignMotionProcessor(ProcessorMixin):
         return self._prompt(text, inputs, lengths, answer, return_tensors)
 
     def encode_features(
-        self, text: str | list[str], features: list[np.ndarray], answer: list[str] | None = None, return_tensors: str = "pt"
+        self,
+        text: str | list[str],
+        features: list[np.ndarray],
+        answer: list[str] | None = None,
+        return_tensors: str = "pt",
     ) -> BatchFeature:
         """As [`__call__`], for features (T, 623) that are normalised already: what a data loader keeps."""
         inputs = dict(self.feature_extractor.pad(features, return_tensors="np"))
@@ -111,6 +124,8 @@ class SignMotionProcessor(ProcessorMixin):
     def _prompt(self, text, inputs: dict, lengths: list[int], answer, return_tensors) -> BatchFeature:
         """User messages and answers as conversations of one turn."""
         texts = [self.prompt] * len(lengths) if text is None else [text] if isinstance(text, str) else list(text)
+        if not texts:
+            raise ValueError("nothing to read: pass text, motion or motion_codes")
         answers = [answer] if isinstance(answer, str) else answer
         conversations = [[{"role": "user", "content": t}] for t in texts]
         if answers is not None:
@@ -193,11 +208,14 @@ class SignMotionProcessor(ProcessorMixin):
             return inputs, self._lengths(inputs)
         if motion_codes is None:
             return {}, []
-        clips = [motion_codes] if np.ndim(motion_codes[0]) == 0 else motion_codes
+        if not len(motion_codes):
+            raise ValueError("no codes to read: the list is empty")
+        clips = [np.asarray(clip) for clip in ([motion_codes] if np.ndim(motion_codes[0]) == 0 else motion_codes)]
+        clips = [clip[clip >= 0] for clip in clips]  # a batch of the sign tokenizer is padded with -100
         lengths = [len(clip) for clip in clips]
         codes = np.full((len(clips), max(lengths)), -100, np.int64)
         for row, clip in zip(codes, clips, strict=True):
-            row[: len(clip)] = np.asarray(clip)
+            row[: len(clip)] = clip
         return {"motion_codes": codes}, lengths
 
     def _encode(self, conversations, inputs, lengths, return_tensors, labels=False, chat_template=None) -> BatchFeature:
@@ -212,7 +230,9 @@ class SignMotionProcessor(ProcessorMixin):
             prompt = self._render(messages[:-1], True, chat_template)
             whole = self._render(messages, False, chat_template)
             if not whole.startswith(prompt):
-                raise ValueError("this chat template changes the prompt when the answer follows; labels are not defined")
+                raise ValueError(
+                    "this chat template changes the prompt when the answer follows; labels are not defined"
+                )
             prompts.append(prompt)
             answers.append(whole[len(prompt) :].rstrip())  # nothing is said after the end-of-turn token
         batch = self._tokenize(self._expand(prompts, lengths), answers if labels else None)
@@ -223,18 +243,24 @@ class SignMotionProcessor(ProcessorMixin):
         """Replace each `<motion>` by as many as its clip has codes, between start and end."""
         found = sum(prompt.count(MOTION) for prompt in prompts)
         if found != len(lengths):
-            raise ValueError(f"the prompts hold {found} {MOTION} placeholder(s), but {len(lengths)} clip(s) were passed")
+            raise ValueError(
+                f"the prompts hold {found} {MOTION} placeholder(s), but {len(lengths)} clip(s) were passed"
+            )
         remaining = iter(lengths)
         expanded = []
         for prompt in prompts:
             head, *tail = prompt.split(MOTION)
-            expanded.append(head + "".join(f"<motion_start>{MOTION * next(remaining)}<motion_end>{part}" for part in tail))
+            expanded.append(
+                head + "".join(f"<motion_start>{MOTION * next(remaining)}<motion_end>{part}" for part in tail)
+            )
         return expanded
 
     def _tokenize(self, prompts: list[str], answers: list[str] | None) -> dict[str, np.ndarray]:
         # the chat template has written the special tokens; adding them again would double Llama's begin-of-text
         ids = self.tokenizer(prompts, add_special_tokens=False)["input_ids"]
-        learnt = self.tokenizer(answers, add_special_tokens=False)["input_ids"] if answers is not None else [[]] * len(ids)
+        learnt = (
+            self.tokenizer(answers, add_special_tokens=False)["input_ids"] if answers is not None else [[]] * len(ids)
+        )
         longest = max(len(p) + len(a) for p, a in zip(ids, learnt, strict=True))
         input_ids = np.full((len(ids), longest), self.tokenizer.pad_token_id, np.int64)
         mask = np.zeros_like(input_ids)

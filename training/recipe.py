@@ -1,5 +1,6 @@
 """A recipe: one flat YAML file, then flags on top. Nothing else configures a run."""
 
+import argparse
 import dataclasses
 import difflib
 from dataclasses import dataclass, field
@@ -34,21 +35,29 @@ def parse(stage: type[StageArguments], argv: list[str], prog: str) -> StageArgum
         prog: the command, for messages.
 
     Raises:
-        ValueError: an unknown key in the file or an unknown flag; the message suggests the nearest one.
+        ValueError: an unknown key in the file or an unknown flag, and the message suggests the nearest one; or a value
+            of the wrong kind. FileNotFoundError: no such recipe.
     """
-    parser = HfArgumentParser(stage, prog=prog)
-    argv = list(argv)
+    parser = _Parser(stage, prog=prog, allow_abbrev=False)
+    argv = [part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
     values = {}
     if "--config" in argv:
         at = argv.index("--config")
         if at + 1 >= len(argv):
             raise ValueError("--config needs a recipe file")
-        values = _read(Path(argv[at + 1]), {f.name for f in dataclasses.fields(stage) if f.init})
+        path = Path(argv[at + 1])
+        values = _read(path, {f.name for f in dataclasses.fields(stage) if f.init})
         del argv[at : at + 2]
     for action in parser._actions:
         # argparse takes a default as it stands, and 5e-5 without a dot is a string to YAML
         if action.dest in values and isinstance(values[action.dest], str) and action.type is not None:
-            values[action.dest] = action.type(values[action.dest])
+            try:
+                if action.nargs in ("*", "+"):
+                    values[action.dest] = [action.type(word) for word in values[action.dest].split()]
+                else:
+                    values[action.dest] = action.type(values[action.dest])
+            except (ValueError, argparse.ArgumentTypeError) as error:
+                raise ValueError(f"{path}: {action.dest}: {' '.join(str(error).split())}") from error
         if action.dest in values:
             action.required = False
     parser.set_defaults(**values)
@@ -61,10 +70,19 @@ def parse(stage: type[StageArguments], argv: list[str], prog: str) -> StageArgum
     return arguments
 
 
+class _Parser(HfArgumentParser):
+    def error(self, message):
+        """Instead of the usage, which runs over the 130 fields of `TrainingArguments`."""
+        raise ValueError(message)
+
+
 def _read(path: Path, known: set[str]) -> dict:
     if not path.is_file():
         raise FileNotFoundError(f"no recipe at {path}")
-    values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: a recipe is a flat list of `key: value` lines")
     for key in values:

@@ -9,13 +9,18 @@ from dataclasses import dataclass, field
 
 import torch
 from transformers import Trainer, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from lslm.modeling_lslm import SignMotionVQVAE, SignMotionVQVAEConfig
 from lslm.processing import SignMotionFeatureExtractor
+from lslm.processing.motion_features import LEFT_HAND, RIGHT_HAND, feature_slices
 
-from .data import MotionText, WindowCollator, feature_statistics
+from .data import EpochSampler, MotionText, WindowCollator, feature_statistics
 from .recipe import StageArguments, parse
+from .resume import train_and_save
+
+POSITIONS = feature_slices()["positions"]
+# fingers and wrist of each hand within the positions, which start at joint 1
+HANDS = [([joint - 1 for joint in hand], wrist - 1) for hand, wrist in ((LEFT_HAND, 20), (RIGHT_HAND, 21))]
 
 
 @dataclass
@@ -32,6 +37,10 @@ class TokenizerArguments(StageArguments):
     quantizer: str = field(default="gradient", metadata={"help": "gradient (equation 2) or ema (with reset)"})
     commitment_weight: float = field(default=0.25, metadata={"help": "beta of equation 2"})
     position_weight: float = field(default=1.0, metadata={"help": "weight of joint positions in the L1 term"})
+    hand_weight: float = field(
+        default=0.0,
+        metadata={"help": "weight of an L1 term on fingers relative to their wrist; 0: the paper's equation 2"},
+    )
     ema_decay: float = field(default=0.99, metadata={"help": "decay of the codes' averages (ema)"})
     codebook_warmup: float = field(
         default=0.0, metadata={"help": "fraction of the steps without quantisation, followed by a k-means start"}
@@ -41,22 +50,27 @@ class TokenizerArguments(StageArguments):
 class TokenizerTrainer(Trainer):
     """Trainer that starts the codebook and logs the terms of the loss."""
 
-    def __init__(self, *args, codebook_warmup: float, **kwargs):
+    args: TokenizerArguments
+
+    def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.codebook_warmup = codebook_warmup
+        self._position_std = torch.tensor(self.processing_class.std, dtype=torch.float32)[POSITIONS].view(-1, 3)
         self._terms: dict[str, torch.Tensor] = {}
         self._batches = 0
+
+    def _get_train_sampler(self, train_dataset=None):
+        return EpochSampler(len(self.train_dataset), self.args.seed)
 
     def training_step(self, model, inputs, *args, **kwargs):
         codebook = self.accelerator.unwrap_model(model).codebook
         # decided by the step, not by a flag of the run: a resumed run starts the codebook at the same step or not at all
-        if not codebook.started and self.state.global_step >= int(self.codebook_warmup * self.state.max_steps):
+        if not codebook.started and self.state.global_step >= int(self.args.codebook_warmup * self.state.max_steps):
             codebook.start_from(self._some_latents(model), generator=torch.Generator().manual_seed(self.args.seed))
         return super().training_step(model, inputs, *args, **kwargs)
 
     @torch.no_grad()
     def _some_latents(self, model) -> torch.Tensor:
-        """Latents of up to 64 batches of the training split, un-augmented, for the k-means start."""
+        """Latents of up to 64 batches of the training split for the k-means start."""
         vqvae, data = self.accelerator.unwrap_model(model), self.train_dataset
         wanted = min(len(data), 64 * self.args.train_batch_size)
         indices = torch.randperm(len(data), generator=torch.Generator().manual_seed(self.args.seed))[:wanted].tolist()
@@ -70,6 +84,9 @@ class TokenizerTrainer(Trainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
         outputs = model(**inputs)
+        if self.args.hand_weight > 0:
+            fingers = self._finger_loss(outputs.reconstruction, inputs)
+            outputs.loss = outputs.loss + self.args.hand_weight * fingers
         if model.training:
             codes = outputs.codes[outputs.codes >= 0]
             share = torch.bincount(codes, minlength=self.accelerator.unwrap_model(model).config.codebook_size).float()
@@ -79,10 +96,21 @@ class TokenizerTrainer(Trainer):
                 ("reconstruction", outputs.reconstruction_loss),
                 ("commitment", outputs.commitment_loss),
                 ("perplexity", perplexity),
+                *([("fingers", fingers)] if self.args.hand_weight > 0 else []),
             ):
                 self._terms[name] = self._terms.get(name, 0.0) + value.detach().float()
             self._batches += 1
         return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+    def _finger_loss(self, reconstruction, inputs) -> torch.Tensor:
+        """L1 distance of fingers from where they belong relative to their wrist, in units of 3 cm.
+
+        Normalised positions hide it: a hand travels half a metre, and two letters differ by two centimetres.
+        """
+        error = (reconstruction.float() - inputs["input_features"])[..., POSITIONS].unflatten(-1, (-1, 3))
+        error = error * self._position_std.to(error.device)
+        relative = [error[..., hand, :] - error[..., [wrist], :] for hand, wrist in HANDS]
+        return torch.cat(relative, -2)[inputs["input_features_mask"].bool()].abs().mean() / 0.03
 
     def log(self, logs, *args, **kwargs):
         if self._batches and "loss" in logs:
@@ -117,8 +145,5 @@ def main(argv: list[str]) -> None:
         eval_dataset=validation,
         data_collator=WindowCollator(extractor, args.window),
         processing_class=extractor,
-        codebook_warmup=args.codebook_warmup,
     )
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(args.output_dir))
-    trainer.save_model(args.output_dir)
-    trainer.save_state()
+    train_and_save(trainer)

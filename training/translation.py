@@ -5,13 +5,13 @@ from pathlib import Path
 
 import torch
 from transformers import Trainer, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from lslm.modeling_lslm import LslmForConditionalGeneration
 from lslm.processing import SignMotionProcessor
 
-from .data import MotionText, TranslationCollator, load_templates
+from .data import EpochSampler, MotionText, TranslationCollator, load_templates
 from .recipe import StageArguments
+from .resume import train_and_save
 
 TEMPLATES = Path(__file__).parent / "templates"
 PARTS = ("projector", "language_model")
@@ -22,11 +22,15 @@ LORA_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 class TranslationArguments(StageArguments):
     """All keys of `2_align` and `3_instruct` recipes; every `TrainingArguments` field is one too."""
 
-    trainable: list[str] = field(default_factory=list, metadata={"help": "what trains: projector, language_model or both"})
+    trainable: list[str] = field(
+        default_factory=list, metadata={"help": "what trains: projector, language_model or both"}
+    )
     projector_learning_rate: float | None = field(
         default=None, metadata={"help": "learning rate of the projector; the language model's is learning_rate"}
     )
-    lora_r: int = field(default=0, metadata={"help": "rank of a LoRA adapter on the language model; 0: train its weights"})
+    lora_r: int = field(
+        default=0, metadata={"help": "rank of a LoRA adapter on the language model; 0: train its weights"}
+    )
     lora_alpha: float = field(default=32.0, metadata={"help": "scale of the adapter"})
     lora_dropout: float = field(default=0.0, metadata={"help": "dropout in the adapter"})
     code_dropout: float = field(default=0.0, metadata={"help": "fraction of codes replaced by random ones in training"})
@@ -38,6 +42,11 @@ class TranslationTrainer(Trainer):
 
     args: TranslationArguments
 
+    def _get_train_sampler(self, train_dataset=None):
+        lengths = [len(joints) for joints in self.train_dataset.joints]
+        batch_size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return EpochSampler(len(lengths), self.args.seed, lengths, batch_size)
+
     def create_optimizer(self, model=None):
         if self.optimizer is None:
             model = self.model if model is None else model
@@ -47,7 +56,8 @@ class TranslationTrainer(Trainer):
             for name, parameter in model.named_parameters():
                 if parameter.requires_grad:
                     groups.setdefault(("projector." in name, name in decayed), []).append(parameter)
-            projector_lr = self.args.projector_learning_rate or kwargs["lr"]
+            projector_lr = self.args.projector_learning_rate
+            projector_lr = kwargs["lr"] if projector_lr is None else projector_lr
             self.optimizer = cls(
                 [
                     {
@@ -121,6 +131,4 @@ def run(args: TranslationArguments, model: LslmForConditionalGeneration, process
     )
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     print(f"training {' and '.join(args.trainable)}: {trained / 1e6:.1f} M parameters, {len(train)} clips", flush=True)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(args.output_dir))
-    trainer.save_model(args.output_dir)
-    trainer.save_state()
+    train_and_save(trainer)

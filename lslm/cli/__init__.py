@@ -116,7 +116,9 @@ def main(argv: list[str] | None = None) -> int:
 
             print(version("lslm"))
             return 0
-        raise ValueError(f"no command {command!r}; there are translate, evaluate, tokenizer, align, instruct (lslm --help)")
+        raise ValueError(
+            f"no command {command!r}; there are translate, evaluate, tokenizer, align, instruct (lslm --help)"
+        )
     except (ValueError, OSError) as error:
         print(f"lslm: {_one_line(error)}", file=sys.stderr)
         return 2
@@ -136,11 +138,17 @@ def _translate(argv: list[str]) -> int:
         "pose, left_hand, right_hand; .npy with 1662 or 258 numbers a frame).",
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="motion file")
-    parser.add_argument("--model", default=None, help="checkpoint folder or Hub id (default: the shipped ASL Cafe model)")
+    parser.add_argument(
+        "--model", default=None, help="checkpoint folder or Hub id (default: the shipped ASL Cafe model)"
+    )
     parser.add_argument("--prompt", default=None, help="what to ask; contains <motion>")
     parser.add_argument("--fps", type=float, default=None, help="frame rate, for files that do not store one")
-    parser.add_argument("--num-beams", type=int, default=None, help="beam search with this many beams (default: greedy)")
-    parser.add_argument("--json", action="store_true", help="one JSON object per file: file, text or error, seconds, fps")
+    parser.add_argument(
+        "--num-beams", type=int, default=None, help="beam search with this many beams (default: greedy)"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object per file: file, text or error, seconds, fps"
+    )
     args = parser.parse_args(argv)
     from .commands import translate
 
@@ -156,10 +164,14 @@ def _evaluate(argv: list[str]) -> int:
     parser.add_argument("--data", required=True, metavar="DIR", help="data set folder with SPLIT*.parquet")
     parser.add_argument("--split", required=True, metavar="NAME", help="train, validation or test")
     parser.add_argument("--output", required=True, metavar="DIR", help="where results.json goes")
-    parser.add_argument("--model", default=None, help="checkpoint folder or Hub id (default: the shipped ASL Cafe model)")
+    parser.add_argument(
+        "--model", default=None, help="checkpoint folder or Hub id (default: the shipped ASL Cafe model)"
+    )
     parser.add_argument("--controls", action="store_true", help="also score shuffled clips and motion set to zero")
     parser.add_argument("--batch-size", type=int, default=16, help="clips per batch (16)")
-    parser.add_argument("--num-beams", type=int, default=None, help="beam search with this many beams (default: greedy)")
+    parser.add_argument(
+        "--num-beams", type=int, default=None, help="beam search with this many beams (default: greedy)"
+    )
     parser.add_argument("--limit", type=int, default=None, help="the first N clips only")
     parser.add_argument("--seed", type=int, default=0, help="for the shuffling of --controls (0)")
     args = parser.parse_args(argv)

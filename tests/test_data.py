@@ -1,0 +1,246 @@
+"""Data sets: what a clip depends on, what a split's error says, templates, statistics, batches."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+
+from lslm.modeling_lslm import LslmForConditionalGeneration
+from lslm.processing import SignMotionFeatureExtractor, SignMotionProcessor
+from lslm.processing.motion_features import LEFT_HAND, PARENTS, RIGHT_HAND, feature_slices
+from lslm.training import data
+from lslm.training.data import (
+    EpochSampler,
+    MotionText,
+    TranslationCollator,
+    WindowCollator,
+    augmented,
+    feature_statistics,
+    load_split,
+    load_templates,
+    read_joints,
+)
+
+pytest_plugins = ["training_fixtures"]
+TEMPLATES = Path(data.__file__).parent / "templates"
+
+
+@pytest.fixture(scope="session")
+def toy_set(toy):
+    return str(toy / "set")
+
+
+def bone_lengths(joints):
+    """(T, 51) metres."""
+    return np.linalg.norm(joints[:, 1:] - joints[:, PARENTS[1:]], axis=-1)
+
+
+# --- clips ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_clip_depends_on_seed_epoch_and_index_alone(toy_set):
+    first = MotionText(toy_set, "train", 15.0, augment=True, seed=5)
+    second = MotionText(toy_set, "train", 15.0, augment=True, seed=5, limit=3)
+    for index in (2, 0, 2):  # in whatever order, and whatever was drawn in between
+        np.random.rand(3)
+        one, other = first[7, index], second[7, index]
+        assert np.array_equal(one["joints"], other["joints"]) and one["text"] == other["text"]
+        assert one["rng"].random() == other["rng"].random()  # the window and the template hang on it
+    seen = {first[7, 2]["joints"].tobytes(), first[7, 3]["joints"].tobytes(), first[8, 2]["joints"].tobytes()}
+    seen.add(MotionText(toy_set, "train", 15.0, augment=True, seed=6)[7, 2]["joints"].tobytes())
+    assert len(seen) == 4
+    assert np.array_equal(first[2]["joints"], first[0, 2]["joints"])  # without an epoch: the first one
+
+
+def test_without_augmentation_every_epoch_sees_the_recording(toy_set):
+    clips = MotionText(toy_set, "train", 15.0)
+    stored = read_joints(load_split(toy_set, "train").with_format("numpy")[1])
+    assert np.array_equal(clips[4, 1]["joints"], stored.astype(np.float32)) and len(clips) == 8
+    assert len(MotionText(toy_set, "train", 15.0, limit=3)) == 3
+    assert len(MotionText(toy_set, "train", 15.0, limit=99)) == 8
+
+
+@pytest.mark.parametrize("lengths", [None, [7, 90, 8, 91, 9, 92, 10, 93, 11, 94]])
+def test_the_order_of_an_epoch_follows_from_seed_and_epoch(lengths):
+    def drawn(epoch, seed=3):
+        sampler = EpochSampler(10, seed, lengths, batch_size=2)
+        assert len(sampler) == 10
+        list(sampler)  # what was drawn before does not matter
+        sampler.set_epoch(epoch)
+        return list(sampler)
+
+    assert drawn(4) == drawn(4)
+    assert {epoch for epoch, _ in drawn(4)} == {4} and sorted(index for _, index in drawn(4)) == list(range(10))
+    orders = {tuple(index for _, index in drawn(epoch, seed)) for epoch, seed in ((4, 3), (5, 3), (4, 2))}
+    assert len(orders) == 3
+
+
+def test_clips_of_similar_length_meet_in_a_batch_and_none_is_lost():
+    lengths = np.random.default_rng(0).integers(20, 200, 75).tolist()
+    sampler = EpochSampler(75, 0, lengths, batch_size=4)
+    order = [index for _, index in sampler]
+    assert sorted(order) == list(range(75))
+    spread = [np.ptp([lengths[i] for i in order[at : at + 4]]) for at in range(0, 72, 4)]
+    assert np.mean(spread) < 30  # 108 by chance
+    firsts = [lengths[order[at]] for at in range(0, 72, 4)]
+    assert firsts != sorted(firsts)  # batches do not come by length
+
+
+@pytest.mark.parametrize("frames", [2, 5, 24, 25, 60])
+def test_augmentation_gives_a_body_again(toy_set, frames):
+    joints = np.resize(MotionText(toy_set, "train", 15.0).joints[0], (frames, 52, 3))
+    original = joints.copy()
+    for seed in range(4):
+        varied = augmented(joints, np.random.default_rng(seed))
+        assert varied.dtype == np.float32 and varied.shape[1:] == (52, 3) and np.isfinite(varied).all()
+        assert 2 <= len(varied) <= 1.4 * frames + 1 and len(varied) >= 0.7 * frames - 4
+        # no bone grows or shrinks by more than a few centimetres, those of fingers by millimetres; legs stay as they are
+        change = np.abs(np.median(bone_lengths(varied), 0) - np.median(bone_lengths(joints), 0))
+        fingers = np.array([*LEFT_HAND, *RIGHT_HAND]) - 1
+        assert change.max() < 0.12 and change[fingers].max() < 0.03
+        assert not np.array_equal(varied, joints[: len(varied)])
+    assert np.array_equal(joints, original)  # the data set itself is not touched
+
+
+def test_clips_are_resampled_to_the_model_s_frame_rate(toy_set):
+    stored, twice = MotionText(toy_set, "test", 15.0), MotionText(toy_set, "test", 30.0)
+    for slow, fast in zip(stored.joints, twice.joints, strict=True):
+        assert len(fast) == 2 * len(slow) - 1 and fast.dtype == np.float32
+        assert np.allclose(fast[::2], slow, atol=1e-6)
+        assert np.allclose(fast[1::2], (slow[1:] + slow[:-1]) / 2, atol=1e-6)
+
+
+# --- splits -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_split_names_those_that_are_there(toy_set, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no split 'dev' in .*: it has test.parquet, train.parquet, validation.parquet"):
+        load_split(toy_set, "dev")
+    with pytest.raises(FileNotFoundError, match="it has no parquet files"):
+        load_split(str(tmp_path), "train")
+    with pytest.raises(FileNotFoundError, match="no data set at .*nowhere: expected a folder with train"):
+        load_split(str(tmp_path / "nowhere"), "train")
+
+
+def test_a_missing_column_is_named_with_those_that_are_there(tmp_path):
+    Dataset.from_dict({"text": ["Hi."], "motion": [[1.0]]}).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(ValueError, match="train.parquet: expected the columns text, fps and joints_mm or joints, got text, motion"):
+        load_split(str(tmp_path), "train")
+
+
+def test_shards_beside_each_other_and_joints_in_metres(tmp_path):
+    joints = np.random.default_rng(0).normal(size=(2, 3, 52, 3))
+    for shard in range(2):
+        row = {"text": [f"clip {shard}"], "fps": [20.0], "joints": [joints[shard].tolist()]}
+        Dataset.from_dict(row).to_parquet(tmp_path / f"train-{shard}.parquet")
+    clips = MotionText(str(tmp_path), "train", 20.0)
+    assert clips.texts == ["clip 0", "clip 1"]
+    assert np.allclose(clips.joints, joints, atol=1e-6)  # 3 metres are not 3 millimetres
+
+
+# --- templates --------------------------------------------------------------------------------------------------------
+
+
+def test_instruct_templates_are_many_and_each_holds_one_clip():
+    templates = load_templates(str(TEMPLATES / "instruct.json"))
+    assert len({text.lower() for text in templates}) == len(templates) >= 30
+    assert all(text.count("<motion>") == 1 and "Placeholder" not in text for text in templates)
+    assert load_templates(str(TEMPLATES / "pretraining.json")) == ["<motion>"]  # the motion is the whole prompt
+
+
+def test_template_files_have_the_form_of_the_paper_s_listing():
+    for path in TEMPLATES.glob("*.json"):
+        for task in (t for tasks in json.loads(path.read_text()).values() for t in tasks.values()):
+            assert set(task) == {"class", "input", "output"} and task["class"] == "m2t"
+            assert task["output"] == ["<Caption_Placeholder>"]
+
+
+@pytest.mark.parametrize("text", ["Translate this.", "<Motion_Placeholder> or <Motion_Placeholder>?", "<motion>", "<motion> <Motion_Placeholder>"])
+def test_a_template_without_exactly_one_placeholder_is_refused(tmp_path, text):
+    path = tmp_path / "templates.json"
+    path.write_text(json.dumps({"m2t": {"a": {"input": ["Read <Motion_Placeholder>.", text]}}}))
+    with pytest.raises(ValueError, match="templates.json: a template needs exactly one <Motion_Placeholder>"):
+        load_templates(str(path))
+
+
+@pytest.mark.parametrize("content", ["no JSON", "[]", "{}", '{"m2t": {"a": {"output": []}}}', '{"m2t": ["Read <Motion_Placeholder>."]}'])
+def test_a_file_of_another_form_is_refused_by_name(tmp_path, content):
+    path = tmp_path / "templates.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match="templates.json"):
+        load_templates(str(path))
+
+
+# --- statistics and batches -------------------------------------------------------------------------------------------
+
+
+def test_feature_statistics_and_their_floor(toy_set):
+    clips, extractor = MotionText(toy_set, "train", 15.0), SignMotionFeatureExtractor(fps=15.0)
+    mean, std = feature_statistics(clips, extractor)
+    frames = np.concatenate([extractor.to_features(joints) for joints in clips.joints]).astype(np.float64)
+    assert np.allclose(mean, frames.mean(0), atol=1e-6)
+    measured, floored = frames.std(0), 0
+    for block in feature_slices().values():
+        floor = max(0.01, 0.1 * measured[block].mean())
+        assert np.allclose(std[block], np.maximum(measured[block], floor), atol=1e-6)
+        floored += (measured[block] < floor).sum()
+    assert std.min() >= 0.01 and 100 < floored < 600  # the toy stands still below the waist, and moves an arm
+
+
+def test_window_collator_pads_and_masks_short_clips(toy_set):
+    clips = MotionText(toy_set, "train", 15.0)
+    extractor = SignMotionFeatureExtractor(fps=15.0, mean=[0.5] * 623, std=[2.0] * 623)
+    long = {"joints": clips.joints[0], "rng": np.random.default_rng(0)}
+    short = {"joints": clips.joints[1][:8], "rng": np.random.default_rng(0)}
+    batch = WindowCollator(extractor, 16)([long, short])
+    assert batch["input_features"].shape == (2, 16, 623) and batch["input_features"].dtype == torch.float32
+    assert batch["input_features_mask"].tolist() == [[1] * 16, [1] * 7 + [0] * 9]
+    expected = extractor.normalize(extractor.to_features(clips.joints[1][:8]))
+    # but for the contact of the last frame, nothing in a clip knows what pads it
+    assert np.allclose(batch["input_features"][1, :7, :619], expected[:, :619], atol=1e-4)
+
+
+def test_windows_start_everywhere_and_never_leave_the_clip(toy_set):
+    clips, extractor = MotionText(toy_set, "train", 15.0, augment=False), SignMotionFeatureExtractor(fps=15.0)
+    joints = clips.joints[0][:20].copy()
+    joints[:, 20, 1] = np.arange(20)  # a left wrist that tells the frame
+    height = feature_slices()["positions"].start + 3 * 19 + 1
+    collator, starts = WindowCollator(extractor, 16), set()
+    extractor.target_skeleton = None
+    for seed in range(20):
+        batch = collator([{"joints": joints, "rng": np.random.default_rng(seed)}])
+        heights = batch["input_features"][0, :, height]
+        assert batch["input_features_mask"].all() and torch.allclose(heights.diff(), torch.ones(15), atol=1e-3)
+        starts.add(round(float(heights[0] - joints[:, :, 1].min())))
+    assert starts == {0, 1, 2, 3}  # 17 joints make 16 frames of features: 20 hold four such windows
+
+
+def test_answers_at_the_end_give_the_loss_of_all_logits(toy_model, toy_set):
+    processor = SignMotionProcessor.from_pretrained(toy_model)
+    model = LslmForConditionalGeneration.from_pretrained(toy_model).eval()
+    clips = MotionText(toy_set, "train", 15.0)
+    collator = TranslationCollator(processor, ["Say <motion> in English.", "<motion>"])
+    batch = collator([clips[i] for i in range(5)])
+    keep, labels = batch["logits_to_keep"], batch["labels"]
+    assert labels.shape[1] == keep < batch["input_ids"].shape[1]
+    learnt = processor.batch_decode([row[row >= 0] for row in labels])
+    assert learnt == clips.texts[:5]
+    # the same batch with labels for all positions and all logits
+    whole = torch.full_like(batch["input_ids"], -100)
+    whole[:, -keep:] = labels
+    every = {k: v for k, v in batch.items() if k not in ("labels", "logits_to_keep")}
+    with torch.no_grad():
+        short, full = model(**batch), model(**every, labels=whole)
+    assert short.logits.shape[1] == keep and torch.allclose(short.loss, full.loss, atol=1e-6) and full.loss > 1e-3
+    assert (whole == -100).sum() > whole.numel() / 2
+
+
+def test_the_template_follows_the_clip_s_own_random_numbers(toy_model, toy_set):
+    processor = SignMotionProcessor.from_pretrained(toy_model)
+    clips = MotionText(toy_set, "train", 15.0)
+    collator = TranslationCollator(processor, [f"<motion> {n}" for n in range(30)])
+    one, two, later = (collator([clips[epoch, 0], clips[epoch, 1]])["input_ids"] for epoch in (0, 0, 1))
+    assert torch.equal(one, two) and not torch.equal(one, later)

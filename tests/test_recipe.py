@@ -1,0 +1,117 @@
+"""A recipe and flags to arguments: what wins, what is refused, and what the message says."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lslm.training import recipe
+from lslm.training.align import AlignArguments
+from lslm.training.instruct import InstructArguments
+from lslm.training.recipe import parse
+from lslm.training.tokenizer import TokenizerArguments
+
+STAGES = {"1_tokenizer": TokenizerArguments, "2_align": AlignArguments, "3_instruct": InstructArguments}
+RECIPES = sorted((Path(recipe.__file__).parent / "recipes").glob("*/*.yaml"))
+
+
+@pytest.fixture
+def read(tmp_path):
+    """parse() of a recipe with this content and these flags."""
+
+    def read(content: str, *flags: str, stage=TokenizerArguments):
+        path = tmp_path / "recipe.yaml"
+        path.write_text(f"data: somewhere\noutput_dir: {tmp_path}/out\n{content}\n")
+        return parse(stage, ["--config", str(path), *flags], "lslm test")
+
+    return read
+
+
+def test_a_flag_wins_over_the_file_wherever_it_stands(read, tmp_path):
+    args = read("window: 48\nseed: 3\nquantizer: ema", "--window", "32")
+    assert (args.window, args.seed, args.quantizer, args.fps) == (32, 3, "ema", 20.0)
+    (tmp_path / "late.yaml").write_text("data: somewhere\nwindow: 48\nseed: 3\n")
+    args = parse(TokenizerArguments, ["--window", "32", f"--config={tmp_path}/late.yaml"], "lslm test")
+    assert (args.window, args.seed) == (32, 3)
+
+
+def test_five_e_minus_five_is_a_number(read):
+    assert read("learning_rate: 5e-5").learning_rate == 5e-5  # to YAML it is a string
+    assert read("learning_rate: 5.0e-5").learning_rate == 5e-5
+    assert read("learning_rate: 5e-5", "--learning_rate", "1e-4").learning_rate == 1e-4
+    assert read("max_steps: 7\nbf16: 'true'").bf16 is True
+
+
+def test_booleans_and_nothing(read):
+    assert read("augment: false\nlimit: null").augment is False
+    assert read("augment: true", "--augment", "false").augment is False
+    assert read("augment: false", "--augment").augment is True
+    assert read("limit: null").limit is None and read("", "--limit", "5").limit == 5
+
+
+def test_lists_from_file_and_flags(read):
+    both = ["projector", "language_model"]
+    assert read("trainable: [projector, language_model]", stage=AlignArguments).trainable == both
+    assert read("trainable: projector language_model", stage=AlignArguments).trainable == both
+    assert read("trainable: projector", stage=AlignArguments).trainable == ["projector"]
+    assert read("", "--trainable", *both, stage=AlignArguments).trainable == both
+    assert read("trainable: [projector, language_model]", "--trainable", "projector", stage=AlignArguments).trainable == [
+        "projector"
+    ]
+    assert read("", stage=AlignArguments).trainable == ["projector"]  # the paper's choices
+    assert read("", stage=InstructArguments).trainable == ["language_model"]
+
+
+def test_an_unknown_key_or_flag_is_refused_with_a_suggestion(read):
+    with pytest.raises(ValueError, match="recipe.yaml: unknown key 'learningrate'; did you mean learning_rate?"):
+        read("learningrate: 1.0")
+    with pytest.raises(ValueError, match=re.escape("unknown argument '--codebooksize'; did you mean --codebook_size?")):
+        read("", "--codebooksize", "512")
+    with pytest.raises(ValueError, match=re.escape("did you mean --window?")):
+        read("", "--windw=3")
+    with pytest.raises(ValueError, match="unknown key 'xyzzy'$"):
+        read("xyzzy: 1")
+    # stages know their own keys only
+    with pytest.raises(ValueError, match="unknown key 'codebook_size'"):
+        read("codebook_size: 4", stage=InstructArguments)
+
+
+def test_an_abbreviated_flag_is_no_flag(read):
+    with pytest.raises(ValueError, match="--max_steps"):
+        read("", "--max_step", "5")
+
+
+@pytest.mark.parametrize("content, flags", [("max_steps: many", []), ("bf16: perhaps", []), ("", ["--max_steps", "many"])])
+def test_a_value_of_the_wrong_kind_is_one_line_that_names_the_key(read, content, flags):
+    with pytest.raises(ValueError, match="max_steps|bf16") as error:
+        read(content, *flags)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_missing(read, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no recipe at .*nowhere.yaml"):
+        parse(TokenizerArguments, ["--config", str(tmp_path / "nowhere.yaml")], "lslm test")
+    with pytest.raises(ValueError, match="--config needs a recipe file"):
+        parse(TokenizerArguments, ["--config"], "lslm test")
+    with pytest.raises(ValueError, match="--data FOLDER"):
+        parse(TokenizerArguments, ["--output_dir", str(tmp_path)], "lslm test")
+    path = tmp_path / "list.yaml"
+    path.write_text("- window\n- 3\n")
+    with pytest.raises(ValueError, match="flat list of `key: value` lines"):
+        parse(TokenizerArguments, ["--config", str(path)], "lslm test")
+    path.write_text("window: [3\n")
+    with pytest.raises(ValueError, match="list.yaml"):  # not YAML at all
+        parse(TokenizerArguments, ["--config", str(path)], "lslm test")
+
+
+def test_there_are_recipes_for_all_three_stages():
+    assert {path.stem for path in RECIPES} == set(STAGES)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_shipped_recipe_fits_its_stage(path):
+    args = parse(STAGES[path.stem], ["--config", str(path)], "lslm test")
+    assert args.data and args.output_dir and args.max_steps > 0
+    assert 1e-6 < args.learning_rate < 1e-1
+    if path.stem != "1_tokenizer":
+        assert set(args.trainable) <= {"projector", "language_model"} and Path(args.templates).is_file()

@@ -1,0 +1,109 @@
+"""What the repository ships: the checkpoint, its recorded scores, the README."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import AutoModel, AutoProcessor, pipeline
+
+import lslm
+from lslm.training.data import load_split, read_joints
+from lslm.training.metrics import text_metrics
+
+ROOT = Path(__file__).parent.parent
+CAFE = ROOT / "examples" / "asl_cafe"
+CHECKPOINT = CAFE / "checkpoint"
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return pipeline("sign-translation", model=str(CHECKPOINT))
+
+
+@pytest.fixture(scope="module")
+def rows():
+    test = load_split(str(CAFE), "test")
+    return test.select(range(5, len(test), len(test) // 12)).select(range(12)).with_format("numpy")
+
+
+def clips_of(rows):
+    return [{"joints": read_joints(row), "fps": float(row["fps"])} for row in rows]
+
+
+def test_it_reads_the_motion_and_not_the_prior(pipe, rows):
+    references = [str(text) for text in rows["text"]]
+    clips = clips_of(rows)
+    translations = [result[0]["translation_text"] for result in pipe(clips, batch_size=6)]
+    assert text_metrics(references, translations)["wer"] < 30
+    shifted = translations[1:] + translations[:1]
+    assert text_metrics(references, shifted)["wer"] > 60
+
+
+def test_features_and_codes_give_the_same_logits(pipe, rows):
+    batch = pipe.processor(motion=[clip["joints"] for clip in clips_of(rows)[:3]], fps=15.0)
+    with_features = pipe.model(**batch).logits
+    codes = pipe.model.model.vqvae.encode(batch["input_features"], batch["input_features_mask"])
+    with_codes = pipe.model(
+        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], motion_codes=codes
+    ).logits
+    assert (with_features - with_codes).abs().max() < 1e-5
+
+
+def test_auto_classes_load_it():
+    assert isinstance(AutoModel.from_pretrained(CHECKPOINT), lslm.LslmForConditionalGeneration)
+    assert isinstance(AutoProcessor.from_pretrained(CHECKPOINT), lslm.SignMotionProcessor)
+
+
+def test_codes_decode_to_the_signing_they_came_from(pipe, rows):
+    processor = pipe.processor.attach(pipe.model.model.vqvae)
+    extractor = processor.feature_extractor
+    clip = clips_of(rows)[0]
+    features = extractor.to_features(clip["joints"], clip["fps"])
+    original = extractor.to_joints(extractor.normalize(features))
+    (codes,) = processor.encode_motion(clip["joints"], fps=clip["fps"])
+    decoded = processor.decode_motion(codes, num_frames=len(original))
+    assert decoded.shape == original.shape
+    assert np.linalg.norm(decoded - original, axis=-1).mean() < 0.08  # metres; a hand travels half a metre
+
+
+def test_clips_are_npz_files_that_load():
+    clips = sorted((CAFE / "clips").glob("*.npz"))
+    assert len(clips) >= 4
+    for clip in clips:
+        with np.load(clip) as content:
+            assert set(content.files) >= {"joints", "fps"}
+        assert lslm.load_motion(clip).joints.shape[1:] == (52, 3)
+
+
+def test_checkpoint_is_small_and_alone():
+    weights = [file.stat().st_size for file in CHECKPOINT.glob("*.safetensors")]
+    assert 0 < sum(weights) <= 60 * 2**20
+    assert [file.parent for file in (ROOT / "examples").rglob("config.json")] == [CHECKPOINT]
+    assert not list(CHECKPOINT.glob("*.bin")), "pickles do not travel"
+
+
+def test_recorded_scores_hold_the_bars():
+    scores = json.loads((CAFE / "scores" / "results.json").read_text())["metrics"]
+    assert scores["utterances"] >= 300
+    assert scores["wer"] <= 15 and scores["bleu4"] >= 75
+    assert scores["wer_shuffled"] >= 75 and scores["wer_zeroed"] >= 75
+
+
+def test_readme_tables_are_the_recorded_scores():
+    spec = importlib.util.spec_from_file_location("readme_tables", ROOT / "benchmarks" / "readme_tables.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert module.with_tables(readme) == readme
+
+
+def test_readme_python_runs(monkeypatch, capsys):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (block, *_) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert readme[: readme.index(block)].count("\n") < 30
+    monkeypatch.chdir(ROOT)
+    exec(compile(block, "README.md", "exec"), {})
+    assert "translation_text" in capsys.readouterr().out

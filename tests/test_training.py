@@ -1,0 +1,304 @@
+"""The three stages: what moves and what does not, what a checkpoint holds, and that a killed run ends where it would have.
+
+Runs that are killed have a process of their own; the rest runs here.
+"""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from training_fixtures import TOY_ALIGN, TOY_VQVAE, cut_short, recipe
+
+import lslm_cli
+from lslm.modeling_lslm import LslmForConditionalGeneration, SignMotionVQVAE, load_backbone_tokenizer
+from lslm.processing import SignMotionFeatureExtractor, SignMotionProcessor
+from lslm.training.align import AlignArguments
+from lslm.training.data import MotionText, TranslationCollator, load_templates
+from lslm.training.instruct import InstructArguments
+from lslm.training.recipe import parse
+from lslm.training.translation import TranslationTrainer, run, set_trainable
+
+pytest_plugins = ["training_fixtures"]
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def differing(one, other):
+    """Names of tensors that are not bit-equal."""
+    assert set(one) == set(other)
+    return {name for name in one if not torch.equal(one[name], other[name])}
+
+
+# --- kill -9 ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "quantizer, warmup, saved_at, killed_at",
+    [
+        ("ema", 0.5, 5, 7),  # before the k-means start, in the middle of the second epoch
+        ("ema", 0.3, 9, 10),  # after it, at the end of an epoch
+        ("gradient", 0.0, 5, 7),
+    ],
+)
+def test_a_killed_tokenizer_run_ends_with_the_same_codebook(
+    toy, commands, tmp_path, quantizer, warmup, saved_at, killed_at
+):
+    def command(out, save):
+        flags = {"data": toy / "set", "output_dir": out, "max_steps": 16, "quantizer": quantizer, "ema_decay": 0.8}
+        flags |= {"codebook_warmup": warmup, "save_strategy": "steps", "save_steps": save, "save_total_limit": 2}
+        return ["tokenizer", *recipe(**TOY_VQVAE | flags)]
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    commands.run(command(whole, 100))
+    checkpoint = killed / f"checkpoint-{saved_at}"
+    commands.kill(command(killed, saved_at), checkpoint, killed_at)
+    assert not (killed / "model.safetensors").exists()  # it was killed before its end
+    early = weights(checkpoint)
+    assert bool(early["codebook.started"]) == (saved_at > int(warmup * 16))
+    cut_short(checkpoint, killed_at)  # and as if it had been killed once more, while it saved
+    commands.run(command(killed, saved_at))
+    expected, resumed = weights(whole), weights(killed)
+    assert differing(expected, resumed) == set()
+    assert {"codebook.weight", "codebook.started"} <= set(expected) and expected["codebook.started"]
+    assert {"codebook.ema_sum", "codebook.ema_count"} <= set(expected) or quantizer == "gradient"
+    assert differing(expected, early) >= {"codebook.weight", "encoder.conv_in.weight", "decoder.conv_out.weight"}
+    assert json.loads((killed / "trainer_state.json").read_text())["global_step"] == 16
+    extractors = [SignMotionFeatureExtractor.from_pretrained(folder) for folder in (whole, killed)]
+    assert extractors[0].std == extractors[1].std
+
+
+def test_a_killed_instruct_run_ends_with_the_same_weights(toy, toy_aligned, commands, tmp_path):
+    def command(out, save):
+        flags = {"data": toy / "set", "model": toy_aligned, "output_dir": out, "max_steps": 7, "code_dropout": 0.3}
+        flags |= {"save_strategy": "steps", "save_steps": save, "trainable": ["projector", "language_model"]}
+        flags |= {"per_device_train_batch_size": 3}
+        return ["instruct", *recipe(**without(TOY_ALIGN | flags, "system_prompt", "projector_hidden_size"))]
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    commands.run(command(whole, 100))
+    commands.kill(command(killed, 4), killed / "checkpoint-4", 5)  # 3 batches an epoch: in the middle of the second
+    cut_short(killed / "checkpoint-4", 8)
+    commands.run(command(killed, 4))
+    expected, resumed = weights(whole), weights(killed)
+    assert differing(expected, resumed) == set()
+    assert any("lora_B" in name for name in differing(expected, weights(killed / "checkpoint-4")))
+
+
+@pytest.mark.parametrize("length", ["max_steps", "num_train_epochs"])
+def test_the_command_of_a_finished_run_changes_nothing(toy, tmp_path, length):
+    flags = {"data": toy / "set", "output_dir": tmp_path, "quantizer": "ema", "save_strategy": "steps", "save_steps": 2}
+    for steps in (4, 4, 6) if length == "max_steps" else (3, 3, 6):  # again; and then with more steps
+        flags[length] = steps if length == "max_steps" else steps // 3
+        command = ["tokenizer", *recipe(**TOY_VQVAE | flags)]
+        before = weights(tmp_path) if (tmp_path / "model.safetensors").exists() else None
+        assert lslm_cli.main(command) == 0
+        assert json.loads((tmp_path / "trainer_state.json").read_text())["global_step"] == steps
+        assert before is None or bool(differing(before, weights(tmp_path))) == (steps == 6)
+
+
+def without(flags, *keys):
+    return {key: value for key, value in flags.items() if key not in keys}
+
+
+# --- stage 1 ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_sign_tokenizer_learns_and_is_saved_with_what_it_needs(toy, tmp_path, capsys):
+    flags = {"data": toy / "set", "output_dir": tmp_path, "max_steps": 60, "quantizer": "ema", "codebook_warmup": 0.5}
+    flags |= {"logging_steps": 10, "learning_rate": 1e-2, "augment": "false", "eval_strategy": "steps", "eval_steps": 30}
+    assert lslm_cli.main(["tokenizer", *recipe(**TOY_VQVAE | flags)]) == 0
+    history = json.loads((tmp_path / "trainer_state.json").read_text())["log_history"]
+    logs = [entry for entry in history if "reconstruction" in entry]
+    assert logs[-1]["reconstruction"] < 0.8 * logs[0]["reconstruction"] and logs[-1]["perplexity"] > 2
+    assert sum("eval_loss" in entry for entry in history) == 2
+    vqvae, extractor = SignMotionVQVAE.from_pretrained(tmp_path), SignMotionFeatureExtractor.from_pretrained(tmp_path)
+    assert vqvae.codebook.started and vqvae.config.quantizer == "ema" and vqvae.config.codebook_size == 16
+    assert extractor.fps == 15.0 and extractor.downsample_factor == 4 and len(extractor.mean) == 623
+    clips = MotionText(str(toy / "set"), "train", 15.0).joints
+    codes = {tuple(vqvae.encode(extractor(clip)["input_features"])[0].tolist()) for clip in clips}
+    assert len(codes) == len(clips)
+
+
+# --- stages 2 and 3 ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fresh(toy, toy_tokenizer):
+    """A new model on the toy language model, and its processor."""
+
+    def fresh():
+        processor = SignMotionProcessor(
+            SignMotionFeatureExtractor.from_pretrained(toy_tokenizer),
+            load_backbone_tokenizer(str(toy / "llm")),
+            prompt="<motion>",
+            system_prompt="",
+        )
+        torch.manual_seed(0)
+        model = LslmForConditionalGeneration.from_backbone(
+            str(toy / "llm"),
+            SignMotionVQVAE.from_pretrained(toy_tokenizer),
+            vocab_size=len(processor.tokenizer),
+            motion_token_id=processor.motion_token_id,
+            keep_backbone=True,
+            projector_hidden_size=16,
+        )
+        return model, processor
+
+    return fresh
+
+
+@pytest.fixture
+def align(toy, tmp_path, fresh):
+    """Train a fresh model with these flags; -> its weights before and after, by their names after."""
+
+    def align(**flags):
+        model, processor = fresh()
+        args = parse(
+            AlignArguments,
+            recipe(**without(TOY_ALIGN, "system_prompt", "projector_hidden_size"), data=toy / "set", output_dir=tmp_path, **flags),
+            "lslm align",
+        )
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        run(args, model, processor)
+        after = {name.replace(".base_layer", ""): tensor for name, tensor in model.state_dict().items()}
+        return before, after, model
+
+    return align
+
+
+def test_the_projector_alone_moves(align, tmp_path):
+    before, after, model = align(trainable="projector", max_steps=3, weight_decay=0.1)
+    moved = differing(before, after)
+    assert moved == {name for name in before if name.startswith("model.projector.")} and len(moved) == 4
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == moved
+    # the language model's weights are not in the checkpoint, they come from where they came from
+    saved = weights(tmp_path)
+    assert moved <= set(saved) and all(name.startswith(("model.projector.", "model.vqvae.")) for name in saved)
+    assert model.config.backbone and LslmForConditionalGeneration.from_pretrained(tmp_path).config.backbone
+
+
+def test_projector_and_adapter_move_and_the_backbone_does_not(align, tmp_path):
+    before, after, model = align(trainable=["projector", "language_model"], lora_r=2, lora_dropout=0.1, max_steps=3)
+    lora = {name for name in after if "lora_" in name}
+    assert len(lora) == 2 * 7 * 2  # A and B on seven layers of two blocks
+    assert differing(before, {k: v for k, v in after.items() if k not in lora}) == {
+        name for name in before if name.startswith("model.projector.")
+    }
+    assert all(after[name].abs().max() > 0 for name in lora)  # B starts at zero
+    loaded = LslmForConditionalGeneration.from_pretrained(tmp_path)
+    assert differing({k.replace(".base_layer", ""): v for k, v in loaded.state_dict().items()}, after) == set()
+    assert loaded.config.lora["r"] == 2 and loaded.config.backbone
+
+
+def test_a_language_model_without_adapter_is_trained_and_saved_whole(align, toy, tmp_path):
+    before, after, model = align(trainable="language_model", max_steps=3)
+    still = {name for name in before if name.startswith(("model.projector.", "model.vqvae."))}
+    moved = differing(before, after)
+    assert moved & still == set() and {"model.language_model.embed_tokens.weight", "lm_head.weight"} <= moved
+    # all of it but embeddings of tokens that did not occur
+    assert moved | still == set(before)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config.get("backbone") is None and config.get("lora") is None
+    hidden = toy / "llm-gone"
+    (toy / "llm").rename(hidden)  # nothing but the folder is needed any more
+    try:
+        loaded = LslmForConditionalGeneration.from_pretrained(tmp_path)
+    finally:
+        hidden.rename(toy / "llm")
+    assert differing(dict(loaded.state_dict()), after) == set()
+
+
+def test_what_may_be_trained_is_checked(fresh, toy, tmp_path):
+    model, _ = fresh()
+    args = parse(AlignArguments, recipe(data=toy / "set", output_dir=tmp_path), "lslm align")
+    for parts in ([], ["projektor"], ["projector", "vqvae"]):
+        with pytest.raises(ValueError, match="trainable: expected some of projector, language_model"):
+            set_trainable(model, parts, args)
+    assert model.config.lora is None and model.config.backbone
+
+
+def test_two_learning_rates(fresh, toy, tmp_path):
+    model, processor = fresh()
+    flags = {"learning_rate": 1e-4, "projector_learning_rate": 5e-3, "weight_decay": 0.1, "lora_r": 2, "report_to": "none"}
+    for projector_rate, expected in (([], 1e-4), (["--projector_learning_rate", "5e-3"], 5e-3), (["--projector_learning_rate", "0"], 0.0)):
+        args = parse(
+            InstructArguments,
+            [*recipe(**without(flags, "projector_learning_rate"), data=toy / "set", output_dir=tmp_path), *projector_rate],
+            "lslm instruct",
+        )
+        set_trainable(model, ["projector", "language_model"], args)
+        optimizer = TranslationTrainer(model=model, args=args).create_optimizer()
+        groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+        trained = {name: groups[id(p)] for name, p in model.named_parameters() if p.requires_grad}
+        assert len(groups) == len(trained) == 4 + 28
+        for name, group in trained.items():
+            assert group["lr"] == (expected if "projector" in name else 1e-4), name
+            assert group["weight_decay"] == (0.0 if name.endswith("bias") else 0.1), name
+
+
+def test_instruct_goes_on_from_align(toy, toy_aligned, tmp_path):
+    flags = {"data": toy / "set", "model": toy_aligned, "output_dir": tmp_path, "max_steps": 1, "learning_rate": 0.0}
+    flags = without(TOY_ALIGN | flags, "system_prompt", "projector_hidden_size")
+    assert lslm_cli.main(["instruct", *recipe(**flags)]) == 0
+    assert differing(weights(toy_aligned), weights(tmp_path)) == set()
+    processor = SignMotionProcessor.from_pretrained(tmp_path)
+    assert processor.prompt == "Translate the American Sign Language in <motion> into English."
+    assert processor.system_prompt == ""  # as in align
+    # by default the language model alone: here, the adapter that it came with
+    assert lslm_cli.main(["instruct", *recipe(**flags | {"output_dir": tmp_path / "on", "learning_rate": 1e-2})]) == 0
+    moved = differing(weights(toy_aligned), weights(tmp_path / "on"))
+    assert moved and all("lora_" in name for name in moved)
+
+
+def test_align_goes_on_from_a_model(toy, toy_aligned, tmp_path):
+    flags = {"data": toy / "set", "model": toy_aligned, "output_dir": tmp_path, "max_steps": 1}
+    flags = without(TOY_ALIGN | flags, "system_prompt", "projector_hidden_size")
+    assert lslm_cli.main(["align", *recipe(**flags)]) == 0
+    assert all("projector" in name for name in differing(weights(toy_aligned), weights(tmp_path)))
+
+
+def test_four_clips_are_learnt_by_heart(toy, toy_model):
+    losses = [entry["loss"] for entry in json.loads((toy_model / "trainer_state.json").read_text())["log_history"] if "loss" in entry]
+    assert losses[0] > 2 and losses[-1] < 0.1
+    processor = SignMotionProcessor.from_pretrained(toy_model)
+    model = LslmForConditionalGeneration.from_pretrained(toy_model).eval()
+    clips = MotionText(str(toy / "set"), "train", 15.0, limit=4)
+    batch = processor(motion=list(clips.joints), fps=15.0)
+    said = model.generate(**batch)[:, batch["input_ids"].shape[1] :]
+    assert processor.batch_decode(said) == clips.texts
+
+
+def test_code_dropout_replaces_codes_in_training_only(toy_model, toy, tmp_path, monkeypatch):
+    model, processor = LslmForConditionalGeneration.from_pretrained(toy_model), SignMotionProcessor.from_pretrained(toy_model)
+    clips = MotionText(str(toy / "set"), "train", 15.0)
+    batch = TranslationCollator(processor, load_templates(AlignArguments(output_dir=str(tmp_path)).templates))([clips[0], clips[3]])
+    true = model.model.vqvae.encode(batch["input_features"], batch["input_features_mask"])
+    args = parse(AlignArguments, recipe(data=toy / "set", output_dir=tmp_path, code_dropout=0.5, report_to="none"), "lslm align")
+    trainer, seen = TranslationTrainer(model=model, args=args), []
+    monkeypatch.setattr(model.model.vqvae, "embed", lambda codes, embed=model.model.vqvae.embed: seen.append(codes) or embed(codes))
+    torch.manual_seed(0)
+    for training in (True, False):
+        trainer.compute_loss(model.train(training), dict(batch))
+    dropped, kept = seen
+    assert torch.equal(kept, true) and torch.equal(dropped < 0, true < 0)
+    share = (dropped != true)[true >= 0].float().mean()
+    assert 0.1 < share < 0.8 and dropped.max() < 16
+
+
+def test_a_missing_ingredient_is_named(toy, toy_tokenizer, tmp_path, capsys):
+    data = recipe(data=toy / "set", output_dir=tmp_path, report_to="none")
+    for argv, said in [
+        (["align", *data, "--tokenizer", str(toy_tokenizer)], "which backbone? Give backbone: in the recipe or --backbone"),
+        (["align", *data, "--backbone", str(toy / "llm")], "which tokenizer? Give tokenizer: in the recipe or --tokenizer"),
+        (["instruct", *data], "which model? Give model: in the recipe or --model FOLDER"),
+        (["tokenizer", *recipe(data=tmp_path, output_dir=tmp_path)], "no split 'train' in"),
+        (["align", *data, "--bakcbone", "x"], "unknown argument '--bakcbone'; did you mean --backbone?"),
+    ]:
+        assert lslm_cli.main(argv) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"lslm: {said}") and error.count("\n") == 1, error
+    shutil.rmtree(tmp_path, ignore_errors=True)

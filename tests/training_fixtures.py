@@ -1,0 +1,276 @@
+"""What the tests of training share: toy data, a toy language model and the toy checkpoints of the three stages.
+
+A test file that wants the fixtures says `pytest_plugins = ["training_fixtures"]`. Nothing here is downloaded.
+(PYTEST_DONT_REWRITE: some files import the helpers before pytest sees the fixtures.)
+"""
+
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Array3D, Dataset, Features, Value
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+import lslm_cli
+from lslm.processing.motion_features import HUMANML3D_BONE_LENGTHS, NUM_JOINTS, PARENTS, RAW_DIRECTIONS, RIGHT_HAND
+
+FPS = 15.0
+ROW_FEATURES = Features(
+    {
+        "id": Value("string"),
+        "text": Value("string"),
+        "name": Value("string"),
+        "signs": [{"label": Value("string"), "take": Value("string"), "start": Value("int32"), "end": Value("int32")}],
+        "fps": Value("float32"),
+        "num_frames": Value("int32"),
+        "joints_mm": Array3D((None, NUM_JOINTS, 3), "int16"),
+    }
+)
+# where the right hand goes in each sign (metres: left, up, front)
+SIGNS = {"tea": (0.5, 0.3, 0.2), "no": (-0.3, 0.6, 0.0), "please": (0.2, 0.9, 0.5), "a": (0.0, 0.2, 0.6), "l": (-0.4, 0.0, 0.3)}
+UTTERANCES = {
+    "train": ["tea please", "no tea", "please no", "a l", "tea", "no", "please tea", "no please"],
+    "validation": ["tea no", "please"],
+    "test": ["tea please", "l a", "no tea", "no tea please"],
+}
+ENGLISH = {"tea": "some tea", "no": "not now", "please": "if you please", "a l": "I am Al", "l a": "I am La"}
+
+
+def a_signer(frames: int = 24) -> np.ndarray:
+    """(T, 52, 3) float64 metres: somebody who stands still, with fingers spread a little."""
+    joints = np.zeros((NUM_JOINTS, 3))
+    joints[0] = 0, 0.93, 0
+    for joint in range(1, NUM_JOINTS):
+        spread = 0.15 * np.sin(joint) * np.array([0, 1.0, 1.0])
+        direction = RAW_DIRECTIONS[joint] + spread
+        joints[joint] = joints[PARENTS[joint]] + HUMANML3D_BONE_LENGTHS[joint] * direction / np.linalg.norm(direction)
+    return np.repeat(joints[None], frames, axis=0)
+
+
+def sign_joints(labels: list[str], rng: np.random.Generator) -> tuple[np.ndarray, list[dict]]:
+    """Joints of an utterance and where its signs are."""
+    clips, signs, at = [], [], 0
+    for label in labels:
+        frames = int(rng.integers(10, 14))
+        clip = a_signer(frames)
+        way = np.sin(np.linspace(0, np.pi, frames))[:, None] * np.array(SIGNS[label]) + rng.normal(0, 0.01, 3)
+        clip[:, [21, *RIGHT_HAND]] += way[:, None]
+        clip[:, 19] += 0.5 * way
+        clips.append(clip)
+        signs.append({"label": label, "take": f"words/{label}/{rng.integers(10**6)}", "start": at, "end": at + frames})
+        at += frames
+    return np.concatenate(clips), signs
+
+
+def write_data(folder: Path, splits=("train", "validation", "test")) -> Path:
+    """A data set folder in the form of examples/asl_cafe: FOLDER/data/SPLIT.parquet."""
+    (folder / "data").mkdir(parents=True)
+    for number, split in enumerate(splits):
+        rng = np.random.default_rng(number)
+        rows = []
+        for index, gloss in enumerate(UTTERANCES[split]):
+            joints, signs = sign_joints(gloss.split(), rng)
+            named = ENGLISH.get(gloss, "").startswith("I am")
+            text = ENGLISH.get(gloss) or " and ".join(ENGLISH[word] for word in gloss.split())
+            rows.append(
+                {
+                    "id": f"{split}-{index:04d}",
+                    "text": text[0].upper() + text[1:] + ".",
+                    "name": ENGLISH[gloss].split()[-1] if named else None,
+                    "signs": signs,
+                    "fps": FPS,
+                    "num_frames": len(joints),
+                    "joints_mm": np.round(joints * 1000).astype(np.int16),
+                }
+            )
+        columns = {name: [row[name] for row in rows] for name in ROW_FEATURES}
+        Dataset.from_dict(columns, features=ROW_FEATURES).to_parquet(folder / "data" / f"{split}.parquet")
+    return folder
+
+
+def write_backbone(folder: Path) -> Path:
+    """A tiny random Llama and a byte-level tokenizer that has learnt a few words, as a folder."""
+    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    words = [*ENGLISH.values(), "Translate the American Sign Language in into English.", "user assistant system"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=330, special_tokens=specials, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(words * 4, trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", bos_token="<|endoftext|>"
+    )
+    fast.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(fast),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=fast.bos_token_id,
+        eos_token_id=fast.eos_token_id,
+        pad_token_id=fast.pad_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def recipe(**keys) -> list[str]:
+    """Keys and values as flags; a list gives several values."""
+    flags = []
+    for key, value in keys.items():
+        flags += [f"--{key}", *map(str, value if isinstance(value, (list, tuple)) else [value])]
+    return flags
+
+
+COMMON = {"eval_strategy": "no", "report_to": "none", "logging_steps": 1000, "disable_tqdm": "true", "save_strategy": "no"}
+TOY_VQVAE = {
+    **COMMON,
+    "fps": FPS,
+    "window": 16,
+    "hidden_size": 16,
+    "code_dim": 8,
+    "codebook_size": 16,
+    "num_res_blocks": 1,
+    "per_device_train_batch_size": 3,
+    "learning_rate": 3e-3,
+    "position_weight": 2.0,
+}
+TOY_ALIGN = {
+    **COMMON,
+    "system_prompt": "",
+    "projector_hidden_size": 16,
+    "per_device_train_batch_size": 4,
+    "learning_rate": 3e-3,
+    "lr_scheduler_type": "constant",
+}
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory) -> Path:
+    """A folder for everything toy: data/ (a data set folder), llm/ (a language model)."""
+    folder = tmp_path_factory.mktemp("toy")
+    write_data(folder / "set")
+    write_backbone(folder / "llm")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toy_tokenizer(toy) -> Path:
+    """Stage 1, 40 steps."""
+    out = toy / "1_tokenizer"
+    flags = {"data": toy / "set", "output_dir": out, "max_steps": 40, "quantizer": "ema"}
+    flags |= {"codebook_warmup": 0.5, "augment": "false"}  # so few steps are enough only for the clips as they are
+    assert lslm_cli.main(["tokenizer", *recipe(**TOY_VQVAE | flags)]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def toy_aligned(toy, toy_tokenizer) -> Path:
+    """Stage 2 with a LoRA adapter, 2 steps."""
+    out = toy / "2_align"
+    flags = {"data": toy / "set", "tokenizer": toy_tokenizer, "backbone": toy / "llm", "output_dir": out, "max_steps": 2}
+    flags |= {"trainable": ["projector", "language_model"], "lora_r": 4, "projector_learning_rate": 1e-2}
+    assert lslm_cli.main(["align", *recipe(**TOY_ALIGN | flags)]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def toy_model(toy, toy_tokenizer) -> Path:
+    """A complete checkpoint whose every weight was trained to say the texts of the first four training clips."""
+    out = toy / "model"
+    flags = {"data": toy / "set", "tokenizer": toy_tokenizer, "backbone": toy / "llm", "output_dir": out, "limit": 4}
+    flags |= {"trainable": ["projector", "language_model"], "max_steps": 100, "augment": "false"}
+    flags |= {"logging_steps": 10, "learning_rate": 6e-3}
+    assert lslm_cli.main(["align", *recipe(**TOY_ALIGN | flags)]) == 0
+    return out
+
+
+# --- runs in processes of their own, to be killed ---------------------------------------------------------------------
+
+
+def _command(argv: list[str], log: str, hold_at: int | None, holding: str) -> None:
+    """`lslm ARGV` in this process; before the end of step `hold_at` it says so and waits to be killed."""
+    with open(log, "a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    torch.set_num_threads(1)
+    if hold_at is not None:
+        import transformers.trainer
+        from transformers import TrainerCallback
+
+        class Hold(TrainerCallback):
+            def on_step_end(self, args, state, control, **kwargs):
+                if state.global_step == hold_at:
+                    Path(holding).touch()
+                    time.sleep(300)
+
+        transformers.trainer.DEFAULT_CALLBACKS.append(Hold)
+    sys.exit(lslm_cli.main(argv))
+
+
+class Commands:
+    """Runs `lslm` commands in processes of their own. They are forked from a server that has imported what takes
+    seconds to import, and has run nothing."""
+
+    def __init__(self, folder: Path):
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(["lslm.training.tokenizer", "lslm.training.instruct", "lslm.training.align", "peft"])
+        self.folder, self.count = folder, 0
+
+    def start(self, argv: list[str], hold_at: int | None = None) -> multiprocessing.Process:
+        self.count += 1
+        self.log, self.holding = self.folder / f"log{self.count}", self.folder / f"holding{self.count}"
+        process = self.context.Process(target=_command, args=(argv, str(self.log), hold_at, str(self.holding)))
+        process.start()
+        return process
+
+    def run(self, argv: list[str]) -> None:
+        """Run to the end."""
+        process = self.start(argv)
+        process.join(120)
+        if process.exitcode != 0:
+            process.kill()
+            raise RuntimeError(f"lslm {argv[0]} ended with {process.exitcode}\n{self.log.read_text()[-3000:]}")
+
+    def kill(self, argv: list[str], checkpoint: Path, at_step: int) -> None:
+        """Run, wait until `checkpoint` is there and `at_step` reached, then kill -9."""
+        process = self.start(argv, at_step)
+        deadline = time.time() + 120
+        while not (checkpoint.is_dir() and self.holding.exists()):
+            if time.time() > deadline or process.exitcode is not None:
+                process.kill()
+                raise RuntimeError(f"lslm {argv[0]} wrote no {checkpoint}\n{self.log.read_text()[-3000:]}")
+            time.sleep(0.01)
+        process.kill()
+        process.join()
+        assert process.exitcode == -9
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory) -> Commands:
+    return Commands(tmp_path_factory.mktemp("commands"))
+
+
+def cut_short(checkpoint: Path, number: int) -> None:
+    """Beside `checkpoint` a later one as a kill in the middle of saving leaves it: weights cut, the rest missing."""
+    broken = checkpoint.with_name(f"checkpoint-{number}")
+    broken.mkdir()
+    shutil.copy(checkpoint / "config.json", broken)
+    (broken / "model.safetensors").write_bytes((checkpoint / "model.safetensors").read_bytes()[:1000])
+
+
+def read_jsonl(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

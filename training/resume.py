@@ -1,0 +1,34 @@
+"""Going on where a killed run was, so that it ends where an uninterrupted one ends."""
+
+import json
+from pathlib import Path
+
+from transformers import Trainer, TrainerState
+
+
+def last_checkpoint(folder: str) -> Path | None:
+    """The latest complete checkpoint of a run, or None.
+
+    A kill in the middle of saving leaves one that cannot be loaded. The Trainer writes trainer_state.json last.
+    """
+    complete = {}
+    for path in Path(folder).glob("checkpoint-*"):
+        try:
+            complete[json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]] = path
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return complete[max(complete)] if complete else None
+
+
+def train_and_save(trainer: Trainer) -> None:
+    """Train, going on from the last checkpoint in the output folder if there is one, and save the result there."""
+    checkpoint = last_checkpoint(trainer.args.output_dir)
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")) if checkpoint else None
+    if state and 0 < trainer.args.max_steps <= state.global_step:
+        # killed between the last step and the end, or not at all: the Trainer would take one step more
+        trainer._load_from_checkpoint(str(checkpoint))
+        trainer.state = state
+    else:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.save_model(trainer.args.output_dir)
+    trainer.save_state()
