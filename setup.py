@@ -25,7 +25,8 @@ setup(
     # Translating needs these alone.
     install_requires=["torch>=2.11,<2.14", "transformers>=5.16,<6", "numpy>=1.26", "safetensors>=0.4"],
     extras_require={
-        # the shipped checkpoint is a LoRA adapter (peft) on a GGUF file, which transformers reads through gguf and accelerate
+        # the shipped checkpoint is a LoRA adapter (peft) on a GGUF file, which transformers reads through gguf and
+        # accelerate
         "demo": [*ADAPTER, "gguf>=0.10", *DATA, *SCORES],
         "train": [*ADAPTER, *DATA, *SCORES, "tensorboard>=2.14"],
         "dev": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "ruff>=0.9", "pre-commit>=3"],

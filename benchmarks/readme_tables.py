@@ -1,7 +1,7 @@
 """Print the README's tables from results.json, or put them into it.
 
-    python benchmarks/readme_tables.py            print
-    python benchmarks/readme_tables.py --write    replace what stands between the markers in README.md
+python benchmarks/readme_tables.py            print
+python benchmarks/readme_tables.py --write    replace what stands between the markers in README.md
 """
 
 import json
@@ -16,6 +16,7 @@ BEGIN, END = "<!-- results: benchmarks/readme_tables.py -->", "<!-- end of resul
 TRANSLATION = {
     "WER %": "wer",
     "WER % without names": "wer_without_names",
+    "WER %, sign combinations unseen in training": "wer_unseen_combinations",
     "BLEU-1": "bleu1",
     "BLEU-4": "bleu4",
     "chrF": "chrf",
@@ -51,7 +52,9 @@ def tables() -> str:
     ]
     lines += [
         "",
-        f"{scores['utterances']} utterances, {scores['reference_words']} words, {scores['names']} names; {results['definitions']}. "
+        f"{scores['utterances']} utterances, {scores['reference_words']} words, {scores['names']} names, "
+        f"{scores['unseen_combinations']} with a sign combination unseen in training; "
+        f"{results['definitions']}. "
         f"`{results['command']}`, seed {results['seed']}; torch {versions['torch']}, transformers "
         f"{versions['transformers']}, {results['machine']}.",
     ]

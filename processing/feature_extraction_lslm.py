@@ -54,8 +54,8 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
         """One clip in any form to (T, feature_size) float32 features, not normalised.
 
         Args:
-            motion: a path, a `Motion`, joints (T, 52, 3) - floats in metres, integers in millimetres - or motion features
-                (T, feature_size), as numpy array, torch tensor or nested list.
+            motion: a path, a `Motion`, joints (T, 52, 3) - floats in metres, integers in millimetres - or motion
+                features (T, feature_size), as numpy array, torch tensor or nested list.
             fps: frame rate of an array; None: that of the model. A file or `Motion` knows its own.
 
         Raises:
@@ -101,8 +101,8 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
             raise ValueError(f"the clip has {frames} frame(s); motion needs at least {shortest}")
         if frames / fps > self.max_seconds:
             raise ValueError(
-                f"the clip lasts {frames / fps:.0f} s ({frames} frames at {fps:g} fps), the limit is {self.max_seconds:g} s: "
-                "cut it into utterances and translate them one by one"
+                f"the clip lasts {frames / fps:.0f} s ({frames} frames at {fps:g} fps), the limit is "
+                f"{self.max_seconds:g} s: cut it into utterances and translate them one by one"
             )
 
     def normalize(self, features: np.ndarray) -> np.ndarray:

@@ -19,12 +19,13 @@ class SignTranslationPipeline(Pipeline):
     pipe("clip.npz")  # [{"translation_text": "..."}]
     ```
 
-    A clip is a path, a `Motion`, joints (T, 52, 3) in metres (integers: millimetres) or motion features (T, 623), as numpy
-    array, tensor or nested list; or a dict with one of the keys `path`, `motion`, `joints`, `joints_mm`, `features`, and
-    optionally `fps` and `prompt`. A list, generator, `datasets` column or torch data set of clips gives one result each.
+    A clip is a path, a `Motion`, joints (T, 52, 3) in metres (integers: millimetres) or motion features (T, 623), as
+    numpy array, tensor or nested list; or a dict with one of the keys `path`, `motion`, `joints`, `joints_mm`,
+    `features`, and optionally `fps` and `prompt`. A list, generator, `datasets` column or torch data set of clips
+    gives one result each.
 
-    Keyword arguments: `prompt` (contains `<motion>`), `fps` (of arrays), `generate_kwargs`, `batch_size`; any argument of
-    `generate` (`num_beams=4`).
+    Keyword arguments: `prompt` (contains `<motion>`), `fps` (of arrays), `generate_kwargs`, `batch_size`; any
+    argument of `generate` (`num_beams=4`).
     """
 
     _load_processor = True

@@ -9,8 +9,8 @@ from transformers.processing_utils import ProcessorMixin
 from transformers.tokenization_utils_base import AddedToken
 
 if TYPE_CHECKING:
-    # Never imported at run time: saving follows relative imports, so these lines make a checkpoint carry the code of the
-    # feature extractor and the pipeline.
+    # Never imported at run time: saving follows relative imports, so these lines make a checkpoint carry the code of
+    # the feature extractor and the pipeline.
     from .feature_extraction_lslm import SignMotionFeatureExtractor  # noqa: F401
     from .pipeline_lslm import SignTranslationPipeline  # noqa: F401
 

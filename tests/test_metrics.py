@@ -93,7 +93,7 @@ def test_lists_of_different_length_are_refused():
         text_metrics(["a", "b"], ["a"])
     with pytest.raises(ValueError, match="0 references"):
         text_metrics([], [])
-    with pytest.raises(ValueError, match="2 references .* 1 names"):
+    with pytest.raises(ValueError, match="2 references for 1 names"):
         text_metrics(["a", "b"], ["a", "b"], [None])
 
 
@@ -147,7 +147,7 @@ def test_a_name_of_several_words_or_with_an_apostrophe(name):
 
 
 def test_a_name_that_is_not_in_its_reference_is_said_so():
-    with pytest.raises(ValueError, match="name 'Bob' is not in its reference 'I am Anna'"):
+    with pytest.raises(ValueError, match="the name 'Bob' is not in its reference 'i am anna'"):
         text_metrics(["I am Anna."], ["I am Anna."], ["Bob"])
 
 
@@ -207,9 +207,9 @@ def test_a_sign_of_any_length_has_a_descriptor(frames):
 
 def test_two_frames_are_interpolated():
     joints = np.zeros((2, NUM_JOINTS, 3))
-    joints[1, 18] = 1.5
+    joints[1, 18] = 1.0
     arms = sign_descriptor(joints)[: 16 * 4 * 3].reshape(16, 4, 3)
-    assert np.allclose(arms[:, 0], np.linspace(0, 1.5, 16)[:, None]) and not arms[:, 1:].any()
+    assert np.allclose(arms[:, 0] / arms[-1, 0], np.linspace(0, 1, 16)[:, None]) and not arms[:, 1:].any()
 
 
 def test_the_same_sign_signed_slower_is_its_nearest_neighbour():

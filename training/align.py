@@ -3,8 +3,9 @@
     lslm align --config training/recipes/smollm2-135m/2_align.yaml
 
 Joins the sign tokenizer of stage 1 and a pretrained language model, and trains on pairs of motion and text with the
-paper's pretraining template: the motion is the whole prompt, the text the answer. `--trainable projector` is the paper's
-choice; `projector language_model` its joint, `language_model` (from a projector run, `--model`) its staged scheme.
+paper's pretraining template: the motion is the whole prompt, the text the answer. `--trainable projector` is the
+paper's choice; `projector language_model` its joint, `language_model` (from a projector run, `--model`) its staged
+scheme.
 """
 
 from dataclasses import dataclass, field

@@ -91,8 +91,9 @@ class MotionText(torch.utils.data.Dataset):
 class EpochSampler(torch.utils.data.Sampler):
     """Draws `(epoch, index)` in an order that follows from (seed, epoch).
 
-    The epoch travels with the index, because nothing else tells a data set reliably which epoch it is in: after a resume,
-    or in several processes, `set_epoch` reaches the sampler only. With `lengths`, clips of similar length meet in a batch.
+    The epoch travels with the index, because nothing else tells a data set reliably which epoch it is in: after a
+    resume, or in several processes, `set_epoch` reaches the sampler only. With `lengths`, clips of similar length
+    meet in a batch.
     """
 
     def __init__(self, size: int, seed: int, lengths: list[int] | None = None, batch_size: int = 1):
@@ -123,8 +124,8 @@ class EpochSampler(torch.utils.data.Sampler):
 def augmented(joints: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A variation of (T, 52, 3) joints that a signer could have produced; see [`MotionText`].
 
-    A sign tokenizer trained without it rebuilds takes it knows and blurs those it does not: recordings differ in posture,
-    in where the hands are held and how they are turned more than a few thousand takes show.
+    A sign tokenizer trained without it rebuilds takes it knows and blurs those it does not: recordings differ in
+    posture, in where the hands are held and how they are turned more than a few thousand takes show.
     """
     joints = resample(joints, 1.0, rng.uniform(0.8, 1.25))
     joints = joints[rng.integers(0, 4) :] if len(joints) > 24 else joints  # codes start every fourth frame

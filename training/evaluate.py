@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from tqdm import tqdm
-from transformers import set_seed
 from transformers import __version__ as transformers_version
+from transformers import set_seed
 
 from lslm.modeling_lslm import LslmForConditionalGeneration
 from lslm.processing import SignMotionProcessor
@@ -69,6 +69,12 @@ def evaluate(
 
     predictions = translate(features, f"translating {split}")
     scores = metrics.text_metrics(dataset.texts, predictions, names)
+    if "seen_combination" in dataset.rows.column_names:
+        unseen = [i for i, seen in enumerate(dataset.rows["seen_combination"]) if not seen]
+        if unseen:
+            texts = [[texts[i] for i in unseen] for texts in (dataset.texts, predictions)]
+            scores["unseen_combinations"] = len(unseen)
+            scores["wer_unseen_combinations"] = metrics.text_metrics(*texts)["wer"]
     if controls:
         # a shift of a random order: no clip stays with its own utterance
         order = np.random.default_rng(seed).permutation(len(features))

@@ -63,7 +63,8 @@ class TokenizerTrainer(Trainer):
 
     def training_step(self, model, inputs, *args, **kwargs):
         codebook = self.accelerator.unwrap_model(model).codebook
-        # decided by the step, not by a flag of the run: a resumed run starts the codebook at the same step or not at all
+        # decided by the step, not by a flag of the run: a resumed run starts the codebook at the same step or not at
+        # all
         if not codebook.started and self.state.global_step >= int(self.args.codebook_warmup * self.state.max_steps):
             codebook.start_from(self._some_latents(model), generator=torch.Generator().manual_seed(self.args.seed))
         return super().training_step(model, inputs, *args, **kwargs)

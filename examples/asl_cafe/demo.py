@@ -11,7 +11,7 @@ CLIPS = 24
 
 def main():
     started = time.time()
-    print("Loading the shipped checkpoint and its language model (the first time, its weights are unpacked) ...", flush=True)
+    print("Loading the shipped checkpoint (the first time, the language model is unpacked) ...", flush=True)
     from tqdm import tqdm
     from transformers import pipeline
     from transformers.utils import logging
@@ -58,8 +58,8 @@ def main():
         now = f"{live[key]:16.1f}" if key in live else f"{'':16}"
         print(f"{label:<28}{now}{recorded['metrics'][key]:20.1f}")
     print(f"\n{CLIPS} clips in {done - ready:.1f} s, after {ready - started:.1f} s of loading.")
-    print("The whole test split again: .venv/bin/lslm evaluate --data examples/asl_cafe --split test --output runs/scores")
-    print("One of your own clips:      .venv/bin/lslm translate examples/asl_cafe/clips/*.npz")
+    print("The whole test split: .venv/bin/lslm evaluate --data examples/asl_cafe --split test --output runs/scores")
+    print("A clip of your own:   .venv/bin/lslm translate examples/asl_cafe/clips/*.npz")
 
 
 if __name__ == "__main__":

@@ -31,8 +31,8 @@ usage: lslm tokenizer --config RECIPE.yaml [--KEY VALUE ...]
 Stage 1: train the VQ-VAE sign tokenizer. It learns to write motion as a sequence of codes (one per four frames) from
 which the motion can be rebuilt; the code book is what the language model reads later.
 
-A recipe is one flat YAML file. Every key is a flag too (--codebook_size 512), and the flag wins. A run that was stopped goes
-on where it was: give the same command again.
+A recipe is one flat YAML file. Every key is a flag too (--codebook_size 512), and the flag wins. A run that was
+stopped goes on where it was: give the same command again.
 
 the data
   data                 folder with train*.parquet and validation*.parquet: text, fps, joints_mm or joints (T, 52, 3)
@@ -44,7 +44,7 @@ the network; the defaults are the paper's
   hidden_size, code_dim, codebook_size    512, 512, 1024
   num_downsamples, num_res_blocks         2 halvings of time, 3 residual blocks each
   quantizer            gradient: equation 2 of the paper; ema: moving averages, unused codes are moved
-  commitment_weight, position_weight, ema_decay, codebook_warmup
+  commitment_weight, position_weight, hand_weight, ema_decay, codebook_warmup
 any flag of the Trainer
   output_dir, max_steps, learning_rate, per_device_train_batch_size, bf16, seed, save_steps, report_to, ...
 
@@ -53,10 +53,11 @@ example: lslm tokenizer --config training/recipes/smollm2-135m/1_tokenizer.yaml 
     "align": """\
 usage: lslm align --config RECIPE.yaml [--KEY VALUE ...]
 
-Stage 2: align sign motion with a language model. Joins a pretrained language model, the sign tokenizer of stage 1 (frozen
-from here on) and a new two-layer projector, and trains on pairs: the motion is the prompt, the text the answer.
+Stage 2: align sign motion with a language model. Joins a pretrained language model, the sign tokenizer of stage 1
+(frozen from here on) and a new two-layer projector, and trains on pairs: the motion is the prompt, the text the answer.
 
-A recipe is one flat YAML file. Every key is a flag too, and the flag wins. The same command again resumes a stopped run.
+A recipe is one flat YAML file. Every key is a flag too, and the flag wins. The same command again resumes a
+stopped run.
 
   data, augment, limit     as in `lslm tokenizer --help`
   tokenizer                folder of the sign tokenizer
@@ -75,15 +76,17 @@ example: lslm align --config training/recipes/smollm2-135m/2_align.yaml --traina
     "instruct": """\
 usage: lslm instruct --config RECIPE.yaml [--KEY VALUE ...]
 
-Stage 3: instruction tuning. Goes on from an aligned model with many phrasings of "translate this"; one is drawn for each
-clip and epoch, so the model follows the request rather than one wording of it.
+Stage 3: instruction tuning. Goes on from an aligned model with many phrasings of "translate this"; one is drawn for
+each clip and epoch, so the model follows the request rather than one wording of it.
 
-A recipe is one flat YAML file. Every key is a flag too, and the flag wins. The same command again resumes a stopped run.
+A recipe is one flat YAML file. Every key is a flag too, and the flag wins. The same command again resumes a
+stopped run.
 
   model                    folder of the aligned model, from `lslm align`
   templates                JSON file of user messages around <Motion_Placeholder>; 36 come with the package
   trainable                language_model (the paper's choice), projector, or both
-  data, augment, limit, projector_learning_rate, lora_r, lora_alpha, lora_dropout, code_dropout   as in `lslm align --help`
+  data, augment, limit, projector_learning_rate, lora_r, lora_alpha, lora_dropout, code_dropout
+                           as in `lslm align --help`
   any flag of the Trainer  output_dir, max_steps, learning_rate, per_device_train_batch_size, bf16, seed, ...
 
 example: lslm instruct --config training/recipes/smollm2-135m/3_instruct.yaml --max_steps 100
@@ -132,10 +135,10 @@ def main(argv: list[str] | None = None) -> int:
 def _translate(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="lslm translate",
-        description="Translate motion files into English. One line per file; a file that cannot be read is reported and "
-        "the others are translated all the same.",
-        epilog="Files: .npz with joints (T, 52, 3) in metres, y up, and fps; or MediaPipe Holistic landmarks (.npz with "
-        "pose, left_hand, right_hand; .npy with 1662 or 258 numbers a frame).",
+        description="Translate motion files into English. One line per file; a file that cannot be read is reported "
+        "and the others are translated all the same.",
+        epilog="Files: .npz with joints (T, 52, 3) in metres, y up, and fps; or MediaPipe Holistic landmarks (.npz "
+        "with pose, left_hand, right_hand; .npy with 1662 or 258 numbers a frame).",
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="motion file")
     parser.add_argument(
