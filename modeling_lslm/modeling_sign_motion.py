@@ -247,8 +247,9 @@ class SignMotionVQVAE(PreTrainedModel):
         mask = length_mask(lengths, latents.shape[1])
         quantized, codes, codebook_loss, commitment_loss = self.codebook(latents, mask)
         reconstruction = self.decoder(quantized.to(input_features.dtype), lengths)[:, : input_features.shape[1]]
-        error = (reconstruction.float() - input_features.float()).abs()[length_mask(frames, input_features.shape[1])]
-        reconstruction_loss = (error * self._feature_weights(error)).mean()
+        error = (reconstruction.float() - input_features.float()).abs() * self._feature_weights(input_features)
+        valid = length_mask(frames, input_features.shape[1])
+        reconstruction_loss = (error * valid[..., None]).sum() / (valid.sum() * error.shape[-1])
         return SignMotionVQVAEOutput(
             loss=reconstruction_loss + codebook_loss + self.config.commitment_weight * commitment_loss,
             reconstruction_loss=reconstruction_loss,
@@ -258,13 +259,13 @@ class SignMotionVQVAE(PreTrainedModel):
             codes=codes.masked_fill(~mask, IGNORED_CODE),
         )
 
-    def _feature_weights(self, error: torch.Tensor) -> torch.Tensor:
+    def _feature_weights(self, features: torch.Tensor) -> torch.Tensor:
         """(F,) weights: `position_weight` on the joint positions, 1 elsewhere.
 
         Layout (HumanML3D): 4 root numbers, 3(J-1) positions, 6(J-1) rotations, 3J velocities, 4 contacts; J follows
         from F = 12 J - 1.
         """
-        weights = torch.ones_like(error[0])
+        weights = torch.ones(features.shape[-1], device=features.device)
         positions = 3 * ((self.config.feature_size + 1) // 12 - 1)
         weights[4 : 4 + positions] = self.config.position_weight
         return weights

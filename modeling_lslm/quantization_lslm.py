@@ -67,8 +67,9 @@ class Codebook(nn.Module):
         if self.training and not self.started:
             return latents, codes, zero, zero
         quantized = self.lookup(codes)
-        commitment = F.mse_loss(latents[mask], quantized[mask].detach())
-        codebook = zero if self.ema else F.mse_loss(quantized[mask], latents[mask].detach())
+        share = mask[..., None] / (mask.sum() * latents.shape[-1])
+        commitment = ((latents - quantized.detach()).square() * share).sum()
+        codebook = zero if self.ema else ((quantized - latents.detach()).square() * share).sum()
         if self.ema and self.training:
             self._follow(latents[mask].detach(), codes[mask])
         return latents + (quantized - latents).detach(), codes, codebook, commitment

@@ -77,7 +77,10 @@ def make_vqvae(clips_of_features, **config) -> SignMotionVQVAE:
 @pytest.fixture(scope="session")
 def clips() -> list[np.ndarray]:
     """Joints of 16 clips of 5 to 53 frames: every remainder of feature frames by 4."""
-    return [make_clip(frames, seed) for seed, frames in enumerate([41, 6, 53, 5, 30, 23, 44, 31, 8, 9, 10, 11, 37, 50, 19, 28])]
+    return [
+        make_clip(frames, seed)
+        for seed, frames in enumerate([41, 6, 53, 5, 30, 23, 44, 31, 8, 9, 10, 11, 37, 50, 19, 28])
+    ]
 
 
 @pytest.fixture(scope="session")

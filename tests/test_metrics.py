@@ -40,7 +40,9 @@ def test_wer_with_each_kind_of_error():
         ],
         ["i need the small tea", "No, no sugar today", "Can I have milk please"],
     )
-    counts = {name: scores[name] for name in ("substitutions", "insertions", "deletions", "reference_words", "utterances")}
+    counts = {
+        name: scores[name] for name in ("substitutions", "insertions", "deletions", "reference_words", "utterances")
+    }
     assert counts == {"substitutions": 1, "insertions": 1, "deletions": 2, "reference_words": 15, "utterances": 3}
     assert scores["wer"] == pytest.approx(100 * 4 / 15)  # over the corpus: not the mean of 20, 33 and 29 %
     assert scores["exact_match"] == 0.0 and "names" not in scores
@@ -172,7 +174,7 @@ def test_reconstruction_errors_of_a_known_shift():
     shift = np.array([0.003, 0.0, -0.004])  # 5 mm
     assert errors(joints) == [0, 0, 0, 0]
     assert errors(joints + shift) == pytest.approx([0, 0, 0, 0], abs=1e-9)  # the whole body: aligned at the root
-    # right arm from the wrist on: 1 of 14 joints of the upper body, and 15 of 30 finger joints; the hand itself is right
+    # right arm from the wrist on: 1 of 14 joints of the upper body, 15 of 30 finger joints; the hand itself is right
     assert errors(moved(joints, [21, *RIGHT_HAND], shift)) == pytest.approx([5 / 14, 2.5, 0, 0], abs=1e-9)
     assert errors(moved(joints, LEFT_HAND, shift)) == pytest.approx([0, 2.5, 5, 0], abs=1e-9)
     assert errors(moved(joints, [20], shift)) == pytest.approx([5 / 14, 0, 5, 0], abs=1e-9)
@@ -215,6 +217,9 @@ def test_two_frames_are_interpolated():
 def test_the_same_sign_signed_slower_is_its_nearest_neighbour():
     rng = np.random.default_rng(0)
     signs = rng.normal(size=(5, 4, NUM_JOINTS, 3))
-    slow = [np.stack([sign[int(i)] * (1 - i % 1) + sign[min(int(i) + 1, 3)] * (i % 1) for i in np.linspace(0, 3, 19)]) for sign in signs]
+    slow = [
+        np.stack([sign[int(i)] * (1 - i % 1) + sign[min(int(i) + 1, 3)] * (i % 1) for i in np.linspace(0, 3, 19)])
+        for sign in signs
+    ]
     known, query = np.stack([sign_descriptor(s) for s in signs]), np.stack([sign_descriptor(s) for s in slow])
     assert nearest_neighbour_accuracy(known, list("abcde"), query, list("abcde")) == 100

@@ -143,9 +143,7 @@ def test_a_backbone_that_is_more_than_decoder_and_linear_head_is_refused(vqvae, 
     torch.manual_seed(0)
     OTHERS[name]().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="Llama"):
-        LslmForConditionalGeneration.from_backbone(
-            str(tmp_path), vqvae, vocab_size=WITH_MOTION, motion_token_id=MOTION
-        )
+        LslmForConditionalGeneration.from_backbone(str(tmp_path), vqvae, vocab_size=WITH_MOTION, motion_token_id=MOTION)
 
 
 def test_logits_scaled_by_one_percent_are_noticed(vqvae, backbones, monkeypatch):
@@ -448,9 +446,7 @@ def test_beams_and_several_answers_keep_the_clips_of_a_prompt_together(lslm_mode
     # the same thing spelled out: every prompt alone, and the expansion done by hand
     clip_rows = [[0, 1], [2]]
     for prompt, rows in enumerate(clip_rows):
-        one = {
-            k: v[[prompt]] if k in ("input_ids", "attention_mask") else v[rows] for k, v in inputs.items()
-        }
+        one = {k: v[[prompt]] if k in ("input_ids", "attention_mask") else v[rows] for k, v in inputs.items()}
         greedy = generate(lslm_model, one)
         swapped = {k: v if k in ("input_ids", "attention_mask") else v.flip(0) for k, v in one.items()}
         if len(rows) == 2 and not as_codes:  # clips of different length: the order shows

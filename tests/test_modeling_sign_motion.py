@@ -303,9 +303,10 @@ def test_k_means_start_puts_the_codes_into_the_data(quantizer):
     # every code is the mean of what it stands for, which its random start is not
     for code in range(6):
         torch.testing.assert_close(codebook.weight[code].detach(), latents[codes == code].mean(0), rtol=0, atol=1e-4)
-    assert torch.cdist(latents, codebook.weight.detach()).min(1).values.mean() < torch.cdist(
-        latents, *random_start
-    ).min(1).values.mean()
+    assert (
+        torch.cdist(latents, codebook.weight.detach()).min(1).values.mean()
+        < torch.cdist(latents, *random_start).min(1).values.mean()
+    )
     if quantizer == "ema":
         assert codebook.ema_count.tolist() == pytest.approx((torch.bincount(codes) / 300).tolist())
         torch.testing.assert_close(codebook.ema_sum, codebook.weight * codebook.ema_count[:, None])

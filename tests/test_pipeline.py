@@ -134,7 +134,7 @@ def test_a_generator_and_a_torch_data_set_are_read_lazily(pipe, joints, expected
     results = pipe(KeyDataset(hf_dataset(joints), "joints"), batch_size=batch_size)
     assert not isinstance(results, list)
     assert list(results) == [answer(text) for text in expected]
-    assert isinstance(pipe((clip for clip in joints[:1])), (types.GeneratorType, torch.utils.data.IterableDataset))
+    assert isinstance(pipe(clip for clip in joints[:1]), (types.GeneratorType, torch.utils.data.IterableDataset))
 
 
 def test_one_clip_in_a_list_and_clips_of_one_length(pipe, joints, expected):

@@ -1,4 +1,4 @@
-"""Feature extractor and processor: with the real tokenizers of Llama 3 and Qwen2.5, and with a tiny one for the rest."""
+"""Feature extractor and processor, with the real tokenizers of Llama 3 and Qwen2.5 and with a tiny one for the rest."""
 
 import base64
 import importlib.util
@@ -31,7 +31,7 @@ def packaged_file(package: str, path: str) -> Path:
 
 
 def from_tiktoken(file: Path, digits: str, special: list[str], bos: str | None = None) -> Tokenizer:
-    """A tiktoken file (token and rank in a line) as a fast tokenizer: byte-level BPE whose merges follow from the ranks."""
+    """A tiktoken file (a token and its rank in a line) as a fast tokenizer: the merges follow from the ranks."""
     ranks = {}
     for line in file.read_bytes().splitlines():
         token, rank = line.split()
@@ -314,7 +314,12 @@ def test_codes_padded_by_the_sign_tokenizer_are_read_as_they_come(processor, vqv
 
 @pytest.mark.parametrize(
     ("text", "motions", "numbers"),
-    [("no place", 1, (0, 1)), ("<motion> and <motion>", 1, (2, 1)), (["<motion>", "<motion>"], 3, (2, 3)), ("<motion>", 0, (1, 0))],
+    [
+        ("no place", 1, (0, 1)),
+        ("<motion> and <motion>", 1, (2, 1)),
+        (["<motion>", "<motion>"], 3, (2, 3)),
+        ("<motion>", 0, (1, 0)),
+    ],
 )
 def test_a_wrong_number_of_placeholders_is_an_error_with_both_numbers(processor, clips, text, motions, numbers):
     with pytest.raises(ValueError) as error:

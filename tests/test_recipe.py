@@ -55,9 +55,9 @@ def test_lists_from_file_and_flags(read):
     assert read("trainable: projector language_model", stage=AlignArguments).trainable == both
     assert read("trainable: projector", stage=AlignArguments).trainable == ["projector"]
     assert read("", "--trainable", *both, stage=AlignArguments).trainable == both
-    assert read("trainable: [projector, language_model]", "--trainable", "projector", stage=AlignArguments).trainable == [
-        "projector"
-    ]
+    assert read(
+        "trainable: [projector, language_model]", "--trainable", "projector", stage=AlignArguments
+    ).trainable == ["projector"]
     assert read("", stage=AlignArguments).trainable == ["projector"]  # the paper's choices
     assert read("", stage=InstructArguments).trainable == ["language_model"]
 
@@ -81,7 +81,9 @@ def test_an_abbreviated_flag_is_no_flag(read):
         read("", "--max_step", "5")
 
 
-@pytest.mark.parametrize("content, flags", [("max_steps: many", []), ("bf16: perhaps", []), ("", ["--max_steps", "many"])])
+@pytest.mark.parametrize(
+    "content, flags", [("max_steps: many", []), ("bf16: perhaps", []), ("", ["--max_steps", "many"])]
+)
 def test_a_value_of_the_wrong_kind_is_one_line_that_names_the_key(read, content, flags):
     with pytest.raises(ValueError, match="max_steps|bf16") as error:
         read(content, *flags)

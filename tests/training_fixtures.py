@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import lslm_cli
 import numpy as np
 import pytest
 import torch
@@ -19,7 +20,6 @@ from datasets import Array3D, Dataset, Features, Value
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-import lslm_cli
 from lslm.processing.motion_features import HUMANML3D_BONE_LENGTHS, NUM_JOINTS, PARENTS, RAW_DIRECTIONS, RIGHT_HAND
 
 FPS = 15.0
@@ -35,7 +35,13 @@ ROW_FEATURES = Features(
     }
 )
 # where the right hand goes in each sign (metres: left, up, front)
-SIGNS = {"tea": (0.5, 0.3, 0.2), "no": (-0.3, 0.6, 0.0), "please": (0.2, 0.9, 0.5), "a": (0.0, 0.2, 0.6), "l": (-0.4, 0.0, 0.3)}
+SIGNS = {
+    "tea": (0.5, 0.3, 0.2),
+    "no": (-0.3, 0.6, 0.0),
+    "please": (0.2, 0.9, 0.5),
+    "a": (0.0, 0.2, 0.6),
+    "l": (-0.4, 0.0, 0.3),
+}
 UTTERANCES = {
     "train": ["tea please", "no tea", "please no", "a l", "tea", "no", "please tea", "no please"],
     "validation": ["tea no", "please"],
@@ -103,7 +109,9 @@ def write_backbone(folder: Path) -> Path:
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     words = [*ENGLISH.values(), "Translate the American Sign Language in into English.", "user assistant system"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=330, special_tokens=specials, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=330, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
+    )
     tokenizer.train_from_iterator(words * 4, trainer)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", bos_token="<|endoftext|>"
@@ -135,7 +143,13 @@ def recipe(**keys) -> list[str]:
     return flags
 
 
-COMMON = {"eval_strategy": "no", "report_to": "none", "logging_steps": 1000, "disable_tqdm": "true", "save_strategy": "no"}
+COMMON = {
+    "eval_strategy": "no",
+    "report_to": "none",
+    "logging_steps": 1000,
+    "disable_tqdm": "true",
+    "save_strategy": "no",
+}
 TOY_VQVAE = {
     **COMMON,
     "fps": FPS,
@@ -148,14 +162,8 @@ TOY_VQVAE = {
     "learning_rate": 3e-3,
     "position_weight": 2.0,
 }
-TOY_ALIGN = {
-    **COMMON,
-    "system_prompt": "",
-    "projector_hidden_size": 16,
-    "per_device_train_batch_size": 4,
-    "learning_rate": 3e-3,
-    "lr_scheduler_type": "constant",
-}
+TOY_INSTRUCT = {**COMMON, "per_device_train_batch_size": 4, "learning_rate": 3e-3, "lr_scheduler_type": "constant"}
+TOY_ALIGN = {**TOY_INSTRUCT, "system_prompt": "", "projector_hidden_size": 16}
 
 
 @pytest.fixture(scope="session")
@@ -181,7 +189,13 @@ def toy_tokenizer(toy) -> Path:
 def toy_aligned(toy, toy_tokenizer) -> Path:
     """Stage 2 with a LoRA adapter, 2 steps."""
     out = toy / "2_align"
-    flags = {"data": toy / "set", "tokenizer": toy_tokenizer, "backbone": toy / "llm", "output_dir": out, "max_steps": 2}
+    flags = {
+        "data": toy / "set",
+        "tokenizer": toy_tokenizer,
+        "backbone": toy / "llm",
+        "output_dir": out,
+        "max_steps": 2,
+    }
     flags |= {"trainable": ["projector", "language_model"], "lora_r": 4, "projector_learning_rate": 1e-2}
     assert lslm_cli.main(["align", *recipe(**TOY_ALIGN | flags)]) == 0
     return out
@@ -215,7 +229,7 @@ def _command(argv: list[str], log: str, hold_at: int | None, holding: str) -> No
             def on_step_end(self, args, state, control, **kwargs):
                 if state.global_step == hold_at:
                     Path(holding).touch()
-                    time.sleep(300)
+                    time.sleep(600)
 
         transformers.trainer.DEFAULT_CALLBACKS.append(Hold)
     sys.exit(lslm_cli.main(argv))
@@ -227,7 +241,9 @@ class Commands:
 
     def __init__(self, folder: Path):
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["lslm.training.tokenizer", "lslm.training.instruct", "lslm.training.align", "peft"])
+        self.context.set_forkserver_preload(
+            ["lslm.training.tokenizer", "lslm.training.instruct", "lslm.training.align", "peft"]
+        )
         self.folder, self.count = folder, 0
 
     def start(self, argv: list[str], hold_at: int | None = None) -> multiprocessing.Process:
@@ -240,7 +256,7 @@ class Commands:
     def run(self, argv: list[str]) -> None:
         """Run to the end."""
         process = self.start(argv)
-        process.join(120)
+        process.join(300)
         if process.exitcode != 0:
             process.kill()
             raise RuntimeError(f"lslm {argv[0]} ended with {process.exitcode}\n{self.log.read_text()[-3000:]}")
@@ -248,7 +264,7 @@ class Commands:
     def kill(self, argv: list[str], checkpoint: Path, at_step: int) -> None:
         """Run, wait until `checkpoint` is there and `at_step` reached, then kill -9."""
         process = self.start(argv, at_step)
-        deadline = time.time() + 120
+        deadline = time.time() + 300
         while not (checkpoint.is_dir() and self.holding.exists()):
             if time.time() > deadline or process.exitcode is not None:
                 process.kill()

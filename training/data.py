@@ -132,12 +132,12 @@ def augmented(joints: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     frames = len(joints)
     upper = [joint for joint in range(1, NUM_JOINTS) if joint not in LOWER_BODY]
     joints = joints.astype(np.float64)
-    lean = rng.normal(0.0, 1.0, 3) * (0.05, 0.02, 0.04)  # radians
-    joints[:, upper] = _turned(joints[:, upper], joints[:, :1], lean + _slow_noise(frames, rng, 0.01))
+    lean = rng.normal(0.0, 1.0, 3) * (0.02, 0.01, 0.015)  # radians
+    joints[:, upper] = _turned(joints[:, upper], joints[:, :1], lean + _slow_noise(frames, rng, 0.004))
     for hand, wrist in ((LEFT_HAND, 20), (RIGHT_HAND, 21)):
-        turn = rng.normal(0.0, 0.12, 3) + _slow_noise(frames, rng, 0.06)
+        turn = rng.normal(0.0, 0.10, 3) + _slow_noise(frames, rng, 0.05)
         joints[:, hand] = _turned(joints[:, hand], joints[:, [wrist]], turn)
-        shift = rng.normal(0.0, 0.02, 3) + _slow_noise(frames, rng, 0.012)  # metres
+        shift = rng.normal(0.0, 0.012, 3) + _slow_noise(frames, rng, 0.010)  # metres
         joints[:, [wrist, *hand]] += shift
         joints[:, [wrist - 2]] += 0.5 * shift  # the elbow follows half way
         joints[:, hand] += rng.normal(0.0, 0.002, (len(hand), 3)) + rng.normal(0.0, 0.001, (frames, len(hand), 3))

@@ -82,7 +82,10 @@ def evaluate(
         for here, there in zip(order, np.roll(order, 1), strict=True):
             shuffled[here] = features[there]
         zeroed = [np.zeros_like(clip) for clip in features]
-        for name, clips in (("shuffled", shuffled), ("zeroed", zeroed)):
+        controlled = {"shuffled": shuffled, "zeroed": zeroed}
+        if len(features) == 1:
+            del controlled["shuffled"]  # there is no other clip
+        for name, clips in controlled.items():
             scores[f"wer_{name}"] = metrics.text_metrics(dataset.texts, translate(clips, name))["wer"]
     scores |= tokenizer_metrics(lslm.model.vqvae, extractor, dataset, features, data)
     results = {
@@ -155,6 +158,8 @@ def tokenizer_metrics(vqvae, extractor, dataset: MotionText, features: list[np.n
     )
     for name, clips in (("decoded", decoded), ("original", originals)):
         query, truth = _signs(dataset, clips)
+        if not labels or not truth:
+            return scores
         scores[f"sign_recognition_{name}"] = metrics.nearest_neighbour_accuracy(reference, labels, query, truth)
     return scores
 
@@ -163,11 +168,11 @@ def _signs(dataset: MotionText, clips: Iterable[np.ndarray]) -> tuple[np.ndarray
     """Descriptors and labels of the signs in `clips`, each take once."""
     seen, descriptors, labels = set(), [], []
     for row, clip in zip(dataset.rows, clips, strict=True):
-        for sign in row["signs"]:
+        for sign in row["signs"] or ():
             start, end = (round(sign[key] * dataset.fps / row["fps"]) for key in ("start", "end"))
             cut = clip[start:end]
             if sign["take"] not in seen and len(cut) > 1:
                 seen.add(sign["take"])
                 descriptors.append(metrics.sign_descriptor(cut))
                 labels.append(sign["label"])
-    return np.stack(descriptors), labels
+    return np.array(descriptors), labels

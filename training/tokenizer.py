@@ -71,9 +71,9 @@ class TokenizerTrainer(Trainer):
 
     @torch.no_grad()
     def _some_latents(self, model) -> torch.Tensor:
-        """Latents of up to 64 batches of the training split for the k-means start."""
+        """Latents of up to 16 batches of the training split for the k-means start."""
         vqvae, data = self.accelerator.unwrap_model(model), self.train_dataset
-        wanted = min(len(data), 64 * self.args.train_batch_size)
+        wanted = min(len(data), 16 * self.args.train_batch_size)
         indices = torch.randperm(len(data), generator=torch.Generator().manual_seed(self.args.seed))[:wanted].tolist()
         latents = []
         for start in range(0, wanted, self.args.train_batch_size):
@@ -111,7 +111,9 @@ class TokenizerTrainer(Trainer):
         error = (reconstruction.float() - inputs["input_features"])[..., POSITIONS].unflatten(-1, (-1, 3))
         error = error * self._position_std.to(error.device)
         relative = [error[..., hand, :] - error[..., [wrist], :] for hand, wrist in HANDS]
-        return torch.cat(relative, -2)[inputs["input_features_mask"].bool()].abs().mean() / 0.03
+        distance = torch.cat(relative, -2).abs().mean((-1, -2))  # (B, T)
+        mask = inputs["input_features_mask"]
+        return (distance * mask).sum() / mask.sum() / 0.03
 
     def log(self, logs, *args, **kwargs):
         if self._batches and "loss" in logs:

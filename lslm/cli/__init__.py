@@ -5,6 +5,7 @@ torch and transformers, which takes seconds.
 """
 
 import argparse
+import os
 import sys
 
 HELP = """\
@@ -153,6 +154,8 @@ def _translate(argv: list[str]) -> int:
         "--json", action="store_true", help="one JSON object per file: file, text or error, seconds, fps"
     )
     args = parser.parse_args(argv)
+    # Read when tqdm is imported. transformers draws a bar of its own while it unpacks a GGUF file for the first time.
+    os.environ.setdefault("TQDM_DISABLE", "1")
     from .commands import translate
 
     return translate(args)

@@ -37,6 +37,11 @@ def _quiet():
     warnings.filterwarnings("ignore", message="repaired NaN")
 
 
+def _as_flags(message: str) -> str:
+    """A message for Python in the words of the command line."""
+    return message.replace("pass fps=...", "pass --fps")
+
+
 @torch.no_grad()
 def translate(args) -> int:
     """`lslm translate`: every readable file to one line; exit code 2 if any could not be read."""
@@ -45,9 +50,13 @@ def translate(args) -> int:
     motions, failures = {}, {}
     for file in args.files:
         try:
-            motions[file] = lslm.load_motion(file, fps=args.fps)
+            with warnings.catch_warnings(record=True) as remarks:
+                warnings.simplefilter("always")
+                motions[file] = lslm.load_motion(file, fps=args.fps)
         except (ValueError, OSError) as error:
-            failures[file] = _one_line(error)
+            failures[file] = _as_flags(_one_line(error))
+        for remark in remarks if file in motions else ():
+            print(f"lslm: {file}: {_as_flags(_one_line(remark.message))}", file=sys.stderr)
     pipe = None
     for file in args.files:
         started = time.time()
@@ -71,7 +80,8 @@ def translate(args) -> int:
             result = {"file": file, "text": text, "frames": motion.num_frames, "fps": motion.fps}
             print(json.dumps(result | {"seconds": round(time.time() - started, 3)}, ensure_ascii=False), flush=True)
         else:
-            print(f"{file}: {text}" if len(args.files) > 1 else text, flush=True)
+            line = " ".join(text.split())
+            print(f"{file}: {line}" if len(args.files) > 1 else line, flush=True)
     return 2 if failures else 0
 
 

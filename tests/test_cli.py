@@ -1,0 +1,232 @@
+"""The `lslm` command as people run it: answers at once when asked for help; one line for each file, good or bad."""
+
+import json
+import os
+import pickle
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import lslm_cli
+import numpy as np
+import pytest
+from training_fixtures import FPS
+
+from lslm.training.data import MotionText
+
+pytest_plugins = ["training_fixtures"]
+LSLM = Path(sys.executable).with_name("lslm")
+COMMANDS = ["translate", "evaluate", "tokenizer", "align", "instruct"]
+
+
+def lslm(*argv, program=(LSLM,), **kwargs) -> subprocess.CompletedProcess:
+    """`lslm ARGV` in the environment of somebody who has set nothing."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSFORMERS_", "TOKENIZERS_", "TQDM_"))}
+    env |= {"OMP_NUM_THREADS": "1"}
+    return subprocess.run([*program, *map(str, argv)], capture_output=True, text=True, env=env, timeout=300, **kwargs)
+
+
+# --- help -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("argv", [["--help"], *([command, "--help"] for command in COMMANDS)], ids=" ".join)
+def test_help_comes_at_once(argv):
+    seconds, work = [], []
+    for _ in range(3):
+        started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        answer = lslm(*argv)
+        seconds.append(time.perf_counter() - started)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        work.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert answer.returncode == 0 and answer.stderr == ""
+    assert answer.stdout.startswith("usage: lslm") and len(answer.stdout.splitlines()) >= 10
+    assert statistics.median(work) < 0.3  # importing torch alone takes 1.5 s
+    # on a machine that has more to do than it can, the clock tells nothing
+    assert statistics.median(seconds) < 0.5 or os.getloadavg()[0] > os.cpu_count()
+
+
+def test_help_names_every_command_and_each_command_its_flags():
+    assert all(command in lslm_cli.HELP for command in COMMANDS)
+    # what the help of a stage mentions exists, and its own arguments are all mentioned
+    from lslm.training.align import AlignArguments
+    from lslm.training.instruct import InstructArguments
+    from lslm.training.recipe import StageArguments
+    from lslm.training.tokenizer import TokenizerArguments
+
+    for command, arguments in (
+        ("tokenizer", TokenizerArguments),
+        ("align", AlignArguments),
+        ("instruct", InstructArguments),
+    ):
+        fields = set(arguments.__dataclass_fields__)
+        text = lslm_cli.STAGES[command]
+        said = set(re.findall(r"(?m)(?:^  |, |--)([a-z]+(?:_[a-z]+)+)\b", text))
+        assert len(said) >= 5 and said <= fields | {"joints_mm", "language_model"}, command
+        own = fields - set(StageArguments.__dataclass_fields__)
+        assert [name for name in own if not re.search(rf"\b{name}\b", text)] == [], command
+
+
+def test_a_stage_without_arguments_explains_itself(capsys):
+    for command in ("tokenizer", "align", "instruct"):
+        assert lslm_cli.main([command]) == 0
+        assert capsys.readouterr().out == lslm_cli.STAGES[command]
+    assert lslm_cli.main([]) == 0 and capsys.readouterr().out == lslm_cli.HELP
+
+
+def test_an_unknown_command_is_refused():
+    answer = lslm("translte", "clip.npz")
+    assert answer.returncode == 2 and answer.stdout == ""
+    assert answer.stderr == (
+        "lslm: no command 'translte'; there are translate, evaluate, tokenizer, align, instruct (lslm --help)\n"
+    )
+
+
+def test_the_version(capsys):
+    assert lslm_cli.main(["--version"]) == 0
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", capsys.readouterr().out)
+
+
+def test_arguments_that_make_no_sense(capsys):
+    for argv in (["translate"], ["evaluate", "--data", "x"], ["translate", "x.npz", "--num-beams", "many"]):
+        with pytest.raises(SystemExit) as exit:
+            lslm_cli.main(argv)
+        assert exit.value.code == 2 and "usage" in capsys.readouterr().err
+
+
+# --- translate --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def files(toy, tmp_path_factory):
+    """{name: path}: two good clips and everything that is none."""
+    folder = tmp_path_factory.mktemp("files")
+    clips = MotionText(str(toy / "set"), "train", FPS, limit=4).joints
+    np.savez(folder / "good.npz", joints=clips[0], fps=FPS)
+    np.savez(folder / "also good.npz", joints=clips[3], fps=FPS)
+    (folder / "empty.npz").touch()
+    (folder / "directory.npz").mkdir()
+    (folder / "pickle.npz").write_bytes(pickle.dumps({"joints": clips[0], "fps": FPS}))
+    np.savez(folder / "one-frame.npz", joints=clips[0][:1], fps=FPS)
+    np.savez(folder / "nan.npz", joints=np.full_like(clips[0], np.nan), fps=FPS)
+    np.savez(folder / "joints.npz", joints=clips[0][:, :22], fps=FPS)
+    (folder / "text.npz").write_text("This is no motion,\nit is text.\n")
+    np.savez_compressed(folder / "two-hours.npz", joints=np.zeros((int(7200 * FPS), 52, 3), np.float16), fps=FPS)
+    np.savez(folder / "three-minutes.npz", joints=np.resize(clips[0], (int(180 * FPS), 52, 3)), fps=FPS)
+    object_array = np.array([clips[0], "x"], dtype=object)
+    np.savez(folder / "object.npz", joints=object_array, fps=FPS)
+    names = [*(path.name for path in folder.iterdir()), "missing.npz"]
+    return {name: str(folder / name) for name in sorted(names)}
+
+
+BAD = {
+    "missing.npz": "no such file; check the path",
+    "empty.npz": "the file is empty",
+    "directory.npz": "this is a directory, expected one motion file",
+    "pickle.npz": "this is a pickle, .* save the joints with np.savez",
+    "one-frame.npz": "1 frame, expected at least 2",
+    "nan.npz": "no joint has a number in any frame",
+    "joints.npz": re.escape("has shape (24, 22, 3), expected (frames, 52, 3)").replace("24", r"\d+"),
+    "text.npz": "not a motion file",
+    "two-hours.npz": "120 minutes, the limit is .* cut the file into utterances",
+    "three-minutes.npz": "the clip lasts 180 s .* cut it into utterances",
+    "object.npz": "",
+}
+GOOD = {"good.npz": "Some tea and if you please.", "also good.npz": "I am Al."}
+
+
+def test_bad_files_get_a_line_each_and_good_ones_their_translation(files, toy_model):
+    answer = lslm("translate", *files.values(), "--model", toy_model)
+    assert answer.returncode == 2
+    assert answer.stdout.splitlines() == [f"{files[name]}: {GOOD[name]}" for name in files if name in GOOD]
+    errors = answer.stderr.splitlines()
+    assert "Traceback" not in answer.stderr and len(errors) == len(BAD), answer.stderr
+    for line, name in zip(errors, (name for name in files if name in BAD), strict=True):
+        assert line.startswith("lslm: ") and line.count(files[name]) == 1, line
+        assert re.search(BAD[name], line), line
+
+
+def test_json_is_one_object_per_file(files, toy_model):
+    answer = lslm("translate", "--json", "--model", toy_model, *files.values())
+    assert answer.returncode == 2
+    rows = [json.loads(line) for line in answer.stdout.splitlines()]
+    assert [row["file"] for row in rows] == list(files.values())
+    for row, name in zip(rows, files, strict=True):
+        if name in GOOD:
+            assert set(row) == {"file", "text", "frames", "fps", "seconds"} and row["text"] == GOOD[name]
+            assert row["fps"] == FPS and row["frames"] > 10 and 0 < row["seconds"] < 60
+        else:
+            assert set(row) == {"file", "error"} and re.search(BAD[name], row["error"]) and "\n" not in row["error"]
+
+
+def test_one_good_file_is_nothing_but_its_translation(files, toy_aligned, tmp_path):
+    """With a checkpoint like the shipped one: a LoRA adapter on a language model that lies elsewhere."""
+    one = lslm("translate", files["good.npz"], "--model", toy_aligned, "--prompt", "<motion>", cwd=tmp_path)
+    assert one.returncode == 0 and one.stderr == ""
+    assert one.stdout.endswith("\n") and one.stdout.count("\n") == 1  # hardly trained, it may say anything
+
+
+def test_no_library_draws_progress_bars_while_translating():
+    # transformers does, with bare tqdm, when it unpacks a GGUF file; `commands` stands for all that is imported later
+    code = """
+import sys, types, lslm_cli
+commands = sys.modules["lslm_cli.commands"] = types.ModuleType("commands")
+commands.translate = lambda args: [*__import__("tqdm.auto").auto.tqdm(range(3))] and 0
+sys.exit(lslm_cli.main(sys.argv[1:]))
+"""
+    answer = lslm("translate", "clip.npz", program=(sys.executable, "-c", code))
+    assert (answer.returncode, answer.stdout, answer.stderr) == (0, "", "")
+
+
+def test_a_guessed_frame_rate_is_told_in_one_line(files, toy_model, tmp_path, capfd):
+    rng = np.random.default_rng(0)
+    pose = rng.uniform(0.3, 0.7, (20, 33, 4))
+    pose[:, 11, 0], pose[:, 12, 0] = 0.8, 0.2
+    np.savez(
+        tmp_path / "holistic.npz", pose=pose, left_hand=np.zeros((20, 21, 3)), right_hand=rng.uniform(0, 1, (20, 21, 3))
+    )
+    argv = ["translate", str(tmp_path / "holistic.npz"), "--model", str(toy_model)]
+    assert lslm_cli.main(argv) == 0
+    out, err = capfd.readouterr()
+    assert out.count("\n") == 1
+    assert err == f"lslm: {tmp_path}/holistic.npz: no frame rate in the landmark file: taken as 15 fps; pass --fps\n"
+    np.savez(tmp_path / "broken.npz", pose=pose, left_hand=np.zeros((20, 21, 3)), right_hand=np.zeros((19, 21, 3)))
+    assert lslm_cli.main(["translate", str(tmp_path / "broken.npz"), "--model", str(toy_model)]) == 2
+    assert capfd.readouterr().err.count("\n") == 1  # of a file that cannot be read only the reason
+    assert lslm_cli.main([*argv, "--fps", "12"]) == 0
+    assert capfd.readouterr().err == ""
+    np.savez(tmp_path / "own.npz", joints=np.load(files["good.npz"])["joints"])
+    assert lslm_cli.main(["translate", str(tmp_path / "own.npz"), "--model", str(toy_model)]) == 2
+    assert re.fullmatch(r"lslm: \S+own.npz: no frame rate: .* or pass --fps\n", capfd.readouterr().err)
+    assert lslm_cli.main(["translate", str(tmp_path / "own.npz"), "--model", str(toy_model), "--fps", str(FPS)]) == 0
+    assert capfd.readouterr() == (f"{GOOD['good.npz']}\n", "")
+
+
+def test_a_translation_of_several_lines_is_printed_as_one(files, toy_model, monkeypatch, capsys):
+    from lslm.processing import SignMotionProcessor
+
+    monkeypatch.setattr(SignMotionProcessor, "batch_decode", lambda self, sequences, **kwargs: ["Tea,\nplease. "])
+    assert lslm_cli.main(["translate", files["good.npz"], "--model", str(toy_model)]) == 0
+    assert capsys.readouterr().out == "Tea, please.\n"
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        (["--model", "NOWHERE"], "NOWHERE"),
+        (["--model", "EMPTY"], "EMPTY"),
+        (["--prompt", "What is it?"], "<motion>"),
+        (["--fps", "0"], "frames per second"),
+        (["--fps", "-5"], "frames per second"),
+    ],
+)
+def test_a_wrong_flag_is_one_line(files, toy_model, tmp_path, capfd, flags, said):
+    (tmp_path / "EMPTY").mkdir()
+    flags = [str(tmp_path / flag) if flag.isupper() else flag for flag in flags]
+    model = [] if "--model" in flags else ["--model", str(toy_model)]
+    assert lslm_cli.main(["translate", files["good.npz"], *model, *flags]) == 2
+    out, err = capfd.readouterr()
+    assert out == "" and err.startswith("lslm: ") and err.count("\n") == 1 and said in err, err
