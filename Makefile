@@ -42,9 +42,9 @@ $(RUN)/scores/results.json: $(RUN)/3_instruct/model.safetensors
 SHIPPED := config.json generation_config.json model.safetensors processor_config.json chat_template.jinja \
 	tokenizer.json tokenizer_config.json
 ship-demo: $(RUN)/scores/results.json  ## make what `train-demo` trained the shipped checkpoint
-	mkdir -p examples/asl_cafe/checkpoint
+	mkdir -p examples/asl_cafe/checkpoint examples/asl_cafe/scores
 	cp $(addprefix $(RUN)/3_instruct/,$(SHIPPED)) examples/asl_cafe/checkpoint/
-	$(BIN)/lslm evaluate --data examples/asl_cafe --split test --controls --output examples/asl_cafe/scores
+	cp $(RUN)/scores/results.json $(RUN)/scores/predictions.jsonl examples/asl_cafe/scores/
 	$(BIN)/python benchmarks/readme_tables.py --write
 
 .venv/bin/python:

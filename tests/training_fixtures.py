@@ -221,6 +221,7 @@ def _command(argv: list[str], log: str, hold_at: int | None, holding: str) -> No
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)  # as in a command: data workers end when it is killed
     if hold_at is not None:
         import transformers.trainer
         from transformers import TrainerCallback
