@@ -187,4 +187,6 @@ def _evaluate(argv: list[str]) -> int:
 
 
 def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:  # without the number, which tells a reader nothing
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(str(error).split()) or type(error).__name__
