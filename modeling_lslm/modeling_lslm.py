@@ -430,7 +430,7 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
                 if isinstance(module, LoraLayer):
                     module.merge()
                     self.model.language_model.set_submodule(name, module.get_base_layer())
-            self.config.lora = self.config.backbone = None
+        self.config.lora = self.config.backbone = None
         return self
 
 

@@ -343,6 +343,13 @@ def test_merged_lora_keeps_the_logits_and_makes_the_checkpoint_complete(make_lsl
     assert torch.equal(logits(AutoModel.from_pretrained(tmp_path), codes), logits(model, codes))
 
 
+def test_merging_without_lora_makes_the_checkpoint_complete_as_well(make_lslm, codes, tmp_path):
+    model = make_lslm("llama", keep_backbone=True).merge_lora()
+    model.save_pretrained(tmp_path)
+    assert LslmConfig.from_pretrained(tmp_path).backbone is None
+    assert torch.equal(logits(AutoModel.from_pretrained(tmp_path), codes), logits(model, codes))
+
+
 @pytest.mark.parametrize("keep_backbone", [False, True])
 def test_codes_and_logits_of_a_model_in_bfloat16(make_lslm, keep_backbone, clip, codes, tmp_path):
     make_lslm("qwen2-tied", keep_backbone=keep_backbone).save_pretrained(tmp_path)
