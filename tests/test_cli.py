@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -218,6 +219,7 @@ def test_a_translation_of_several_lines_is_printed_as_one(files, toy_model, monk
     [
         (["--model", "NOWHERE"], "NOWHERE"),
         (["--model", "EMPTY"], "EMPTY"),
+        (["--model", "CUT"], "CUT: damaged checkpoint"),
         (["--prompt", "What is it?"], "<motion>"),
         (["--fps", "0"], "frames per second"),
         (["--fps", "-5"], "frames per second"),
@@ -225,6 +227,8 @@ def test_a_translation_of_several_lines_is_printed_as_one(files, toy_model, monk
 )
 def test_a_wrong_flag_is_one_line(files, toy_model, tmp_path, capfd, flags, said):
     (tmp_path / "EMPTY").mkdir()
+    shutil.copytree(toy_model, tmp_path / "CUT")
+    os.truncate(tmp_path / "CUT" / "model.safetensors", 3000)
     flags = [str(tmp_path / flag) if flag.isupper() else flag for flag in flags]
     model = [] if "--model" in flags else ["--model", str(toy_model)]
     assert lslm_cli.main(["translate", files["good.npz"], *model, *flags]) == 2

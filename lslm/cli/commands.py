@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers.utils import logging
 
 import lslm
@@ -64,7 +65,10 @@ def translate(args) -> int:
             if pipe is None:
                 from transformers import pipeline
 
-                pipe = pipeline("sign-translation", model=folder)
+                try:
+                    pipe = pipeline("sign-translation", model=folder)
+                except SafetensorError as error:
+                    raise ValueError(f"{folder}: damaged checkpoint ({error}); copy it again") from error
             options = {k: v for k, v in (("prompt", args.prompt), ("num_beams", args.num_beams)) if v is not None}
             try:
                 text = pipe(motions[file], **options)[0]["translation_text"]
