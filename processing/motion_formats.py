@@ -42,6 +42,9 @@ SHOULDER_HEIGHT = 1.40  # metres above the floor
 # (coefficient of variation 0.124 at 0, 0.060 at 0.3, no better above); hand depth is consistent as it comes.
 BODY_DEPTH = 0.3
 HAND_DEPTH = 1.0
+# The depths of the shoulders tremble by centimetres while a person faces the camera. The heading follows the shoulders,
+# and everything is measured from it: a turn of less than 10 degrees is taken for none.
+TWIST = 0.06
 MIN_VISIBILITY = 0.1  # below it MediaPipe extrapolates the landmark from outside the picture
 
 _NOSE, _LEFT_EAR, _RIGHT_EAR = 0, 7, 8
@@ -371,8 +374,8 @@ def mediapipe_to_joints(
     Landmarks are image-normalised: x over width, y over height and downwards, z in widths and away from the camera. The
     scale is set by the median shoulder width; the median shoulder centre of the clip comes to (0, 1.40, 0). Depth is
     MediaPipe's estimate.
-    Legs are mostly outside a webcam picture: they stand still under the shoulders. A hand that is not detected (all
-        zeros or NaN) is interpolated between the frames where it is, or relaxed along the forearm if it never is.
+    Legs are mostly outside a webcam picture: they stand under the shoulders. A hand that is not detected (all zeros or
+    NaN) is interpolated between the frames where it is, or relaxed along the forearm if it never is.
 
     Args:
         pose: (T, 25..33, 3 | 4) x, y, z and maybe visibility. A frame of zeros or NaN is not detected.
@@ -423,6 +426,9 @@ def mediapipe_to_joints(
     scale = SHOULDER_WIDTH / shoulder_width
     centre = np.median(shoulders.mean(1), axis=0)
     body = (body - centre) * scale
+    _face_camera(body)
+    # Below the shoulders, not below where the shoulders mostly are: who sways on a chair does not bend.
+    pelvis = (body[:, 11] + body[:, 12]) / 2 * (1.0, 0.0, 1.0) + _PELVIS
 
     joints = np.zeros((frames, NUM_JOINTS, 3))
     valid = np.zeros((frames, NUM_JOINTS), bool)
@@ -432,16 +438,16 @@ def mediapipe_to_joints(
         index = JOINT_NAMES.index(name)
         joints[:, index], valid[:, index] = positions, observed
 
-    place("pelvis", _PELVIS)
+    place("pelvis", pelvis)
     for name, (x, y, z) in _LEFT_LEG.items():
-        place(f"left_{name}", np.array([x, y, z]))
-        place(f"right_{name}", np.array([-x, y, z]))
+        place(f"left_{name}", pelvis - _PELVIS + (x, y, z))
+        place(f"right_{name}", pelvis - _PELVIS + (-x, y, z))
     for name, landmark in _ARMS.items():
         place(name, body[:, landmark], visible[:, landmark])
     between_shoulders = (body[:, 11] + body[:, 12]) / 2
     upright = visible[:, 11] & visible[:, 12]
     for name, fraction in _SPINE.items():
-        place(name, _PELVIS + (between_shoulders - _PELVIS) * fraction, upright)
+        place(name, pelvis + (between_shoulders - pelvis) * fraction, upright)
     neck = joints[:, JOINT_NAMES.index("neck")]
     for side in ("left", "right"):
         place(f"{side}_collar", neck * 0.6 + body[:, _ARMS[f"{side}_shoulder"]] * 0.4, upright)
@@ -462,6 +468,13 @@ def mediapipe_to_joints(
         valid[:, first : first + 15] = detected[:, None]
     joints[..., 1] += SHOULDER_HEIGHT
     return joints.astype(np.float32), valid
+
+
+def _face_camera(body: np.ndarray) -> None:
+    """Take up to `TWIST` metres off the difference in depth between the shoulders of (T, 33, 3) landmarks, in place."""
+    half = np.clip(body[:, 11, 2] - body[:, 12, 2], -TWIST, TWIST) / 2
+    body[:, 11, 2] -= half
+    body[:, 12, 2] += half
 
 
 def _detected(landmarks: np.ndarray) -> np.ndarray:

@@ -286,6 +286,31 @@ def test_the_body_stands_on_the_floor_facing_the_front():
     assert bones.min() > 0.004
 
 
+def test_who_sways_does_not_bend():
+    """The whole person follows the shoulders over the floor; nothing but the place changes."""
+    pose, left, right, _ = landmarks()
+    still, _ = mediapipe_to_joints(pose, left, right)
+    sway = np.linspace(-0.05, 0.05, FRAMES)[:, None]
+    for points in (pose, right):
+        points[:, :, 0] += sway
+    swaying, _ = mediapipe_to_joints(pose, left, right)
+    assert np.ptp(swaying[:, 0, 0]) > 0.05 and np.ptp(swaying[:, 0, 1]) == 0
+    np.testing.assert_allclose(swaying - swaying[:, :1], still - still[:, :1], atol=1e-5)
+
+
+def test_a_trembling_shoulder_is_no_turn_and_a_turn_is_one():
+    pose, left, right, _ = landmarks()
+    metre = PIXELS_PER_METRE / WIDTH / motion_formats.BODY_DEPTH
+    depths = []
+    for twist in (0.0, 0.05, 0.2):
+        turned = pose.copy()
+        turned[:, 11, 2] -= twist / 2 * metre
+        turned[:, 12, 2] += twist / 2 * metre
+        joints, _ = mediapipe_to_joints(turned, left, right)
+        depths.append(joints[0, JOINT["left_shoulder"], 2] - joints[0, JOINT["right_shoulder"], 2])
+    np.testing.assert_allclose(depths, [0.0, 0.0, 0.2 - motion_formats.TWIST], atol=1e-6)
+
+
 def test_picture_shape_and_camera_distance_cancel_out():
     joints, _ = mediapipe_to_joints(*landmarks()[:3])
     wide, _ = mediapipe_to_joints(*landmarks(width=1280, height=720)[:3], image_size=(1280, 720))

@@ -11,7 +11,6 @@ from datasets import load_dataset
 from lslm.processing.feature_extraction_lslm import SignMotionFeatureExtractor, resample
 from lslm.processing.motion_features import (
     LEFT_HAND,
-    LOWER_BODY,
     NUM_JOINTS,
     RIGHT_HAND,
     feature_slices,
@@ -20,6 +19,9 @@ from lslm.processing.motion_features import (
 
 # Whole millimetres make two finger joints coincide now and then; the repair is small and would be reported per batch.
 warnings.filterwarnings("ignore", message="repaired NaN, infinite or zero-length joints")
+
+# Augmentation in time: how many times as many frames, and how many frames later it starts (a code stands for four).
+STRETCH, DELAY = (0.8, 1.25), 4
 
 
 def load_split(folder: str, split: str):
@@ -59,13 +61,21 @@ def read_joints(row: dict) -> np.ndarray:
 class MotionText(torch.utils.data.Dataset):
     """Clips and their texts in memory, at the frame rate of the model.
 
-    With `augment`, every epoch sees each clip anew: faster or slower, starting elsewhere, the hands slightly displaced,
-    the whole a little larger or smaller. What a clip looks like depends on (seed, epoch, index) alone, so a resumed run
-    sees what an uninterrupted one sees.
+    With `augment`, every epoch sees each clip anew: faster or slower, starting elsewhere, elbows and hands slightly
+    displaced, hands turned. What a clip looks like depends on (seed, epoch, index) alone, so a resumed run sees what
+    an uninterrupted one sees. With `window`, an item is a random part of its clip that is at least so many frames long
+    (shorter clips stay whole): variations of frames that nobody uses would cost half the time of a training step.
     """
 
     def __init__(
-        self, folder: str, split: str, fps: float, augment: bool = False, seed: int = 0, limit: int | None = None
+        self,
+        folder: str,
+        split: str,
+        fps: float,
+        augment: bool = False,
+        seed: int = 0,
+        limit: int | None = None,
+        window: int | None = None,
     ):
         rows = load_split(folder, split)
         rows = rows.select(range(min(limit or len(rows), len(rows))))
@@ -75,7 +85,7 @@ class MotionText(torch.utils.data.Dataset):
         others = [name for name in rows.column_names if name != column]
         self.rows = rows.with_format(None).select_columns(others)
         self.texts = list(self.rows["text"])
-        self.fps, self.augment, self.seed = fps, augment, seed
+        self.fps, self.augment, self.seed, self.window = fps, augment, seed, window
 
     def __len__(self):
         return len(self.joints)
@@ -84,7 +94,13 @@ class MotionText(torch.utils.data.Dataset):
         """Item `index`, or `(epoch, index)` as [`EpochSampler`] draws them."""
         epoch, index = index if isinstance(index, tuple) else (0, index)
         rng = np.random.default_rng((self.seed, epoch, index))
-        joints = augmented(self.joints[index], rng) if self.augment else self.joints[index]
+        joints = self.joints[index]
+        if self.window:
+            enough = int(self.window / STRETCH[0]) + DELAY + 2  # for a window after augmentation
+            start = rng.integers(0, max(len(joints) - enough, 0) + 1)
+            joints = joints[start : start + enough]
+        if self.augment:
+            joints = augmented(joints, rng)
         return {"joints": joints, "text": self.texts[index], "rng": rng}
 
 
@@ -127,19 +143,17 @@ def augmented(joints: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     A sign tokenizer trained without it rebuilds takes it knows and blurs those it does not: recordings differ in
     posture, in where the hands are held and how they are turned more than a few thousand takes show.
     """
-    joints = resample(joints, 1.0, rng.uniform(0.8, 1.25))
-    joints = joints[rng.integers(0, 4) :] if len(joints) > 24 else joints  # codes start every fourth frame
+    joints = resample(joints, 1.0, rng.uniform(*STRETCH))
+    joints = joints[rng.integers(0, DELAY) :] if len(joints) > 24 else joints
     frames = len(joints)
-    upper = [joint for joint in range(1, NUM_JOINTS) if joint not in LOWER_BODY]
     joints = joints.astype(np.float64)
-    lean = rng.normal(0.0, 1.0, 3) * (0.02, 0.01, 0.015)  # radians
-    joints[:, upper] = _turned(joints[:, upper], joints[:, :1], lean + _slow_noise(frames, rng, 0.004))
     for hand, wrist in ((LEFT_HAND, 20), (RIGHT_HAND, 21)):
         turn = rng.normal(0.0, 0.10, 3) + _slow_noise(frames, rng, 0.05)
         joints[:, hand] = _turned(joints[:, hand], joints[:, [wrist]], turn)
         shift = rng.normal(0.0, 0.012, 3) + _slow_noise(frames, rng, 0.010)  # metres
         joints[:, [wrist, *hand]] += shift
-        joints[:, [wrist - 2]] += 0.5 * shift  # the elbow follows half way
+        elbow = rng.normal(0.0, 0.010, 3) + _slow_noise(frames, rng, 0.008)
+        joints[:, [wrist - 2]] += 0.5 * shift + elbow  # the elbow follows half way
         joints[:, hand] += rng.normal(0.0, 0.002, (len(hand), 3)) + rng.normal(0.0, 0.001, (frames, len(hand), 3))
     return joints.astype(np.float32)
 

@@ -19,7 +19,8 @@ from .recipe import StageArguments, parse
 from .resume import train_and_save
 
 POSITIONS = feature_slices()["positions"]
-# fingers and wrist of each hand within the positions, which start at joint 1
+# within the positions, which start at joint 1
+ARMS = [joint - 1 for joint in (18, 19, 20, 21)]  # elbows, wrists
 HANDS = [([joint - 1 for joint in hand], wrist - 1) for hand, wrist in ((LEFT_HAND, 20), (RIGHT_HAND, 21))]
 
 
@@ -37,9 +38,14 @@ class TokenizerArguments(StageArguments):
     quantizer: str = field(default="gradient", metadata={"help": "gradient (equation 2) or ema (with reset)"})
     commitment_weight: float = field(default=0.25, metadata={"help": "beta of equation 2"})
     position_weight: float = field(default=1.0, metadata={"help": "weight of joint positions in the L1 term"})
-    hand_weight: float = field(
+    arm_weight: float = field(
+        default=0.0, metadata={"help": "weight of an L1 term in metres on elbows and wrists; 0: the paper's loss"}
+    )
+    finger_weight: float = field(
         default=0.0,
-        metadata={"help": "weight of an L1 term on fingers relative to their wrist; 0: the paper's equation 2"},
+        metadata={
+            "help": "weight of an L1 term in metres on fingers relative to their wrist; 0: the paper's equation 2"
+        },
     )
     ema_decay: float = field(default=0.99, metadata={"help": "decay of the codes' averages (ema)"})
     codebook_warmup: float = field(
@@ -85,9 +91,12 @@ class TokenizerTrainer(Trainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
         outputs = model(**inputs)
-        if self.args.hand_weight > 0:
-            fingers = self._finger_loss(outputs.reconstruction, inputs)
-            outputs.loss = outputs.loss + self.args.hand_weight * fingers
+        extra = {}
+        if self.args.arm_weight or self.args.finger_weight:
+            extra = self._joint_errors(outputs.reconstruction, inputs)
+            outputs.loss = (
+                outputs.loss + self.args.arm_weight * extra["arms"] + self.args.finger_weight * extra["fingers"]
+            )
         if model.training:
             codes = outputs.codes[outputs.codes >= 0]
             share = torch.bincount(codes, minlength=self.accelerator.unwrap_model(model).config.codebook_size).float()
@@ -97,23 +106,26 @@ class TokenizerTrainer(Trainer):
                 ("reconstruction", outputs.reconstruction_loss),
                 ("commitment", outputs.commitment_loss),
                 ("perplexity", perplexity),
-                *([("fingers", fingers)] if self.args.hand_weight > 0 else []),
+                *extra.items(),
             ):
                 self._terms[name] = self._terms.get(name, 0.0) + value.detach().float()
             self._batches += 1
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
-    def _finger_loss(self, reconstruction, inputs) -> torch.Tensor:
-        """L1 distance of fingers from where they belong relative to their wrist, in units of 3 cm.
+    def _joint_errors(self, reconstruction, inputs) -> dict[str, torch.Tensor]:
+        """L1 distance of arm joints, and of fingers relative to their wrist, from where they belong, in units of 3 cm.
 
-        Normalised positions hide it: a hand travels half a metre, and two letters differ by two centimetres.
+        Normalised positions hide both: a wrist travels half a metre where a shoulder moves by centimetres, and two
+        letters differ by two centimetres of a finger.
         """
         error = (reconstruction.float() - inputs["input_features"])[..., POSITIONS].unflatten(-1, (-1, 3))
         error = error * self._position_std.to(error.device)
-        relative = [error[..., hand, :] - error[..., [wrist], :] for hand, wrist in HANDS]
-        distance = torch.cat(relative, -2).abs().mean((-1, -2))  # (B, T)
+        fingers = torch.cat([error[..., hand, :] - error[..., [wrist], :] for hand, wrist in HANDS], -2)
         mask = inputs["input_features_mask"]
-        return (distance * mask).sum() / mask.sum() / 0.03
+        return {
+            name: (part.abs().mean((-1, -2)) * mask).sum() / mask.sum() / 0.03
+            for name, part in (("arms", error[..., ARMS, :]), ("fingers", fingers))
+        }
 
     def log(self, logs, *args, **kwargs):
         if self._batches and "loss" in logs:
@@ -130,7 +142,7 @@ def main(argv: list[str]) -> None:
     """Run the stage; see the module's docstring."""
     args = parse(TokenizerArguments, argv, "lslm tokenizer")
     set_seed(args.seed)
-    train = MotionText(args.data, "train", args.fps, augment=args.augment, seed=args.seed, limit=args.limit)
+    train = MotionText(args.data, "train", args.fps, args.augment, args.seed, args.limit, window=args.window + 1)
     extractor = SignMotionFeatureExtractor(fps=args.fps, downsample_factor=2**args.num_downsamples)
     mean, std = feature_statistics(train, extractor)
     extractor.mean, extractor.std = mean.tolist(), std.tolist()

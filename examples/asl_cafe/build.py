@@ -39,7 +39,7 @@ IMAGE_SIZE = (1280, 720)
 FIRST_FRAME = 1
 BLOCK = 30  # takes of one signer at one sitting
 GRID = 2  # millimetres; the landmarks are good to centimetres, and a grid of 1 mm takes 3 MB more in git
-WORD_FRAMES, LETTER_FRAMES, TRANSITION_FRAMES = (14, 20), (8, 12), (3, 5)
+WORD_FRAMES, LETTER_FRAMES, TRANSITION_FRAMES = (14, 20), (12, 16), (3, 5)
 RAW_KEYS = {"words": {"pose", "left_hand", "right_hand"}, "letters": {"left_hand", "right_hand"}}
 
 

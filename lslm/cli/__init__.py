@@ -45,7 +45,8 @@ the network; the defaults are the paper's
   hidden_size, code_dim, codebook_size    512, 512, 1024
   num_downsamples, num_res_blocks         2 halvings of time, 3 residual blocks each
   quantizer            gradient: equation 2 of the paper; ema: moving averages, unused codes are moved
-  commitment_weight, position_weight, hand_weight, ema_decay, codebook_warmup
+  commitment_weight, ema_decay, codebook_warmup
+  position_weight, arm_weight, finger_weight   more weight for what signs are made of
 any flag of the Trainer
   output_dir, max_steps, learning_rate, per_device_train_batch_size, bf16, seed, save_steps, report_to, ...
 
