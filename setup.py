@@ -6,6 +6,7 @@ from setuptools import setup
 
 ROOT = Path(__file__).parent
 SUBPACKAGES = ["modeling_lslm", "processing", "training", "hub_cards"]
+METRICS = "lslm.training.sign_translation_metrics"
 DATA = ["datasets>=4.0"]
 SCORES = ["sacrebleu>=2.4", "rouge-score>=0.1.2", "jiwer>=4.0"]
 ADAPTER = ["peft>=0.17", "accelerate>=1.1"]
@@ -18,9 +19,9 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=["lslm", "lslm_cli", *(f"lslm.{name}" for name in SUBPACKAGES)],
+    packages=["lslm", "lslm_cli", *(f"lslm.{name}" for name in SUBPACKAGES), METRICS],
     package_dir={"lslm": "lslm", "lslm_cli": "lslm/cli", **{f"lslm.{name}": name for name in SUBPACKAGES}},
-    package_data={"lslm": ["py.typed"], "lslm.training": ["recipes/**/*.yaml", "templates/*.json"]},
+    package_data={"lslm": ["py.typed"], "lslm.training": ["recipes/**/*.yaml", "templates/*.json", "report.html"]},
     entry_points={"console_scripts": ["lslm = lslm_cli:main"]},
     # Translating needs these alone.
     install_requires=["torch>=2.11,<2.14", "transformers>=5.16,<6", "numpy>=1.26", "safetensors>=0.4"],
@@ -28,7 +29,8 @@ setup(
         # the shipped checkpoint is a LoRA adapter (peft) on a GGUF file, which transformers reads through gguf and
         # accelerate
         "demo": [*ADAPTER, "gguf>=0.10", *DATA, *SCORES],
-        "train": [*ADAPTER, *DATA, *SCORES, "tensorboard>=2.14"],
+        "train": [*ADAPTER, *DATA, *SCORES, "evaluate>=0.4", "matplotlib>=3.8", "tensorboard>=2.14"],
+        "bertscore": ["bert-score>=0.3.13"],  # `lslm score --bertscore`
         "dev": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "ruff>=0.9", "pre-commit>=3"],
     },
     zip_safe=False,

@@ -54,7 +54,7 @@ def tables() -> str:
         "",
         f"{scores['utterances']} utterances, {scores['reference_words']} words, {scores['names']} names, "
         f"{scores['unseen_combinations']} with a sign combination unseen in training; "
-        f"{results['definitions']}. "
+        f"{'; '.join(results['signatures'][name] for name in ('bleu4', 'chrf', 'rouge_l', 'wer'))}. "
         f"`{results['command']}`, seed {results['seed']}; torch {versions['torch']}, transformers "
         f"{versions['transformers']}, {results['machine']}.",
     ]

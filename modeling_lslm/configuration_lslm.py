@@ -75,6 +75,9 @@ class LslmConfig(PreTrainedConfig):
         vqvae_config: the sign tokenizer.
         text_config: the language model (any Llama or Qwen2 architecture).
         motion_token_id: id of the `<motion>` placeholder; 128259 with Llama 3, 151668 with Qwen2.5 (paper, Table 9).
+        motion_input: how codes reach the language model. `"projector"`: their codebook vectors through the MLP (the
+            paper). `"vocabulary"`: each code is a new word with an embedding of its own, which also competes in the
+            softmax of the training loss (MotionGPT, the paper's baseline).
         projector_hidden_size: width between the two layers; None means that of the language model.
         projector_hidden_act: activation between the two layers.
         backbone: where the language model's own weights come from, when the checkpoint does not hold them (see
@@ -89,6 +92,7 @@ class LslmConfig(PreTrainedConfig):
     vqvae_config: dict | PreTrainedConfig | None = None
     text_config: dict | PreTrainedConfig | None = None
     motion_token_id: int = 128259
+    motion_input: str = "projector"
     projector_hidden_size: int | None = None
     projector_hidden_act: str = "gelu"
     backbone: str | None = None
@@ -96,6 +100,8 @@ class LslmConfig(PreTrainedConfig):
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs):
+        if self.motion_input not in ("projector", "vocabulary"):
+            raise ValueError(f'motion_input must be "projector" or "vocabulary", not {self.motion_input!r}')
         if self.vqvae_config is None or isinstance(self.vqvae_config, dict):
             self.vqvae_config = SignMotionVQVAEConfig(**(self.vqvae_config or {}))
         if self.text_config is None or isinstance(self.text_config, dict):

@@ -60,6 +60,9 @@ class LslmProjector(nn.Module):
         self.linear_2 = nn.Linear(hidden, config.text_config.hidden_size)
 
     def forward(self, codebook_vectors: torch.Tensor) -> torch.Tensor:
+        weight = self.linear_1.weight
+        if weight.is_floating_point():  # 4-bit weights are uint8
+            codebook_vectors = codebook_vectors.to(weight.dtype)
         return self.linear_2(self.act(self.linear_1(codebook_vectors)))
 
     @torch.no_grad()
@@ -72,6 +75,27 @@ class LslmProjector(nn.Module):
         # codebooks differ in scale by orders of magnitude: fold theirs into the first layer
         self.linear_1.weight.div_(codebook.std())
         self.linear_2.weight.mul_(std / self(codebook).std())
+
+
+class LslmMotionWords(nn.Module):
+    """The paper's baseline in the projector's place (`motion_input="vocabulary"`): each of the K codes is a new word,
+    with one row of H numbers for the way in and, as in language models with tied embeddings, for the way out."""
+
+    def __init__(self, config: LslmConfig):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(config.vqvae_config.codebook_size, config.text_config.hidden_size))
+
+    def forward(self, codes: torch.Tensor) -> torch.Tensor:
+        return nn.functional.embedding(codes, self.weight)
+
+    @torch.no_grad()
+    def start(self, codebook: torch.Tensor, std: float):
+        """Fresh rows with the standard deviation `std` of word embeddings. What the `codebook` knows does not enter."""
+        init.normal_(self.weight, std=std)
+
+
+def _motion_input(config: LslmConfig) -> nn.Module:
+    return LslmProjector(config) if config.motion_input == "projector" else LslmMotionWords(config)
 
 
 class LslmPreTrainedModel(PreTrainedModel):
@@ -136,7 +160,7 @@ class LslmModel(LslmPreTrainedModel):
         # The language model comes first: transformers takes a model's dtype from its first parameter, and the sign
         # tokenizer is float32 always.
         self.language_model = AutoModel.from_config(config.text_config)
-        self.projector = LslmProjector(config)
+        self.projector = _motion_input(config)
         self.vqvae = SignMotionVQVAE._from_config(config.vqvae_config).requires_grad_(False)
         self.post_init()
         if config.lora is not None:
@@ -174,9 +198,10 @@ class LslmModel(LslmPreTrainedModel):
         """
         if motion_codes is None:
             motion_codes = self.vqvae.encode(input_features, input_features_mask)
-        vectors = self.vqvae.embed(motion_codes).detach()[motion_codes >= 0]
-        weight = self.projector.linear_1.weight
-        return self.projector(vectors.to(weight.dtype) if weight.is_floating_point() else vectors)  # 4-bit: uint8
+        valid = motion_codes >= 0
+        if self.config.motion_input == "vocabulary":
+            return self.projector(motion_codes[valid])
+        return self.projector(self.vqvae.embed(motion_codes).detach()[valid])
 
     def _placeholders(self, input_ids, inputs_embeds):
         """(B, S) bool: where the motion embeddings go."""
@@ -305,7 +330,11 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
         logits = self.lm_head(outputs.last_hidden_state[:, keep])
         loss = None
         if labels is not None:
-            loss = self.loss_function(logits, labels, vocab_size=self.config.text_config.vocab_size, **kwargs)
+            scored = logits
+            if self.config.motion_input == "vocabulary":
+                words = self.model.projector.weight.to(logits.dtype)
+                scored = torch.cat([logits, outputs.last_hidden_state[:, keep].to(logits.dtype) @ words.T], -1)
+            loss = self.loss_function(scored, labels, vocab_size=scored.shape[-1], **kwargs)
         return LslmCausalLMOutputWithPast(
             loss=loss,
             logits=logits,
@@ -392,7 +421,7 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
             backbone=backbone if keep_backbone else None,
             **config_kwargs,
         )
-        projector = LslmProjector(config)
+        projector = _motion_input(config)
         projector.start(vqvae.codebook.weight.detach(), source.get_input_embeddings().weight.float().std().item())
         state = {f"model.vqvae.{k}": v for k, v in vqvae.state_dict().items()}
         state |= {f"model.projector.{k}": v for k, v in projector.state_dict().items()}

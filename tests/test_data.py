@@ -63,6 +63,23 @@ def test_without_augmentation_every_epoch_sees_the_recording(toy_set):
     assert len(MotionText(toy_set, "train", 15.0, limit=99)) == 8
 
 
+def test_clips_that_cannot_be_learnt_are_named_and_skipped(toy_set, tmp_path, capsys):
+    rows = [dict(row) for row in load_split(toy_set, "train")]
+    rows[1]["text"], rows[4]["text"], rows[6]["joints_mm"] = "", "  ", rows[6]["joints_mm"][:1]
+    (tmp_path / "data").mkdir()
+    features = load_split(toy_set, "train").features
+    Dataset.from_list(rows, features=features).to_parquet(tmp_path / "data" / "train.parquet")
+    clips = MotionText(str(tmp_path), "train", 15.0)
+    assert list(clips.rows["id"]) == [f"train-{n:04d}" for n in (0, 2, 3, 5, 7)]
+    assert len(clips) == len(clips.joints) == 5 and "" not in clips.texts
+    error = capsys.readouterr().err
+    assert "skipped 2 of 8 clips without text: train-0001, train-0004\n" in error
+    assert "skipped 1 of 8 clips of fewer than 2 frames: train-0006\n" in error
+    Dataset.from_list([rows[1]], features=features).to_parquet(tmp_path / "data" / "train.parquet")
+    with pytest.raises(ValueError, match="no clip with a text and at least 2 frames among 1"):
+        MotionText(str(tmp_path), "train", 15.0)
+
+
 @pytest.mark.parametrize("lengths", [None, [7, 90, 8, 91, 9, 92, 10, 93, 11, 94]])
 def test_the_order_of_an_epoch_follows_from_seed_and_epoch(lengths):
     def drawn(epoch, seed=3):

@@ -55,7 +55,7 @@ def test_results_and_predictions(toy, toy_model, tmp_path, capsys):
     stored = Dataset.from_parquet(str(toy / "set" / "data" / "test.parquet"))
     assert [row["reference"] for row in rows] == stored["text"][:]
     # the scores are those of the predictions on file
-    again = module.metrics.text_metrics(
+    again = module.text_metrics(
         [row["reference"] for row in rows], [row["prediction"] for row in rows], stored["name"][:]
     )
     assert all(metrics[name] == pytest.approx(again[name], abs=1e-4) for name in TEXT_SCORES | NAMES)
@@ -83,13 +83,13 @@ def test_the_batch_size_does_not_change_a_translation(toy, toy_model, tmp_path, 
 def test_in_the_controls_no_clip_keeps_its_own_utterance(toy, toy_model, tmp_path, monkeypatch, seed):
     seen = {}
 
-    def spy(lslm, processor, clips, batch_size, num_beams, what):
+    def spy(lslm, processor, clips, batch_size, num_beams, what, prompts):
         seen[what] = clips
-        return ["x"] * len(clips)
+        return [module.Translation("x", ["x"], [1.0])] * len(clips)
 
     monkeypatch.setattr(module, "translate_features", spy)
     evaluate(str(toy / "set"), "train", str(tmp_path), str(toy_model), controls=True, seed=seed)
-    own, shuffled, zeroed = (seen[what] for what in ("translating train", "shuffled", "zeroed"))
+    own, shuffled, zeroed = (seen[what] for what in ("translating", "shuffled", "zeroed"))
     assert len(own) == len(shuffled) == len(zeroed) == 8
     assert all(mine is not other for mine, other in zip(own, shuffled, strict=True))
     assert {id(clip) for clip in shuffled} == {id(clip) for clip in own}  # each is used once
@@ -99,6 +99,14 @@ def test_in_the_controls_no_clip_keeps_its_own_utterance(toy, toy_model, tmp_pat
 def test_one_clip_cannot_be_shuffled(toy, toy_model, tmp_path):
     results = evaluate(str(toy / "set"), "train", str(tmp_path), str(toy_model), limit=1, controls=True)
     assert "wer_shuffled" not in results["metrics"] and "wer_zeroed" in results["metrics"]
+
+
+def test_a_sign_tokenizer_alone_gets_the_scores_it_has_inside_a_model(toy, toy_model, toy_tokenizer, tmp_path):
+    alone = evaluate(str(toy / "set"), "test", str(tmp_path / "a"), str(toy_tokenizer))["metrics"]
+    whole = evaluate(str(toy / "set"), "test", str(tmp_path / "b"), str(toy_model))["metrics"]
+    assert set(alone) >= MOTION_SCORES and not set(alone) & TEXT_SCORES
+    assert alone == {name: whole[name] for name in alone}
+    assert not (tmp_path / "a" / "predictions.jsonl").exists() and not (tmp_path / "a" / "report.html").exists()
 
 
 def test_a_split_without_a_training_split(only_test, toy_model, tmp_path):

@@ -503,3 +503,43 @@ def test_generation_stops_at_the_end_token_of_the_backbone(lslm_model):
     config = lslm_model.generation_config
     assert (config.eos_token_id, config.bos_token_id, config.pad_token_id) == (2, 0, MOTION - 1)
     assert config.do_sample is False
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2-tied"])
+def test_the_vocabulary_baseline_is_a_language_model_with_more_words(make_lslm, backbones, processor, features, name):
+    """Codes as words: loss and logits are those of the plain language model whose tables got one row per code."""
+    model = make_lslm(name, motion_input="vocabulary").eval()
+    batch = processor.encode_features([processor.prompt] * 3, features[:3], ["Tea, please."] * 3)
+    out = model(**batch)
+
+    words = model.model.projector.weight.detach()
+    start = model.config.text_config.vocab_size
+    plain = AutoModelForCausalLM.from_pretrained(backbones[name], tie_word_embeddings=False).eval()
+    plain.resize_token_embeddings(start + len(words))
+    with torch.no_grad():
+        plain.get_input_embeddings().weight.copy_(torch.cat([model.get_input_embeddings().weight, words]))
+        plain.get_output_embeddings().weight.copy_(torch.cat([model.lm_head.weight, words]))
+    ids = batch["input_ids"].clone()
+    codes = model.model.vqvae.encode(batch["input_features"], batch["input_features_mask"])
+    ids[ids == model.config.motion_token_id] = start + codes[codes >= 0]
+    expected = plain(input_ids=ids, attention_mask=batch["attention_mask"], labels=batch["labels"])
+    torch.testing.assert_close(out.loss, expected.loss)
+    torch.testing.assert_close(out.logits[:, -1], expected.logits[:, -1, :start])
+
+    out.loss.backward()
+    assert model.model.projector.weight.grad.abs().sum() > 0
+
+
+def test_the_vocabulary_baseline_saves_generates_and_forgets_nothing(make_lslm, processor, features, tmp_path):
+    model = make_lslm("llama", motion_input="vocabulary", keep_backbone=True).eval()
+    batch = processor.encode_features([processor.prompt] * 2, features[:2])
+    text = model.generate(**batch, max_new_tokens=8)
+    model.save_pretrained(tmp_path)
+    again = LslmForConditionalGeneration.from_pretrained(tmp_path).eval()
+    assert torch.equal(again.model.projector.weight, model.model.projector.weight)
+    assert torch.equal(again.generate(**batch, max_new_tokens=8), text)
+
+
+def test_an_unknown_motion_input_is_refused():
+    with pytest.raises(ValueError, match="projector.*vocabulary.*words"):
+        LslmConfig(motion_input="words")

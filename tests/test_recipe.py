@@ -113,7 +113,19 @@ def test_there_are_recipes_for_all_three_stages():
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_a_shipped_recipe_fits_its_stage(path):
     args = parse(STAGES[path.stem], ["--config", str(path)], "lslm test")
-    assert args.data and args.output_dir and args.max_steps > 0
-    assert 1e-6 < args.learning_rate < 1e-1
+    assert args.data and args.output_dir and (args.max_steps > 0 or args.num_train_epochs > 1)
+    assert 1e-7 < args.learning_rate < 1e-1
     if path.stem != "1_tokenizer":
         assert set(args.trainable) <= {"projector", "language_model"} and Path(args.templates).is_file()
+
+
+@pytest.mark.parametrize("folder", ["llama3.2-3b", "qwen2.5-3b"])
+def test_the_recipes_for_the_paper_s_backbones_have_its_hyper_parameters(folder):
+    """Table 9."""
+    paths = {path.stem: path for path in RECIPES if path.parent.name == folder}
+    one, two, three = (parse(STAGES[stem], ["--config", str(paths[stem])], "lslm test") for stem in sorted(paths))
+    assert (one.codebook_size, one.learning_rate, one.per_device_train_batch_size * 8) == (1024, 2e-4, 256)
+    for args in (two, three):
+        assert (args.projector_learning_rate, args.learning_rate) == (1e-6, 5e-7)
+        assert (args.per_device_train_batch_size, args.max_length, args.optim) == (16, 250, "adamw_torch")
+    assert (two.trainable, three.trainable) == (["projector"], ["language_model"])

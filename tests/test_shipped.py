@@ -11,7 +11,7 @@ from transformers import AutoModel, AutoProcessor, pipeline
 
 import lslm
 from lslm.training.data import load_split, read_joints
-from lslm.training.metrics import text_metrics
+from lslm.training.sign_translation_metrics import text_metrics
 
 ROOT = Path(__file__).parent.parent
 CAFE = ROOT / "examples" / "asl_cafe"

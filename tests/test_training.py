@@ -4,20 +4,25 @@ Runs that are killed have a process of their own; the rest runs here.
 """
 
 import json
+import os
+import subprocess
+import sys
 
 import lslm_cli
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_fixtures import TOY_INSTRUCT, TOY_VQVAE, cut_short, recipe
+from training_fixtures import TOY_ALIGN, TOY_INSTRUCT, TOY_VQVAE, cut_short, read_jsonl, recipe
 
 from lslm.modeling_lslm import LslmForConditionalGeneration, SignMotionVQVAE, load_backbone_tokenizer
 from lslm.processing import SignMotionFeatureExtractor, SignMotionProcessor
 from lslm.training.align import AlignArguments
+from lslm.training.codes import cached_codes, fingerprint
 from lslm.training.data import MotionText, TranslationCollator
 from lslm.training.instruct import InstructArguments
 from lslm.training.recipe import parse
-from lslm.training.translation import TranslationTrainer, run, set_trainable
+from lslm.training.translation import TranslationTrainer, leave_out_long, run, set_trainable
 
 pytest_plugins = ["training_fixtures"]
 
@@ -304,3 +309,97 @@ def test_a_missing_ingredient_is_named(toy, toy_tokenizer, tmp_path, capsys):
         assert lslm_cli.main(argv) == 2
         error = capsys.readouterr().err
         assert error.startswith(f"lslm: {said}") and error.count("\n") == 1, error
+
+
+# --- the same run, divided otherwise ----------------------------------------------------------------------------------
+
+
+def losses(folder) -> list[float]:
+    history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+    return [entry["loss"] for entry in history if "loss" in entry]
+
+
+def test_the_losses_do_not_depend_on_how_a_batch_is_divided(toy, toy_tokenizer, tmp_path):
+    """8 clips at once, one after the other, and 4 in each of two processes."""
+    flags = TOY_ALIGN | {"data": toy / "set", "tokenizer": toy_tokenizer, "backbone": toy / "llm", "max_steps": 5}
+    flags |= {"trainable": ["projector", "language_model"], "logging_steps": 1, "learning_rate": 1e-2}
+
+    def command(name, batch, accumulation):
+        divided = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation}
+        return ["align", *recipe(**flags | divided | {"output_dir": tmp_path / name})]
+
+    assert lslm_cli.main(command("whole", 8, 1)) == 0
+    assert lslm_cli.main(command("accumulated", 1, 8)) == 0
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "lslm_cli"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*torchrun, *command("two", 4, 1)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    whole = losses(tmp_path / "whole")
+    assert len(whole) == 5 and whole[-1] < whole[0] - 0.1
+    for name in ("accumulated", "two"):
+        np.testing.assert_allclose(losses(tmp_path / name), whole, rtol=1e-4, err_msg=name)
+
+
+# --- codes, long clips, samples ---------------------------------------------------------------------------------------
+
+
+def test_codes_are_kept_on_disk_and_made_anew_for_another_tokenizer(toy, toy_tokenizer, tmp_path, monkeypatch):
+    vqvae = SignMotionVQVAE.from_pretrained(toy_tokenizer)
+    extractor = SignMotionFeatureExtractor.from_pretrained(toy_tokenizer)
+    joints = MotionText(str(toy / "set"), "train", extractor.fps).joints
+    codes = cached_codes(vqvae, extractor, joints, tmp_path)
+    for clip, found in zip(joints, codes, strict=True):
+        features = torch.from_numpy(extractor.normalize(extractor.to_features(clip)))[None]
+        assert np.array_equal(vqvae.encode(features)[0].numpy(), found)
+
+    with monkeypatch.context() as context:  # the second time nothing is encoded
+        context.delattr(SignMotionVQVAE, "encode")
+        again = cached_codes(vqvae, extractor, joints, tmp_path)
+    assert all(np.array_equal(one, other) for one, other in zip(codes, again, strict=True))
+
+    keys = {fingerprint(vqvae, extractor, joints), fingerprint(vqvae, extractor, joints[1:])}
+    moved = [joints[0] + np.float32(1e-3), *joints[1:]]
+    keys.add(fingerprint(vqvae, extractor, moved))
+    with torch.no_grad():
+        vqvae.codebook.weight[0, 0] += 1e-3
+    keys.add(fingerprint(vqvae, extractor, joints))
+    extractor.std = [2 * number for number in extractor.std]
+    keys.add(fingerprint(vqvae, extractor, joints))
+    assert len(keys) == 5
+
+
+def test_training_on_kept_codes_is_training_on_motion(align, tmp_path, monkeypatch):
+    """Without augmentation the same losses, whether codes come from disk or from features."""
+    flags = {"trainable": "projector", "max_steps": 3, "augment": "false", "logging_steps": 1}
+    align(**flags, output_dir=tmp_path / "kept")
+    monkeypatch.setattr("lslm.training.translation.cached_codes", lambda *args: None)
+    align(**flags, output_dir=tmp_path / "made")
+    np.testing.assert_allclose(losses(tmp_path / "kept"), losses(tmp_path / "made"), rtol=1e-5)
+
+
+def test_clips_that_are_too_long_are_left_out_and_counted(fresh, toy, capsys):
+    _, processor = fresh()
+    templates = ["<motion>", "Translate <motion> into English."]
+
+    def tokens(data, index):
+        codes = processor.feature_extractor.num_codes(len(data.joints[index]) - 1)
+        batch = processor(templates[1], motion_codes=[[0] * codes], answer=data.texts[index])
+        return batch["input_ids"].shape[1]
+
+    data = MotionText(str(toy / "set"), "train", 15.0)
+    lengths = sorted(tokens(data, index) for index in range(8))
+    leave_out_long(data, processor, templates, lengths[4])
+    assert len(data) == len(data.rows) == sum(length <= lengths[4] for length in lengths)
+    assert max(tokens(data, index) for index in range(len(data))) == lengths[4]
+    assert f"left out {8 - len(data)} of 8 clips longer than {lengths[4]} tokens" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=f"max_length is 3 tokens, but the shortest of .* has {lengths[0]}"):
+        leave_out_long(data, processor, templates, 3)
+
+
+def test_evaluation_shows_translations_and_the_end_a_plot(align, tmp_path, capsys):
+    align(trainable="projector", max_steps=4, eval_strategy="steps", eval_steps=2, logging_steps=1)
+    samples = read_jsonl(tmp_path / "samples.jsonl")
+    assert [sample["step"] for sample in samples] == [2, 2, 4, 4]  # the validation split has two clips
+    assert samples[0]["reference"] == "Some tea and not now."
+    assert f"step 2: 'Some tea and not now.' -> {samples[0]['prediction']!r}" in capsys.readouterr().out
+    assert (tmp_path / "losses.png").read_bytes().startswith(b"\x89PNG")

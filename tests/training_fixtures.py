@@ -18,7 +18,7 @@ import pytest
 import torch
 from datasets import Array3D, Dataset, Features, Value
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from lslm.processing.motion_features import HUMANML3D_BONE_LENGTHS, NUM_JOINTS, PARENTS, RAW_DIRECTIONS, RIGHT_HAND
 
@@ -102,8 +102,8 @@ def write_data(folder: Path, splits=("train", "validation", "test")) -> Path:
     return folder
 
 
-def write_backbone(folder: Path) -> Path:
-    """A tiny random Llama and a byte-level tokenizer that has learnt a few words, as a folder."""
+def write_backbone(folder: Path, kind: str = "llama") -> Path:
+    """A tiny random Llama (or Qwen2) and a byte-level tokenizer that has learnt a few words, as a folder."""
     specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
@@ -118,7 +118,11 @@ def write_backbone(folder: Path) -> Path:
     )
     fast.save_pretrained(folder)
     torch.manual_seed(0)
-    config = LlamaConfig(
+    config_class, model_class = {
+        "llama": (LlamaConfig, LlamaForCausalLM),
+        "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+    }[kind]
+    config = config_class(
         vocab_size=len(fast),
         hidden_size=32,
         intermediate_size=48,
@@ -131,7 +135,7 @@ def write_backbone(folder: Path) -> Path:
         eos_token_id=fast.eos_token_id,
         pad_token_id=fast.pad_token_id,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    model_class(config).save_pretrained(folder)
     return folder
 
 
@@ -168,10 +172,11 @@ TOY_ALIGN = {**TOY_INSTRUCT, "system_prompt": "", "projector_hidden_size": 16}
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory) -> Path:
-    """A folder for everything toy: data/ (a data set folder), llm/ (a language model)."""
+    """A folder for everything toy: data/ (a data set folder), llm/ and qwen2/ (language models)."""
     folder = tmp_path_factory.mktemp("toy")
     write_data(folder / "set")
     write_backbone(folder / "llm")
+    write_backbone(folder / "qwen2", "qwen2")
     return folder
 
 

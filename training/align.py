@@ -33,6 +33,10 @@ class AlignArguments(TranslationArguments):
     )
     tokenizer: str = field(default="", metadata={"help": "folder of the sign tokenizer, from `lslm tokenizer`"})
     model: str = field(default="", metadata={"help": "go on from this LSLM folder instead of backbone and tokenizer"})
+    motion_input: str = field(
+        default="projector",
+        metadata={"help": "projector, or vocabulary: the paper's MotionGPT baseline, where codes are words of the LLM"},
+    )
     projector_hidden_size: int | None = field(default=None, metadata={"help": "width of the MLP; default: the LLM's"})
     system_prompt: str | None = field(default=None, metadata={"help": "system message; default: the chat template's"})
 
@@ -63,6 +67,7 @@ def main(argv: list[str]) -> None:
             vocab_size=len(processor.tokenizer),
             motion_token_id=processor.motion_token_id,
             keep_backbone=True,
+            motion_input=args.motion_input,
             projector_hidden_size=args.projector_hidden_size,
         )
     run(args, model, processor)

@@ -1,6 +1,7 @@
 """Data sets of motion and text: a folder of parquet files, read with `datasets`."""
 
 import json
+import sys
 import warnings
 from pathlib import Path
 
@@ -79,13 +80,31 @@ class MotionText(torch.utils.data.Dataset):
     ):
         rows = load_split(folder, split)
         rows = rows.select(range(min(limit or len(rows), len(rows))))
-        rows = rows.with_format("numpy")
         column = "joints_mm" if "joints_mm" in rows.column_names else "joints"
-        self.joints = [resample(read_joints(row), float(row["fps"]), fps).astype(np.float32) for row in rows]
-        others = [name for name in rows.column_names if name != column]
-        self.rows = rows.with_format(None).select_columns(others)
+        self.joints, use, skipped = [], [], {}
+        for index, row in enumerate(rows.with_format("numpy")):
+            joints = read_joints(row)
+            if not str(row["text"] or "").strip():
+                skipped.setdefault("without text", []).append(str(row.get("id", index)))
+            elif len(joints) < 2:
+                skipped.setdefault("of fewer than 2 frames", []).append(str(row.get("id", index)))
+            else:
+                self.joints.append(resample(joints, float(row["fps"]), fps).astype(np.float32))
+                use.append(index)
+        for reason, names in skipped.items():
+            shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            print(f"{folder}, {split}: skipped {len(names)} of {len(rows)} clips {reason}: {shown}", file=sys.stderr)
+        if not use:
+            raise ValueError(f"{folder}, {split}: no clip with a text and at least 2 frames among {len(rows)}")
+        self.rows = rows.select(use).select_columns([name for name in rows.column_names if name != column])
         self.texts = list(self.rows["text"])
+        self.codes: list[np.ndarray] | None = None  # of the clips as they are, when a language model reads them
         self.fps, self.augment, self.seed, self.window = fps, augment, seed, window
+
+    def keep(self, indices: list[int]) -> None:
+        """Forget all clips but these."""
+        self.joints, self.texts = [self.joints[i] for i in indices], [self.texts[i] for i in indices]
+        self.rows = self.rows.select(indices)
 
     def __len__(self):
         return len(self.joints)
@@ -101,7 +120,8 @@ class MotionText(torch.utils.data.Dataset):
             joints = joints[start : start + enough]
         if self.augment:
             joints = augmented(joints, rng)
-        return {"joints": joints, "text": self.texts[index], "rng": rng}
+        item = {"joints": joints, "text": self.texts[index], "rng": rng}
+        return item if self.codes is None else item | {"codes": self.codes[index]}
 
 
 class EpochSampler(torch.utils.data.Sampler):
@@ -205,10 +225,15 @@ class TranslationCollator:
         self.processor, self.templates = processor, templates
 
     def __call__(self, items: list[dict]) -> dict[str, torch.Tensor]:
-        extractor = self.processor.feature_extractor
-        features = [extractor.normalize(extractor.to_features(item["joints"])) for item in items]
         prompts = [self.templates[item["rng"].integers(len(self.templates))] for item in items]
-        batch = dict(self.processor.encode_features(prompts, features, [item["text"] for item in items]))
+        texts = [item["text"] for item in items]
+        if "codes" in items[0]:
+            batch = self.processor(prompts, motion_codes=[item["codes"] for item in items], answer=texts)
+        else:
+            extractor = self.processor.feature_extractor
+            features = [extractor.normalize(extractor.to_features(item["joints"])) for item in items]
+            batch = self.processor.encode_features(prompts, features, texts)
+        batch = dict(batch)
         # Answers stand at the right end: logits are needed from the first answer token on, a quarter of the positions.
         first = int((batch["labels"] != -100).any(0).nonzero()[0])
         batch["logits_to_keep"] = batch["labels"].shape[1] - first + 1
@@ -218,19 +243,28 @@ class TranslationCollator:
 
 def load_templates(path: str) -> list[str]:
     """User messages with a `<motion>` from a JSON file in the form of the paper's Listing 1:
-    `{category: {subtask: {"class": "m2t", "input": [...], "output": ["<Caption_Placeholder>"]}}}`."""
+    `{category: {subtask: {"class": "m2t", "input": [...], "output": ["<Caption_Placeholder>"]}}}`.
+
+    Raises:
+        ValueError: another form, no template, a repeated one, or one without exactly one `<Motion_Placeholder>`.
+    """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-        templates = [text for tasks in content.values() for task in tasks.values() for text in task["input"]]
+        inputs = [task["input"] for tasks in content.values() for task in tasks.values()]
+        if not all(isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in inputs):
+            raise TypeError("input is no list of strings")
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise ValueError(
             f'{path}: not a template file ({error}); expected {{category: {{subtask: {{"input": [...]}}}}}}'
         ) from error
+    templates = [text for texts in inputs for text in texts]
     if not templates:
         raise ValueError(f"{path}: no templates in it")
     for text in templates:
         if text.count("<Motion_Placeholder>") != 1 or "<motion>" in text:
             raise ValueError(f"{path}: a template needs exactly one <Motion_Placeholder>: {text!r}")
+        if templates.count(text) > 1:  # it would be drawn more often than the others
+            raise ValueError(f"{path}: this template is there {templates.count(text)} times: {text!r}")
     return [text.replace("<Motion_Placeholder>", "<motion>") for text in templates]
 
 

@@ -2,26 +2,47 @@
 
     lslm evaluate --data examples/asl_cafe --split test --output runs/scores
 
-Writes results.json (a flat "metrics" object, beside what it takes to repeat the run) and predictions.jsonl.
+Writes results.json (a flat "metrics" object, beside what it takes to repeat the run), predictions.jsonl (a line a clip:
+id, reference, prediction, prompt, tokens and their probabilities) and report.html.
 """
 
 import json
 import platform
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from tqdm import tqdm
+from transformers import AutoConfig, set_seed
 from transformers import __version__ as transformers_version
-from transformers import set_seed
 
-from lslm.modeling_lslm import LslmForConditionalGeneration
-from lslm.processing import SignMotionProcessor
+from lslm.modeling_lslm import LslmForConditionalGeneration, SignMotionVQVAE, SignMotionVQVAEConfig
+from lslm.processing import SignMotionFeatureExtractor, SignMotionProcessor
 
-from . import metrics
-from .data import MotionText
+from . import motion_metrics
+from .data import MotionText, load_templates
+from .motion_embedding import MotionEmbedding, motion_embedding
+from .report import report_html
+from .sign_translation_metrics import signatures, text_metrics
+
+# text scores that are also given for phrasings never trained on
+UNSEEN_SCORES = ("wer", "bleu1", "bleu4", "chrf", "rouge_l", "exact_match")
+
+
+class Translation(NamedTuple):
+    """What the model said, and how sure it was.
+
+    `tokens` are the pieces of `text`; a special token, as the end of the turn, is an empty one (an answer that was cut
+    at the length limit has no end). `probabilities`: of each token given all before it, by the model alone (before
+    `suppress_tokens` and other restrictions of the search); their product is the probability of the answer.
+    """
+
+    text: str
+    tokens: list[str]
+    probabilities: list[float]
 
 
 def evaluate(
@@ -34,19 +55,27 @@ def evaluate(
     batch_size: int = 16,
     num_beams: int | None = None,
     controls: bool = False,
+    unseen_templates: str | None = None,
+    report_clips: int = 24,
+    fid: str | None = None,
     limit: int | None = None,
     seed: int = 0,
 ) -> dict:
-    """Translate every clip of a split and write the scores.
+    """Translate every clip of a split and write the scores; of a sign tokenizer alone, score what it keeps.
 
     Args:
         data: data set folder; see `load_split`.
         split: its split.
-        output: folder for results.json and predictions.jsonl.
-        model: checkpoint folder or Hub id.
+        output: folder for results.json, predictions.jsonl and report.html.
+        model: checkpoint folder or Hub id, of an LSLM or of a sign tokenizer.
         command: what the user typed, for the record.
         controls: also score clips shuffled among the utterances and motion set to zero. A model that reads the motion
             is wrong on both; one that recites what people usually say is not.
+        unseen_templates: also ask in the words of this file (see `load_templates`), one template drawn for each clip;
+            the scores end in `_unseen_templates`.
+        report_clips: how many clips the report shows, drawn at random; 0: no report.
+        fid: folder of the motion embedding for the FID of the reconstructed motion; trained there on first use, see
+            `motion_embedding`. None: no FID.
         limit: the first N clips only.
 
     Returns:
@@ -54,40 +83,29 @@ def evaluate(
     """
     set_seed(seed)
     started = time.time()
-    processor = SignMotionProcessor.from_pretrained(model)
-    lslm = LslmForConditionalGeneration.from_pretrained(model).merge_lora().eval()
+    lslm = processor = None
+    if isinstance(AutoConfig.from_pretrained(model), SignMotionVQVAEConfig):
+        vqvae, extractor = SignMotionVQVAE.from_pretrained(model), SignMotionFeatureExtractor.from_pretrained(model)
+    else:
+        processor = SignMotionProcessor.from_pretrained(model)
+        lslm = LslmForConditionalGeneration.from_pretrained(model).merge_lora().eval()
+        vqvae, extractor = lslm.model.vqvae, processor.feature_extractor
     if torch.cuda.is_available():
-        lslm = lslm.cuda()
-    extractor = processor.feature_extractor
+        (lslm or vqvae).cuda()
     dataset = MotionText(data, split, extractor.fps, limit=limit)
     features = [extractor.normalize(extractor.to_features(joints)) for joints in dataset.joints]
-    names = dataset.rows["name"] if "name" in dataset.rows.column_names else None
-    names = None if names is None else list(names)
+    if fid and len(features) < 2:
+        raise ValueError(f"an FID needs at least 2 clips, {data} {split} has {len(features)}; leave the FID out")
+    embedding = motion_embedding(fid, data, extractor) if fid else None
+    scores, rows = {}, []
+    if lslm is not None:
 
-    def translate(clips: list[np.ndarray], what: str) -> list[str]:
-        return translate_features(lslm, processor, clips, batch_size, num_beams, what)
+        def translate(clips: list[np.ndarray], what: str, prompts: list[str] | None = None) -> list[Translation]:
+            return translate_features(lslm, processor, clips, batch_size, num_beams, what, prompts)
 
-    predictions = translate(features, f"translating {split}")
-    scores = metrics.text_metrics(dataset.texts, predictions, names)
-    if "seen_combination" in dataset.rows.column_names:
-        unseen = [i for i, seen in enumerate(dataset.rows["seen_combination"]) if not seen]
-        if unseen:
-            texts = [[texts[i] for i in unseen] for texts in (dataset.texts, predictions)]
-            scores["unseen_combinations"] = len(unseen)
-            scores["wer_unseen_combinations"] = metrics.text_metrics(*texts)["wer"]
-    if controls:
-        # a shift of a random order: no clip stays with its own utterance
-        order = np.random.default_rng(seed).permutation(len(features))
-        shuffled = [None] * len(features)
-        for here, there in zip(order, np.roll(order, 1), strict=True):
-            shuffled[here] = features[there]
-        zeroed = [np.zeros_like(clip) for clip in features]
-        controlled = {"shuffled": shuffled, "zeroed": zeroed}
-        if len(features) == 1:
-            del controlled["shuffled"]  # there is no other clip
-        for name, clips in controlled.items():
-            scores[f"wer_{name}"] = metrics.text_metrics(dataset.texts, translate(clips, name))["wer"]
-    scores |= tokenizer_metrics(lslm.model.vqvae, extractor, dataset, features, data)
+        templates = load_templates(unseen_templates) if unseen_templates else []
+        scores, rows = translation_metrics(translate, processor.prompt, dataset, features, templates, controls, seed)
+    scores |= tokenizer_metrics(vqvae, extractor, dataset, features, data, embedding)
     results = {
         "metrics": {name: round(value, 4) for name, value in scores.items()},
         "model": model,
@@ -101,67 +119,183 @@ def evaluate(
             "transformers": transformers_version,
             "python": platform.python_version(),
         },
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {lslm.device.type}",
-        "definitions": "BLEU sacrebleu 13a cased exp; WER lower-cased, word characters and apostrophes, corpus-level",
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {vqvae.device.type}",
+        "signatures": {name: text for name, text in signatures().items() if name in scores},
     }
+    if embedding is not None:
+        results["fid_embedding"] = embedding.description(fid)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
+    if rows:
+        with open(folder / "predictions.jsonl", "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    if rows and report_clips > 0:
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:report_clips])
+        clips = [extractor.to_joints(features[index]) for index in chosen]
+        page = report_html(results, [rows[index] for index in chosen], clips, extractor.fps)
+        (folder / "report.html").write_text(page, encoding="utf-8")
+    # last: who finds it finds the others
     (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    with open(folder / "predictions.jsonl", "w", encoding="utf-8") as file:
-        ids = dataset.rows["id"] if "id" in dataset.rows.column_names else range(len(predictions))
-        for name, reference, prediction in zip(ids, dataset.texts, predictions, strict=True):
-            file.write(
-                json.dumps({"id": name, "reference": reference, "prediction": prediction}, ensure_ascii=False) + "\n"
-            )
     return results
 
 
+def translation_metrics(
+    translate: Callable,
+    prompt: str,
+    dataset: MotionText,
+    features: list[np.ndarray],
+    templates: list[str],
+    controls: bool,
+    seed: int,
+) -> tuple[dict[str, float], list[dict]]:
+    """Scores of the translations of `features`, and a line of predictions.jsonl for each clip.
+
+    Args:
+        translate: (clips, what the progress bar says, prompts or None) -> a [`Translation`] for each clip.
+        prompt: the user message that `translate` asks with by itself.
+        templates: ask again with one of these for each clip.
+        controls: see [`evaluate`].
+    """
+    names = list(dataset.rows["name"]) if "name" in dataset.rows.column_names else None
+    translations = translate(features, "translating")
+    predictions = [translation.text for translation in translations]
+    ids = dataset.rows["id"] if "id" in dataset.rows.column_names else range(len(predictions))
+    rows = [
+        {
+            "id": name,
+            "reference": reference,
+            "prediction": translation.text,
+            "prompt": prompt,
+            "tokens": translation.tokens,
+            "probabilities": [round(probability, 4) for probability in translation.probabilities],
+        }
+        for name, reference, translation in zip(ids, dataset.texts, translations, strict=True)
+    ]
+    scores = text_metrics(dataset.texts, predictions, names)
+    if "seen_combination" in dataset.rows.column_names:
+        unseen = [i for i, seen in enumerate(dataset.rows["seen_combination"]) if not seen]
+        if unseen:
+            texts = [[texts[i] for i in unseen] for texts in (dataset.texts, predictions)]
+            scores["unseen_combinations"] = len(unseen)
+            scores["wer_unseen_combinations"] = text_metrics(*texts, definitions=["wer"])["wer"]
+    if templates:
+        drawn = [int(np.random.default_rng((seed, index)).integers(len(templates))) for index in range(len(features))]
+        prompts = [templates[number] for number in drawn]
+        again = [translation.text for translation in translate(features, "unseen templates", prompts)]
+        unseen_scores = text_metrics(dataset.texts, again)
+        scores |= {f"{name}_unseen_templates": unseen_scores[name] for name in UNSEEN_SCORES}
+        for row, question, prediction in zip(rows, prompts, again, strict=True):
+            row |= {"prompt_unseen_templates": question, "prediction_unseen_templates": prediction}
+    if controls:
+        # a shift of a random order: no clip stays with its own utterance
+        order = np.random.default_rng(seed).permutation(len(features))
+        shuffled = [None] * len(features)
+        for here, there in zip(order, np.roll(order, 1), strict=True):
+            shuffled[here] = features[there]
+        controlled = {"shuffled": shuffled, "zeroed": [np.zeros_like(clip) for clip in features]}
+        if len(features) == 1:
+            del controlled["shuffled"]  # there is no other clip
+        for name, clips in controlled.items():
+            texts = [translation.text for translation in translate(clips, name)]
+            scores[f"wer_{name}"] = text_metrics(dataset.texts, texts, definitions=["wer"])["wer"]
+    return scores, rows
+
+
 @torch.no_grad()
-def translate_features(lslm, processor, clips, batch_size=16, num_beams=None, what="translating") -> list[str]:
-    """Normalised (T, 623) features of clips -> their translations, batched by length, with a progress bar."""
-    texts = [""] * len(clips)
+def translate_features(
+    lslm, processor, clips, batch_size=16, num_beams=None, what="translating", prompts=None
+) -> list[Translation]:
+    """Normalised (T, 623) features of clips -> their translations, batched by length, with a progress bar.
+
+    Args:
+        prompts: a user message with `<motion>` for each clip; None: the processor's own for all.
+    """
+    prompts = [processor.prompt] * len(clips) if prompts is None else prompts
+    translations = [None] * len(clips)
     by_length = sorted(range(len(clips)), key=lambda i: -len(clips[i]))
     options = {} if num_beams is None else {"num_beams": num_beams}
+    ends = np.ravel(lslm.generation_config.eos_token_id).tolist()
     with tqdm(total=len(clips), desc=what, unit="clip") as bar:
         for start in range(0, len(clips), batch_size):
             indices = by_length[start : start + batch_size]
-            batch = processor.encode_features([processor.prompt] * len(indices), [clips[i] for i in indices])
+            batch = processor.encode_features([prompts[i] for i in indices], [clips[i] for i in indices])
             batch = batch.to(lslm.device)
-            sequences = lslm.generate(**batch, **options)[:, batch["input_ids"].shape[1] :]
-            for i, text in zip(indices, processor.batch_decode(sequences), strict=True):
-                texts[i] = text
+            output = lslm.generate(**batch, return_dict_in_generate=True, output_logits=True, **options)
+            answers = output.sequences[:, batch["input_ids"].shape[1] :].tolist()
+            chances = lslm.compute_transition_scores(
+                output.sequences, output.logits, output.get("beam_indices"), normalize_logits=True
+            )
+            for i, answer, probabilities in zip(indices, answers, chances.exp().clamp(max=1).tolist(), strict=True):
+                length = next((k + 1 for k, token in enumerate(answer) if token in ends), len(answer))
+                answer = answer[:length]
+                tokens = _token_strings(processor.tokenizer, answer)
+                translations[i] = Translation(processor.decode(answer), tokens, probabilities[:length])
             bar.update(len(indices))
-    return texts
+    return translations
 
 
-def tokenizer_metrics(vqvae, extractor, dataset: MotionText, features: list[np.ndarray], data: str) -> dict[str, float]:
-    """What the sign tokenizer keeps of the motion: errors in mm, code usage, and (when the data set names its signs and
-    has a training split) how many signs a nearest neighbour still recognises after decoding."""
-    decoded, codes = [], []
+def _token_strings(tokenizer, ids: list[int]) -> list[str]:
+    """The part of the text that each of the tokens adds. A character that takes several tokens goes to its last."""
+    strings, before = [], ""
+    for count in range(1, len(ids) + 1):
+        text = tokenizer.decode(ids[:count], skip_special_tokens=True)
+        if text.endswith("\ufffd") and count < len(ids):  # half a character
+            text = before
+        strings.append(text[len(before) :])
+        before = text
+    return strings
+
+
+def tokenizer_metrics(
+    vqvae,
+    extractor,
+    dataset: MotionText,
+    features: list[np.ndarray],
+    data: str,
+    embedding: MotionEmbedding | None = None,
+) -> dict[str, float]:
+    """What the sign tokenizer keeps of the motion: errors in mm, code usage, the FID in `embedding`, and (when the data
+    set names its signs and has a training split) how many signs a nearest neighbour still recognises after decoding."""
+    rebuilt, codes = [], []
     for clip in tqdm(features, desc="reconstructing", unit="clip"):
         code = vqvae.encode(torch.from_numpy(clip)[None].to(vqvae.device))
         codes.append(code[0].cpu().numpy())
-        decoded.append(extractor.to_joints(vqvae.decode(code)[0, : len(clip)].cpu().numpy()))
-    originals = [extractor.to_joints(clip) for clip in features]
-    errors = [metrics.reconstruction_errors(a, b) for a, b in zip(originals, decoded, strict=True)]
+        rebuilt.append(vqvae.decode(code)[0, : len(clip)].cpu().numpy())
+    originals, decoded = ([extractor.to_joints(clip) for clip in clips] for clips in (features, rebuilt))
+    errors = [motion_metrics.reconstruction_errors(a, b) for a, b in zip(originals, decoded, strict=True)]
     frames = [len(clip) for clip in features]
     scores = {name: float(np.average([e[name] for e in errors], weights=frames)) for name in errors[0]}
-    scores |= metrics.code_usage(np.concatenate(codes), vqvae.config.codebook_size)
+    scores |= motion_metrics.motion_errors(originals, decoded, extractor.fps)
+    scores |= motion_metrics.code_usage(np.concatenate(codes), vqvae.config.codebook_size)
+    if embedding is not None:
+        mean, std = (0.0, 1.0) if extractor.mean is None else (np.asarray(extractor.mean), np.asarray(extractor.std))
+        before, after = (embedding.embed_motion([clip * std + mean for clip in clips]) for clips in (features, rebuilt))
+        scores["fid"] = motion_metrics.frechet_distance(before, after)
     try:
         known = MotionText(data, "train", extractor.fps)
     except FileNotFoundError:
         return scores
     if "signs" not in dataset.rows.column_names or "signs" not in known.rows.column_names:
         return scores
-    reference, labels = _signs(
-        known, (extractor.to_joints(extractor.normalize(extractor.to_features(joints))) for joints in known.joints)
-    )
+    known.keep(_showing_all_takes(known))
+    clips = (extractor.to_joints(extractor.normalize(extractor.to_features(joints))) for joints in known.joints)
+    reference, labels = _signs(known, clips)
     for name, clips in (("decoded", decoded), ("original", originals)):
         query, truth = _signs(dataset, clips)
         if not labels or not truth:
             return scores
-        scores[f"sign_recognition_{name}"] = metrics.nearest_neighbour_accuracy(reference, labels, query, truth)
+        scores[f"sign_recognition_{name}"] = motion_metrics.nearest_neighbour_accuracy(reference, labels, query, truth)
     return scores
+
+
+def _showing_all_takes(dataset: MotionText) -> list[int]:
+    """Clips in which a take is seen for the first time: a take recurs in many."""
+    seen, indices = set(), []
+    for index, row in enumerate(dataset.rows):
+        if new := {sign["take"] for sign in row["signs"] or ()} - seen:
+            indices.append(index)
+            seen |= new
+    return indices
 
 
 def _signs(dataset: MotionText, clips: Iterable[np.ndarray]) -> tuple[np.ndarray, list[str]]:
@@ -173,6 +307,6 @@ def _signs(dataset: MotionText, clips: Iterable[np.ndarray]) -> tuple[np.ndarray
             cut = clip[start:end]
             if sign["take"] not in seen and len(cut) > 1:
                 seen.add(sign["take"])
-                descriptors.append(metrics.sign_descriptor(cut))
+                descriptors.append(motion_metrics.sign_descriptor(cut))
                 labels.append(sign["label"])
     return np.array(descriptors), labels

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,10 +86,15 @@ def _read(path: Path, known: set[str]) -> dict:
         raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: a recipe is a flat list of `key: value` lines")
-    for key in values:
-        if key not in known:
-            raise ValueError(f"{path}: unknown key {key!r}{_suggestion(key, known)}")
+    check_keys(path, values, known)
     return values
+
+
+def check_keys(where: str | Path, keys: Iterable[str], known: set[str]) -> None:
+    """Raise a ValueError that names the first key of `keys` which is not `known`, and the nearest one that is."""
+    for key in keys:
+        if key not in known:
+            raise ValueError(f"{where}: unknown key {key!r}{_suggestion(key, known)}")
 
 
 def _suggestion(key: str, known: set[str], prefix: str = "") -> str:

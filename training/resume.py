@@ -32,3 +32,25 @@ def train_and_save(trainer: Trainer) -> None:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model(trainer.args.output_dir)
     trainer.save_state()
+    if trainer.is_world_process_zero():
+        plot_losses(trainer.state.log_history, Path(trainer.args.output_dir) / "losses.png")
+
+
+def plot_losses(history: list[dict], path: Path) -> None:
+    """A picture of the losses that a Trainer logged: training, and evaluation where there was one."""
+    curves = {
+        name: [(entry["step"], entry[key]) for entry in history if key in entry]
+        for name, key in (("training", "loss"), ("validation", "eval_loss"))
+    }
+    if not any(curves.values()):
+        return
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, points in curves.items():
+        if points:
+            axes.plot(*zip(*points, strict=True), label=name, marker="o" if len(points) < 20 else None)
+    axes.set(xlabel="step", ylabel="loss", title=path.parent.name)
+    axes.legend()
+    figure.savefig(path, dpi=120)

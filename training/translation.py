@@ -1,5 +1,6 @@
 """What stages 2 and 3 share: the arguments, which parts train, two learning rates, the run itself."""
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from transformers import Trainer, set_seed
 from lslm.modeling_lslm import LslmForConditionalGeneration
 from lslm.processing import SignMotionProcessor
 
+from .codes import cached_codes
 from .data import EpochSampler, MotionText, TranslationCollator, load_templates
 from .recipe import StageArguments
 from .resume import train_and_save
@@ -33,6 +35,9 @@ class TranslationArguments(StageArguments):
     )
     lora_alpha: float = field(default=32.0, metadata={"help": "scale of the adapter"})
     lora_dropout: float = field(default=0.0, metadata={"help": "dropout in the adapter"})
+    max_length: int | None = field(
+        default=None, metadata={"help": "leave out clips whose prompt, motion and answer are longer, in tokens"}
+    )
     code_dropout: float = field(default=0.0, metadata={"help": "fraction of codes replaced by random ones in training"})
     templates: str = field(default="", metadata={"help": "JSON file of user messages; see training/templates"})
 
@@ -44,7 +49,8 @@ class TranslationTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset=None):
         lengths = [len(joints) for joints in self.train_dataset.joints]
-        batch_size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        # of one optimizer step, over all processes: what meets in it does not depend on how it is divided
+        batch_size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.accelerator.num_processes
         return EpochSampler(len(lengths), self.args.seed, lengths, batch_size)
 
     def create_optimizer(self, model=None):
@@ -74,12 +80,42 @@ class TranslationTrainer(Trainer):
     def compute_loss(self, model, inputs, *args, **kwargs):
         if model.training and self.args.code_dropout > 0:
             vqvae = self.accelerator.unwrap_model(model).model.vqvae
-            codes = vqvae.encode(inputs["input_features"], inputs["input_features_mask"])
+            codes = inputs.get("motion_codes")
+            if codes is None:
+                codes = vqvae.encode(inputs["input_features"], inputs["input_features_mask"])
             random = torch.randint_like(codes, vqvae.config.codebook_size)
             dropped = (torch.rand(codes.shape, device=codes.device) < self.args.code_dropout) & (codes >= 0)
             inputs = {k: v for k, v in inputs.items() if not k.startswith("input_features")}
             inputs["motion_codes"] = torch.where(dropped, random, codes)
         return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def evaluate(self, *args, **kwargs):
+        """As `Trainer.evaluate`; also translates a few clips, on the screen and in samples.jsonl."""
+        scores = super().evaluate(*args, **kwargs)
+        self.write_samples()
+        return scores
+
+    @torch.no_grad()
+    def write_samples(self, count: int = 4):
+        """Append translations of the first `count` evaluation clips to OUTPUT/samples.jsonl, and print them."""
+        processor, data = self.processing_class, self.eval_dataset
+        items = [data[i] for i in range(min(count, len(data)))]
+        inputs = processor(motion_codes=[item["codes"] for item in items]).to(self.args.device)
+        was_training = self.model.training
+        self.model.eval()
+        with self.compute_loss_context_manager():
+            sequences = self.accelerator.unwrap_model(self.model).generate(
+                **inputs, max_new_tokens=64, synced_gpus=self.accelerator.num_processes > 1
+            )
+        self.model.train(was_training)
+        if not self.is_world_process_zero():
+            return
+        texts = processor.batch_decode(sequences[:, inputs["input_ids"].shape[1] :])
+        with open(Path(self.args.output_dir) / "samples.jsonl", "a", encoding="utf-8") as file:
+            for item, text in zip(items, texts, strict=True):
+                sample = {"step": self.state.global_step, "reference": item["text"], "prediction": text}
+                file.write(json.dumps(sample, ensure_ascii=False) + "\n")
+                print(f"step {self.state.global_step}: {item['text']!r} -> {text!r}", flush=True)
 
 
 def set_trainable(model: LslmForConditionalGeneration, parts: list[str], args: TranslationArguments) -> None:
@@ -114,6 +150,31 @@ def set_trainable(model: LslmForConditionalGeneration, parts: list[str], args: T
                     parameter.requires_grad_(True)
 
 
+def leave_out_long(data: MotionText, processor: SignMotionProcessor, templates: list[str], max_length: int) -> None:
+    """Keep the clips of `data` whose prompt, motion and answer fit into `max_length` tokens with the longest template.
+
+    Longer clips are left out, not cut: half of an utterance with the text of the whole one teaches guessing.
+
+    Raises:
+        ValueError: none fits.
+    """
+    longest = max(templates, key=len)
+    texts = processor.tokenizer(data.texts, add_special_tokens=False)["input_ids"]
+    around = processor(longest, motion_codes=[[0]], answer="")["input_ids"].shape[1] - 1
+    codes = [processor.feature_extractor.num_codes(len(joints) - 1) for joints in data.joints]
+    lengths = [around + n + len(text) for n, text in zip(codes, texts, strict=True)]
+    fits = [i for i, length in enumerate(lengths) if length <= max_length]
+    if not fits:
+        raise ValueError(
+            f"max_length is {max_length} tokens, but the shortest clip of {len(lengths)} has {min(lengths)}"
+        )
+    if len(fits) < len(lengths):
+        print(
+            f"left out {len(lengths) - len(fits)} of {len(lengths)} clips longer than {max_length} tokens", flush=True
+        )
+    data.keep(fits)
+
+
 def run(args: TranslationArguments, model: LslmForConditionalGeneration, processor: SignMotionProcessor) -> None:
     """Train `model` on `args.data` and save it with its processor to `args.output_dir`; resumes by itself."""
     set_seed(args.seed)
@@ -121,12 +182,19 @@ def run(args: TranslationArguments, model: LslmForConditionalGeneration, process
     fps = processor.feature_extractor.fps
     train = MotionText(args.data, "train", fps, augment=args.augment, seed=args.seed, limit=args.limit)
     validation = MotionText(args.data, "validation", fps) if args.eval_strategy != "no" else None
+    templates = load_templates(args.templates)
+    if args.max_length:
+        leave_out_long(train, processor, templates, args.max_length)
+    vqvae = model.model.vqvae.to(args.device)
+    for data in ([] if args.augment else [train]) + ([validation] if validation else []):
+        with args.main_process_first(desc="encoding motion"):
+            data.codes = cached_codes(vqvae, processor.feature_extractor, data.joints)
     trainer = TranslationTrainer(
         model=model,
         args=args,
         train_dataset=train,
         eval_dataset=validation,
-        data_collator=TranslationCollator(processor, load_templates(args.templates)),
+        data_collator=TranslationCollator(processor, templates),
         processing_class=processor,
     )
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)

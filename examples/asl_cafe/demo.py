@@ -18,7 +18,7 @@ def main():
 
     import lslm  # noqa: F401  (registers the pipeline)
     from lslm.training.data import load_split
-    from lslm.training.metrics import text_metrics
+    from lslm.training.sign_translation_metrics import text_metrics
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()

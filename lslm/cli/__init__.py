@@ -16,11 +16,13 @@ Large Sign Language Models: 3D sign language motion to English.
 use
   translate FILE...   motion files to English                (lslm translate examples/asl_cafe/clips/*.npz)
   evaluate            score a model on a split of a data set (BLEU, chrF, ROUGE-L, WER; what the tokenizer keeps)
+  score HYP REF       score anyone's translations, one sentence a line; intervals, and a test between two systems
 
 train, one stage after the other; each takes --config RECIPE.yaml and any flag of the Hugging Face Trainer
   tokenizer           stage 1: the VQ-VAE sign tokenizer, motion to discrete codes
   align               stage 2: a projector that lets a language model read the codes
   instruct            stage 3: the language model, with many phrasings of "translate this"
+  ablate              a matrix of trainings and its tables; by default the paper's Tables 1 to 8 and Figure 2
 
 lslm COMMAND --help explains each. Recipes to start from: training/recipes/.
 """
@@ -69,7 +71,9 @@ stopped run.
   projector_learning_rate  the projector's rate; learning_rate is the language model's
   lora_r, lora_alpha, lora_dropout   train a LoRA adapter instead of the language model's weights (0: no adapter)
   code_dropout             fraction of codes replaced by random ones in training
+  max_length               leave out clips whose prompt, motion and answer are longer, in tokens
   templates                JSON file of user messages; the default is the motion alone
+  motion_input             projector, or vocabulary: codes as new words of the language model, the paper's baseline
   projector_hidden_size, system_prompt
   any flag of the Trainer  output_dir, max_steps, learning_rate, per_device_train_batch_size, bf16, seed, ...
 
@@ -85,9 +89,9 @@ A recipe is one flat YAML file. Every key is a flag too, and the flag wins. The 
 stopped run.
 
   model                    folder of the aligned model, from `lslm align`
-  templates                JSON file of user messages around <Motion_Placeholder>; 36 come with the package
+  templates                JSON file of user messages around <Motion_Placeholder>; 72 come with the package
   trainable                language_model (the paper's choice), projector, or both
-  data, augment, limit, projector_learning_rate, lora_r, lora_alpha, lora_dropout, code_dropout
+  data, augment, limit, projector_learning_rate, lora_r, lora_alpha, lora_dropout, code_dropout, max_length
                            as in `lslm align --help`
   any flag of the Trainer  output_dir, max_steps, learning_rate, per_device_train_batch_size, bf16, seed, ...
 
@@ -116,14 +120,17 @@ def main(argv: list[str] | None = None) -> int:
             return _translate(rest)
         if command == "evaluate":
             return _evaluate(rest)
+        if command == "score":
+            return _score(rest)
+        if command == "ablate":
+            return _ablate(rest)
         if command == "--version":
             from importlib.metadata import version
 
             print(version("lslm"))
             return 0
-        raise ValueError(
-            f"no command {command!r}; there are translate, evaluate, tokenizer, align, instruct (lslm --help)"
-        )
+        commands = "translate, evaluate, score, tokenizer, align, instruct, ablate"
+        raise ValueError(f"no command {command!r}; there are {commands} (lslm --help)")
     except (ValueError, OSError) as error:
         print(f"lslm: {_one_line(error)}", file=sys.stderr)
         return 2
@@ -166,25 +173,141 @@ def _evaluate(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="lslm evaluate",
         description="Score a model on a split: translations (BLEU, chrF, ROUGE-L, WER, names apart) and sign tokenizer "
-        "(errors in mm, code usage, signs recognised after decoding). Writes results.json and predictions.jsonl.",
+        "(errors in mm, code usage, signs recognised after decoding). Writes results.json, "
+        "predictions.jsonl (with the probability of every token) and report.html (translations beside moving signers).",
     )
     parser.add_argument("--data", required=True, metavar="DIR", help="data set folder with SPLIT*.parquet")
     parser.add_argument("--split", required=True, metavar="NAME", help="train, validation or test")
-    parser.add_argument("--output", required=True, metavar="DIR", help="where results.json goes")
+    parser.add_argument("--output", required=True, metavar="DIR", help="where the results go")
     parser.add_argument(
         "--model", default=None, help="checkpoint folder or Hub id (default: the shipped ASL Cafe model)"
     )
     parser.add_argument("--controls", action="store_true", help="also score shuffled clips and motion set to zero")
+    parser.add_argument(
+        "--unseen-templates",
+        nargs="?",
+        const="",
+        default=None,
+        metavar="FILE",
+        help="also ask in words never trained on, one template drawn for each clip, and score it apart (default FILE: "
+        "the 12 that come with the package)",
+    )
+    parser.add_argument(
+        "--report-clips", type=int, default=24, metavar="N", help="clips in report.html, drawn at random; 0: none (24)"
+    )
+    parser.add_argument(
+        "--fid",
+        default=None,
+        metavar="DIR",
+        help="also the FID of the sign tokenizer's reconstructions, in the motion embedding of this folder. None is "
+        "published for these motion features: on first use a small one is trained on the training split of --data and "
+        "kept in DIR (a minute or two). FIDs compare only within one DIR",
+    )
     parser.add_argument("--batch-size", type=int, default=16, help="clips per batch (16)")
     parser.add_argument(
         "--num-beams", type=int, default=None, help="beam search with this many beams (default: greedy)"
     )
     parser.add_argument("--limit", type=int, default=None, help="the first N clips only")
-    parser.add_argument("--seed", type=int, default=0, help="for the shuffling of --controls (0)")
+    parser.add_argument("--seed", type=int, default=0, help="for all that is drawn: shuffled clips, templates (0)")
     args = parser.parse_args(argv)
     from .commands import evaluate
 
     return evaluate(args, "lslm evaluate " + " ".join(argv))
+
+
+def _score(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="lslm score",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="""\
+Score translations against references: two text files, one sentence a line, line by line. An empty line in HYP is a
+translation of nothing; in REF it is an error. Every score is printed with its signature, which says what exactly was
+computed: the same text moves by 3 BLEU with the definition. Percent, but for counts.""",
+        epilog="""\
+definitions
+  bleu            BLEU-1 to 4: sacrebleu, 13a, cased; the usual one
+  bleu_lower      the same, lower-cased
+  bleu_none       the same, cased, words split at blanks alone
+  bleu_motiongpt  as MotionGPT counts: lower-cased, no punctuation, no smoothing
+  rbleu           reduced BLEU-4 (Tarres et al.): without the most frequent words
+  chrf            chrF2
+  rouge_l         ROUGE-L F1 as Google's rouge_score
+  rouge_l_coco    ROUGE-L as in COCO captioning (recall weighs more)
+  cider           CIDEr-D x 100; needs two different references
+  wer             word error rate; insertions, deletions, substitutions: counts, per sentence, percent
+  exact_match     sentences that are the same to the letter
+
+examples
+  lslm score predictions.txt references.txt --bootstrap 1000
+  lslm score new.txt references.txt --against old.txt --definitions bleu wer""",
+    )
+    parser.add_argument("hypotheses", metavar="HYP", help="translations")
+    parser.add_argument("references", metavar="REF", help="what they should have been")
+    parser.add_argument(
+        "--against",
+        default=None,
+        metavar="HYP2",
+        help="translations by another system: prints the differences, with paired bootstrap intervals and the p of an "
+        "approximate randomisation test",
+    )
+    parser.add_argument(
+        "--definitions", nargs="+", default=None, metavar="NAME", help="which, or all (default: all but bleu_*)"
+    )
+    parser.add_argument(
+        "--bootstrap",
+        type=int,
+        default=None,
+        metavar="N",
+        help="95 %% intervals from N resamples of the sentences (1000 is usual; off, but 1000 with --against)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the resamples (0)")
+    parser.add_argument(
+        "--bertscore",
+        nargs=2,
+        default=None,
+        metavar=("DIR", "LAYER"),
+        help="also BERTScore F1: folder of an encoder, hidden layer (17 for roberta-large); pip install "
+        "'lslm[bertscore]'",
+    )
+    parser.add_argument(
+        "--bleurt",
+        default=None,
+        metavar="DIR",
+        help="also BLEURT: folder of a checkpoint; needs the bleurt package from GitHub",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object: scores, signatures, intervals, notes")
+    args = parser.parse_args(argv)
+    from .commands import score
+
+    return score(args)
+
+
+def _ablate(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="lslm ablate",
+        description="Train and score every row of a matrix, one after the other, and print its tables beside the "
+        "paper's figures. Finished rows are skipped and an interrupted row goes on where it was: give the same command "
+        "again. Results: OUTPUT/tables.md, a CSV per table, a PNG per figure, and per row its recipe.yaml and "
+        "results.json.",
+        epilog="A row is a stage (tokenizer, align, instruct), the row it goes on from, and where it differs from the "
+        "recipe; training/recipes/ablations.yaml holds the paper's and shows how to write your own.",
+    )
+    parser.add_argument("--config", default=None, metavar="FILE", help="the matrix (default: ablations.yaml)")
+    parser.add_argument(
+        "--only", nargs="+", default=None, metavar="ROW", help="these rows (llama/mlp, 'qwen/*') and what they need"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="list the rows, what is done, and the tables they fill")
+    parser.add_argument("--data", default=None, metavar="DIR", help="data set folder, instead of the matrix's")
+    parser.add_argument(
+        "--output_dir", default=None, metavar="DIR", help="where everything goes, instead of the matrix's"
+    )
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=None, metavar="N", help="repeat every row for each seed"
+    )
+    args = parser.parse_args(argv)
+    from .commands import ablate
+
+    return ablate(args)
 
 
 def _one_line(error: BaseException) -> str:

@@ -93,6 +93,7 @@ def evaluate(args, command: str) -> int:
     """`lslm evaluate`."""
     _quiet()
     from lslm.training.evaluate import evaluate as run
+    from lslm.training.translation import TEMPLATES
 
     results = run(
         args.data,
@@ -103,10 +104,113 @@ def evaluate(args, command: str) -> int:
         batch_size=args.batch_size,
         num_beams=args.num_beams,
         controls=args.controls,
+        unseen_templates=str(TEMPLATES / "unseen.json") if args.unseen_templates == "" else args.unseen_templates,
+        report_clips=args.report_clips,
+        fid=args.fid,
         limit=args.limit,
         seed=args.seed,
     )
     for name, value in results["metrics"].items():
         print(f"{name:32} {value:10.2f}" if isinstance(value, float) else f"{name:32} {value:10d}")
-    print(f"written to {args.output}/results.json")
+    also = " and report.html" if args.report_clips > 0 else ""
+    print(f"written to {args.output}: results.json, predictions.jsonl{also}")
     return 0
+
+
+def _read_lines(file: str) -> list[str]:
+    """Sentences of a text file, one a line. Raises ValueError if there are none, or if it is not UTF-8 text."""
+    try:
+        lines = Path(file).read_text(encoding="utf-8-sig").split("\n")  # not splitlines: sentences may hold a U+2028
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not UTF-8 text ({error.reason} at byte {error.start})") from error
+    lines = lines[:-1] if not lines[-1] else lines
+    if not lines:
+        raise ValueError(f"{file} is empty; expected one sentence a line")
+    return lines
+
+
+def score(args) -> int:
+    """`lslm score`."""
+    _quiet()
+    from lslm.training import sign_translation_metrics as metrics
+
+    definitions = args.definitions or metrics.DEFAULT
+    definitions = metrics.ALL if "all" in definitions else definitions
+    references, hypotheses = _read_lines(args.references), _read_lines(args.hypotheses)
+    others = _read_lines(args.against) if args.against else None
+    for file, lines in ((args.hypotheses, hypotheses), (args.against, others)):
+        if lines is not None and len(lines) != len(references):
+            raise ValueError(
+                f"{file} has {len(lines)} lines, {args.references} has {len(references)}; expected a line for each"
+            )
+    empty = next((number for number, line in enumerate(references, 1) if not line.strip()), None)
+    if empty:
+        raise ValueError(f"{args.references}: line {empty} is empty; leave this sentence out of both files")
+
+    def scores_of(predictions: list[str]) -> tuple[dict[str, float], dict[str, str]]:
+        scores, said = metrics.text_metrics(references, predictions, definitions=definitions), {}
+        if args.bertscore:
+            folder, layer = args.bertscore
+            if not layer.isdecimal():
+                raise ValueError(f"--bertscore takes a folder and the number of a layer, not {layer!r}")
+            values, said = metrics.bertscore(references, predictions, folder, int(layer))
+            scores |= values
+        if args.bleurt:
+            values, signature = metrics.bleurt(references, predictions, args.bleurt)
+            scores, said = scores | values, said | signature
+        return scores, said
+
+    with warnings.catch_warnings(record=True) as remarks:
+        warnings.simplefilter("always", UserWarning)
+        scores, said = scores_of(hypotheses)
+        result = {"scores": scores, "signatures": {}}
+        samples = 1000 if args.against and args.bootstrap is None else args.bootstrap
+        if samples is not None:
+            result["intervals"] = metrics.confidence_intervals(references, hypotheses, definitions, samples, args.seed)
+        if others:
+            result["against"] = scores_of(others)[0]
+            result["test"] = metrics.compare(references, hypotheses, others, definitions, samples, args.seed)
+    result["signatures"] = {k: v for k, v in (metrics.signatures(definitions) | said).items() if k in scores}
+    result["notes"] = list(dict.fromkeys(_one_line(r.message) for r in remarks if r.category is UserWarning))
+    for file, lines in ((args.hypotheses, hypotheses), (args.against, others or [])):
+        silent = sum(not line.strip() for line in lines)
+        if silent:
+            result["notes"].append(f"{file}: {silent} of {len(lines)} lines are empty, and count as deletions")
+    if args.json:
+        print(json.dumps(result, ensure_ascii=False))
+        return 0
+    for name, value in scores.items():
+        cells = [f"{name:26}", _cell(value)]
+        if others:
+            cells.append(_cell(result["against"][name]))
+        if others and name in result["test"]:
+            test = result["test"][name]
+            cells.append(f"{test['difference']:+8.2f} [{test['low']:+.2f}, {test['high']:+.2f}] p {test['p']:.3f}")
+        elif samples is not None and name in result["intervals"]:
+            low, high = result["intervals"][name]
+            cells.append(f"[{low:.2f}, {high:.2f}]")
+        print("  ".join([*cells, result["signatures"].get(name, "")]).rstrip())
+    for note in result["notes"]:
+        print(f"lslm: {note}", file=sys.stderr)
+    return 0
+
+
+def _cell(value: float) -> str:
+    return f"{value:8.2f}" if isinstance(value, float) else f"{value:8d}"
+
+
+def ablate(args) -> int:
+    """`lslm ablate`."""
+    from lslm.training import ablate as matrix
+
+    config = matrix.read_config(args.config, data=args.data, output_dir=args.output_dir, seeds=args.seeds)
+    rows = matrix.plan(config, args.only)
+    if args.dry_run:
+        matrix.check_recipes(rows)
+        print(matrix.describe(config, rows))
+        return 0
+    failed = matrix.ablate(config, rows)
+    print(f"written to {config['output_dir']}/tables.md")
+    if failed:
+        print(f"lslm: {len(failed)} of {len(rows)} rows failed: {', '.join(row.of for row in failed)}", file=sys.stderr)
+    return 1 if failed else 0

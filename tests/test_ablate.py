@@ -1,0 +1,154 @@
+"""The matrix of trainings: the paper's is complete, rows run, resume and fill the tables."""
+
+import csv
+import json
+import shutil
+
+import lslm_cli
+import pytest
+import yaml
+
+from lslm.training import ablate
+
+pytest_plugins = ["training_fixtures"]
+BUDGET = {
+    "tokenizer": {
+        "fps": 15.0, "window": 16, "hidden_size": 16, "code_dim": 8, "num_res_blocks": 1, "quantizer": "ema",
+        "codebook_warmup": 0.0, "per_device_train_batch_size": 4, "augment": False,
+    },
+    "align": {"lora_r": 2, "per_device_train_batch_size": 4, "augment": False, "projector_hidden_size": 16},
+    "instruct": {"lora_r": 2, "per_device_train_batch_size": 4, "augment": False},
+}  # fmt: skip
+SHORT = {"max_steps": 2, "eval_strategy": "no", "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
+SHORT |= {"bf16": False, "dataloader_num_workers": 0}
+
+
+@pytest.fixture
+def matrix(toy, tmp_path, monkeypatch):
+    """Writes a matrix on toy data and two toy backbones, run in this process: importing torch 40 times is slow."""
+    monkeypatch.setattr(ablate, "_lslm", lslm_cli.main)
+    for name in ("llama", "qwen2"):
+        recipes = tmp_path / "recipes" / name
+        shutil.copytree(ablate.RECIPES / "smollm2-135m", recipes)
+        align = yaml.safe_load((recipes / "2_align.yaml").read_text())
+        align["backbone"] = str(toy / ("llm" if name == "llama" else "qwen2"))
+        (recipes / "2_align.yaml").write_text(yaml.safe_dump(align))
+
+    def write(**keys):
+        config = {
+            "data": str(toy / "set"),
+            "output_dir": str(tmp_path / "runs"),
+            "backbones": {"llama": str(tmp_path / "recipes/llama"), "qwen": str(tmp_path / "recipes/qwen2")},
+            "budget": {stage: budget | SHORT for stage, budget in BUDGET.items()},
+            "evaluate": {stage: ["--limit", "3"] for stage in ablate.STAGES},
+        }
+        path = tmp_path / "matrix.yaml"
+        path.write_text(yaml.safe_dump(config | keys, sort_keys=False))
+        return str(path)
+
+    return write
+
+
+def test_the_matrix_of_the_paper_is_complete():
+    """Every row of Tables 1 to 8 and Figure 2: as many as the paper prints, each of them one that is trained."""
+    config = ablate.read_config(None)
+    rows = {row.of for row in ablate.plan(config)}
+    printed = {"Table 1": 4, "Table 2": 5, "Table 3": 3, "Table 4": 4, "Table 5": 3, "Table 6": 5, "Table 7": 5}
+    printed |= {"Table 8": 8, "Figure 2": 4}
+    found = {}
+    for table in config["tables"]:
+        assert {row["of"] for row in table["rows"]} <= rows
+        for row in table["rows"]:
+            assert len(row["name"]) == len(table["head"])
+            assert len(row.get("paper", table["metrics"])) == len(table["metrics"])
+        found[table["title"].partition(":")[0]] = sum(
+            "not in the paper" not in " ".join(r["name"]) for r in table["rows"]
+        )
+    assert found == printed
+
+
+def test_dry_run_lists_every_row_and_trains_none(matrix, capsys, tmp_path):
+    assert lslm_cli.main(["ablate", "--config", matrix(), "--dry-run", "--seeds", "0", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 * (4 + 2 * 9) + 1 and "44 rows, 0 finished" in lines[-1]
+    assert any("codebook-1024 > llama/mlp > llama/staged  (Table 1, Table 3, Table 6)" in line for line in lines)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_all_rows_run_and_fill_the_tables(matrix, tmp_path, capsys):
+    """Both backbones, every scheme; the codebooks are small, as a toy data set cannot start 1024 codes."""
+    rows = ablate.read_config(None)["rows"]
+    for row in rows.values():
+        if row["stage"] == "tokenizer":
+            row["codebook_size"] //= 64
+    path = matrix(rows=rows, tables=ablate.read_config(None)["tables"])
+    assert lslm_cli.main(["ablate", "--config", path]) == 0
+    root = tmp_path / "runs"
+    found = {str(path.parent.relative_to(root / "seed-0")) for path in root.glob("seed-0/**/results.json")}
+    assert found == {row.of for row in ablate.plan(ablate.read_config(path))}
+    text = (root / "tables.md").read_text()
+    assert text.count("\n| ") >= 41 and "– (" not in text  # every figure of the paper has one of ours before it
+    with open(root / "table_8.csv") as file:
+        records = list(csv.DictReader(file))
+    bleu = json.loads((root / "seed-0/qwen/joint-joint/results.json").read_text())["metrics"]["bleu1"]
+    assert [r["mean"] for r in records if r["row"] == "qwen/joint-joint" and r["metric"] == "bleu1"] == [str(bleu)]
+    assert (root / "figure_2.png").stat().st_size > 5000
+
+    capsys.readouterr()
+    assert lslm_cli.main(["ablate", "--config", path]) == 0  # nothing is done twice
+    assert capsys.readouterr().out.count("finished before") == len(found)
+
+
+def test_a_failed_row_takes_its_children_along_and_no_others(matrix, capfd, tmp_path):
+    rows = {
+        "codes": {"stage": "tokenizer", "codebook_size": 16},
+        "broken": {"stage": "align", "from": "codes", "trainable": ["projectile"]},
+        "child": {"stage": "instruct", "from": "broken"},
+        "good": {"stage": "align", "from": "codes", "trainable": ["projector"]},
+    }
+    path = matrix(rows=rows, backbones={"llama": str(tmp_path / "recipes/llama")})
+    assert lslm_cli.main(["ablate", "--config", path]) == 1
+    out, error = capfd.readouterr()
+    assert "llama/child, seed 0: left out, llama/broken failed" in out
+    assert "2 of 4 rows failed: llama/broken, llama/child" in error and "expected some of projector" in error
+    assert (tmp_path / "runs/seed-0/llama/good/results.json").is_file()
+
+
+def test_a_row_is_not_continued_with_other_settings(matrix, tmp_path, capsys):
+    rows = {"codes": {"stage": "tokenizer", "codebook_size": 16}}
+    assert lslm_cli.main(["ablate", "--config", matrix(rows=rows)]) == 0
+    rows["codes"]["codebook_size"] = 8
+    assert lslm_cli.main(["ablate", "--config", matrix(rows=rows)]) == 2
+    assert "other settings of codebook_size" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"row": {}}, "unknown key 'row'"),
+        ({"rows": {"a": {"stage": "translate"}}}, "expected tokenizer, align, instruct"),
+        ({"rows": {"a": {"stage": "align", "from": "b"}}}, "an earlier row"),
+        ({"rows": {"a": {"stage": "align"}}}, "an earlier row"),
+        ({"rows": {"a": {"stage": "tokenizer", "codebok_size": 16}}}, "did you mean codebook_size"),
+        ({"backbones": {"llama": "nowhere"}}, "nowhere"),
+    ],
+)
+def test_a_wrong_matrix_is_one_line(matrix, capsys, keys, said):
+    assert lslm_cli.main(["ablate", "--config", matrix(**keys), "--dry-run"]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
+def test_only_takes_along_what_a_row_goes_on_from(matrix):
+    config = ablate.read_config(matrix())
+    assert [row.of for row in ablate.plan(config, ["qwen/mlp-llm"])] == ["codebook-1024", "qwen/mlp", "qwen/mlp-llm"]
+    with pytest.raises(ValueError, match="no row 'mlp'; there are .*llama/mlp"):
+        ablate.plan(config, ["mlp"])
+
+
+def test_intervals_are_those_of_student():
+    """1, 2, 3: mean 2, standard deviation 1, t = 4.30 with two degrees of freedom."""
+    found = ablate._summary([{"wer": value} for value in (1.0, 2.0, 3.0)], {"wer": "WER"})
+    mean, half, count = found["wer"]
+    assert (mean, count) == (2.0, 3) and half == pytest.approx(4.30 / 3**0.5)
+    assert ablate._cell((2.0, half, 3), 5.0) == "2.0 ± 2.5 (5)" and ablate._cell(None, None) == "–"

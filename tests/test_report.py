@@ -1,0 +1,199 @@
+"""The report and what it rests on: token probabilities, motion in the page, captions that are no HTML."""
+
+import base64
+import json
+from html.parser import HTMLParser
+
+import jiwer
+import numpy as np
+import pytest
+import torch
+from conftest import FPS, make_clip
+
+from lslm.training.evaluate import _token_strings, evaluate, translate_features
+from lslm.training.report import differences, report_html
+from lslm.training.sign_translation_metrics import normalize_words
+
+pytest_plugins = ["training_fixtures"]
+HOSTILE = '</script><script>alert("x")</script> & <!--content--> Ärger <b>tea</b>'
+RESULTS = {
+    "metrics": {"wer": 50.0, "bleu4": 12.34, "utterances": 7},
+    "model": "m<o>del",
+    "data": "d&ta",
+    "split": "test",
+    "command": 'lslm evaluate --data "<x>"',
+    "seed": 0,
+    "signatures": {"wer": "WER <lower-cased>"},
+}
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text of a page, and what is in its JSON script."""
+
+    def __init__(self, source: str):
+        super().__init__()
+        self.tags, self.attributes, self.text, self.content, self.inside = [], [], "", "", False
+        self.feed(source)
+        self.content = json.loads(self.content)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes.append(dict(attrs))
+        self.inside = dict(attrs).get("type") == "application/json"
+
+    def handle_endtag(self, tag):
+        self.inside = False
+
+    def handle_data(self, data):
+        self.text += data
+        self.content += data if self.inside else ""
+
+
+def row(name="a", reference="Some tea.", tokens=("Some", " tea", ".", ""), probabilities=None, **more):
+    """A line of predictions.jsonl."""
+    text = "".join(tokens).strip()
+    chances = list(probabilities or np.linspace(0.25, 1.0, len(tokens)))
+    given = {"id": name, "reference": reference, "prediction": text, "prompt": "What is <motion>?"}
+    return given | {"tokens": list(tokens), "probabilities": chances} | more
+
+
+# --- token probabilities ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def short_model(make_lslm):
+    model = make_lslm("llama").eval()
+    model.generation_config.max_new_tokens = 8
+    return model
+
+
+def forced(model, processor, clip, num_beams) -> tuple[list[int], np.ndarray]:
+    """The answer to one clip alone, and the probability of each of its tokens from one pass over prompt and answer."""
+    batch = processor.encode_features([processor.prompt], [clip])
+    start = batch["input_ids"].shape[1]
+    whole = model.generate(**batch, num_beams=num_beams or 1)
+    inputs = dict(batch) | {"input_ids": whole, "attention_mask": torch.ones_like(whole)}
+    with torch.no_grad():
+        chances = model(**inputs).logits[0, start - 1 : -1].double().softmax(-1)
+    answer = whole[0, start:]
+    return answer.tolist(), chances.gather(1, answer[:, None])[:, 0].numpy()
+
+
+@pytest.mark.parametrize("num_beams", [None, 3])
+def test_probabilities_are_those_of_a_forced_pass(short_model, processor, features, num_beams):
+    clips = [features[i] for i in (0, 1, 5, 4)]
+    for clip, translation in zip(
+        clips, translate_features(short_model, processor, clips, batch_size=3, num_beams=num_beams), strict=True
+    ):
+        answer, expected = forced(short_model, processor, clip, num_beams)
+        assert len(translation.tokens) == len(translation.probabilities) == len(answer)
+        assert all(0 <= chance <= 1 for chance in translation.probabilities) and min(translation.probabilities) < 0.9
+        assert np.allclose(translation.probabilities, expected, rtol=1e-3)
+        assert np.prod(translation.probabilities) == pytest.approx(np.prod(expected), rel=1e-3)
+        assert translation.text == processor.decode(answer)
+
+
+def test_an_answer_ends_with_its_end_of_turn_token(make_lslm, processor, features):
+    model = make_lslm("llama").eval()
+    model.generation_config.max_new_tokens = 8
+    answers = [forced(model, processor, clip, None)[0] for clip in features[:3]]
+    model.generation_config.eos_token_id = answers[0][3]  # whatever it says in the fourth place ends a turn now
+    length = answers[0].index(answers[0][3]) + 1
+    translations = translate_features(model, processor, features[:3])
+    assert len(translations[0].tokens) == len(translations[0].probabilities) == length
+    assert translations[0].text == "".join(translations[0].tokens).strip() == processor.decode(answers[0][:length])
+    assert max(len(translation.tokens) for translation in translations) > length  # the others pad it
+
+
+@pytest.mark.parametrize("text", ["Crème 🍵 für Zoë, please!", "two  blanks", ""])
+def test_token_strings_join_to_the_text(make_tokenizer, text):
+    tokenizer = make_tokenizer()
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    strings = _token_strings(tokenizer, ids)
+    assert len(strings) == len(ids) and "".join(strings) == text and not any("\ufffd" in piece for piece in strings)
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def test_hostile_text_stays_text():
+    hostile = row(HOSTILE, HOSTILE, (HOSTILE[:20], HOSTILE[20:], ""), prompt=HOSTILE)
+    hostile |= {"prompt_unseen_templates": HOSTILE, "prediction_unseen_templates": HOSTILE}
+    plain, page = (
+        Page(report_html(RESULTS, [shown], [make_clip(5)], FPS))
+        for shown in (row(prompt_unseen_templates="x", prediction_unseen_templates="y"), hostile)
+    )
+    assert page.tags.count("script") == plain.tags.count("script") == 2
+    assert "b" not in page.tags[page.tags.index("ol") :]
+    assert page.text.count(HOSTILE) >= 5  # name, prompts, reference, output: nothing lost, nothing run
+    assert page.content["fps"] == FPS and len(page.content["clips"]) == 1
+    assert "m<o>del" in page.text and 'lslm evaluate --data "<x>"' in page.text and "WER <lower-cased>" in page.text
+
+
+def test_the_page_asks_the_network_for_nothing():
+    source = report_html(RESULTS, [row()], [make_clip(5)], FPS)
+    assert not any({"src", "href", "srcset", "data"} & set(attributes) for attributes in Page(source).attributes)
+    assert "default-src 'none'" in source
+    assert not any(request in source for request in ("url(", "@import", "fetch(", "http://", "https://"))
+
+
+def test_motion_in_the_page_is_the_motion_to_a_millimetre():
+    clips = [make_clip(frames, frames) - (1.5, 0, 0) for frames in (5, 23, 9)]
+    content = Page(report_html(RESULTS, [row(n) for n in "abc"], clips, FPS)).content
+    assert [clip["frames"] for clip in content["clips"]] == [5, 23, 9]
+    for clip, joints in zip(content["clips"], clips, strict=True):
+        millimetres = np.frombuffer(base64.b64decode(clip["motion"]), "<i2").reshape(joints.shape)
+        assert np.abs(millimetres / 1000 - joints).max() < 0.001
+
+
+def test_tokens_are_tinted_by_their_probability_and_wrong_words_marked():
+    said = row("a", "Some hot tea.", ("No", " te", "a", ""), (0.5, 1.0, 0.75, 0.125))
+    source = report_html(RESULTS, [said], [make_clip(5)], FPS)
+    cards = source[source.index('<ol class="clips">') :]
+    for piece in (
+        '<mark class="wrong"><span class="token" style="--p:0.500" title="0.500">No</span></mark>',
+        '<span class="token" style="--p:0.750" title="0.750">a</span>',
+        '<span class="token end" style="--p:0.125" title="0.125">end</span>',
+        '<mark class="missed">Some</mark> <mark class="missed">hot</mark> tea.',
+        "2 word errors",
+        "Whole sentence 0.05; least sure of the end (0.12)",
+    ):
+        assert piece in cards
+    cut = report_html(RESULTS, [row("a", "Some tea.", ("Some", " tea"))], [make_clip(5)], FPS)  # by the length limit
+    assert 'class="token end"' not in cut and "1 of 7 clips" in cut
+
+
+def test_an_empty_answer_and_an_empty_reference_are_shown():
+    rows = [row("a", "Some tea.", ("",)), row("b", "", ("Tea", "")), row("c", "Tea.", ())]
+    source = report_html(RESULTS, rows, [make_clip(5)] * 3, FPS)
+    assert source.count('<span class="nothing">(nothing)</span>') == 3
+    assert source.count("2 word errors") == 1 and source.count("1 word error<") == 2
+
+
+def test_differences_are_those_of_the_word_error_rate():
+    rng = np.random.default_rng(0)
+    words = ["tea", "Tea,", "no", "it's", "a-b", "Ärger", "please."]
+    for _ in range(50):
+        reference, prediction = (" ".join(rng.choice(words, rng.integers(1, 8))) for _ in range(2))
+        missed, wrong, errors = differences(reference, prediction)
+        counts = jiwer.process_words(normalize_words(reference), normalize_words(prediction))
+        assert errors == counts.substitutions + counts.deletions + counts.insertions
+        assert len(missed) == counts.substitutions + counts.deletions
+        assert len(wrong) == counts.substitutions + counts.insertions
+        assert all(reference[start:end].strip(" ,.-") == reference[start:end] for start, end in missed)
+    assert differences("", "tea") == ([], [(0, 3)], 1) and differences("", "") == ([], [], 0)
+
+
+def test_evaluate_writes_confidence_and_a_report(toy, checkpoint, tmp_path):
+    results = evaluate(str(toy / "set"), "test", str(tmp_path), checkpoint, limit=3, report_clips=2)
+    rows = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["id"] for line in rows] == ["test-0000", "test-0001", "test-0002"]
+    for line in rows:
+        assert line["prompt"].count("<motion>") == 1 and len(line["tokens"]) == len(line["probabilities"]) > 0
+        assert all(0 <= chance <= 1 for chance in line["probabilities"])
+        assert line["prediction"] == "".join(line["tokens"]).strip()
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert sum(f"test-{n:04d}" in page.text for n in range(3)) == 2 == len(page.content["clips"])
+    assert "2 of 3 clips" in page.text and f"{results['metrics']['wer']:.1f}" in page.text
+    shown = {attributes.get("id") for attributes in page.attributes}
+    assert shown >= {"whole", "left", "right", "play", "frame", "speed", "time", "order", "content"}

@@ -1,0 +1,304 @@
+"""Run a matrix of trainings, row by row, and print its tables: the paper's Tables 1 to 8 and Figure 2 by default.
+
+    lslm ablate --data DIR --output_dir runs/paper
+
+A row is a stage with its recipe, the row it goes on from, and where it differs from the recipe; see
+training/recipes/ablations.yaml. Each row is trained and scored by processes of its own, with a recipe of its own that
+repeats it: OUTPUT/seed-0/llama/mlp/recipe.yaml. Rows that have a results.json are skipped, and a row that was
+interrupted goes on where it was.
+"""
+
+import csv
+import dataclasses
+import fnmatch
+import json
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+RECIPES = Path(__file__).parent / "recipes"
+STAGES = {"tokenizer": "1_tokenizer.yaml", "align": "2_align.yaml", "instruct": "3_instruct.yaml"}
+KEYS = {"data", "split", "output_dir", "seeds", "backbones", "budget", "evaluate", "rows", "tables"}
+# two-sided 95 % quantiles of Student's t for 2, 3, ... runs
+T_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training run: a row of the matrix, for one backbone and seed."""
+
+    of: str  # "codebook-1024", or "llama/mlp"
+    seed: int
+    stage: str
+    folder: Path
+    parent: "Row | None"
+    recipe: dict  # complete: recipe file, budget and the row's own keys
+
+    @property
+    def chain(self) -> str:
+        return f"{self.parent.chain} > {self.of}" if self.parent else self.of
+
+    def results(self) -> dict | None:
+        """What `lslm evaluate` wrote, or None while the row is not finished."""
+        try:
+            return json.loads((self.folder / "results.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+
+
+def read_config(path: str | Path | None, **overrides) -> dict:
+    """A matrix file, with what it leaves out taken from ablations.yaml and `overrides` on top.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: not a matrix, an unknown key, a row that goes on from an unknown or
+            later row.
+    """
+    config = _yaml(RECIPES / "ablations.yaml")
+    path = Path(path) if path else RECIPES / "ablations.yaml"
+    if not path.is_file() and (RECIPES / path).is_file():
+        path = RECIPES / path
+    own = _yaml(path)
+    if unknown := own.keys() - KEYS:
+        raise ValueError(f"{path}: unknown key {sorted(unknown)[0]!r}; known are {', '.join(sorted(KEYS))}")
+    if "rows" in own and "tables" not in own:
+        config["tables"] = []  # those of the paper are about other rows
+    config |= own | {key: value for key, value in overrides.items() if value is not None}
+    seen: dict[str, str] = {}
+    for name, row in config["rows"].items():
+        if row.get("stage") not in STAGES:
+            raise ValueError(f"{path}: row {name!r}: stage is {row.get('stage')!r}, expected {', '.join(STAGES)}")
+        if (row["stage"] == "tokenizer") == ("from" in row) or row.get("from", name) not in (*seen, name):
+            raise ValueError(
+                f"{path}: row {name!r}: expected `from:` with the name of an earlier row (a tokenizer row has none), "
+                f"got {row.get('from')!r}"
+            )
+        seen[name] = row["stage"]
+    return config
+
+
+def plan(config: dict, only: list[str] | None = None) -> list[Row]:
+    """The rows to run, parents first; with `only` (names or patterns like `llama/*`), those and what they go on from.
+
+    Raises:
+        FileNotFoundError: a recipe is missing. ValueError: `only` names no row; an unknown recipe key.
+    """
+    rows: dict[tuple[str, int], Row] = {}
+    root = Path(config["output_dir"])
+    for seed in config["seeds"]:
+        for name, row in config["rows"].items():
+            shared = row["stage"] == "tokenizer"  # one sign tokenizer serves all backbones
+            for backbone, recipes in list(config["backbones"].items())[: 1 if shared else None]:
+                of = name if shared else f"{backbone}/{name}"
+                parent = None if shared else rows.get((row["from"], seed)) or rows[f"{backbone}/{row['from']}", seed]
+                folder = root / f"seed-{seed}" / of
+                source = RECIPES / recipes if (RECIPES / recipes).is_dir() else Path(recipes)
+                recipe = _yaml(source / STAGES[row["stage"]]) | config["budget"].get(row["stage"], {})
+                recipe |= {key: value for key, value in row.items() if key not in ("stage", "from")}
+                recipe |= {"data": config["data"], "output_dir": str(folder), "seed": seed}
+                if parent:
+                    recipe["tokenizer" if parent.stage == "tokenizer" else "model"] = str(parent.folder)
+                rows[of, seed] = Row(of, seed, row["stage"], folder, parent, recipe)
+    if not only:
+        return list(rows.values())
+    wanted: set[tuple[str, int]] = set()
+    for pattern in only:
+        found = [row for row in rows.values() if fnmatch.fnmatch(row.of, pattern)]
+        if not found:
+            names = ", ".join(dict.fromkeys(row.of for row in rows.values()))
+            raise ValueError(f"no row {pattern!r}; there are {names}")
+        for row in found:
+            while row:
+                wanted.add((row.of, row.seed))
+                row = row.parent
+    return [row for key, row in rows.items() if key in wanted]
+
+
+def check_recipes(rows: list[Row]) -> None:
+    """Refuse a key that the stage does not know, before hours of training.
+
+    Raises:
+        ValueError: with the nearest known key.
+    """
+    from .align import AlignArguments
+    from .instruct import InstructArguments
+    from .recipe import check_keys
+    from .tokenizer import TokenizerArguments
+
+    known = {
+        stage: {field.name for field in dataclasses.fields(arguments) if field.init}
+        for stage, arguments in (
+            ("tokenizer", TokenizerArguments),
+            ("align", AlignArguments),
+            ("instruct", InstructArguments),
+        )
+    }
+    for row in rows:
+        check_keys(row.of, row.recipe, known[row.stage])
+
+
+def ablate(config: dict, rows: list[Row]) -> list[Row]:
+    """Train and score `rows`, skipping finished ones, and write the tables; -> the rows that failed.
+
+    A row whose parent failed counts as failed.
+
+    Raises:
+        ValueError: a row was begun with other settings.
+    """
+    check_recipes(rows)
+    for row in rows:  # all before the first: a mistake should not show after a day
+        _claim(row)
+    failed: list[Row] = []
+    for number, row in enumerate(rows, 1):
+        what = f"[{number}/{len(rows)}] {row.of}, seed {row.seed}"
+        if row.results():
+            print(f"{what}: finished before", flush=True)
+        elif row.parent in failed:
+            print(f"{what}: left out, {row.parent.of} failed", flush=True)
+            failed.append(row)
+        else:
+            print(f"{what}: {row.stage}", flush=True)
+            train = [row.stage, "--config", str(row.folder / "recipe.yaml")]
+            score = ["evaluate", "--model", str(row.folder), "--data", str(config["data"])]
+            score += ["--split", config["split"], "--output", str(row.folder)]
+            score += [str(word) for word in config.get("evaluate", {}).get(row.stage, ())]
+            for command in (train, score):
+                if _lslm(command):
+                    print(f"{what}: FAILED; again alone: lslm {' '.join(command)}", file=sys.stderr, flush=True)
+                    failed.append(row)
+                    break
+            else:
+                write_tables(config)  # what there is so far
+    write_tables(config)
+    return failed
+
+
+def _lslm(command: list[str]) -> int:
+    """Run `lslm COMMAND ...` in a process of its own: what it took of memory is free again afterwards."""
+    return subprocess.run([sys.executable, "-m", "lslm_cli", *command], check=False).returncode
+
+
+def _claim(row: Row) -> None:
+    """Write the row's recipe into its folder, or make sure that it is the one the row was begun with."""
+    path = row.folder / "recipe.yaml"
+    if path.is_file():
+        old = _yaml(path)
+        if changed := sorted(key for key in old.keys() | row.recipe.keys() if old.get(key) != row.recipe.get(key)):
+            raise ValueError(
+                f"{path}: begun with other settings of {', '.join(changed)}; remove {row.folder} to begin anew, or "
+                "choose another --output_dir"
+            )
+        return
+    row.folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(row.recipe, sort_keys=False), encoding="utf-8")
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def write_tables(config: dict) -> str:
+    """Write OUTPUT/tables.md, a CSV per table and a PNG per plot from the rows' results.json; -> the Markdown.
+
+    Our figures are means over the seeds, with the half width of the 95 % interval of Student's t when there are
+    several; the paper's stand in brackets.
+    """
+    root = Path(config["output_dir"])
+    root.mkdir(parents=True, exist_ok=True)
+    runs: dict[str, list[dict]] = {}
+    for row in plan(config):
+        if results := row.results():
+            runs.setdefault(row.of, []).append(results["metrics"])
+    blocks = []
+    for table in config["tables"]:
+        stem = table["title"].partition(":")[0].lower().replace(" ", "_")
+        values = {row["of"]: _summary(runs.get(row["of"], []), table["metrics"]) for row in table["rows"]}
+        lines = [[*table["head"], *table["metrics"].values()]]
+        for row in table["rows"]:
+            paper = row.get("paper") or [None] * len(table["metrics"])
+            lines.append(
+                [
+                    *row["name"],
+                    *(_cell(values[row["of"]].get(m), p) for m, p in zip(table["metrics"], paper, strict=True)),
+                ]
+            )
+        lines.insert(1, ["---"] * len(lines[0]))
+        blocks.append(f"**{table['title']}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
+        with open(root / f"{stem}.csv", "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["row", "metric", "mean", "half_width_95", "seeds", "paper"])
+            for row in table["rows"]:
+                paper = row.get("paper") or [None] * len(table["metrics"])
+                for metric, figure in zip(table["metrics"], paper, strict=True):
+                    mean, half, count = values[row["of"]].get(metric, (None, None, 0))
+                    writer.writerow([row["of"], metric, mean, half, count, figure])
+        if table.get("plot"):
+            _plot(table, values, root / f"{stem}.png")
+    text = "\n\n".join(blocks) + "\n"
+    (root / "tables.md").write_text(text, encoding="utf-8")
+    return text
+
+
+def _summary(runs: list[dict], metrics: dict) -> dict[str, tuple[float, float | None, int]]:
+    """metric -> mean, half width of the 95 % interval (None for one run), number of runs."""
+    summary = {}
+    for metric in metrics:
+        values = [run[metric] for run in runs if run.get(metric) is not None]
+        if values:
+            half = None
+            if len(values) > 1:
+                quantile = T_95[len(values) - 2] if len(values) - 2 < len(T_95) else 2.0
+                half = quantile * statistics.stdev(values) / len(values) ** 0.5
+            summary[metric] = statistics.mean(values), half, len(values)
+    return summary
+
+
+def _cell(value: tuple | None, paper: float | None) -> str:
+    ours = "" if value is None else f"{value[0]:.1f}" + ("" if value[1] is None else f" ± {value[1]:.1f}")
+    return f"{ours or '–'} ({paper:g})" if paper is not None else ours or "–"
+
+
+def _plot(table: dict, values: dict, path: Path) -> None:
+    """One panel per metric over the rows, in the manner of the paper's Figure 2."""
+    if not any(values.values()):
+        return
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.4 * len(table["metrics"]), 3), layout="constrained")
+    panels = figure.subplots(1, len(table["metrics"]), squeeze=False)[0]
+    for panel, (metric, name) in zip(panels, table["metrics"].items(), strict=True):
+        found = [(row["name"][0], *values[row["of"]][metric]) for row in table["rows"] if metric in values[row["of"]]]
+        names, means, halves, _ = zip(*found, strict=True) if found else ((), (), (), ())
+        panel.errorbar(names, means, [half or 0.0 for half in halves], marker="o", capsize=3)
+        panel.set(title=name, xlabel=table["head"][0], ylim=(0, None))
+    figure.suptitle(table["title"])
+    figure.savefig(path, dpi=150)
+
+
+def describe(config: dict, rows: list[Row]) -> str:
+    """What would run, for `--dry-run`: every row with its chain, state and the tables it fills."""
+    tables: dict[str, list[str]] = {}
+    for table in config["tables"]:
+        for row in table["rows"]:
+            tables.setdefault(row["of"], []).append(table["title"].partition(":")[0])
+    lines = []
+    for row in rows:
+        state = "finished" if row.results() else "begun" if (row.folder / "recipe.yaml").is_file() else "to do"
+        fills = ", ".join(tables.get(row.of, ())) or "no table"
+        lines.append(f"{state:9} seed {row.seed}  {row.stage:10} {row.chain}  ({fills})")
+    finished = sum(line.startswith("finished") for line in lines)
+    return "\n".join([*lines, f"{len(lines)} rows, {finished} finished; results go to {config['output_dir']}"])
+
+
+def _yaml(path: Path) -> dict:
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected `key: value` lines")
+    return content

@@ -1,0 +1,67 @@
+"""Codes of a whole split, kept on disk: clips that are not augmented have the same codes in every epoch and run."""
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from huggingface_hub import constants
+from safetensors.numpy import load_file, save_file
+from tqdm import tqdm
+
+from lslm.modeling_lslm import SignMotionVQVAE
+from lslm.processing import SignMotionFeatureExtractor
+
+BATCH = 32
+
+
+def fingerprint(vqvae: SignMotionVQVAE, extractor: SignMotionFeatureExtractor, joints: list[np.ndarray]) -> str:
+    """Changes with the weights of the sign tokenizer, its feature extractor or any joint of any clip."""
+    digest = hashlib.sha256()
+    # the encoder and the codebook alone decide about codes
+    for name, tensor in sorted(vqvae.state_dict().items()):
+        if name.startswith(("encoder.", "codebook.weight")):
+            digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
+    digest.update(json.dumps(extractor.to_dict(), sort_keys=True, default=str).encode())
+    for clip in joints:
+        digest.update(str(clip.shape).encode() + np.ascontiguousarray(clip).tobytes())
+    return digest.hexdigest()[:32]
+
+
+@torch.no_grad()
+def cached_codes(
+    vqvae: SignMotionVQVAE, extractor: SignMotionFeatureExtractor, joints: list[np.ndarray], folder: str | None = None
+) -> list[np.ndarray]:
+    """Codes of every clip, from disk when they are there.
+
+    Args:
+        joints: (T, 52, 3) float32 metres per clip, at the extractor's frame rate.
+        folder: where the files lie; default: `lslm/codes` in the Hugging Face cache. A file's name is the fingerprint
+            of what made it, so a new tokenizer or changed data never meet old codes.
+
+    Returns:
+        one (L,) int64 array per clip.
+    """
+    folder = Path(folder or Path(constants.HF_HOME) / "lslm" / "codes")
+    path = folder / f"{fingerprint(vqvae, extractor, joints)}.safetensors"
+    if not path.is_file():
+        codes = []
+        for start in tqdm(range(0, len(joints), BATCH), desc="encoding motion", unit="batch"):
+            features = [extractor.normalize(extractor.to_features(clip)) for clip in joints[start : start + BATCH]]
+            batch = extractor.pad(features, return_tensors="pt")
+            found = vqvae.encode(*(batch[k].to(vqvae.device) for k in ("input_features", "input_features_mask")))
+            codes += [row[row >= 0] for row in found.cpu().numpy()]
+        arrays = {"codes": np.concatenate(codes).astype(np.int32), "lengths": np.array([len(c) for c in codes])}
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(dir=folder)  # written aside and renamed: a kill leaves no half a file
+        os.close(handle)
+        save_file(arrays, partial)
+        os.replace(partial, path)
+    arrays = load_file(path)
+    return np.split(arrays["codes"].astype(np.int64), arrays["lengths"].cumsum()[:-1])
+
+
+__all__ = ["cached_codes", "fingerprint"]

@@ -1,0 +1,61 @@
+"""The scores as an `evaluate` module, offline:
+
+    scores = evaluate.load("training/sign_translation_metrics").compute(predictions=[...], references=[...])
+
+`evaluate` copies this file and those that it imports by name here, no others.
+"""
+
+import datasets
+import evaluate
+
+from .learned import bertscore as _bertscore
+from .learned import bleurt as _bleurt
+from .significance import confidence_intervals
+from .text_metrics import DEFAULT, check_pairs, signatures, text_metrics
+
+
+class SignTranslationMetrics(evaluate.Metric):
+    """Corpus scores of translations; see `compute`."""
+
+    def _info(self):
+        text = datasets.Value("string")
+        return evaluate.MetricInfo(
+            description="Scores of sign language translation: BLEU, reduced BLEU, chrF, ROUGE-L, CIDEr, WER; each with "
+            "its signature.",
+            citation="",
+            inputs_description=SignTranslationMetrics._compute.__doc__,
+            features=datasets.Features({"predictions": text, "references": text}),
+        )
+
+    def add_batch(self, *, predictions=None, references=None, **kwargs):
+        """Add sentences; checked here, because `evaluate` would turn a number into a string."""
+        check_pairs(references, predictions)
+        return super().add_batch(predictions=predictions, references=references, **kwargs)
+
+    def _compute(
+        self, predictions, references, names=None, definitions=DEFAULT, bootstrap=0, seed=0, bertscore=None, bleurt=None
+    ):
+        """Scores of `predictions`, each against one of `references`: in percent but for counts.
+
+        Args:
+            names: the fingerspelled name in each reference, or None.
+            definitions: bleu, bleu_lower, bleu_none, bleu_motiongpt, rbleu, chrf, rouge_l, rouge_l_coco, cider, wer,
+                exact_match.
+            bootstrap: number of resamples for 95 % intervals; 0: none.
+            seed: of the resamples.
+            bertscore: (folder of an encoder, layer).
+            bleurt: folder of a BLEURT checkpoint.
+
+        Returns:
+            The scores, by name; "signatures": name -> definition; "intervals": name -> (low, high), with `bootstrap`.
+        """
+        scores = text_metrics(references, predictions, names, definitions)
+        said = {name: signature for name, signature in signatures(definitions).items() if name in scores}
+        for learned, options in ((_bertscore, bertscore), (_bleurt, bleurt and [bleurt])):
+            if options:
+                values, signature = learned(references, predictions, *options)
+                scores |= values
+                said |= signature
+        if bootstrap:
+            scores["intervals"] = confidence_intervals(references, predictions, definitions, bootstrap, seed)
+        return scores | {"signatures": said}

@@ -1,0 +1,103 @@
+"""How far a score would move with other sentences, and whether two systems differ."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from .text_metrics import DEFAULT, check_pairs, chosen, statistics
+
+
+def confidence_intervals(
+    references: Sequence[str],
+    predictions: Sequence[str],
+    definitions: Sequence[str] = DEFAULT,
+    samples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> dict[str, tuple[float, float]]:
+    """Percentile bootstrap over sentences: score name -> (low, high), in percent like the score.
+
+    Sentences are drawn with replacement; the same draws for every score. The intervals know nothing of other training
+    seeds, signers or recordings: for those, train again.
+
+    Args:
+        samples: number of resamples.
+        confidence: the part of the resamples that lies in the interval.
+
+    Raises:
+        ValueError: see [`check_pairs`]; an unknown definition; no samples.
+    """
+    check_pairs(references, predictions)
+    resampled = _draws(len(references), samples, seed)
+    return {
+        name: _interval(score(resampled @ rows), confidence)
+        for name, (rows, score) in _scored(references, predictions, definitions).items()
+    }
+
+
+def compare(
+    references: Sequence[str],
+    predictions: Sequence[str],
+    others: Sequence[str],
+    definitions: Sequence[str] = DEFAULT,
+    samples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> dict[str, dict[str, float]]:
+    """Two systems on the same references: score name -> score, other, difference, low, high, p.
+
+    `low` and `high` bound the difference (score - other) over paired bootstrap resamples (Koehn 2004). `p` is that of
+    approximate randomisation (Riezler and Maxwell 2005), two-sided: how often a difference at least as large arises
+    when a coin decides, for each sentence, which system said which of the two translations.
+
+    Args, Raises: as [`confidence_intervals`].
+    """
+    check_pairs(references, predictions)
+    check_pairs(references, others)
+    resampled = _draws(len(references), samples, seed)
+    swapped = np.random.default_rng([seed, 1]).random((samples, len(references))) < 0.5
+    theirs = _scored(references, others, definitions)
+    found = {}
+    for name, (rows, score) in _scored(references, predictions, definitions).items():
+        other_rows = theirs[name][0]
+        value, other = score(rows.sum(0)), score(other_rows.sum(0))
+        moved = swapped @ (other_rows - rows)
+        by_chance = np.abs(score(rows.sum(0) + moved) - score(other_rows.sum(0) - moved))
+        as_large = np.sum(by_chance >= abs(value - other) - 1e-9)  # rounding must not make equal ones smaller
+        low, high = _interval(score(resampled @ rows) - score(resampled @ other_rows), confidence)
+        found[name] = {
+            "score": float(value),
+            "other": float(other),
+            "difference": float(value - other),
+            "low": low,
+            "high": high,
+            "p": float((1 + as_large) / (1 + samples)),
+        }
+    return found
+
+
+def _draws(sentences: int, samples: int, seed: int) -> np.ndarray:
+    """(samples, sentences): how often each sentence is in each resample."""
+    if samples < 1:
+        raise ValueError(f"{samples} resamples; expected at least 1 (1000 is usual)")
+    rng = np.random.default_rng(seed)
+    drawn = (rng.integers(sentences, size=sentences) for _ in range(samples))
+    return np.array([np.bincount(indices, minlength=sentences) for indices in drawn], dtype=float)
+
+
+def _scored(references, predictions, definitions) -> dict[str, tuple[np.ndarray, Callable]]:
+    """Score name -> statistics of each sentence (N, K), and the function from their sums to that score. Scores without
+    a value are left out."""
+    found = {}
+    for key, definition in chosen(definitions).items():
+        rows = statistics(key, references, predictions)
+        for at, name in enumerate(definition.names):
+            if not np.isnan(definition.scores(rows.sum(0))[at]):
+                found[name] = rows, lambda sums, scores=definition.scores, at=at: scores(sums)[at]
+    return found
+
+
+def _interval(scores: np.ndarray, confidence: float) -> tuple[float, float]:
+    tail = 50.0 * (1.0 - confidence)
+    low, high = np.nanpercentile(scores, [tail, 100.0 - tail])
+    return float(low), float(high)
