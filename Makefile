@@ -37,7 +37,7 @@ $(RUN)/3_instruct/model.safetensors: $(RUN)/2_align/model.safetensors
 	$(BIN)/lslm instruct --config $(RECIPES)/3_instruct.yaml
 
 $(RUN)/scores/results.json: $(RUN)/3_instruct/model.safetensors
-	$(BIN)/lslm evaluate --data examples/asl_cafe --split test --controls --model $(RUN)/3_instruct --output $(RUN)/scores
+	$(BIN)/lslm evaluate --data examples/asl_cafe --split test --controls --unseen-templates --model $(RUN)/3_instruct --output $(RUN)/scores
 
 SHIPPED := config.json generation_config.json model.safetensors processor_config.json chat_template.jinja \
 	tokenizer.json tokenizer_config.json

@@ -8,7 +8,7 @@ ROOT = Path(__file__).parent
 SUBPACKAGES = ["modeling_lslm", "processing", "training", "hub_cards"]
 METRICS = "lslm.training.sign_translation_metrics"
 DATA = ["datasets>=4.0"]
-SCORES = ["sacrebleu>=2.4", "rouge-score>=0.1.2", "jiwer>=4.0"]
+SCORES = ["sacrebleu>=2.4", "rouge-score>=0.1.2"]
 ADAPTER = ["peft>=0.17", "accelerate>=1.1"]
 
 setup(
@@ -31,7 +31,7 @@ setup(
         "demo": [*ADAPTER, "gguf>=0.10", *DATA, *SCORES],
         "train": [*ADAPTER, *DATA, *SCORES, "evaluate>=0.4", "matplotlib>=3.8", "tensorboard>=2.14"],
         "bertscore": ["bert-score>=0.3.13"],  # `lslm score --bertscore`
-        "dev": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "ruff>=0.9", "pre-commit>=3"],
+        "dev": ["jiwer>=4.0", "pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "ruff>=0.9", "pre-commit>=3"],
     },
     zip_safe=False,
 )

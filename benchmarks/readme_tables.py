@@ -24,6 +24,7 @@ TRANSLATION = {
     "sentences exact %": "exact_match",
     "names exact %": "names_exact_match",
     "names, character error %": "names_character_error_rate",
+    "WER %, phrasings unseen in training": "wer_unseen_templates",
     "WER %, clips shuffled": "wer_shuffled",
     "WER %, motion zeroed": "wer_zeroed",
 }

@@ -11,10 +11,11 @@ import math
 import re
 from pathlib import Path
 
-import jiwer
 import numpy as np
 
 from lslm.processing.motion_features import LEFT_HAND, PARENTS, RIGHT_HAND
+
+from .sign_translation_metrics.text_metrics import align
 
 PAGE = Path(__file__).with_name("report.html")
 # what stands large at the top, if it was measured
@@ -70,15 +71,16 @@ def differences(reference: str, prediction: str) -> tuple[list[tuple[int, int]],
         that are wrong or too many, and the number of word errors.
     """
     words, other = (list(re.finditer(r"[\w']+", text)) for text in (reference, prediction))
-    missed, wrong, errors = words, other, max(len(words), len(other))
-    if words and other:
-        sides = [" ".join(word[0].lower() for word in side) for side in (words, other)]
-        aligned = jiwer.process_words(*sides)
-        chunks = [chunk for chunk in aligned.alignments[0] if chunk.type != "equal"]
-        missed = [word for chunk in chunks for word in words[chunk.ref_start_idx : chunk.ref_end_idx]]
-        wrong = [word for chunk in chunks for word in other[chunk.hyp_start_idx : chunk.hyp_end_idx]]
-        errors = aligned.substitutions + aligned.deletions + aligned.insertions
-    return [word.span() for word in missed], [word.span() for word in wrong], errors
+    missed, wrong, errors = [], [], 0
+    ours, theirs = iter(other), iter(words)
+    for expected, said in align(*([word[0].lower() for word in side] for side in (words, other))):
+        errors += expected != said
+        for word, side, found in ((expected, theirs, missed), (said, ours, wrong)):
+            if word is not None:
+                span = next(side).span()
+                if expected != said:
+                    found.append(span)
+    return missed, wrong, errors
 
 
 def _clip(number: int, row: dict) -> str:

@@ -26,6 +26,8 @@ def train_and_save(trainer: Trainer) -> None:
     state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")) if checkpoint else None
     if state and 0 < trainer.args.max_steps <= state.global_step:
         # killed between the last step and the end, or not at all: the Trainer would take one step more
+        folder = trainer.args.output_dir
+        print(f"{folder}: has its {state.global_step} steps; to train anew, remove it or name another", flush=True)
         trainer._load_from_checkpoint(str(checkpoint))
         trainer.state = state
     else:
