@@ -211,6 +211,33 @@ def test_a_language_model_without_adapter_is_trained_and_saved_whole(align, toy,
     assert differing(dict(loaded.state_dict()), after) == set()
 
 
+@pytest.mark.parametrize("bf16", ["false", "true"])
+@pytest.mark.parametrize(
+    ("scheme", "stage"),
+    [
+        (["projector"], AlignArguments),
+        (["projector", "language_model"], AlignArguments),
+        (["language_model"], AlignArguments),
+        (["language_model"], InstructArguments),
+        (["projector", "language_model"], InstructArguments),
+    ],
+    ids=["mlp", "joint", "staged", "instruct-llm", "instruct-joint"],
+)
+def test_exactly_the_intended_parameters_move(fresh, toy, tmp_path, scheme, stage, bf16):
+    """Every scheme of the paper, in float32 and with bfloat16 autocast; the weights stay float32 in both."""
+    model, processor = fresh()
+    flags = TOY_INSTRUCT | {"data": toy / "set", "output_dir": tmp_path, "trainable": scheme, "bf16": bf16}
+    args = parse(stage, recipe(**flags, max_steps=3), "lslm test")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    run(args, model, processor)
+    moved = differing(before, dict(model.state_dict()))
+    parts = {"projector": "model.projector.", "language_model": "model.language_model."}
+    intended = {name for name in before if name.startswith(tuple(parts[part] for part in scheme))}
+    if "language_model" in scheme:
+        intended.add("lm_head.weight")  # tied to the embeddings
+    assert moved == intended and all(p.dtype == torch.float32 for p in model.parameters())
+
+
 def test_what_may_be_trained_is_checked(fresh, toy, tmp_path):
     model, _ = fresh()
     args = parse(AlignArguments, recipe(data=toy / "set", output_dir=tmp_path), "lslm align")
@@ -338,6 +365,16 @@ def test_the_losses_do_not_depend_on_how_a_batch_is_divided(toy, toy_tokenizer, 
     assert len(whole) == 5 and whole[-1] < whole[0] - 0.1
     for name in ("accumulated", "two"):
         np.testing.assert_allclose(losses(tmp_path / name), whole, rtol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("trainable", [["projector"], ["projector", "language_model"]])
+def test_gradient_checkpointing_changes_nothing_but_memory(align, tmp_path, trainable):
+    flags = {"trainable": trainable, "lora_r": 2, "max_steps": 3, "logging_steps": 1, "learning_rate": 1e-2}
+    _, plain, _ = align(**flags, output_dir=tmp_path / "plain")
+    _, checkpointed, _ = align(**flags, gradient_checkpointing="true", output_dir=tmp_path / "checkpointed")
+    np.testing.assert_allclose(losses(tmp_path / "checkpointed"), losses(tmp_path / "plain"), rtol=1e-5)
+    for name, weight in plain.items():
+        torch.testing.assert_close(checkpointed[name], weight, rtol=1e-3, atol=1e-5, msg=name)
 
 
 # --- codes, long clips, samples ---------------------------------------------------------------------------------------
