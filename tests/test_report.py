@@ -4,7 +4,6 @@ import base64
 import json
 from html.parser import HTMLParser
 
-import jiwer
 import numpy as np
 import pytest
 import torch
@@ -12,7 +11,7 @@ from conftest import FPS, make_clip
 
 from lslm.training.evaluate import _token_strings, evaluate, translate_features
 from lslm.training.report import differences, report_html
-from lslm.training.sign_translation_metrics import normalize_words
+from lslm.training.sign_translation_metrics import text_metrics
 
 pytest_plugins = ["training_fixtures"]
 HOSTILE = '</script><script>alert("x")</script> & <!--content--> Ärger <b>tea</b>'
@@ -176,10 +175,10 @@ def test_differences_are_those_of_the_word_error_rate():
     for _ in range(50):
         reference, prediction = (" ".join(rng.choice(words, rng.integers(1, 8))) for _ in range(2))
         missed, wrong, errors = differences(reference, prediction)
-        counts = jiwer.process_words(normalize_words(reference), normalize_words(prediction))
-        assert errors == counts.substitutions + counts.deletions + counts.insertions
-        assert len(missed) == counts.substitutions + counts.deletions
-        assert len(wrong) == counts.substitutions + counts.insertions
+        counts = text_metrics([reference], [prediction], definitions=["wer"])
+        assert errors == counts["substitutions"] + counts["deletions"] + counts["insertions"]
+        assert len(missed) == counts["substitutions"] + counts["deletions"]
+        assert len(wrong) == counts["substitutions"] + counts["insertions"]
         assert all(reference[start:end].strip(" ,.-") == reference[start:end] for start, end in missed)
     assert differences("", "tea") == ([], [(0, 3)], 1) and differences("", "") == ([], [], 0)
 

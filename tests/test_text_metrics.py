@@ -472,12 +472,12 @@ def test_it_loads_from_its_folder_offline_anywhere(tmp_path):
 # --- scores by a model ------------------------------------------------------------------------------------------------
 
 
-def test_scores_by_a_model_name_the_extra_they_need(monkeypatch):
+def test_scores_by_a_model_say_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "bert_score", None)
     monkeypatch.setitem(sys.modules, "bleurt", None)
     with pytest.raises(ValueError, match=r"BERTScore needs bert_score; run: pip install 'lslm\[bertscore\]'"):
         bertscore(["a"], ["a"], "folder", 2)
-    with pytest.raises(ValueError, match=r"BLEURT needs bleurt.*; run: pip install 'lslm\[bleurt\]'"):
+    with pytest.raises(ValueError, match=r"BLEURT needs bleurt.*; run: pip install git\+https://github.com/google"):
         bleurt(["a"], ["a"], "folder")
 
 

@@ -429,7 +429,7 @@ def test_clips_that_are_too_long_are_left_out_and_counted(fresh, toy, capsys):
     assert len(data) == len(data.rows) == sum(length <= lengths[4] for length in lengths)
     assert max(tokens(data, index) for index in range(len(data))) == lengths[4]
     assert f"left out {8 - len(data)} of 8 clips longer than {lengths[4]} tokens" in capsys.readouterr().out
-    with pytest.raises(ValueError, match=f"max_length is 3 tokens, but the shortest of .* has {lengths[0]}"):
+    with pytest.raises(ValueError, match=f"max_length is 3 tokens, but the shortest clip of 7 has {lengths[0]}"):
         leave_out_long(data, processor, templates, 3)
 
 
