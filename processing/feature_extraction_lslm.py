@@ -115,7 +115,8 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
         """(..., T, feature_size) normalised features -> (..., T, 52, 3) joints in metres, facing +z."""
         if self.mean is not None:
             features = np.asarray(features) * np.asarray(self.std) + np.asarray(self.mean)
-        return features_to_joints(np.asarray(features, np.float64)).astype(np.float32)
+        joints = features_to_joints(np.asarray(features, np.float64), convention=self.convention)
+        return joints.astype(np.float32)
 
     def num_codes(self, num_frames: int) -> int:
         """Codes for a clip of `num_frames` feature frames: ceil(num_frames / downsample_factor)."""

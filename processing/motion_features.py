@@ -27,7 +27,10 @@ from .rotations import (
     y_turn_to_quaternion,
 )
 
-CONVENTIONS = ("humanml3d",)
+# "humanml3d": the published vector. "signing": the same numbers, but positions and velocities of fingers are relative
+# to those of their wrist. A hand travels half a metre and two letters differ by two centimetres of a finger: seen from
+# the wrist those are the movement, not its last few percent.
+CONVENTIONS = ("humanml3d", "signing")
 
 # The SMPL-H order. SMPL-X has the same joints once its jaw and eyes (22, 23, 24) are left out.
 # fmt: off
@@ -180,10 +183,24 @@ def joints_to_features(
         warnings.warn(_describe(repaired), stacklevel=2)
     if lengths is not None:
         positions = _retarget(positions, lengths)
-    return _canonical_to_features(_to_canonical_frame(positions)).astype(_result_dtype(joints), copy=False)
+    features = _canonical_to_features(_to_canonical_frame(positions))
+    if convention == "signing":
+        _shift_hands(features, num_joints, -1)
+    return features.astype(_result_dtype(joints), copy=False)
 
 
-def features_to_joints(features: np.ndarray) -> np.ndarray:
+def _shift_hands(features: np.ndarray, num_joints: int, sign: int) -> None:
+    """Add the position and velocity of their wrist (times `sign`) to those of the fingers, in place."""
+    slices = feature_slices(num_joints)
+    for block, first in (("positions", 1), ("velocities", 0)):
+        vectors = features[..., slices[block]].reshape(*features.shape[:-1], num_joints - first, 3)
+        for hand, wrist in ((LEFT_HAND, 20), (RIGHT_HAND, 21)):
+            fingers = [joint - first for joint in hand if joint < num_joints]
+            vectors[..., fingers, :] += sign * vectors[..., [wrist - first], :]
+        features[..., slices[block]] = vectors.reshape(*features.shape[:-1], -1)
+
+
+def features_to_joints(features: np.ndarray, *, convention: str = "humanml3d") -> np.ndarray:
     """Turn motion features back into joint positions: `recover_from_ric` of HumanML3D, with the turns put right.
 
     HumanML3D loses the sign of `root_yaw` where the heading passes 180 degrees, and its own way back goes astray from
@@ -194,6 +211,7 @@ def features_to_joints(features: np.ndarray) -> np.ndarray:
     Args:
         features: `(..., T, 623)` or `(..., T, 263)`, not normalised. Rotations and contacts are not read, and
             velocities only for the signs: all zero, they leave every sign alone.
+        convention: that of the features, one of :data:`CONVENTIONS`.
 
     Returns:
         `(..., T, 52, 3)` or `(..., T, 22, 3)`, metres: what :func:`joints_to_features` saw after retargeting, with the
@@ -201,8 +219,10 @@ def features_to_joints(features: np.ndarray) -> np.ndarray:
         float32.
 
     Raises:
-        ValueError: the last axis is neither 623 nor 263 long.
+        ValueError: the last axis is neither 623 nor 263 long, or an unknown convention.
     """
+    if convention not in CONVENTIONS:
+        raise ValueError(f"expected a convention among {list(CONVENTIONS)}, got {convention!r}")
     features = np.asarray(features)
     joints_of_size = {feature_size(num_joints): num_joints for num_joints in (NUM_JOINTS, NUM_BODY_JOINTS)}
     if features.ndim < 2 or features.shape[-1] not in joints_of_size:
@@ -212,7 +232,9 @@ def features_to_joints(features: np.ndarray) -> np.ndarray:
         )
     num_joints = joints_of_size[features.shape[-1]]
     slices = feature_slices(num_joints)
-    values = features.astype(np.float64)
+    values = features.astype(np.float64)  # always a copy
+    if convention == "signing":
+        _shift_hands(values, num_joints, 1)
     local = values[..., slices["positions"]].reshape(*features.shape[:-1], num_joints - 1, 3)
     velocities = values[..., slices["velocities"]].reshape(*features.shape[:-1], num_joints, 3)
     yaw = _restore_signs(values[..., slices["root_yaw"]][..., 0], local, velocities)

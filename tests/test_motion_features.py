@@ -615,3 +615,28 @@ def test_shortest_arc_up_to_opposite_vectors(distance):
     np.testing.assert_allclose(quaternion_rotate(q, a), b, rtol=0, atol=1e-7)  # a half turn for anything within 1e-8
     assert (q[..., 0] >= -1e-7).all()  # never the long way round
     np.testing.assert_array_equal(quaternion_between(RAW_DIRECTIONS[1], np.zeros(3)), [1, 0, 0, 0])
+
+
+def test_the_signing_convention_sees_hands_from_their_wrists():
+    """The same numbers but for fingers; a hand that is carried about does not move; the way back is exact."""
+    rng = np.random.default_rng(0)
+    joints = np.repeat((rng.normal(0, 0.3, (52, 3)) + (0, 1, 0))[None], 12, axis=0)
+    joints[:, [21, *RIGHT_HAND]] += np.linspace(0, 0.4, 12)[:, None, None]
+    plain = joints_to_features(joints, target_skeleton=None)
+    signing = joints_to_features(joints, target_skeleton=None, convention="signing")
+    slices = feature_slices()
+    moved = np.flatnonzero(np.abs(plain - signing).max(0) > 0)
+    positions, velocities = slices["positions"], slices["velocities"]
+    fingers = [positions.start + 3 * (j - 1) + k for j in range(22, 52) for k in range(3)]
+    fingers += [velocities.start + 3 * j + k for j in range(22, 52) for k in range(3)]
+    assert set(moved) <= set(fingers)
+    right = [index for index in fingers if index < positions.stop and index >= positions.start + 3 * 36]
+    # from the second row on: the first has the false turn of HumanML3D
+    assert np.ptp(signing[1:, right], axis=0).max() < 1e-9 < 0.1 < np.ptp(plain[1:, right], axis=0).max()
+    before = signing.copy()
+    np.testing.assert_allclose(features_to_joints(signing, convention="signing"), features_to_joints(plain), atol=1e-12)
+    np.testing.assert_array_equal(signing, before)  # arguments are left alone
+    body = joints_to_features(joints[:, :22], target_skeleton=None, convention="signing")  # no hands, no difference
+    np.testing.assert_array_equal(body, joints_to_features(joints[:, :22], target_skeleton=None))
+    with pytest.raises(ValueError, match="convention"):
+        features_to_joints(signing, convention="signs")

@@ -29,6 +29,10 @@ class TokenizerArguments(StageArguments):
     """All keys of a `1_tokenizer` recipe; every `TrainingArguments` field is one too."""
 
     fps: float = field(default=20.0, metadata={"help": "frame rate to train at; clips are resampled to it"})
+    convention: str = field(
+        default="humanml3d",
+        metadata={"help": "of the motion features: humanml3d, or signing (hands from their wrists)"},
+    )
     window: int = field(default=64, metadata={"help": "frames per training window"})
     codebook_size: int = field(default=1024, metadata={"help": "number of codes"})
     code_dim: int = field(default=512, metadata={"help": "numbers per code"})
@@ -120,7 +124,10 @@ class TokenizerTrainer(Trainer):
         """
         error = (reconstruction.float() - inputs["input_features"])[..., POSITIONS].unflatten(-1, (-1, 3))
         error = error * self._position_std.to(error.device)
-        fingers = torch.cat([error[..., hand, :] - error[..., [wrist], :] for hand, wrist in HANDS], -2)
+        at_wrists = self.processing_class.convention == "signing"  # as they come
+        fingers = torch.cat(
+            [error[..., hand, :] - (0.0 if at_wrists else error[..., [wrist], :]) for hand, wrist in HANDS], -2
+        )
         mask = inputs["input_features_mask"]
         return {
             name: (part.abs().mean((-1, -2)) * mask).sum() / mask.sum() / 0.03
@@ -143,7 +150,9 @@ def main(argv: list[str]) -> None:
     args = parse(TokenizerArguments, argv, "lslm tokenizer")
     set_seed(args.seed)
     train = MotionText(args.data, "train", args.fps, args.augment, args.seed, args.limit, window=args.window + 1)
-    extractor = SignMotionFeatureExtractor(fps=args.fps, downsample_factor=2**args.num_downsamples)
+    extractor = SignMotionFeatureExtractor(
+        fps=args.fps, downsample_factor=2**args.num_downsamples, convention=args.convention
+    )
     mean, std = feature_statistics(train, extractor)
     extractor.mean, extractor.std = mean.tolist(), std.tolist()
     validation = None

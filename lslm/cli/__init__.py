@@ -40,6 +40,7 @@ stopped goes on where it was: give the same command again.
 the data
   data                 folder with train*.parquet and validation*.parquet: text, fps, joints_mm or joints (T, 52, 3)
   fps                  frame rate to train at; every clip is resampled to it (20)
+  convention           of the motion features: humanml3d (the paper's), or signing: hands as seen from their wrists
   window               frames per training window (64)
   augment              vary speed, start, place of body and hands (true)
   limit                only the first N clips, to try something
