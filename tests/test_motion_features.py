@@ -568,7 +568,7 @@ def test_wrong_features_are_refused(shape):
 
 def test_unknown_choices_are_refused():
     joints = standing(3)
-    with pytest.raises(ValueError, match=r"among \['humanml3d'\], got 'smplx'"):
+    with pytest.raises(ValueError, match=r"among \['humanml3d', 'signing'\], got 'smplx'"):
         joints_to_features(joints, convention="smplx")
     with pytest.raises(ValueError, match="'humanml3d', None or an array"):
         joints_to_features(joints, target_skeleton="smplx")
