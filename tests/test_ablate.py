@@ -40,7 +40,7 @@ def matrix(toy, tmp_path, monkeypatch):
             "output_dir": str(tmp_path / "runs"),
             "backbones": {"llama": str(tmp_path / "recipes/llama"), "qwen": str(tmp_path / "recipes/qwen2")},
             "budget": {stage: budget | SHORT for stage, budget in BUDGET.items()},
-            "evaluate": {stage: ["--limit", "3"] for stage in ablate.STAGES},
+            "evaluate": {stage: ["--limit", "3"] for stage in ("align", "instruct")},
         }
         path = tmp_path / "matrix.yaml"
         path.write_text(yaml.safe_dump(config | keys, sort_keys=False))
@@ -81,7 +81,11 @@ def test_all_rows_run_and_fill_the_tables(matrix, tmp_path, capsys):
     for row in rows.values():
         if row["stage"] == "tokenizer":
             row["codebook_size"] //= 64
-    path = matrix(rows=rows, tables=ablate.read_config(None)["tables"])
+    path = matrix(
+        rows=rows,
+        tables=ablate.read_config(None)["tables"],
+        evaluate={"tokenizer": ["--fid", "{output_dir}/motion_embedding"], "align": ["--limit", "3"]},
+    )
     assert lslm_cli.main(["ablate", "--config", path]) == 0
     root = tmp_path / "runs"
     found = {str(path.parent.relative_to(root / "seed-0")) for path in root.glob("seed-0/**/results.json")}
@@ -92,6 +96,8 @@ def test_all_rows_run_and_fill_the_tables(matrix, tmp_path, capsys):
         records = list(csv.DictReader(file))
     bleu = json.loads((root / "seed-0/qwen/joint-joint/results.json").read_text())["metrics"]["bleu1"]
     assert [r["mean"] for r in records if r["row"] == "qwen/joint-joint" and r["metric"] == "bleu1"] == [str(bleu)]
+    with open(root / "figure_2.csv") as file:
+        assert all(float(record["mean"]) >= 0 for record in csv.DictReader(file))  # the FID too
     assert (root / "figure_2.png").stat().st_size > 5000
 
     capsys.readouterr()
@@ -129,6 +135,8 @@ def test_a_row_is_not_continued_with_other_settings(matrix, tmp_path, capsys):
         ({"rows": {"a": {"stage": "translate"}}}, "expected tokenizer, align, instruct"),
         ({"rows": {"a": {"stage": "align", "from": "b"}}}, "an earlier row"),
         ({"rows": {"a": {"stage": "align"}}}, "an earlier row"),
+        ({"rows": {"a": {"stage": "align", "from": "a"}}}, "an earlier row"),
+        ({"rows": {"a": {"stage": "tokenizer", "from": "a"}}}, "an earlier row"),
         ({"rows": {"a": {"stage": "tokenizer", "codebok_size": 16}}}, "did you mean codebook_size"),
         ({"backbones": {"llama": "nowhere"}}, "nowhere"),
     ],

@@ -67,16 +67,16 @@ def read_config(path: str | Path | None, **overrides) -> dict:
     if "rows" in own and "tables" not in own:
         config["tables"] = []  # those of the paper are about other rows
     config |= own | {key: value for key, value in overrides.items() if value is not None}
-    seen: dict[str, str] = {}
+    seen = []
     for name, row in config["rows"].items():
         if row.get("stage") not in STAGES:
             raise ValueError(f"{path}: row {name!r}: stage is {row.get('stage')!r}, expected {', '.join(STAGES)}")
-        if (row["stage"] == "tokenizer") == ("from" in row) or row.get("from", name) not in (*seen, name):
+        if row.get("from") not in ([None] if row["stage"] == "tokenizer" else seen):
             raise ValueError(
                 f"{path}: row {name!r}: expected `from:` with the name of an earlier row (a tokenizer row has none), "
                 f"got {row.get('from')!r}"
             )
-        seen[name] = row["stage"]
+        seen.append(name)
     return config
 
 
@@ -164,7 +164,8 @@ def ablate(config: dict, rows: list[Row]) -> list[Row]:
             train = [row.stage, "--config", str(row.folder / "recipe.yaml")]
             score = ["evaluate", "--model", str(row.folder), "--data", str(config["data"])]
             score += ["--split", config["split"], "--output", str(row.folder)]
-            score += [str(word) for word in config.get("evaluate", {}).get(row.stage, ())]
+            words = config["evaluate"].get(row.stage, ())
+            score += [str(word).format(output_dir=config["output_dir"]) for word in words]
             for command in (train, score):
                 if _lslm(command):
                     print(f"{what}: FAILED; again alone: lslm {' '.join(command)}", file=sys.stderr, flush=True)
