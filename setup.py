@@ -30,8 +30,18 @@ setup(
         # accelerate
         "demo": [*ADAPTER, "gguf>=0.10", *DATA, *SCORES],
         "train": [*ADAPTER, *DATA, *SCORES, "evaluate>=0.4", "matplotlib>=3.8", "tensorboard>=2.14"],
+        "qlora": ["bitsandbytes>=0.49"],  # load_in_4bit: true
+        "trackio": ["trackio>=0.40"],  # report_to: trackio
         "bertscore": ["bert-score>=0.3.13"],  # `lslm score --bertscore`
-        "dev": ["jiwer>=4.0", "pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "ruff>=0.9", "pre-commit>=3"],
+        "dev": [
+            "bitsandbytes>=0.49",
+            "jiwer>=4.0",
+            "pytest>=8",
+            "pytest-xdist>=3",
+            "hypothesis>=6",
+            "ruff>=0.9",
+            "pre-commit>=3",
+        ],
     },
     zip_safe=False,
 )

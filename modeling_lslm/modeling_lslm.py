@@ -107,6 +107,7 @@ class LslmPreTrainedModel(PreTrainedModel):
     _no_split_modules = ["SignMotionVQVAE"]
     _skip_keys_device_placement = ["past_key_values"]
     _keep_in_fp32_modules_strict = ["projector", "lora_A", "lora_B"]  # and those of the sign tokenizer
+    _keep_in_fp32_modules = [".*projector", ".*lora_A", ".*lora_B"]  # the same, as quantizers read names
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_flex_attn = True

@@ -8,7 +8,7 @@ from transformers.feature_extraction_sequence_utils import SequenceFeatureExtrac
 from transformers.feature_extraction_utils import BatchFeature
 
 from .motion_features import NUM_JOINTS, features_to_joints, joints_to_features
-from .motion_formats import Motion, _check_fps, load_motion
+from .motion_formats import Motion, _check_fps, check_joints, load_motion
 
 
 class SignMotionFeatureExtractor(SequenceFeatureExtractor):
@@ -90,6 +90,7 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
         fps = self.fps if fps is None else fps
         self._check_length(len(array), fps, shortest=2)
         joints = array / 1000.0 if array.dtype.kind in "iu" else array.astype(np.float64)
+        check_joints(joints)
         joints = resample(joints, fps, self.fps)
         skeleton = self.target_skeleton
         skeleton = np.asarray(skeleton) if isinstance(skeleton, (list, tuple)) else skeleton

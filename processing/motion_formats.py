@@ -294,9 +294,13 @@ def _read_own_npz(archive: zipfile.ZipFile, keys: set[str], fps: float | None) -
     return _motion(joints, fps, valid)
 
 
-def _motion(joints: np.ndarray, fps: float, valid: np.ndarray) -> Motion:
-    known = ~np.isnan(joints).any(-1)
-    if not known.any():
+def check_joints(joints: np.ndarray) -> None:
+    """Refuse (T, J, 3) joints that cannot be a body in metres.
+
+    Raises:
+        ValueError: nothing but NaN, coordinates too large for metres, or all joints in one place.
+    """
+    if np.isnan(joints).any(-1).all():
         raise ValueError("no joint has a number in any frame (all NaN); export the clip again")
     size = np.nanmax(np.abs(joints))
     if size > MAX_COORDINATE:
@@ -306,6 +310,11 @@ def _motion(joints: np.ndarray, fps: float, valid: np.ndarray) -> Motion:
         )
     if np.nanmax(np.nanmax(joints, axis=(0, 1)) - np.nanmin(joints, axis=(0, 1))) < 1e-3:
         raise ValueError("all joints are in one place, expected a body in metres; export the clip again")
+
+
+def _motion(joints: np.ndarray, fps: float, valid: np.ndarray) -> Motion:
+    check_joints(joints)
+    known = ~np.isnan(joints).any(-1)
     joints = np.where(known[..., None], joints, np.float32(np.nan))  # a joint is known as a whole or not at all
     return Motion(joints=joints, fps=fps, valid=valid & known)
 

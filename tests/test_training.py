@@ -7,13 +7,14 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import lslm_cli
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_fixtures import TOY_ALIGN, TOY_INSTRUCT, TOY_VQVAE, cut_short, read_jsonl, recipe
+from training_fixtures import TOY_ALIGN, TOY_INSTRUCT, TOY_VQVAE, cut_short, read_jsonl, recipe, write_backbone
 
 from lslm.modeling_lslm import LslmForConditionalGeneration, SignMotionVQVAE, load_backbone_tokenizer
 from lslm.processing import SignMotionFeatureExtractor, SignMotionProcessor
@@ -25,6 +26,7 @@ from lslm.training.recipe import parse
 from lslm.training.translation import TranslationTrainer, leave_out_long, run, set_trainable
 
 pytest_plugins = ["training_fixtures"]
+create_optimizer = TranslationTrainer.create_optimizer
 
 
 def weights(folder):
@@ -367,6 +369,18 @@ def test_the_losses_do_not_depend_on_how_a_batch_is_divided(toy, toy_tokenizer, 
         np.testing.assert_allclose(losses(tmp_path / name), whole, rtol=1e-4, err_msg=name)
 
 
+def test_two_processes_can_share_a_model(fresh, tmp_path):
+    """FSDP2 with bfloat16: everything but the sign tokenizer in shards, the same codes and the same loss."""
+    model, _ = fresh()
+    model.config.backbone = None  # save it whole
+    model.save_pretrained(tmp_path)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    script = str(Path(__file__).with_name("sharded_process.py"))
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*torchrun, script, str(tmp_path)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 @pytest.mark.parametrize("trainable", [["projector"], ["projector", "language_model"]])
 def test_gradient_checkpointing_changes_nothing_but_memory(align, tmp_path, trainable):
     flags = {"trainable": trainable, "lora_r": 2, "max_steps": 3, "logging_steps": 1, "learning_rate": 1e-2}
@@ -375,6 +389,45 @@ def test_gradient_checkpointing_changes_nothing_but_memory(align, tmp_path, trai
     np.testing.assert_allclose(losses(tmp_path / "checkpointed"), losses(tmp_path / "plain"), rtol=1e-5)
     for name, weight in plain.items():
         torch.testing.assert_close(checkpointed[name], weight, rtol=1e-3, atol=1e-5, msg=name)
+
+
+@pytest.mark.filterwarnings("error:.*an autograd kernel was not registered")
+def test_qlora_trains_on_four_bits_and_saves_an_adapter_for_all_of_them(toy, toy_tokenizer, tmp_path, monkeypatch):
+    from bitsandbytes.nn import Linear4bit
+
+    backbone = write_backbone(tmp_path / "llm", width=128)  # 4-bit kernels want rows of 64
+    flags = {"data": toy / "set", "tokenizer": toy_tokenizer, "backbone": backbone, "max_steps": 8}
+    flags |= {"trainable": ["projector", "language_model"], "lora_r": 2, "logging_steps": 1, "learning_rate": 2e-3}
+    flags |= {"eval_strategy": "steps", "eval_steps": 4}  # which generates between training steps
+    trained = []
+    monkeypatch.setattr(
+        TranslationTrainer, "create_optimizer", lambda self: trained.append(self.model) or create_optimizer(self)
+    )
+    for name, small in (("full", "false"), ("out", "true")):
+        command = recipe(**TOY_ALIGN | flags, load_in_4bit=small, output_dir=tmp_path / name)
+        assert lslm_cli.main(["align", *command]) == 0
+    layers = [module for module in trained[1].modules() if isinstance(module, Linear4bit)]
+    assert len(layers) == 2 * 7 and all(layer.weight.dtype == torch.uint8 for layer in layers)
+    curve = losses(tmp_path / "full")
+    assert np.mean(curve[4:]) < np.mean(curve[:4]) - 0.1
+    np.testing.assert_allclose(losses(tmp_path / "out"), curve, rtol=0.03)
+    saved = weights(tmp_path / "out")
+    assert all(name.startswith(("model.projector.", "model.vqvae.")) or "lora_" in name for name in saved)
+    full = LslmForConditionalGeneration.from_pretrained(tmp_path / "out")
+    batch = {"input_ids": torch.arange(9)[None]}
+    expected, got = (model.eval()(**batch).logits.float() for model in (full, trained[1]))
+    assert 0 < (got - expected).abs().max() < 0.2 * expected.abs().max()
+    flags = {"data": toy / "set", "model": tmp_path / "out", "output_dir": tmp_path / "next", "max_steps": 1}
+    assert lslm_cli.main(["instruct", *recipe(**TOY_INSTRUCT | flags, load_in_4bit="true")]) == 0
+
+
+@pytest.mark.parametrize("flags", [{"lora_r": 0}, {"trainable": "projector"}])
+def test_qlora_without_an_adapter_is_refused(fresh, toy, tmp_path, flags):
+    model, processor = fresh()
+    flags = {"data": toy / "set", "output_dir": tmp_path, "trainable": "language_model", "lora_r": 2} | flags
+    args = parse(InstructArguments, recipe(**TOY_INSTRUCT | flags, load_in_4bit="true"), "lslm instruct")
+    with pytest.raises(ValueError, match="load_in_4bit trains an adapter .* needs lora_r > 0"):
+        run(args, model, processor)
 
 
 # --- codes, long clips, samples ---------------------------------------------------------------------------------------

@@ -102,7 +102,7 @@ def write_data(folder: Path, splits=("train", "validation", "test")) -> Path:
     return folder
 
 
-def write_backbone(folder: Path, kind: str = "llama") -> Path:
+def write_backbone(folder: Path, kind: str = "llama", width: int = 32) -> Path:
     """A tiny random Llama (or Qwen2) and a byte-level tokenizer that has learnt a few words, as a folder."""
     specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     tokenizer = Tokenizer(models.BPE())
@@ -124,8 +124,8 @@ def write_backbone(folder: Path, kind: str = "llama") -> Path:
     }[kind]
     config = config_class(
         vocab_size=len(fast),
-        hidden_size=32,
-        intermediate_size=48,
+        hidden_size=width,
+        intermediate_size=3 * width // 2,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,

@@ -81,9 +81,9 @@ class TokenizerTrainer(Trainer):
 
     @torch.no_grad()
     def _some_latents(self, model) -> torch.Tensor:
-        """Latents of up to 16 batches of the training split for the k-means start."""
+        """Latents of up to 1024 clips of the training split for the k-means start."""
         vqvae, data = self.accelerator.unwrap_model(model), self.train_dataset
-        wanted = min(len(data), 16 * self.args.train_batch_size)
+        wanted = min(len(data), 1024)
         indices = torch.randperm(len(data), generator=torch.Generator().manual_seed(self.args.seed))[:wanted].tolist()
         latents = []
         for start in range(0, wanted, self.args.train_batch_size):

@@ -35,6 +35,9 @@ class TranslationArguments(StageArguments):
     )
     lora_alpha: float = field(default=32.0, metadata={"help": "scale of the adapter"})
     lora_dropout: float = field(default=0.0, metadata={"help": "dropout in the adapter"})
+    load_in_4bit: bool = field(
+        default=False, metadata={"help": "QLoRA: 4 bits a weight under the adapter (pip install 'lslm[qlora]')"}
+    )
     max_length: int | None = field(
         default=None, metadata={"help": "leave out clips whose prompt, motion and answer are longer, in tokens"}
     )
@@ -78,14 +81,15 @@ class TranslationTrainer(Trainer):
         return self.optimizer
 
     def compute_loss(self, model, inputs, *args, **kwargs):
+        inputs = dict(inputs)
+        features, mask = inputs.pop("input_features", None), inputs.pop("input_features_mask", None)
+        vqvae = self.accelerator.unwrap_model(model).model.vqvae
+        if features is not None:  # here, since FSDP would round them to bfloat16 on their way into the model
+            inputs["motion_codes"] = vqvae.encode(features, mask)
         if model.training and self.args.code_dropout > 0:
-            vqvae = self.accelerator.unwrap_model(model).model.vqvae
-            codes = inputs.get("motion_codes")
-            if codes is None:
-                codes = vqvae.encode(inputs["input_features"], inputs["input_features_mask"])
+            codes = inputs["motion_codes"]
             random = torch.randint_like(codes, vqvae.config.codebook_size)
             dropped = (torch.rand(codes.shape, device=codes.device) < self.args.code_dropout) & (codes >= 0)
-            inputs = {k: v for k, v in inputs.items() if not k.startswith("input_features")}
             inputs["motion_codes"] = torch.where(dropped, random, codes)
         return super().compute_loss(model, inputs, *args, **kwargs)
 
@@ -150,6 +154,38 @@ def set_trainable(model: LslmForConditionalGeneration, parts: list[str], args: T
                     parameter.requires_grad_(True)
 
 
+def load_in_4bit(model: LslmForConditionalGeneration, args: TranslationArguments) -> None:
+    """QLoRA (Dettmers et al., 2023): replace the frozen layers under the adapter by 4-bit ones (NF4, double quantised).
+
+    Only in memory: checkpoints hold projector and adapter, and load onto the full weights again.
+
+    Raises:
+        ValueError: no adapter, or a checkpoint that holds the language model's own weights; no bitsandbytes.
+    """
+    if model.config.lora is None or model.config.backbone is None:
+        raise ValueError(
+            "load_in_4bit trains an adapter on the weights of a backbone: it needs lora_r > 0, and a model whose "
+            "language model has not been trained as a whole"
+        )
+    try:
+        from bitsandbytes.nn import Linear4bit, Params4bit
+    except ImportError as error:
+        raise ValueError("load_in_4bit needs bitsandbytes: pip install 'lslm[qlora]'") from error
+    from peft.tuners.lora import LoraLayer
+
+    for layer in model.model.language_model.modules():
+        if isinstance(layer, LoraLayer):
+            full = layer.get_base_layer()
+            dtype = torch.bfloat16 if args.bf16 else torch.float32
+            small = Linear4bit(full.in_features, full.out_features, compute_dtype=dtype, device="meta")
+            small.support_avx512bf16_for_cpu = (
+                False  # it would repack weights at an evaluation, and lose gradients after
+            )
+            small.bias = full.bias
+            small.weight = Params4bit(full.weight.data, requires_grad=False, quant_type="nf4", module=small)
+            layer.base_layer = small.to(args.device)  # which quantises
+
+
 def leave_out_long(data: MotionText, processor: SignMotionProcessor, templates: list[str], max_length: int) -> None:
     """Keep the clips of `data` whose prompt, motion and answer fit into `max_length` tokens with the longest template.
 
@@ -179,6 +215,8 @@ def run(args: TranslationArguments, model: LslmForConditionalGeneration, process
     """Train `model` on `args.data` and save it with its processor to `args.output_dir`; resumes by itself."""
     set_seed(args.seed)
     set_trainable(model, args.trainable, args)
+    if args.load_in_4bit:
+        load_in_4bit(model, args)
     fps = processor.feature_extractor.fps
     train = MotionText(args.data, "train", fps, augment=args.augment, seed=args.seed, limit=args.limit)
     validation = MotionText(args.data, "validation", fps) if args.eval_strategy != "no" else None

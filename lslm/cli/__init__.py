@@ -71,6 +71,7 @@ stopped run.
   trainable                projector (the paper's choice), language_model, or both: --trainable projector language_model
   projector_learning_rate  the projector's rate; learning_rate is the language model's
   lora_r, lora_alpha, lora_dropout   train a LoRA adapter instead of the language model's weights (0: no adapter)
+  load_in_4bit             QLoRA: 4 bits a weight under the adapter (pip install 'lslm[qlora]')
   code_dropout             fraction of codes replaced by random ones in training
   max_length               leave out clips whose prompt, motion and answer are longer, in tokens
   templates                JSON file of user messages; the default is the motion alone
@@ -92,8 +93,8 @@ stopped run.
   model                    folder of the aligned model, from `lslm align`
   templates                JSON file of user messages around <Motion_Placeholder>; 72 come with the package
   trainable                language_model (the paper's choice), projector, or both
-  data, augment, limit, projector_learning_rate, lora_r, lora_alpha, lora_dropout, code_dropout, max_length
-                           as in `lslm align --help`
+  data, augment, limit, projector_learning_rate, lora_r, lora_alpha, lora_dropout, load_in_4bit,
+                           code_dropout, max_length: as in `lslm align --help`
   any flag of the Trainer  output_dir, max_steps, learning_rate, per_device_train_batch_size, bf16, seed, ...
 
 example: lslm instruct --config training/recipes/smollm2-135m/3_instruct.yaml --max_steps 100

@@ -15,6 +15,9 @@ import lslm
 
 from . import _one_line
 
+# peft imports bitsandbytes where there is one, which then complains of a CPU kernel that nothing here uses
+logging.get_logger("bitsandbytes.backends.cpu.ops").setLevel("ERROR")
+
 SHIPPED = Path(lslm.__file__).parent.parent / "examples" / "asl_cafe" / "checkpoint"
 
 
