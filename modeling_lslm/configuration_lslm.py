@@ -17,6 +17,8 @@ class SignMotionVQVAEConfig(PreTrainedConfig):
         hidden_size: width of the convolutions.
         codebook_size: number of codes.
         code_dim: numbers per code.
+        partwise: the body, the left and the right hand each have an encoder, a codebook of `codebook_size` and a
+            decoder of their own (52 joints only); False is the paper's one codebook.
         num_downsamples: how often time is halved; one code stands for `2 ** num_downsamples` frames.
         num_res_blocks: residual blocks after each halving (and before each doubling).
         dilation_growth_rate: the blocks' dilations are its powers.
@@ -36,6 +38,7 @@ class SignMotionVQVAEConfig(PreTrainedConfig):
     hidden_size: int = 512
     codebook_size: int = 1024
     code_dim: int = 512
+    partwise: bool = False
     num_downsamples: int = 2
     num_res_blocks: int = 3
     dilation_growth_rate: int = 3
@@ -49,6 +52,18 @@ class SignMotionVQVAEConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         if self.quantizer not in ("gradient", "ema"):
             raise ValueError(f'quantizer must be "gradient" or "ema", not {self.quantizer!r}')
+        if self.partwise and self.feature_size != 623:
+            raise ValueError(f"partwise needs the 623 features of 52 joints, not {self.feature_size}")
+
+    @property
+    def num_parts(self) -> int:
+        """Codebooks: one, or one each for body, left hand and right hand."""
+        return 3 if self.partwise else 1
+
+    @property
+    def num_codes(self) -> int:
+        """Codes are numbers below this: `codebook_size`, or a choice from each of three codebooks."""
+        return self.codebook_size**self.num_parts
 
     @property
     def downsample_factor(self) -> int:
@@ -104,6 +119,8 @@ class LslmConfig(PreTrainedConfig):
             raise ValueError(f'motion_input must be "projector" or "vocabulary", not {self.motion_input!r}')
         if self.vqvae_config is None or isinstance(self.vqvae_config, dict):
             self.vqvae_config = SignMotionVQVAEConfig(**(self.vqvae_config or {}))
+        if self.motion_input == "vocabulary" and self.vqvae_config.partwise:
+            raise ValueError('motion_input="vocabulary" needs a sign tokenizer with one codebook: each code is a word')
         if self.text_config is None or isinstance(self.text_config, dict):
             text = dict(self.text_config or {})
             self.text_config = CONFIG_MAPPING[text.pop("model_type", "llama")](**text)

@@ -55,7 +55,7 @@ class LslmProjector(nn.Module):
     def __init__(self, config: LslmConfig):
         super().__init__()
         hidden = config.projector_hidden_size or config.text_config.hidden_size
-        self.linear_1 = nn.Linear(config.vqvae_config.code_dim, hidden)
+        self.linear_1 = nn.Linear(config.vqvae_config.num_parts * config.vqvae_config.code_dim, hidden)
         self.act = ACT2FN[config.projector_hidden_act]
         self.linear_2 = nn.Linear(hidden, config.text_config.hidden_size)
 
@@ -423,7 +423,10 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
             **config_kwargs,
         )
         projector = _motion_input(config)
-        projector.start(vqvae.codebook.weight.detach(), source.get_input_embeddings().weight.float().std().item())
+        # every codebook vector once; part-wise, the first of each part side by side, then the second ones, ...
+        same = sum(vqvae.config.codebook_size**part for part in range(vqvae.config.num_parts))
+        vectors = vqvae.embed(same * torch.arange(vqvae.config.codebook_size, device=vqvae.device)).detach()
+        projector.start(vectors, source.get_input_embeddings().weight.float().std().item())
         state = {f"model.vqvae.{k}": v for k, v in vqvae.state_dict().items()}
         state |= {f"model.projector.{k}": v for k, v in projector.state_dict().items()}
         state |= _backbone_state(source, config)

@@ -1,6 +1,7 @@
 """The sign tokenizer: a VQ-VAE over motion features (section 3.1 of the paper, equations 1 and 2).
 
-Shapes: B clips, T frames, F features a frame, L = ceil(T / downsample_factor) codes, D numbers per code.
+Shapes: B clips, T frames, F features a frame, L = ceil(T / downsample_factor) codes, D numbers per codebook vector (of
+all three codebooks together, when they are part-wise).
 """
 
 from dataclasses import dataclass
@@ -74,11 +75,11 @@ def _residual_blocks(config) -> nn.ModuleList:
 class Encoder(nn.Module):
     """(B, T, F) features -> (B, L, D) latents."""
 
-    def __init__(self, config: SignMotionVQVAEConfig):
+    def __init__(self, config: SignMotionVQVAEConfig, feature_size: int):
         super().__init__()
         width = config.hidden_size
         self.factor = config.downsample_factor
-        self.conv_in = MaskedConv1d(config.feature_size, width, 3, padding=1)
+        self.conv_in = MaskedConv1d(feature_size, width, 3, padding=1)
         self.down = nn.ModuleList(
             MaskedConv1d(width, width, 4, stride=2, padding=1) for _ in range(config.num_downsamples)
         )
@@ -106,14 +107,14 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """(B, L, D) quantised latents -> (B, L * downsample_factor, F) features."""
 
-    def __init__(self, config: SignMotionVQVAEConfig):
+    def __init__(self, config: SignMotionVQVAEConfig, feature_size: int):
         super().__init__()
         width = config.hidden_size
         self.conv_in = MaskedConv1d(config.code_dim, width, 3, padding=1)
         self.blocks = nn.ModuleList(_residual_blocks(config) for _ in range(config.num_downsamples))
         self.up = nn.ModuleList(MaskedConv1d(width, width, 3, padding=1) for _ in range(config.num_downsamples))
         self.conv_mid = MaskedConv1d(width, width, 3, padding=1)
-        self.conv_out = MaskedConv1d(width, config.feature_size, 3, padding=1)
+        self.conv_out = MaskedConv1d(width, feature_size, 3, padding=1)
 
     def forward(self, latents, lengths):
         hidden = (latents * length_mask(lengths, latents.shape[1])[..., None].to(latents.dtype)).transpose(1, 2)
@@ -125,6 +126,51 @@ class Decoder(nn.Module):
             hidden, _ = up(hidden.repeat_interleave(2, dim=-1), lengths)
         hidden = F.relu(self.conv_mid(hidden, lengths)[0])
         return self.conv_out(hidden, lengths)[0].transpose(1, 2)
+
+
+def _features_of_parts(num_joints: int = 52) -> list[list[int]]:
+    """Which of the 623 features belong to the body, the left hand (joints 22 to 36) and the right hand (37 to 51)."""
+    parts: list[list[int]] = [[], [], []]
+    for first, size, joints in (
+        (0, 4, [0]),  # root
+        (4, 3, range(1, num_joints)),  # positions
+        (4 + 3 * (num_joints - 1), 6, range(1, num_joints)),  # rotations
+        (4 + 9 * (num_joints - 1), 3, range(num_joints)),  # velocities
+        (4 + 9 * (num_joints - 1) + 3 * num_joints, 4, [0]),  # contacts
+    ):
+        for row, joint in enumerate(joints):
+            start = first + size * row
+            parts[(joint >= 22) + (joint >= 37)] += range(start, start + size)
+    return parts
+
+
+class PartwiseEncoder(nn.Module):
+    """An encoder for each part; (B, L, D) latents part after part."""
+
+    def __init__(self, config: SignMotionVQVAEConfig):
+        super().__init__()
+        self.features = _features_of_parts()
+        self.parts = nn.ModuleList(Encoder(config, len(own)) for own in self.features)
+
+    def forward(self, features, lengths):
+        latents = [part(features[..., own], lengths) for part, own in zip(self.parts, self.features, strict=True)]
+        return torch.cat([hidden for hidden, _ in latents], -1), latents[0][1]
+
+
+class PartwiseDecoder(nn.Module):
+    """A decoder for each part."""
+
+    def __init__(self, config: SignMotionVQVAEConfig):
+        super().__init__()
+        features = _features_of_parts()
+        self.parts = nn.ModuleList(Decoder(config, len(own)) for own in features)
+        places = sum(features, [])
+        self.order = sorted(range(len(places)), key=places.__getitem__)
+
+    def forward(self, latents, lengths):
+        parts = latents.chunk(len(self.parts), -1)
+        features = [part(own, lengths) for part, own in zip(self.parts, parts, strict=True)]
+        return torch.cat(features, -1)[..., self.order]
 
 
 class SignMotionVQVAE(PreTrainedModel):
@@ -147,9 +193,9 @@ class SignMotionVQVAE(PreTrainedModel):
 
     def __init__(self, config: SignMotionVQVAEConfig):
         super().__init__(config)
-        self.encoder = Encoder(config)
+        self.encoder = PartwiseEncoder(config) if config.partwise else Encoder(config, config.feature_size)
         self.codebook = Codebook(config)
-        self.decoder = Decoder(config)
+        self.decoder = PartwiseDecoder(config) if config.partwise else Decoder(config, config.feature_size)
         self.post_init()
 
     @torch.no_grad()

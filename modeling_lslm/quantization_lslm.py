@@ -17,7 +17,10 @@ def _all_reduce(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class Codebook(nn.Module):
-    """K codes of D numbers.
+    """K codes of D numbers; of a part-wise sign tokenizer, K for each of P parts of the body.
+
+    A part-wise code is one number as well: its digits to the base K name the codes of the parts. So codes have the same
+    shape whatever the tokenizer, and 1024 codes for each of three parts still fit into 31 bits.
 
     `quantizer="gradient"`: the codebook is a parameter and learns by `|| sg[latents] - codes ||^2` (equation 2).
     `quantizer="ema"`: each code is the moving average of the latents assigned to it, and a code that falls out of use
@@ -31,7 +34,8 @@ class Codebook(nn.Module):
         super().__init__()
         self.ema = config.quantizer == "ema"
         self.decay, self.dead_code_threshold = config.ema_decay, config.dead_code_threshold
-        shape = config.codebook_size, config.code_dim
+        self.num_parts, self.size = config.num_parts, config.codebook_size
+        shape = self.num_parts * self.size, config.code_dim
         if self.ema:
             self.register_buffer("weight", torch.empty(shape))
             self.register_buffer("ema_sum", torch.zeros(shape))
@@ -41,25 +45,33 @@ class Codebook(nn.Module):
         self.register_buffer("started", torch.ones((), dtype=torch.bool))
 
     def nearest(self, latents: torch.Tensor) -> torch.Tensor:
-        """Equation 1: (..., D) latents -> (...) int64 index of the nearest code in squared L2."""
-        flat, codes = latents.reshape(-1, latents.shape[-1]), self.weight.to(latents.dtype)
-        # |x|^2 is the same for every code and left out
-        distances = codes.pow(2).sum(-1) - 2 * flat @ codes.T
-        return distances.argmin(-1).view(latents.shape[:-1])
+        """Equation 1: (..., P * D) latents -> (...) int64 number of the nearest code in squared L2, part by part."""
+        flat = latents.reshape(-1, self.num_parts, self.weight.shape[-1])
+        number = torch.zeros(len(flat), dtype=torch.long, device=latents.device)
+        for part, codes in enumerate(self.weight.to(latents.dtype).split(self.size)):
+            # |x|^2 is the same for every code and left out
+            distances = codes.pow(2).sum(-1) - 2 * flat[:, part] @ codes.T
+            number = number * self.size + distances.argmin(-1)
+        return number.view(latents.shape[:-1])
+
+    def rows(self, codes: torch.Tensor) -> torch.Tensor:
+        """(...) int64 codes -> (..., P) the rows of `weight` that they stand for."""
+        part = torch.arange(self.num_parts, device=codes.device)
+        return codes[..., None] // self.size ** (self.num_parts - 1 - part) % self.size + part * self.size
 
     def lookup(self, codes: torch.Tensor) -> torch.Tensor:
-        """(...) int64 codes -> (..., D) codebook vectors."""
-        return F.embedding(codes, self.weight)
+        """(...) int64 codes -> (..., P * D) codebook vectors."""
+        return F.embedding(self.rows(codes), self.weight).flatten(-2)
 
     def forward(self, latents: torch.Tensor, mask: torch.Tensor):
         """Quantise in training, with straight-through gradients.
 
         Args:
-            latents: (B, L, D).
+            latents: (B, L, P * D).
             mask: (B, L) bool, True where the position belongs to the clip.
 
         Returns:
-            (B, L, D) quantised latents, (B, L) codes, and the scalar codebook and commitment losses.
+            (B, L, P * D) quantised latents, (B, L) codes, and the scalar codebook and commitment losses.
         """
         latents = latents.float()
         codes = self.nearest(latents.detach())
@@ -76,36 +88,47 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def start_from(self, latents: torch.Tensor, iterations: int = 20, generator: torch.Generator | None = None):
-        """Set the codes by k-means over `latents` (N, D) and begin to quantise."""
-        size = self.weight.shape[0]
-        if len(latents) < size:
+        """Set the codes by k-means over `latents` (N, P * D) and begin to quantise."""
+        if len(latents) < self.size:
             raise ValueError(
-                f"k-means start: {len(latents)} latents for {size} codes; give more clips or use fewer codes"
+                f"k-means start: {len(latents)} latents for {self.size} codes; give more clips or use fewer codes"
             )
-        pick = torch.randperm(len(latents), generator=generator)[:size]
-        self.weight.copy_(latents[pick.to(latents.device)])
+        pick = torch.cat(
+            [torch.randperm(len(latents), generator=generator)[: self.size] for _ in range(self.num_parts)]
+        )
+        self.weight.copy_(self._of_parts(latents)[pick.to(latents.device), self._part_of_row()])
         for _ in range(iterations):
-            codes = self.nearest(latents)
-            count = torch.bincount(codes, minlength=size).to(latents.dtype)
-            total = torch.zeros_like(self.weight).index_add_(0, codes, latents)
+            count, total = self._assigned(latents, self.nearest(latents))
             used = count > 0
             self.weight[used] = total[used] / count[used, None]
         if self.ema:
-            count = torch.bincount(self.nearest(latents), minlength=size).float()
+            count, _ = self._assigned(latents, self.nearest(latents))
             # the averages start as if every batch so far had looked like this one
             self.ema_count.copy_(count.clamp(min=1.0) / count.sum())
             self.ema_sum.copy_(self.weight * self.ema_count[:, None])
         self.started.fill_(True)
 
+    def _of_parts(self, latents: torch.Tensor) -> torch.Tensor:
+        """(N, P * D) -> (N, P, D)."""
+        return latents.view(len(latents), self.num_parts, -1)
+
+    def _part_of_row(self) -> torch.Tensor:
+        """(P * K,) the part that each row of `weight` belongs to."""
+        return torch.arange(self.num_parts, device=self.weight.device).repeat_interleave(self.size)
+
+    def _assigned(self, latents: torch.Tensor, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """How many of the (N, P * D) latents each row of `weight` got, and their sum."""
+        rows = self.rows(codes).flatten()
+        count = torch.bincount(rows, minlength=len(self.weight)).float()
+        return count, torch.zeros_like(self.weight).index_add_(0, rows, self._of_parts(latents).flatten(0, 1))
+
     @torch.no_grad()
     def _follow(self, latents: torch.Tensor, codes: torch.Tensor):
         """One EMA step. The averages are of shares (they sum to 1), so batches of any size weigh the same."""
-        size = self.weight.shape[0]
-        count = _all_reduce(torch.bincount(codes, minlength=size).float())
-        total = _all_reduce(torch.zeros_like(self.weight).index_add_(0, codes, latents))
+        count, total = map(_all_reduce, self._assigned(latents, codes))
         self.ema_count.lerp_(count / count.sum(), 1 - self.decay)
         self.ema_sum.lerp_(total / count.sum(), 1 - self.decay)
-        dead = self.ema_count < self.dead_code_threshold / size
+        dead = self.ema_count < self.dead_code_threshold / len(self.ema_count)
         self.weight.copy_(
             torch.where(dead[:, None], self.weight, self.ema_sum / self.ema_count.clamp(min=1e-9)[:, None])
         )
@@ -115,7 +138,7 @@ class Codebook(nn.Module):
     def _move(self, dead: torch.Tensor, latents: torch.Tensor):
         """Put unused codes on random latents of the batch, with an even share to begin with."""
         pick = torch.randint(len(latents), (int(dead.sum()),))
-        fresh = latents[pick.to(latents.device)]
+        fresh = self._of_parts(latents)[pick.to(latents.device), self._part_of_row()[dead]]
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.broadcast(fresh, 0)
         self.weight[dead] = fresh

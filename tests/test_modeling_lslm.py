@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import BACKBONES, VOCAB, WITH_MOTION
+from conftest import BACKBONES, VOCAB, WITH_MOTION, make_vqvae
 from safetensors.torch import load_file
 from transformers import (
     AutoConfig,
@@ -543,3 +543,33 @@ def test_the_vocabulary_baseline_saves_generates_and_forgets_nothing(make_lslm, 
 def test_an_unknown_motion_input_is_refused():
     with pytest.raises(ValueError, match="projector.*vocabulary.*words"):
         LslmConfig(motion_input="words")
+
+
+def test_part_wise_codes_are_read_like_others(backbones, processor, features, tmp_path):
+    vqvae = make_vqvae(features, partwise=True)
+    model = LslmForConditionalGeneration.from_backbone(
+        backbones["llama"],
+        vqvae,
+        vocab_size=len(processor.tokenizer),
+        motion_token_id=processor.motion_token_id,
+        keep_backbone=True,
+    )
+    clips = [torch.as_tensor(clip)[None] for clip in features[:2]]
+    codes = [vqvae.encode(clip)[0] for clip in clips]
+    by_codes = processor(motion_codes=[row.tolist() for row in codes])
+    by_features = processor.encode_features([processor.prompt] * 2, features[:2])
+    expected = model(**by_features).logits
+    torch.testing.assert_close(model(**by_codes).logits, expected, rtol=0, atol=0)
+    model.save_pretrained(tmp_path)
+    again = LslmForConditionalGeneration.from_pretrained(tmp_path)
+    assert torch.equal(again(**by_codes).logits, expected)
+    # each part counts
+    for digit in (1, 32, 32**2):
+        other = dict(by_codes) | {"motion_codes": (by_codes["motion_codes"] + digit) % 32**3}
+        other["motion_codes"][by_codes["motion_codes"] < 0] = -100
+        assert not torch.allclose(model(**other).logits, expected)
+
+
+def test_the_vocabulary_baseline_needs_one_codebook():
+    with pytest.raises(ValueError, match="vocabulary.* needs a sign tokenizer with one codebook"):
+        LslmConfig(vqvae_config={"partwise": True}, motion_input="vocabulary")

@@ -9,7 +9,9 @@ from conftest import make_vqvae
 from transformers import AutoModel
 
 from lslm import SignMotionVQVAE, SignMotionVQVAEConfig
+from lslm.modeling_lslm.modeling_sign_motion import _features_of_parts
 from lslm.modeling_lslm.quantization_lslm import Codebook
+from lslm.processing.motion_features import LEFT_HAND, RIGHT_HAND, feature_slices
 
 
 def pad(clips, filling=0.0):
@@ -32,6 +34,11 @@ def assert_same_codes(vqvae, clips, expected, filling=0.0):
     for row, alone in zip(codes, expected, strict=True):
         assert row[: len(alone)].tolist() == alone.tolist()
         assert (row[len(alone) :] == -100).all()
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["whole", "partwise"])
+def vqvae(features, request):
+    return make_vqvae(features, partwise=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +76,9 @@ def test_latents_do_not_depend_on_batch_neighbours(vqvae, features):
 @pytest.mark.parametrize("auto_class", [SignMotionVQVAE, AutoModel])
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("quantizer", ["gradient", "ema"])
-def test_codes_after_save_and_load_in_any_dtype(features, tmp_path, auto_class, dtype, quantizer):
-    vqvae = make_vqvae(features, quantizer=quantizer)
+@pytest.mark.parametrize("partwise", [False, True])
+def test_codes_after_save_and_load_in_any_dtype(features, tmp_path, auto_class, dtype, quantizer, partwise):
+    vqvae = make_vqvae(features, quantizer=quantizer, partwise=partwise)
     expected = codes_one_by_one(vqvae, features)
     vqvae.save_pretrained(tmp_path)
     loaded = auto_class.from_pretrained(tmp_path, **({} if dtype is None else {"dtype": dtype}))
@@ -172,7 +180,7 @@ def test_position_weight_touches_the_positions_alone():
 def small_codebook(quantizer, weight, **config):
     """Codebook with the codes of `weight`, in training, its averages as after an even use of all codes."""
     weight = torch.tensor(weight)
-    config = {"codebook_size": len(weight), "code_dim": weight.shape[1], "quantizer": quantizer, **config}
+    config = {"codebook_size": len(weight), "code_dim": weight.shape[1], "quantizer": quantizer} | config
     codebook = Codebook(SignMotionVQVAEConfig(**config)).train()
     with torch.no_grad():
         codebook.weight.copy_(weight)
@@ -316,6 +324,71 @@ def test_k_means_start_needs_as_many_latents_as_codes():
     codebook = small_codebook("gradient", [[0.0], [1.0], [2.0]])
     with pytest.raises(ValueError, match="2 latents for 3 codes"):
         codebook.start_from(torch.zeros(2, 1))
+
+
+# --- a codebook for each part of the body -----------------------------------------------------------------------------
+
+
+def test_the_parts_share_out_the_features():
+    parts = _features_of_parts()
+    assert sorted(sum(parts, [])) == list(range(623)) and [len(part) for part in parts] == [263, 180, 180]
+    slices = feature_slices()
+    for part, hand in zip(parts[1:], (LEFT_HAND, RIGHT_HAND), strict=True):
+        expected = []
+        for block, size, first in (("positions", 3, 1), ("rotations", 6, 1), ("velocities", 3, 0)):
+            start = slices[block].start
+            expected += [start + size * (joint - first) + k for joint in hand for k in range(size)]
+        assert part == expected
+
+
+def test_a_part_wise_code_is_the_codes_of_the_parts_as_digits():
+    codebook = small_codebook("ema", [[0.0], [1.0], [4.0], [5.0], [8.0], [9.0]], codebook_size=2, partwise=True)
+    latents = torch.tensor([[[0.1, 5.2, 8.3], [0.9, 4.0, 9.0]]], dtype=torch.float64)
+    codes = codebook.nearest(latents)
+    assert codes.tolist() == [[0b010, 0b101]]
+    assert codebook.rows(codes).tolist() == [[[0, 3, 4], [1, 2, 5]]]
+    assert codebook.lookup(codes).tolist() == [[[0, 5, 8], [1, 4, 9]]]
+    assert codebook.nearest(codebook.lookup(torch.arange(8))).tolist() == list(range(8))
+
+
+def test_part_wise_codes_follow_and_move_within_their_part():
+    codebook = small_codebook(
+        "ema", [[0.0], [99.0], [10.0], [11.0], [20.0], [21.0]], codebook_size=2, partwise=True, ema_decay=0.1
+    )
+    codebook(torch.tensor([[[1.0, 10.0, 20.5], [-1.0, 11.5, 20.5]]]), torch.ones(1, 2, dtype=torch.bool))
+    assert codebook.weight[0].item() == pytest.approx(0, abs=0.1)
+    assert codebook.weight[1].item() in (1.0, -1.0)  # out of use: onto what a body latent of the batch was
+    assert 11.4 < codebook.weight[3].item() < 11.5 and codebook.weight[2].item() == pytest.approx(10)
+
+
+@pytest.mark.parametrize("quantizer", ["gradient", "ema"])
+def test_part_wise_k_means_starts_each_part_in_its_own_data(quantizer):
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(200, 3, 2, generator=generator) + torch.tensor([0.0, 50.0, 100.0])[:, None]
+    codebook = small_codebook(quantizer, np.full((12, 2), 1e3, np.float32).tolist(), codebook_size=4, partwise=True)
+    codebook.start_from(latents.flatten(1), generator=generator)
+    centres = codebook.weight.detach().view(3, 4, 2).mean((1, 2))
+    torch.testing.assert_close(centres, torch.tensor([0.0, 50.0, 100.0]), rtol=0, atol=1.0)
+    if quantizer == "ema":
+        torch.testing.assert_close(codebook.ema_count.view(3, 4).sum(1), torch.full((3,), 1 / 3))
+
+
+def test_what_a_hand_does_changes_the_code_of_that_hand_alone(features):
+    vqvae = make_vqvae(features, partwise=True)
+    clip = torch.as_tensor(features[0])[None]
+    before = vqvae.codebook.rows(vqvae.encode(clip))
+    for part, own in enumerate(_features_of_parts()):
+        other = clip.clone()
+        other[..., own] = torch.as_tensor(features[2])[None, : clip.shape[1], own]
+        changed = (vqvae.codebook.rows(vqvae.encode(other)) != before).any((0, 1))
+        assert changed.tolist() == [k == part for k in range(3)]
+        decoded = vqvae.decode(vqvae.encode(other)) != vqvae.decode(vqvae.encode(clip))
+        assert set(decoded.any((0, 1)).nonzero().flatten().tolist()) <= set(own)
+
+
+def test_parts_need_the_features_of_52_joints():
+    with pytest.raises(ValueError, match="partwise needs the 623 features of 52 joints, not 263"):
+        SignMotionVQVAEConfig(partwise=True, feature_size=263)
 
 
 def test_an_unknown_quantizer_is_refused():

@@ -42,11 +42,14 @@ def test_reconstruction_errors_of_a_known_shift():
 
 
 def test_code_usage():
-    assert code_usage(np.repeat(np.arange(8), 5), 8) == {"codes_used": 8, "perplexity": pytest.approx(8)}
-    assert code_usage(np.full(9, 3), 8) == {"codes_used": 1, "perplexity": pytest.approx(1)}
+    assert code_usage(np.repeat(np.arange(8), 5)[:, None], 8) == {"codes_used": 8, "perplexity": pytest.approx(8)}
+    assert code_usage(np.full((9, 1), 3), 8) == {"codes_used": 1, "perplexity": pytest.approx(1)}
     # half of the time one code, half of it two others
-    usage = code_usage(np.array([0, 0, 1, 2]), 512)
+    usage = code_usage(np.array([[0], [0], [1], [2]]), 512)
     assert usage["codes_used"] == 3 and usage["perplexity"] == pytest.approx(2**1.5)
+    # two parts: one with a single code, one with four
+    usage = code_usage(np.array([[0, 8], [0, 9], [0, 10], [0, 11]]), 16)
+    assert usage == {"codes_used": 5, "perplexity": pytest.approx(2)}
 
 
 def test_nearest_neighbour_accuracy_by_hand():

@@ -259,14 +259,14 @@ def tokenizer_metrics(
     rebuilt, codes = [], []
     for clip in tqdm(features, desc="reconstructing", unit="clip"):
         code = vqvae.encode(torch.from_numpy(clip)[None].to(vqvae.device))
-        codes.append(code[0].cpu().numpy())
+        codes.append(vqvae.codebook.rows(code[0]).cpu().numpy())
         rebuilt.append(vqvae.decode(code)[0, : len(clip)].cpu().numpy())
     originals, decoded = ([extractor.to_joints(clip) for clip in clips] for clips in (features, rebuilt))
     errors = [motion_metrics.reconstruction_errors(a, b) for a, b in zip(originals, decoded, strict=True)]
     frames = [len(clip) for clip in features]
     scores = {name: float(np.average([e[name] for e in errors], weights=frames)) for name in errors[0]}
     scores |= motion_metrics.motion_errors(originals, decoded, extractor.fps)
-    scores |= motion_metrics.code_usage(np.concatenate(codes), vqvae.config.codebook_size)
+    scores |= motion_metrics.code_usage(np.concatenate(codes), len(vqvae.codebook.weight))
     if embedding is not None:
         mean, std = (0.0, 1.0) if extractor.mean is None else (np.asarray(extractor.mean), np.asarray(extractor.std))
         before, after = (embedding.embed_motion([clip * std + mean for clip in clips]) for clips in (features, rebuilt))

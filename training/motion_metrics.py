@@ -131,11 +131,13 @@ def reconstruction_errors(joints: np.ndarray, decoded: np.ndarray) -> dict[str, 
     return {name: 1000.0 * float(value) for name, value in errors.items()}
 
 
-def code_usage(codes: np.ndarray, codebook_size: int) -> dict[str, float]:
-    """How many codes occur among (N,) codes, and the perplexity of their distribution."""
-    share = np.bincount(codes, minlength=codebook_size) / len(codes)
+def code_usage(rows: np.ndarray, size: int) -> dict[str, float]:
+    """How many of the `size` rows of a codebook occur in (N, P) `rows` (see `Codebook.rows`), and the perplexity of
+    their distribution: with several parts, the geometric mean over the parts."""
+    share = np.bincount(rows.ravel(), minlength=size) / rows.size
     used = share[share > 0]
-    return {"codes_used": int(len(used)), "perplexity": float(np.exp(-(used * np.log(used)).sum()))}
+    perplexity = float(np.exp(-(used * np.log(used)).sum())) / rows.shape[1]  # each part has an even share of rows
+    return {"codes_used": int(len(used)), "perplexity": perplexity}
 
 
 def sign_descriptor(joints: np.ndarray, frames: int = 16) -> np.ndarray:

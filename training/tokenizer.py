@@ -36,6 +36,9 @@ class TokenizerArguments(StageArguments):
     window: int = field(default=64, metadata={"help": "frames per training window"})
     codebook_size: int = field(default=1024, metadata={"help": "number of codes"})
     code_dim: int = field(default=512, metadata={"help": "numbers per code"})
+    partwise: bool = field(
+        default=False, metadata={"help": "a codebook each for body, left hand, right hand; false: the paper's one"}
+    )
     hidden_size: int = field(default=512, metadata={"help": "width of the convolutions"})
     num_downsamples: int = field(default=2, metadata={"help": "halvings of time: 2 gives a code per 4 frames"})
     num_res_blocks: int = field(default=3, metadata={"help": "residual blocks per halving"})
@@ -102,10 +105,11 @@ class TokenizerTrainer(Trainer):
                 outputs.loss + self.args.arm_weight * extra["arms"] + self.args.finger_weight * extra["fingers"]
             )
         if model.training:
-            codes = outputs.codes[outputs.codes >= 0]
-            share = torch.bincount(codes, minlength=self.accelerator.unwrap_model(model).config.codebook_size).float()
-            share = share / share.sum()
-            perplexity = torch.exp(-(share * share.clamp(min=1e-9).log()).sum())
+            codebook = self.accelerator.unwrap_model(model).codebook
+            rows = codebook.rows(outputs.codes[outputs.codes >= 0])
+            share = torch.bincount(rows.flatten(), minlength=len(codebook.weight)) / rows.numel()
+            # the geometric mean over the parts, which have even shares
+            perplexity = torch.exp(-(share * share.clamp(min=1e-9).log()).sum()) / codebook.num_parts
             for name, value in (
                 ("reconstruction", outputs.reconstruction_loss),
                 ("commitment", outputs.commitment_loss),
@@ -158,7 +162,7 @@ def main(argv: list[str]) -> None:
     validation = None
     if args.eval_strategy != "no":
         validation = MotionText(args.data, "validation", args.fps)
-    names = ("codebook_size", "code_dim", "hidden_size", "num_downsamples", "num_res_blocks", "quantizer")
+    names = ("codebook_size", "code_dim", "partwise", "hidden_size", "num_downsamples", "num_res_blocks", "quantizer")
     names += ("commitment_weight", "position_weight", "ema_decay")
     model = SignMotionVQVAE(SignMotionVQVAEConfig(**{name: getattr(args, name) for name in names}))
     model.codebook.started.fill_(args.codebook_warmup == 0)

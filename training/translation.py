@@ -88,7 +88,7 @@ class TranslationTrainer(Trainer):
             inputs["motion_codes"] = vqvae.encode(features, mask)
         if model.training and self.args.code_dropout > 0:
             codes = inputs["motion_codes"]
-            random = torch.randint_like(codes, vqvae.config.codebook_size)
+            random = torch.randint_like(codes, vqvae.config.num_codes)
             dropped = (torch.rand(codes.shape, device=codes.device) < self.args.code_dropout) & (codes >= 0)
             inputs["motion_codes"] = torch.where(dropped, random, codes)
         return super().compute_loss(model, inputs, *args, **kwargs)

@@ -46,6 +46,7 @@ the data
   limit                only the first N clips, to try something
 the network; the defaults are the paper's
   hidden_size, code_dim, codebook_size    512, 512, 1024
+  partwise             a codebook each for body, left hand and right hand, instead of one (false)
   num_downsamples, num_res_blocks         2 halvings of time, 3 residual blocks each
   quantizer            gradient: equation 2 of the paper; ema: moving averages, unused codes are moved
   commitment_weight, ema_decay, codebook_warmup
