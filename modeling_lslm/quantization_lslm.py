@@ -20,7 +20,7 @@ class Codebook(nn.Module):
     """K codes of D numbers; of a part-wise sign tokenizer, K for each of P parts of the body.
 
     A part-wise code is one number as well: its digits to the base K name the codes of the parts. So codes have the same
-    shape whatever the tokenizer, and 1024 codes for each of three parts still fit into 31 bits.
+    shape whatever the tokenizer.
 
     `quantizer="gradient"`: the codebook is a parameter and learns by `|| sg[latents] - codes ||^2` (equation 2).
     `quantizer="ema"`: each code is the moving average of the latents assigned to it, and a code that falls out of use

@@ -54,14 +54,14 @@ def cached_codes(
             batch = extractor.pad(features, return_tensors="pt")
             found = vqvae.encode(*(batch[k].to(vqvae.device) for k in ("input_features", "input_features_mask")))
             codes += [row[row >= 0] for row in found.cpu().numpy()]
-        arrays = {"codes": np.concatenate(codes).astype(np.int32), "lengths": np.array([len(c) for c in codes])}
+        arrays = {"codes": np.concatenate(codes), "lengths": np.array([len(c) for c in codes])}
         folder.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(dir=folder)  # written aside and renamed: a kill leaves no half a file
         os.close(handle)
         save_file(arrays, partial)
         os.replace(partial, path)
     arrays = load_file(path)
-    return np.split(arrays["codes"].astype(np.int64), arrays["lengths"].cumsum()[:-1])
+    return np.split(arrays["codes"], arrays["lengths"].cumsum()[:-1])
 
 
 __all__ = ["cached_codes", "fingerprint"]
