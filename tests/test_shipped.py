@@ -94,6 +94,7 @@ def test_recorded_scores_hold_the_bars():
     # not worse than a quick run with one codebook, which reached this
     assert scores["upper_body_mm"] <= 15.1 and scores["hands_mm"] <= 56.2
     assert scores["right_hand_wrist_aligned_mm"] <= 24.9 and scores["perplexity"] >= 204
+    assert scores["codes_used"] >= 396 and scores["sign_recognition_decoded"] >= 79.5
 
 
 def test_readme_tables_are_the_recorded_scores():
