@@ -14,7 +14,7 @@ pytest_plugins = ["training_fixtures"]
 BUDGET = {
     "tokenizer": {
         "fps": 15.0, "window": 16, "hidden_size": 16, "code_dim": 8, "num_res_blocks": 1, "quantizer": "ema",
-        "codebook_warmup": 0.0, "per_device_train_batch_size": 4, "augment": False,
+        "codebook_warmup": 0.0, "per_device_train_batch_size": 4, "augment": False, "partwise": False,
     },
     "align": {"lora_r": 2, "per_device_train_batch_size": 4, "augment": False, "projector_hidden_size": 16},
     "instruct": {"lora_r": 2, "per_device_train_batch_size": 4, "augment": False},
