@@ -34,7 +34,7 @@ TOKENIZER = {
     "left hand, wrist-aligned, mm": "left_hand_wrist_aligned_mm",
     "right hand, wrist-aligned, mm": "right_hand_wrist_aligned_mm",
     "codes used, of 3 x 1024": "codes_used",
-    "perplexity (mean of the three codebooks)": "perplexity",
+    "perplexity (geometric mean of the three codebooks)": "perplexity",
     "signs recognised (1-NN), original %": "sign_recognition_original",
     "signs recognised (1-NN), decoded %": "sign_recognition_decoded",
 }

@@ -178,9 +178,8 @@ def load_in_4bit(model: LslmForConditionalGeneration, args: TranslationArguments
             full = layer.get_base_layer()
             dtype = torch.bfloat16 if args.bf16 else torch.float32
             small = Linear4bit(full.in_features, full.out_features, compute_dtype=dtype, device="meta")
-            small.support_avx512bf16_for_cpu = (
-                False  # it would repack weights at an evaluation, and lose gradients after
-            )
+            # or else some CPUs repack the weights at an evaluation, and training after it has no gradients
+            small.support_avx512bf16_for_cpu = False
             small.bias = full.bias
             small.weight = Params4bit(full.weight.data, requires_grad=False, quant_type="nf4", module=small)
             layer.base_layer = small.to(args.device)  # which quantises
