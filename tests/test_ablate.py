@@ -2,15 +2,20 @@
 
 import csv
 import json
+import runpy
 import shutil
+import sys
+from pathlib import Path
 
 import lslm_cli
 import pytest
 import yaml
 
-from lslm.training import ablate
+from lslm.training import ablate, motion_embedding
+from lslm.training.data import load_split
 
 pytest_plugins = ["training_fixtures"]
+CAFE = Path(__file__).parent.parent / "examples" / "asl_cafe"
 BUDGET = {
     "tokenizer": {
         "fps": 15.0, "window": 16, "hidden_size": 16, "code_dim": 8, "num_res_blocks": 1, "quantizer": "ema",
@@ -75,17 +80,40 @@ def test_dry_run_lists_every_row_and_trains_none(matrix, capsys, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_all_rows_run_and_fill_the_tables(matrix, tmp_path, capsys):
-    """Both backbones, every scheme; the codebooks are small, as a toy data set cannot start 1024 codes."""
-    rows = ablate.read_config(None)["rows"]
-    for row in rows.values():
-        if row["stage"] == "tokenizer":
-            row["codebook_size"] //= 64
-    path = matrix(
-        rows=rows,
-        tables=ablate.read_config(None)["tables"],
-        evaluate={"tokenizer": ["--fid", "{output_dir}/motion_embedding"], "align": ["--limit", "3"]},
-    )
+@pytest.fixture
+def cafe(tmp_path):
+    """The first clips of each split of ASL Cafe as a data set folder."""
+    for split, count in (("train", 24), ("validation", 4), ("test", 3)):
+        load_split(str(CAFE), split).select(range(count)).to_parquet(tmp_path / "cafe" / f"{split}.parquet")
+    return tmp_path / "cafe"
+
+
+def test_all_rows_run_and_fill_the_tables(cafe, tmp_path, capsys, monkeypatch):
+    """The matrix of the repository on real signing, SmolLM2 and a small Qwen2, two steps a row."""
+    monkeypatch.setattr(ablate, "_lslm", lslm_cli.main)  # importing torch 44 times is slow
+    monkeypatch.setitem(motion_embedding.TRAINING, "steps", 2)
+    monkeypatch.setattr(sys, "argv", ["tiny_qwen2.py", str(tmp_path / "tiny-qwen2"), "--data", str(cafe)])
+    runpy.run_path(str(CAFE / "ablations" / "tiny_qwen2.py"), run_name="__main__")
+    recipes = tmp_path / "qwen"
+    shutil.copytree(CAFE / "ablations" / "tiny-qwen2", recipes)
+    align = yaml.safe_load((recipes / "2_align.yaml").read_text())
+    (recipes / "2_align.yaml").write_text(yaml.safe_dump(align | {"backbone": str(tmp_path / "tiny-qwen2")}))
+    matrix = yaml.safe_load((CAFE / "ablations" / "matrix.yaml").read_text())
+    short = SHORT | {"per_device_train_batch_size": 2, "augment": False}
+    matrix |= {
+        "data": str(cafe),
+        "output_dir": str(tmp_path / "runs"),
+        "seeds": [0],
+        "backbones": matrix["backbones"] | {"qwen": str(recipes)},
+        "budget": {stage: budget | short for stage, budget in matrix["budget"].items()},
+        "evaluate": matrix["evaluate"]
+        | {stage: ["--limit", "2", "--report-clips", "0"] for stage in ("align", "instruct")},
+    }
+    # too few clips for a k-means start of 2048 codes
+    matrix["budget"]["tokenizer"] |= {"hidden_size": 16, "code_dim": 8, "codebook_warmup": 0.0, "limit": 8}
+    path = tmp_path / "matrix.yaml"
+    path.write_text(yaml.safe_dump(matrix, sort_keys=False))
+    path = str(path)
     assert lslm_cli.main(["ablate", "--config", path]) == 0
     root = tmp_path / "runs"
     found = {str(path.parent.relative_to(root / "seed-0")) for path in root.glob("seed-0/**/results.json")}
@@ -120,6 +148,27 @@ def test_a_failed_row_takes_its_children_along_and_no_others(matrix, capfd, tmp_
     assert (tmp_path / "runs/seed-0/llama/good/results.json").is_file()
 
 
+def test_a_row_of_which_only_results_were_kept_is_trained_again_for_its_children(matrix, tmp_path, capsys):
+    rows = {
+        "codes": {"stage": "tokenizer", "codebook_size": 16},
+        "mlp": {"stage": "align", "from": "codes", "trainable": ["projector"]},
+        "other": {"stage": "align", "from": "codes", "trainable": ["projector"]},
+        "staged": {"stage": "align", "from": "mlp", "trainable": ["language_model"]},
+    }
+    path = matrix(rows=rows, backbones={"llama": str(tmp_path / "recipes/llama")})
+    assert lslm_cli.main(["ablate", "--config", path]) == 0
+    runs = tmp_path / "runs/seed-0"
+    before = {name: (runs / name / "model.safetensors").read_bytes() for name in ("codes", "llama/mlp", "llama/staged")}
+    for file in [*runs.rglob("*.json"), *runs.rglob("*.safetensors")]:
+        if file.name != "results.json" or "staged" in str(file):
+            file.unlink()
+    capsys.readouterr()
+    assert lslm_cli.main(["ablate", "--config", path]) == 0
+    out = capsys.readouterr().out
+    assert "llama/other, seed 0: finished before" in out and "llama/mlp, seed 0: align" in out
+    assert {name: (runs / name / "model.safetensors").read_bytes() for name in before} == before
+
+
 def test_a_row_is_not_continued_with_other_settings(matrix, tmp_path, capsys):
     rows = {"codes": {"stage": "tokenizer", "codebook_size": 16}}
     assert lslm_cli.main(["ablate", "--config", matrix(rows=rows)]) == 0
@@ -138,6 +187,7 @@ def test_a_row_is_not_continued_with_other_settings(matrix, tmp_path, capsys):
         ({"rows": {"a": {"stage": "align", "from": "a"}}}, "an earlier row"),
         ({"rows": {"a": {"stage": "tokenizer", "from": "a"}}}, "an earlier row"),
         ({"rows": {"a": {"stage": "tokenizer", "codebok_size": 16}}}, "did you mean codebook_size"),
+        ({"budget": {"tokenizer": {"partwise": True}}}, "give it partwise: false"),
         ({"backbones": {"llama": "nowhere"}}, "nowhere"),
     ],
 )

@@ -118,10 +118,10 @@ def plan(config: dict, only: list[str] | None = None) -> list[Row]:
 
 
 def check_recipes(rows: list[Row]) -> None:
-    """Refuse a key that the stage does not know, before hours of training.
+    """Refuse what would fail after hours of training: a key that the stage does not know, codes that cannot be words.
 
     Raises:
-        ValueError: with the nearest known key.
+        ValueError: with the nearest known key, or the row.
     """
     from .align import AlignArguments
     from .instruct import InstructArguments
@@ -138,6 +138,11 @@ def check_recipes(rows: list[Row]) -> None:
     }
     for row in rows:
         check_keys(row.of, row.recipe, known[row.stage])
+        if row.recipe.get("motion_input") == "vocabulary" and row.parent.recipe.get("partwise"):
+            raise ValueError(
+                f"row {row.of!r}: motion_input: vocabulary makes a word of every code, and {row.parent.of!r} has one "
+                "for every combination of three; give it partwise: false"
+            )
 
 
 def ablate(config: dict, rows: list[Row]) -> list[Row]:
@@ -151,10 +156,11 @@ def ablate(config: dict, rows: list[Row]) -> list[Row]:
     check_recipes(rows)
     for row in rows:  # all before the first: a mistake should not show after a day
         _claim(row)
+    to_do = _to_do(rows)
     failed: list[Row] = []
     for number, row in enumerate(rows, 1):
         what = f"[{number}/{len(rows)}] {row.of}, seed {row.seed}"
-        if row.results():
+        if row not in to_do:
             print(f"{what}: finished before", flush=True)
         elif row.parent in failed:
             print(f"{what}: left out, {row.parent.of} failed", flush=True)
@@ -175,6 +181,16 @@ def ablate(config: dict, rows: list[Row]) -> list[Row]:
                 write_tables(config)  # what there is so far
     write_tables(config)
     return failed
+
+
+def _to_do(rows: list[Row]) -> list[Row]:
+    """Rows without results, and what they go on from where only results were kept, not the weights."""
+    to_do: list[Row] = []
+    for row in reversed(rows):  # children first
+        waiting = any(child.parent is row for child in to_do) and not (row.folder / "config.json").is_file()
+        if waiting or not row.results():
+            to_do.append(row)
+    return to_do
 
 
 def _lslm(command: list[str]) -> int:
