@@ -40,7 +40,7 @@ $(RUN)/scores/results.json: $(RUN)/3_instruct/model.safetensors
 	$(BIN)/lslm evaluate --data examples/asl_cafe --split test --controls --unseen-templates --model $(RUN)/3_instruct --output $(RUN)/scores
 
 SHIPPED := config.json generation_config.json model.safetensors processor_config.json chat_template.jinja \
-	tokenizer.json tokenizer_config.json
+	tokenizer.json tokenizer_config.json stages.yaml
 ship-demo: $(RUN)/scores/results.json  ## make what `train-demo` trained the shipped checkpoint
 	mkdir -p examples/asl_cafe/checkpoint examples/asl_cafe/scores
 	cp $(addprefix $(RUN)/3_instruct/,$(SHIPPED)) examples/asl_cafe/checkpoint/

@@ -21,7 +21,11 @@ setup(
     python_requires=">=3.10",
     packages=["lslm", "lslm_cli", *(f"lslm.{name}" for name in SUBPACKAGES), METRICS],
     package_dir={"lslm": "lslm", "lslm_cli": "lslm/cli", **{f"lslm.{name}": name for name in SUBPACKAGES}},
-    package_data={"lslm": ["py.typed"], "lslm.training": ["recipes/**/*.yaml", "templates/*.json", "report.html"]},
+    package_data={
+        "lslm": ["py.typed"],
+        "lslm.training": ["recipes/**/*.yaml", "templates/*.json", "report.html"],
+        "lslm.hub_cards": ["*.jinja", "vocabulary.json"],
+    },
     entry_points={"console_scripts": ["lslm = lslm_cli:main"]},
     # Translating needs these alone.
     install_requires=["torch>=2.11,<2.14", "transformers>=5.16,<6", "numpy>=1.26", "safetensors>=0.4"],
@@ -32,9 +36,11 @@ setup(
         "train": [*ADAPTER, *DATA, *SCORES, "evaluate>=0.4", "matplotlib>=3.8", "tensorboard>=2.14"],
         "qlora": ["bitsandbytes>=0.49"],  # load_in_4bit: true
         "trackio": ["trackio>=0.40"],  # report_to: trackio
+        "hub": ["jinja2>=3.1"],  # cards
         "bertscore": ["bert-score>=0.3.13"],  # `lslm score --bertscore`
         "dev": [
             "bitsandbytes>=0.49",
+            "jinja2>=3.1",
             "jiwer>=4.0",
             "pytest>=8",
             "pytest-xdist>=3",

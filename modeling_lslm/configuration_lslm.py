@@ -33,6 +33,7 @@ class SignMotionVQVAEConfig(PreTrainedConfig):
 
     model_type = "sign_motion_vqvae"
     base_config_key = "vqvae_config"
+    _auto_class = "AutoConfig"  # checkpoints carry the code
 
     feature_size: int = 623
     hidden_size: int = 512
@@ -71,7 +72,7 @@ class SignMotionVQVAEConfig(PreTrainedConfig):
         return 2**self.num_downsamples
 
 
-class _LocalFirst(dict):
+class LocalFirst(dict):
     """`config.custom_pipelines` whose tasks count as absent while the same task is registered in this process.
 
     `pipeline()` prefers `custom_pipelines` over the registry and then asks for `trust_remote_code`, even when the
@@ -101,6 +102,7 @@ class LslmConfig(PreTrainedConfig):
     """
 
     model_type = "lslm"
+    _auto_class = "AutoConfig"  # checkpoints carry the code
     keys_to_ignore_at_inference = ["past_key_values"]
     sub_configs = {"vqvae_config": SignMotionVQVAEConfig, "text_config": AutoConfig}
 
@@ -130,7 +132,7 @@ class LslmConfig(PreTrainedConfig):
         custom_pipelines = kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
         if custom_pipelines:
-            self.custom_pipelines = _LocalFirst(custom_pipelines)
+            self.custom_pipelines = LocalFirst(custom_pipelines)
 
 
 __all__ = ["LslmConfig", "SignMotionVQVAEConfig"]

@@ -23,10 +23,23 @@ from transformers.utils import can_return_tuple
 from transformers.utils.hub import cached_file
 
 from .backbone_lslm import load_backbone
-from .configuration_lslm import LslmConfig
+from .configuration_lslm import LocalFirst, LslmConfig
 from .modeling_sign_motion import SignMotionVQVAE
 
 MOTION_INPUTS = ("input_features", "input_features_mask", "motion_codes")
+# What `trust_remote_code` looks for in config.json, beside what transformers writes there by itself. The files of the
+# processor and the pipeline come with the processor.
+AUTO_MAP = {
+    "AutoModelForMultimodalLM": "modeling_lslm.LslmForConditionalGeneration",
+    "AutoProcessor": "processing_lslm.SignMotionProcessor",
+}
+PIPELINES = {
+    "sign-translation": {
+        "impl": "pipeline_lslm.SignTranslationPipeline",
+        "pt": ["AutoModel"],
+        "type": "multimodal",
+    }
+}
 
 
 @dataclass
@@ -102,6 +115,7 @@ class LslmPreTrainedModel(PreTrainedModel):
     config: LslmConfig
     config_class = LslmConfig
     base_model_prefix = "model"
+    _auto_class = "AutoModel"  # checkpoints carry the code
     input_modalities = ("audio", "text")  # transformers has no word for motion; audio is the modality treated alike
     supports_gradient_checkpointing = True
     _no_split_modules = ["SignMotionVQVAE"]
@@ -144,6 +158,9 @@ class LslmPreTrainedModel(PreTrainedModel):
         where they are."""
         for config in (self.config, self.config.text_config, self.config.vqvae_config):
             config._name_or_path = ""  # do not publish local paths
+        if self.can_generate():
+            self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **AUTO_MAP}
+            self.config.custom_pipelines = LocalFirst(PIPELINES)
         if self.config.backbone is not None:
             state_dict = self.state_dict() if state_dict is None else state_dict
             own = ("projector.", "vqvae.")
@@ -169,7 +186,13 @@ class LslmModel(LslmPreTrainedModel):
 
     def inject_lora(self):
         """Put the LoRA layers of `config.lora` into the language model."""
-        from peft import LoraConfig, inject_adapter_in_model
+        try:
+            from peft import LoraConfig, inject_adapter_in_model
+        except ImportError as error:
+            raise ImportError(
+                "This checkpoint is a LoRA adapter on a language model, which needs peft: pip install peft. (`lslm "
+                "publish` merges the adapter, so that nobody needs it.)"
+            ) from error
 
         inject_adapter_in_model(LoraConfig(**self.config.lora), self.language_model)
         for name, module in self.language_model.named_modules():
@@ -204,6 +227,36 @@ class LslmModel(LslmPreTrainedModel):
             return self.projector(motion_codes[valid])
         return self.projector(self.vqvae.embed(motion_codes).detach()[valid])
 
+    def embed_prompts(
+        self,
+        input_ids: torch.Tensor | None = None,
+        input_features: torch.Tensor | None = None,
+        input_features_mask: torch.Tensor | None = None,
+        motion_codes: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+    ) -> tuple[torch.FloatTensor, torch.FloatTensor | None]:
+        """Prompts to what the language model reads: (B, S, H), with the motion embeddings in the placeholders' places,
+        and these by themselves. An engine that takes embeddings (vLLM's `prompt_embeds`) needs no more.
+
+        Args and errors as in [`LslmForConditionalGeneration.forward`].
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("Give exactly one of input_ids and inputs_embeds")
+        if inputs_embeds is None:
+            inputs_embeds = self.get_input_embeddings()(input_ids)
+        if input_features is None and motion_codes is None:
+            return inputs_embeds, None
+        motion_embeds = self.get_motion_embeds(input_features, input_features_mask, motion_codes)
+        motion_embeds = motion_embeds.to(inputs_embeds.device, inputs_embeds.dtype)
+        placeholders = self._placeholders(input_ids, inputs_embeds)
+        if not torch.compiler.is_compiling() and int(placeholders.sum()) != len(motion_embeds):
+            raise ValueError(
+                f"The prompts hold {int(placeholders.sum())} <motion> placeholders (id "
+                f"{self.config.motion_token_id}) but the motion has {len(motion_embeds)} codes. Build both with "
+                "the same SignMotionProcessor call, and do not truncate the prompt."
+            )
+        return inputs_embeds.masked_scatter(placeholders[..., None], motion_embeds), motion_embeds
+
     def _placeholders(self, input_ids, inputs_embeds):
         """(B, S) bool: where the motion embeddings go."""
         if input_ids is not None:
@@ -226,22 +279,9 @@ class LslmModel(LslmPreTrainedModel):
         **kwargs,
     ) -> LslmModelOutputWithPast:
         """See [`LslmForConditionalGeneration.forward`]."""
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("Give exactly one of input_ids and inputs_embeds")
-        if inputs_embeds is None:
-            inputs_embeds = self.get_input_embeddings()(input_ids)
-        motion_embeds = None
-        if input_features is not None or motion_codes is not None:
-            motion_embeds = self.get_motion_embeds(input_features, input_features_mask, motion_codes)
-            motion_embeds = motion_embeds.to(inputs_embeds.device, inputs_embeds.dtype)
-            placeholders = self._placeholders(input_ids, inputs_embeds)
-            if not torch.compiler.is_compiling() and int(placeholders.sum()) != len(motion_embeds):
-                raise ValueError(
-                    f"The prompts hold {int(placeholders.sum())} <motion> placeholders (id "
-                    f"{self.config.motion_token_id}) but the motion has {len(motion_embeds)} codes. Build both with "
-                    "the same SignMotionProcessor call, and do not truncate the prompt."
-                )
-            inputs_embeds = inputs_embeds.masked_scatter(placeholders[..., None], motion_embeds)
+        inputs_embeds, motion_embeds = self.embed_prompts(
+            input_ids, input_features, input_features_mask, motion_codes, inputs_embeds
+        )
         if use_cache is None and self.training:
             # Trainer switches the cache off in the top config only; with a cache, packed sequences would see each other
             use_cache = False
@@ -457,7 +497,10 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
     def merge_lora(self) -> "LslmForConditionalGeneration":
         """Fold the LoRA adapter into the language model's weights, in place; checkpoints are complete from then on."""
         if self.config.lora is not None:
-            from peft.tuners.lora import LoraLayer
+            try:  # so that transformers does not take it for something every checkpoint needs
+                from peft.tuners.lora import LoraLayer
+            except ImportError as error:
+                raise ImportError("merging a LoRA adapter needs peft: pip install peft") from error
 
             for name, module in list(self.model.language_model.named_modules()):
                 if isinstance(module, LoraLayer):

@@ -187,6 +187,7 @@ class SignMotionVQVAE(PreTrainedModel):
     config_class = SignMotionVQVAEConfig
     main_input_name = "input_features"
     base_model_prefix = "vqvae"
+    _auto_class = "AutoModel"  # checkpoints carry the code
     _no_split_modules = ["SignMotionVQVAE"]
     # not all of "codebook": that would turn its flag into a float
     _keep_in_fp32_modules_strict = ["encoder", "decoder", "codebook.weight", "codebook.ema_sum", "codebook.ema_count"]

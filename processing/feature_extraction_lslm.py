@@ -26,6 +26,7 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
     """
 
     model_input_names = ["input_features", "input_features_mask"]
+    _auto_class = "AutoFeatureExtractor"  # checkpoints carry the code
 
     def __init__(
         self,
@@ -61,19 +62,10 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
         Raises:
             ValueError: none of these; the message says what came and what to do. OSError: no such file.
         """
-        if isinstance(motion, (str, os.PathLike)):
-            motion = load_motion(motion, fps=fps)
-        if isinstance(motion, Motion):
-            motion, fps = motion.joints, motion.fps
-        if fps is not None:
-            fps = _check_fps(fps, "the fps argument")
-        try:
-            array = np.asarray(motion.detach().cpu() if hasattr(motion, "detach") else motion)
-        except ValueError as error:
-            raise ValueError("the clip is not one array: its frames have different shapes") from error
-        if array.dtype.kind not in "fiu":
-            raise ValueError(f"a clip must be an array of numbers, not of {array.dtype}")
-        if array.ndim == 2 and array.shape[1] == self.feature_size:
+        if not isinstance(motion, (str, os.PathLike, Motion)):
+            motion, fps = self._array(motion, fps)
+        if isinstance(motion, np.ndarray) and motion.ndim == 2 and motion.shape[1] == self.feature_size:
+            array = motion
             self._check_length(len(array), fps or self.fps, shortest=1)
             if not np.isfinite(array).all():
                 raise ValueError("the motion features hold NaN or infinity; compute them again from the joints")
@@ -82,6 +74,24 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
                     f"motion features cannot be resampled from {fps:g} to {self.fps:g} fps; pass the joints"
                 )
             return array.astype(np.float32)
+        motion = self.to_motion(motion, fps)
+        joints = resample(motion.joints.astype(np.float64), motion.fps, self.fps)
+        skeleton = self.target_skeleton
+        skeleton = np.asarray(skeleton) if isinstance(skeleton, (list, tuple)) else skeleton
+        features = joints_to_features(joints, target_skeleton=skeleton, convention=self.convention)
+        return features.astype(np.float32)
+
+    def to_motion(self, motion, fps: float | None = None) -> Motion:
+        """One clip in any form but motion features to a `Motion`: joints (T, 52, 3) in metres at the clip's own rate.
+
+        Args and errors as in [`to_features`].
+        """
+        valid = None
+        if isinstance(motion, (str, os.PathLike)):
+            motion = load_motion(motion, fps=fps)
+        if isinstance(motion, Motion):
+            motion, fps, valid = motion.joints, motion.fps, motion.valid
+        array, fps = self._array(motion, fps)
         if array.ndim != 3 or array.shape[1:] != (NUM_JOINTS, 3):
             raise ValueError(
                 f"expected joints (frames, {NUM_JOINTS}, 3) or motion features (frames, {self.feature_size}), "
@@ -89,13 +99,22 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
             )
         fps = self.fps if fps is None else fps
         self._check_length(len(array), fps, shortest=2)
-        joints = array / 1000.0 if array.dtype.kind in "iu" else array.astype(np.float64)
+        joints = array / 1000.0 if array.dtype.kind in "iu" else array
         check_joints(joints)
-        joints = resample(joints, fps, self.fps)
-        skeleton = self.target_skeleton
-        skeleton = np.asarray(skeleton) if isinstance(skeleton, (list, tuple)) else skeleton
-        features = joints_to_features(joints, target_skeleton=skeleton, convention=self.convention)
-        return features.astype(np.float32)
+        return Motion(joints, fps, np.isfinite(joints).all(-1) if valid is None else valid)
+
+    @staticmethod
+    def _array(motion, fps: float | None) -> tuple[np.ndarray, float | None]:
+        """A clip of numbers as an array, and its frame rate, checked."""
+        if fps is not None:
+            fps = _check_fps(fps, "the fps argument")
+        try:
+            array = np.asarray(motion.detach().cpu() if hasattr(motion, "detach") else motion)
+        except ValueError as error:
+            raise ValueError("the clip is not one array: its frames have different shapes") from error
+        if array.dtype.kind not in "fiu":
+            raise ValueError(f"a clip must be an array of numbers, not of {array.dtype}")
+        return array, fps
 
     def _check_length(self, frames: int, fps: float, shortest: int):
         if frames < shortest:

@@ -1,14 +1,53 @@
 """`pipeline("sign-translation")`: a motion clip to English."""
 
 import os
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from transformers.pipelines import PIPELINE_REGISTRY, Pipeline
 
 from .feature_extraction_lslm import is_clip
 from .motion_formats import Motion
 
 TASK = "sign-translation"
+
+
+class Translation(NamedTuple):
+    """What the model said, and how sure it was.
+
+    `tokens` are the pieces of `text`; a special token, as the end of the turn, is an empty one (an answer that was cut
+    at the length limit has no end). `probabilities`: of each token given all before it, by the model alone (before
+    `suppress_tokens` and other restrictions of the search); their product is the probability of the answer.
+    """
+
+    text: str
+    tokens: list[str]
+    probabilities: list[float]
+
+
+@torch.no_grad()
+def generate_with_probabilities(model, batch, **generate_kwargs) -> tuple[torch.LongTensor, torch.Tensor]:
+    """`generate`, and the (N, S) probability of each of the (N, S) tokens of the answers."""
+    generate_kwargs |= {"return_dict_in_generate": True, "output_logits": True}
+    output = model.generate(**batch, **generate_kwargs)
+    chances = model.compute_transition_scores(
+        output.sequences, output.logits, output.get("beam_indices"), normalize_logits=True
+    )
+    return output.sequences[:, batch["input_ids"].shape[1] :], chances.exp().clamp(max=1)
+
+
+def spell_out(tokenizer, ids: list[int], probabilities: list[float], ends: list[int]) -> Translation:
+    """Token ids of an answer, up to the first of `ends`, as a `Translation`."""
+    length = next((k + 1 for k, token in enumerate(ids) if token in ends), len(ids))
+    tokens, before = [], ""
+    for count in range(1, length + 1):
+        text = tokenizer.decode(ids[:count], skip_special_tokens=True)
+        if text.endswith("\ufffd") and count < length:  # a character that takes several tokens goes to its last
+            text = before
+        tokens.append(text[len(before) :])
+        before = text
+    return Translation(before.strip(), tokens, probabilities[:length])
 
 
 class SignTranslationPipeline(Pipeline):
@@ -25,7 +64,8 @@ class SignTranslationPipeline(Pipeline):
     gives one result each.
 
     Keyword arguments: `prompt` (contains `<motion>`), `fps` (of arrays), `generate_kwargs`, `batch_size`; any
-    argument of `generate` (`num_beams=4`).
+    argument of `generate` (`num_beams=4`). With `details=True` a result also has `tokens`, the pieces of the text, and
+    their `probabilities` (see `Translation`), and `motion_codes`: for each step in time the code of every codebook.
     """
 
     _load_processor = True
@@ -40,10 +80,11 @@ class SignTranslationPipeline(Pipeline):
         self.feature_extractor = None
         self.tokenizer = self.processor.tokenizer
 
-    def _sanitize_parameters(self, prompt=None, fps=None, generate_kwargs=None, **kwargs):
+    def _sanitize_parameters(self, prompt=None, fps=None, details=None, generate_kwargs=None, **kwargs):
         preprocess = {k: v for k, v in (("prompt", prompt), ("fps", fps)) if v is not None}
         # one by one, so that an argument of a call adds to those of the constructor
-        return preprocess, {**(generate_kwargs or {}), **kwargs}, {}
+        forward = {**({} if details is None else {"details": details}), **(generate_kwargs or {}), **kwargs}
+        return preprocess, forward, {}
 
     def __call__(self, inputs, **kwargs):
         single = isinstance(inputs, (str, os.PathLike, dict, Motion, np.ndarray)) or hasattr(inputs, "detach")
@@ -74,19 +115,48 @@ class SignTranslationPipeline(Pipeline):
             "prompt": prompt if prompt is not None else self.processor.prompt,
         }
 
-    def _forward(self, model_inputs, **generate_kwargs):
+    def _forward(self, model_inputs, details=False, **generate_kwargs):
         features, prompts = model_inputs["features"], model_inputs["prompt"]
         if isinstance(prompts, str):
             features, prompts = [features], [prompts]
         batch = self.processor.encode_features(prompts, features).to(self.device)
-        sequences = self.model.generate(**batch, **generate_kwargs)
-        sequences = getattr(sequences, "sequences", sequences)[:, batch["input_ids"].shape[1] :]
-        return {"sequences": sequences.reshape(len(prompts), -1, sequences.shape[-1])}
+        if not details:
+            sequences = self.model.generate(**batch, **generate_kwargs)
+            sequences = getattr(sequences, "sequences", sequences)[:, batch["input_ids"].shape[1] :]
+            return {"sequences": sequences.reshape(len(prompts), -1, sequences.shape[-1])}
+        vqvae = self.model.model.vqvae
+        codes = vqvae.encode(batch.pop("input_features"), batch.pop("input_features_mask"))
+        batch["motion_codes"] = codes
+        sequences, probabilities = generate_with_probabilities(self.model, batch, **generate_kwargs)
+        size = vqvae.config.codebook_size
+        digits = vqvae.codebook.rows(codes.clamp(min=0)) % size
+        return {
+            "sequences": sequences.reshape(len(prompts), -1, sequences.shape[-1]),
+            "probabilities": probabilities.reshape(len(prompts), -1, sequences.shape[-1]),
+            "motion_codes": torch.where(codes[..., None] < 0, -1, digits),
+        }
 
     def postprocess(self, model_outputs):
-        sequences = model_outputs["sequences"]
-        texts = self.processor.batch_decode(sequences.reshape(-1, sequences.shape[-1]))
-        return [{"translation_text": text} for text in texts]
+        sequences = model_outputs["sequences"].flatten(0, -2)
+        if "motion_codes" not in model_outputs:
+            return [{"translation_text": text} for text in self.processor.batch_decode(sequences)]
+        ends = np.ravel(self.model.generation_config.eos_token_id).tolist()
+        codes = [step for step in model_outputs["motion_codes"].flatten(0, -2).tolist() if step[0] >= 0]
+        answers = (
+            spell_out(self.tokenizer, ids, chances, ends)
+            for ids, chances in zip(
+                sequences.tolist(), model_outputs["probabilities"].flatten(0, -2).tolist(), strict=True
+            )
+        )
+        return [
+            {
+                "translation_text": answer.text,
+                "tokens": answer.tokens,
+                "probabilities": answer.probabilities,
+                "motion_codes": codes,
+            }
+            for answer in answers
+        ]
 
     def save_pretrained(self, save_directory, **kwargs):
         super().save_pretrained(save_directory, **kwargs)

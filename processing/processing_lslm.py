@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # In this order, which gives `<motion>` the ids of the paper's Table 9: 128259 with Llama 3, 151668 with Qwen2.5.
 MOTION_TOKENS = ("<motion_start>", "<motion_end>", "<motion_pad>", "<motion>")
 MOTION = "<motion>"
+# Llama 3.2 would write today's date into every prompt: training and use must see the same one
+DATE = "26 Jul 2024"
 DEFAULT_PROMPT = "Translate the American Sign Language in <motion> into English."
 
 # For language models that come without a chat template
@@ -38,6 +40,8 @@ class SignMotionProcessor(ProcessorMixin):
         prompt: the user's message when none is given.
         system_prompt: the system message; None leaves it to the chat template.
     """
+
+    _auto_class = "AutoProcessor"  # checkpoints carry the code
 
     def __init__(
         self,
@@ -195,8 +199,7 @@ class SignMotionProcessor(ProcessorMixin):
             chat_template=chat_template or self.chat_template,
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
-            # Llama 3.2 would write today's date into every prompt: training and use must see the same one
-            date_string="26 Jul 2024",
+            date_string=DATE,
         )
 
     def _motion_inputs(self, motion, motion_codes, fps) -> tuple[dict[str, np.ndarray], list[int]]:

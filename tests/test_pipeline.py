@@ -1,5 +1,6 @@
 """`pipeline("sign-translation")`: every form of input, batches, generation arguments, bad input."""
 
+import copy
 import types
 
 import numpy as np
@@ -243,3 +244,26 @@ def test_bad_files_are_a_value_error_or_an_os_error(pipe, joints, tmp_path):
 def test_a_prompt_without_its_placeholder_is_refused(pipe, joints):
     with pytest.raises(ValueError, match="0 <motion> placeholder"):
         pipe(joints[0], prompt="Translate this.")
+
+
+# --- details ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_details_are_tokens_probabilities_and_codes(pipe, processor, vqvae, joints, expected, batch_size):
+    results = pipe(joints, details=True, batch_size=batch_size)
+    codes = [code.tolist() for code in copy.copy(processor).attach(vqvae).encode_motion(joints)]
+    for (result,), text, code in zip(results, expected, codes, strict=True):
+        assert result["translation_text"] == text == "".join(result["tokens"]).strip()
+        assert len(result["tokens"]) == len(result["probabilities"]) == 8
+        assert all(0 < chance <= 1 for chance in result["probabilities"])
+        assert result["motion_codes"] == [[step] for step in code]
+
+
+def test_details_of_several_beams(pipe, joints):
+    found = pipe(joints[:2], details=True, num_beams=3, num_return_sequences=2)
+    plain = pipe(joints[:2], num_beams=3, num_return_sequences=2)
+    assert [[answer["translation_text"] for answer in row] for row in found] == [
+        [answer["translation_text"] for answer in row] for row in plain
+    ]
+    assert [len(row) for row in found] == [2, 2]

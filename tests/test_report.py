@@ -9,7 +9,8 @@ import pytest
 import torch
 from conftest import FPS, make_clip
 
-from lslm.training.evaluate import _token_strings, evaluate, translate_features
+from lslm.processing.pipeline_lslm import spell_out
+from lslm.training.evaluate import evaluate, translate_features
 from lslm.training.report import differences, report_html
 from lslm.training.sign_translation_metrics import text_metrics
 
@@ -108,7 +109,7 @@ def test_an_answer_ends_with_its_end_of_turn_token(make_lslm, processor, feature
 def test_token_strings_join_to_the_text(make_tokenizer, text):
     tokenizer = make_tokenizer()
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    strings = _token_strings(tokenizer, ids)
+    strings = spell_out(tokenizer, ids, [1.0] * len(ids), []).tokens
     assert len(strings) == len(ids) and "".join(strings) == text and not any("\ufffd" in piece for piece in strings)
 
 

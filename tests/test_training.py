@@ -169,7 +169,7 @@ def align(toy, tmp_path, fresh):
         flags = TOY_INSTRUCT | {"data": toy / "set", "output_dir": tmp_path} | flags
         args = parse(AlignArguments, recipe(**flags), "lslm align")
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        run(args, model, processor)
+        run(args, model, processor, None)
         after = {name.replace(".base_layer", ""): tensor for name, tensor in model.state_dict().items()}
         return before, after, model
 
@@ -236,7 +236,7 @@ def test_exactly_the_intended_parameters_move(fresh, toy, tmp_path, scheme, stag
     flags = TOY_INSTRUCT | {"data": toy / "set", "output_dir": tmp_path, "trainable": scheme, "bf16": bf16}
     args = parse(stage, recipe(**flags, max_steps=3), "lslm test")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    run(args, model, processor)
+    run(args, model, processor, None)
     moved = differing(before, dict(model.state_dict()))
     parts = {"projector": "model.projector.", "language_model": "model.language_model."}
     intended = {name for name in before if name.startswith(tuple(parts[part] for part in scheme))}
@@ -432,7 +432,7 @@ def test_qlora_without_an_adapter_is_refused(fresh, toy, tmp_path, flags):
     flags = {"data": toy / "set", "output_dir": tmp_path, "trainable": "language_model", "lora_r": 2} | flags
     args = parse(InstructArguments, recipe(**TOY_INSTRUCT | flags, load_in_4bit="true"), "lslm instruct")
     with pytest.raises(ValueError, match="load_in_4bit trains an adapter .* needs lora_r > 0"):
-        run(args, model, processor)
+        run(args, model, processor, None)
 
 
 # --- codes, long clips, samples ---------------------------------------------------------------------------------------

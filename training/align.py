@@ -70,4 +70,4 @@ def main(argv: list[str]) -> None:
             motion_input=args.motion_input,
             projector_hidden_size=args.projector_hidden_size,
         )
-    run(args, model, processor)
+    run(args, model, processor, args.model or args.tokenizer)

@@ -11,7 +11,6 @@ import platform
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from transformers import __version__ as transformers_version
 
 from lslm.modeling_lslm import LslmForConditionalGeneration, SignMotionVQVAE, SignMotionVQVAEConfig
 from lslm.processing import SignMotionFeatureExtractor, SignMotionProcessor
+from lslm.processing.pipeline_lslm import Translation, generate_with_probabilities, spell_out
 
 from . import motion_metrics
 from .data import MotionText, load_templates
@@ -30,19 +30,6 @@ from .sign_translation_metrics import signatures, text_metrics
 
 # text scores that are also given for phrasings never trained on
 UNSEEN_SCORES = ("wer", "bleu1", "bleu4", "chrf", "rouge_l", "exact_match")
-
-
-class Translation(NamedTuple):
-    """What the model said, and how sure it was.
-
-    `tokens` are the pieces of `text`; a special token, as the end of the turn, is an empty one (an answer that was cut
-    at the length limit has no end). `probabilities`: of each token given all before it, by the model alone (before
-    `suppress_tokens` and other restrictions of the search); their product is the probability of the answer.
-    """
-
-    text: str
-    tokens: list[str]
-    probabilities: list[float]
 
 
 def evaluate(
@@ -201,7 +188,6 @@ def translation_metrics(
     return scores, rows
 
 
-@torch.no_grad()
 def translate_features(
     lslm, processor, clips, batch_size=16, num_beams=None, what="translating", prompts=None
 ) -> list[Translation]:
@@ -219,31 +205,11 @@ def translate_features(
         for start in range(0, len(clips), batch_size):
             indices = by_length[start : start + batch_size]
             batch = processor.encode_features([prompts[i] for i in indices], [clips[i] for i in indices])
-            batch = batch.to(lslm.device)
-            output = lslm.generate(**batch, return_dict_in_generate=True, output_logits=True, **options)
-            answers = output.sequences[:, batch["input_ids"].shape[1] :].tolist()
-            chances = lslm.compute_transition_scores(
-                output.sequences, output.logits, output.get("beam_indices"), normalize_logits=True
-            )
-            for i, answer, probabilities in zip(indices, answers, chances.exp().clamp(max=1).tolist(), strict=True):
-                length = next((k + 1 for k, token in enumerate(answer) if token in ends), len(answer))
-                answer = answer[:length]
-                tokens = _token_strings(processor.tokenizer, answer)
-                translations[i] = Translation(processor.decode(answer), tokens, probabilities[:length])
+            answers, chances = generate_with_probabilities(lslm, batch.to(lslm.device), **options)
+            for i, answer, probabilities in zip(indices, answers.tolist(), chances.tolist(), strict=True):
+                translations[i] = spell_out(processor.tokenizer, answer, probabilities, ends)
             bar.update(len(indices))
     return translations
-
-
-def _token_strings(tokenizer, ids: list[int]) -> list[str]:
-    """The part of the text that each of the tokens adds. A character that takes several tokens goes to its last."""
-    strings, before = [], ""
-    for count in range(1, len(ids) + 1):
-        text = tokenizer.decode(ids[:count], skip_special_tokens=True)
-        if text.endswith("\ufffd") and count < len(ids):  # half a character
-            text = before
-        strings.append(text[len(before) :])
-        before = text
-    return strings
 
 
 def tokenizer_metrics(

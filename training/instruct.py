@@ -34,4 +34,4 @@ def main(argv: list[str]) -> None:
         raise ValueError("which model? Give model: in the recipe or --model FOLDER, the result of `lslm align`")
     processor = SignMotionProcessor.from_pretrained(args.model)
     processor.prompt = load_templates(args.templates)[0]
-    run(args, LslmForConditionalGeneration.from_pretrained(args.model), processor)
+    run(args, LslmForConditionalGeneration.from_pretrained(args.model), processor, args.model)

@@ -3,8 +3,12 @@
 import argparse
 import dataclasses
 import difflib
+import platform
+import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from enum import Enum
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -65,10 +69,50 @@ def parse(stage: type[StageArguments], argv: list[str], prog: str) -> StageArgum
     arguments, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
     if not arguments.data:
         raise ValueError("which data set? Give data: in the recipe or --data FOLDER")
+    flags = {f.name for f in dataclasses.fields(stage) if f.init}
     if unknown:
-        flags = {f.name for f in dataclasses.fields(stage) if f.init}
         raise ValueError(f"unknown argument {unknown[0]!r}{_suggestion(unknown[0].lstrip('-'), flags, '--')}")
+    given = values.keys() | {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
+    arguments.stage = prog.rpartition(" ")[2]
+    names = [*values, *sorted(given & flags - values.keys())]
+    arguments.recipe = {name: _plain(getattr(arguments, name)) for name in names}
     return arguments
+
+
+def save_stages(args: StageArguments, parent: str | None) -> None:
+    """Write OUTPUT/stages.yaml: the recipe of each stage that led here by the stage's name, and under `made_with` what
+    the last one ran on.
+
+    Args:
+        args: from `parse`.
+        parent: folder of the stage before, with a stages.yaml of its own; None: this is the first.
+    """
+    before = Path(parent, "stages.yaml") if parent else None
+    stages = yaml.safe_load(before.read_text(encoding="utf-8")) if before and before.is_file() else {}
+    for key in (args.stage, "made_with"):  # a stage that goes on from one of its own kind comes last
+        stages.pop(key, None)
+    stages |= {args.stage: args.recipe, "made_with": _made_with(args)}
+    folder = Path(args.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(stages, sort_keys=False, allow_unicode=True)
+    (folder / "stages.yaml").write_text(text, encoding="utf-8")
+
+
+def _made_with(args: StageArguments) -> dict[str, str]:
+    """Versions, machine and, in a source checkout, the commit of our code."""
+    found = {name: version(name) for name in ("lslm", "torch", "transformers")}
+    found["machine"] = f"{platform.machine()}, {args.world_size} x {args.device.type}"
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        found["commit"] = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        pass
+    return found
+
+
+def _plain(value):
+    """A value as a recipe file holds it: the Trainer's enumerations are strings there."""
+    return value.value if isinstance(value, Enum) else value
 
 
 class _Parser(HfArgumentParser):

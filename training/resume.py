@@ -5,6 +5,8 @@ from pathlib import Path
 
 from transformers import Trainer, TrainerState
 
+from .recipe import save_stages
+
 
 def last_checkpoint(folder: str) -> Path | None:
     """The latest complete checkpoint of a run, or None.
@@ -20,8 +22,11 @@ def last_checkpoint(folder: str) -> Path | None:
     return complete[max(complete)] if complete else None
 
 
-def train_and_save(trainer: Trainer) -> None:
-    """Train, going on from the last checkpoint in the output folder if there is one, and save the result there."""
+def train_and_save(trainer: Trainer, parent: str | None) -> None:
+    """Train, going on from the last checkpoint in the output folder if there is one, and save the result there, with
+    the recipes that led to it (`parent`: the folder of the stage before)."""
+    if trainer.is_world_process_zero():
+        save_stages(trainer.args, parent)
     checkpoint = last_checkpoint(trainer.args.output_dir)
     state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")) if checkpoint else None
     if state and 0 < trainer.args.max_steps <= state.global_step:

@@ -174,4 +174,4 @@ def main(argv: list[str]) -> None:
         data_collator=WindowCollator(extractor, args.window),
         processing_class=extractor,
     )
-    train_and_save(trainer)
+    train_and_save(trainer, None)

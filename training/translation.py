@@ -210,8 +210,11 @@ def leave_out_long(data: MotionText, processor: SignMotionProcessor, templates: 
     data.keep(fits)
 
 
-def run(args: TranslationArguments, model: LslmForConditionalGeneration, processor: SignMotionProcessor) -> None:
-    """Train `model` on `args.data` and save it with its processor to `args.output_dir`; resumes by itself."""
+def run(
+    args: TranslationArguments, model: LslmForConditionalGeneration, processor: SignMotionProcessor, parent: str | None
+) -> None:
+    """Train `model`, which came from the folder `parent`, on `args.data` and save it with its processor to
+    `args.output_dir`; resumes by itself."""
     set_seed(args.seed)
     set_trainable(model, args.trainable, args)
     if args.load_in_4bit:
@@ -236,4 +239,4 @@ def run(args: TranslationArguments, model: LslmForConditionalGeneration, process
     )
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     print(f"training {' and '.join(args.trainable)}: {trained / 1e6:.1f} M parameters, {len(train)} clips", flush=True)
-    train_and_save(trainer)
+    train_and_save(trainer, parent)

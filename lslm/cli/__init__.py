@@ -18,6 +18,11 @@ use
   evaluate            score a model on a split of a data set (BLEU, chrF, ROUGE-L, WER; what the tokenizer keeps)
   score HYP REF       score anyone's translations, one sentence a line; intervals, and a test between two systems
 
+share
+  publish FOLDER org/name   a checkpoint with its code and card to the Hub; then tries it from there
+  data push DIR org/name    a data set to the Hub
+  export FOLDER OUT         a plain Llama or Qwen2 with a word for each motion code, for vLLM and other engines
+
 train, one stage after the other; each takes --config RECIPE.yaml and any flag of the Hugging Face Trainer
   tokenizer           stage 1: the VQ-VAE sign tokenizer, motion to discrete codes
   align               stage 2: a projector that lets a language model read the codes
@@ -127,12 +132,18 @@ def main(argv: list[str] | None = None) -> int:
             return _score(rest)
         if command == "ablate":
             return _ablate(rest)
+        if command == "publish":
+            return _publish(rest)
+        if command == "data":
+            return _data(rest)
+        if command == "export":
+            return _export(rest)
         if command == "--version":
             from importlib.metadata import version
 
             print(version("lslm"))
             return 0
-        commands = "translate, evaluate, score, tokenizer, align, instruct, ablate"
+        commands = "translate, evaluate, score, publish, data, export, tokenizer, align, instruct, ablate"
         raise ValueError(f"no command {command!r}; there are {commands} (lslm --help)")
     except (ValueError, OSError) as error:
         print(f"lslm: {_one_line(error)}", file=sys.stderr)
@@ -140,7 +151,8 @@ def main(argv: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if str(error.name).split(".")[0] in ("lslm", "lslm_cli"):
             raise
-        print(f"lslm: {error.name} is not installed; run: pip install 'lslm[train]'", file=sys.stderr)
+        extra = {"jinja2": "hub"}.get(str(error.name), "train")
+        print(f"lslm: {error.name} is not installed; run: pip install 'lslm[{extra}]'", file=sys.stderr)
         return 2
 
 
@@ -311,6 +323,88 @@ def _ablate(argv: list[str]) -> int:
     from .commands import ablate
 
     return ablate(args)
+
+
+def _hub_arguments(parser: argparse.ArgumentParser) -> None:
+    """What everything that goes to the Hub can be told."""
+    parser.add_argument("repo_id", metavar="ORG/NAME", help="on the Hub; made if it is not there")
+    parser.add_argument("--private", action="store_true", help="make it private, when it is made")
+    parser.add_argument("--revision", default=None, metavar="BRANCH", help="send to this branch (main)")
+    parser.add_argument("--dry-run", action="store_true", help="print the files and the card; send nothing")
+    parser.add_argument("--message", default=None, help="of the commit")
+    parser.add_argument("--license", default=None, metavar="ID", help="as the Hub calls it (mit, other, ...)")
+    parser.add_argument("--license-name", default=None, metavar="NAME", help="of a licence that the Hub does not list")
+    parser.add_argument("--license-link", default=None, metavar="URL", help="its text")
+
+
+def _publish(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="lslm publish",
+        description="Send a checkpoint (an LSLM or a sign tokenizer) to the Hub in one commit: weights with a LoRA "
+        "adapter merged, processor, the code of both, a card with the scores, an example clip. Then load it from the "
+        "Hub in a fresh process without this package, and translate the clip. After a broken upload give the same "
+        "command again: what has arrived is not sent twice.",
+        epilog="Log in first: hf auth login, or HF_TOKEN. Another Hub: HF_ENDPOINT. "
+        "Example: lslm publish runs/asl_cafe/3_instruct me/lslm-asl-cafe --dry-run",
+    )
+    parser.add_argument("folder", metavar="FOLDER", help="checkpoint")
+    _hub_arguments(parser)
+    parser.add_argument(
+        "--adapter-only", action="store_true", help="the LoRA adapter as it is, with its base named, instead of merged"
+    )
+    parser.add_argument("--clip", default=None, metavar="FILE", help="example clip (default: one of ASL Cafe's)")
+    parser.add_argument(
+        "--results", default=None, metavar="FILE", help="results.json for the card (default: FOLDER's or ../scores')"
+    )
+    parser.add_argument(
+        "--base-model", default=None, metavar="ORG/NAME", help="language model, if the checkpoint does not tell"
+    )
+    args = vars(parser.parse_args(argv))
+    from lslm.hub_cards.publish import publish
+
+    print(publish(args.pop("folder"), args.pop("repo_id"), **args))
+    return 0
+
+
+def _data(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="lslm data", description="Data sets.")
+    push = parser.add_subparsers(dest="command", required=True).add_parser(
+        "push",
+        help="send a data set folder to the Hub",
+        description="Send the parquet files of a data set folder and its README.md (or a card made of what is known) "
+        "to the Hub in one commit, then read it from there in a fresh process.",
+        epilog="Example: lslm data push examples/asl_cafe me/asl-cafe --private",
+    )
+    push.add_argument("folder", metavar="DIR", help="data set folder with SPLIT*.parquet")
+    _hub_arguments(push)
+    args = vars(parser.parse_args(argv))
+    del args["command"]
+    from lslm.hub_cards.publish import publish_data
+
+    print(publish_data(args.pop("folder"), args.pop("repo_id"), **args))
+    return 0
+
+
+def _export(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="lslm export",
+        description="Write the language model of a checkpoint as a plain Llama or Qwen2 whose vocabulary has a word "
+        "for each motion code, with the sign tokenizer and a client beside it. vLLM, TGI, `transformers serve` and "
+        "others serve it unchanged; see docs/serving.md. Part-wise codes are too many to be words: then the language "
+        "model is written alone, for engines that take embeddings.",
+    )
+    parser.add_argument("folder", metavar="FOLDER", help="checkpoint")
+    parser.add_argument("out", metavar="OUT", help="new folder")
+    parser.add_argument("--format", choices=["causal-lm"], default="causal-lm", help="what to write (causal-lm)")
+    args = parser.parse_args(argv)
+    from lslm.hub_cards.export import export_causal_lm
+
+    folder = export_causal_lm(args.folder, args.out)
+    if (folder / "client.py").is_file():
+        print(f"written to {folder}; serve it, then: python {folder}/client.py CLIP")
+    else:
+        print(f"written to {folder}, without words for motion: the codes are part-wise. docs/serving.md, embeddings")
+    return 0
 
 
 def _one_line(error: BaseException) -> str:

