@@ -64,6 +64,8 @@ def shipped() -> str:
 
 def ablations() -> str:
     """The paper's tables as `lslm ablate` filled them: two to see, the others to open."""
+    if not (ABLATIONS / "tables.md").is_file():
+        return "No row has been run yet."
     found = (ABLATIONS / "tables.md").read_text(encoding="utf-8").strip().split("\n\n**")
     runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(ABLATIONS.glob("seed-*/**/results.json"))]
     seeds = len(list(ABLATIONS.glob("seed-*")))

@@ -31,7 +31,7 @@ from lslm.processing.motion_features import (
     RIGHT_HAND,
 )
 
-torch.set_num_threads(min(2, torch.get_num_threads()))
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, torch.get_num_threads()))
 
 FPS = 20.0
 SENTENCES = [
