@@ -82,8 +82,8 @@ def test_an_unknown_command_is_refused():
     answer = lslm("translte", "clip.npz")
     assert answer.returncode == 2 and answer.stdout == ""
     assert answer.stderr == (
-        "lslm: no command 'translte'; there are translate, evaluate, score, tokenizer, align, instruct, ablate "
-        "(lslm --help)\n"
+        "lslm: no command 'translte'; there are translate, evaluate, score, publish, data, export, tokenizer, align, "
+        "instruct, ablate (lslm --help)\n"
     )
 
 

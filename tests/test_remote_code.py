@@ -25,6 +25,7 @@ for name in ("lslm", "lslm_cli", "peft", "accelerate", "datasets", "evaluate", "
 def stranger(code: str, cwd, **env) -> str:
     """Run Python in a fresh process without our package; -> what it printed."""
     env = os.environ | {"HF_HOME": str(cwd / "hf"), "PYTHONPATH": ""} | env
+    env["OMP_NUM_THREADS"] = str(torch.get_num_threads())  # sums depend on it
     process = subprocess.run(
         [sys.executable, "-c", STRANGER + code], capture_output=True, text=True, cwd=cwd, env=env, timeout=300
     )
