@@ -32,7 +32,8 @@ from .motion_features import JOINT_NAMES, NUM_JOINTS
 MAX_SECONDS = 20 * 60.0  # an utterance lasts seconds; a longer file is a recording that nobody has cut yet
 MAX_FPS = 1000.0
 MAX_FRAMES = 144_000  # MAX_SECONDS at 120 frames per second: bounds memory when a file claims a huge frame rate
-MAX_BYTES = 2**30
+MAX_BYTES = 2**30  # of arrays in one file, unpacked
+MAX_HEADER = 10_000  # bytes that describe one array; numpy refuses longer ones too, but reads them first
 MAX_COORDINATE = 100.0  # metres; beyond it the numbers are millimetres, centimetres or pixels
 MEDIAPIPE_FPS = 15.0  # landmark dumps rarely store a frame rate; a webcam loop with MediaPipe runs at 10 to 20
 
@@ -167,6 +168,7 @@ def _read(path: Path, fps: float | None) -> Motion:
         if start.startswith(b"PK\x03\x04") or start.startswith(b"PK\x05\x06"):
             try:
                 with zipfile.ZipFile(file) as archive:
+                    _check_archive(archive)
                     return _read_npz(archive, fps)
             except zipfile.BadZipFile as error:
                 raise ValueError(f"truncated or damaged .npz ({error}); copy or export it again") from error
@@ -183,11 +185,29 @@ def _read(path: Path, fps: float | None) -> Motion:
 # --- arrays from files, headers first ---------------------------------------------------------------------------------
 
 
+def _check_archive(archive: zipfile.ZipFile) -> None:
+    """Refuse a zip bomb by what its directory says; zipfile reads no more of an entry than the directory promises."""
+    unpacked = sum(info.file_size for info in archive.infolist())
+    if unpacked > MAX_BYTES:
+        raise ValueError(
+            f"the .npz unpacks to {unpacked / 2**20:.0f} MB, the limit is {MAX_BYTES >> 20} MB; "
+            "cut the file into utterances"
+        )
+    # zipfile unpacks the other methods without a bound on what one read may yield
+    if any(info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for info in archive.infolist()):
+        raise ValueError("the .npz is compressed in a way that numpy does not write; save it with np.savez_compressed")
+
+
 def _read_array(file: IO[bytes], size: int, name: str) -> np.ndarray:
     """One .npy stream of `size` bytes. A header may promise anything: it is checked before any data is read."""
     version = npy_format.read_magic(file)
     if version not in ((1, 0), (2, 0), (3, 0)):
         raise ValueError(f"{name} has .npy version {version}, expected 1.0 to 3.0; save it again with a current numpy")
+    start = file.tell()
+    length = int.from_bytes(file.read(2 if version == (1, 0) else 4), "little")
+    if length > MAX_HEADER:
+        raise ValueError(f"{name} has a header of {length} bytes, the limit is {MAX_HEADER}; export the file again")
+    file.seek(start)
     # Version 3 differs from 2 only in utf-8 names of structured fields, and those are refused below.
     read_header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
     shape, _, dtype = read_header(file)

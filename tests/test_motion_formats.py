@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import re
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -228,6 +229,49 @@ def test_a_zip_bomb_is_refused(tmp_path):
             for _ in range(24):
                 file.write(bytes(10_400_000))
     assert "cut the file" in refusal(tmp_path / "clip.npz")
+
+
+def _peak_of_refusal(path):
+    """The message, and how many MB Python and numpy took to find out."""
+    tracemalloc.start()
+    try:
+        return refusal(path), tracemalloc.get_traced_memory()[1] / 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def _write_zeros(file, megabytes):
+    for _ in range(megabytes):
+        file.write(bytes(2**20))
+
+
+def test_arrays_that_are_too_large_together_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(motion_formats, "MAX_BYTES", 40 * 2**20)
+    with zipfile.ZipFile(tmp_path / "clip.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("pose.npy", "left_hand.npy", "right_hand.npy"):  # each alone is small enough
+            with archive.open(name, "w") as file:
+                file.write(_npy_header((20, 2**18)))
+                _write_zeros(file, 20)
+    message, peak = _peak_of_refusal(tmp_path / "clip.npz")
+    assert "unpacks to 60 MB, the limit is 40 MB" in message and peak < 2
+
+
+def test_compression_without_a_bound_is_refused(tmp_path):
+    for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):  # 30 MB in some hundred bytes, which unpack in one go
+        with zipfile.ZipFile(tmp_path / "clip.npz", "w", method) as archive, archive.open("joints.npy", "w") as file:
+            _write_zeros(file, 30)
+        message, peak = _peak_of_refusal(tmp_path / "clip.npz")
+        assert "np.savez_compressed" in message and peak < 2
+
+
+def test_an_endless_header_is_refused_before_it_is_read(tmp_path):
+    start = np.lib.format.magic(2, 0) + (30 * 2**20).to_bytes(4, "little")
+    with zipfile.ZipFile(tmp_path / "clip.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("joints.npy", "w") as file:
+            file.write(start)
+            _write_zeros(file, 30)
+    message, peak = _peak_of_refusal(tmp_path / "clip.npz")
+    assert "a header of 31457280 bytes" in message and peak < 4
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
