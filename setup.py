@@ -6,8 +6,10 @@ from setuptools import setup
 
 ROOT = Path(__file__).parent
 SUBPACKAGES = ["modeling_lslm", "processing", "training", "hub_cards"]
+SPACE = "lslm.hub_cards.space"
 METRICS = "lslm.training.sign_translation_metrics"
 DATA = ["datasets>=4.0"]
+PAGE = ["gradio>=6.31,<7"]
 SCORES = ["sacrebleu>=2.4", "rouge-score>=0.1.2"]
 ADAPTER = ["peft>=0.17", "accelerate>=1.1"]
 
@@ -19,12 +21,18 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=["lslm", "lslm_cli", *(f"lslm.{name}" for name in SUBPACKAGES), METRICS],
-    package_dir={"lslm": "lslm", "lslm_cli": "lslm/cli", **{f"lslm.{name}": name for name in SUBPACKAGES}},
+    packages=["lslm", "lslm_cli", *(f"lslm.{name}" for name in SUBPACKAGES), METRICS, SPACE],
+    package_dir={
+        "lslm": "lslm",
+        "lslm_cli": "lslm/cli",
+        **{f"lslm.{name}": name for name in SUBPACKAGES},
+        SPACE: "hub_cards/space",
+    },
     package_data={
         "lslm": ["py.typed"],
         "lslm.training": ["recipes/**/*.yaml", "templates/*.json", "report.html"],
         "lslm.hub_cards": ["*.jinja", "vocabulary.json"],
+        SPACE: ["page.css", "player.html", "player.js", "README.md", "requirements.txt"],
     },
     entry_points={"console_scripts": ["lslm = lslm_cli:main"]},
     # Translating needs these alone.
@@ -34,6 +42,7 @@ setup(
         # accelerate
         "demo": [*ADAPTER, "gguf>=0.10", *DATA, *SCORES],
         "train": [*ADAPTER, *DATA, *SCORES, "evaluate>=0.4", "matplotlib>=3.8", "tensorboard>=2.14"],
+        "space": [*ADAPTER, "gguf>=0.10", *PAGE],  # `lslm demo`
         "qlora": ["bitsandbytes>=0.49"],  # load_in_4bit: true
         "trackio": ["trackio>=0.40"],  # report_to: trackio
         "hub": ["jinja2>=3.1"],  # cards
@@ -47,6 +56,10 @@ setup(
             "hypothesis>=6",
             "ruff>=0.9",
             "pre-commit>=3",
+            *PAGE,
+            # the demo page in a browser; the browser itself is the system's chromium
+            "playwright>=1.50",
+            "axe-playwright-python>=0.1.4",
         ],
     },
     zip_safe=False,

@@ -21,7 +21,7 @@ from lslm.training.data import MotionText
 
 pytest_plugins = ["training_fixtures"]
 LSLM = Path(sys.executable).with_name("lslm")
-COMMANDS = ["translate", "evaluate", "tokenizer", "align", "instruct"]
+COMMANDS = ["translate", "evaluate", "demo", "tokenizer", "align", "instruct"]
 
 
 def lslm(*argv, program=(LSLM,), **kwargs) -> subprocess.CompletedProcess:
@@ -82,8 +82,8 @@ def test_an_unknown_command_is_refused():
     answer = lslm("translte", "clip.npz")
     assert answer.returncode == 2 and answer.stdout == ""
     assert answer.stderr == (
-        "lslm: no command 'translte'; there are translate, evaluate, score, publish, data, export, tokenizer, align, "
-        "instruct, ablate (lslm --help)\n"
+        "lslm: no command 'translte'; there are translate, evaluate, demo, score, publish, data, export, tokenizer, "
+        "align, instruct, ablate (lslm --help)\n"
     )
 
 

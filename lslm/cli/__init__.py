@@ -16,6 +16,7 @@ Large Sign Language Models: 3D sign language motion to English.
 use
   translate FILE...   motion files to English                (lslm translate examples/asl_cafe/clips/*.npz)
   evaluate            score a model on a split of a data set (BLEU, chrF, ROUGE-L, WER; what the tokenizer keeps)
+  demo                the demo page: moving skeleton and translation in your browser
   score HYP REF       score anyone's translations, one sentence a line; intervals, and a test between two systems
 
 share
@@ -128,6 +129,8 @@ def main(argv: list[str] | None = None) -> int:
             return _translate(rest)
         if command == "evaluate":
             return _evaluate(rest)
+        if command == "demo":
+            return _demo(rest)
         if command == "score":
             return _score(rest)
         if command == "ablate":
@@ -143,7 +146,7 @@ def main(argv: list[str] | None = None) -> int:
 
             print(version("lslm"))
             return 0
-        commands = "translate, evaluate, score, publish, data, export, tokenizer, align, instruct, ablate"
+        commands = "translate, evaluate, demo, score, publish, data, export, tokenizer, align, instruct, ablate"
         raise ValueError(f"no command {command!r}; there are {commands} (lslm --help)")
     except (ValueError, OSError) as error:
         print(f"lslm: {_one_line(error)}", file=sys.stderr)
@@ -151,7 +154,7 @@ def main(argv: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if str(error.name).split(".")[0] in ("lslm", "lslm_cli"):
             raise
-        extra = {"jinja2": "hub"}.get(str(error.name), "train")
+        extra = {"gradio": "space", "jinja2": "hub"}.get(str(error.name), "train")
         print(f"lslm: {error.name} is not installed; run: pip install 'lslm[{extra}]'", file=sys.stderr)
         return 2
 
@@ -228,6 +231,32 @@ def _evaluate(argv: list[str]) -> int:
     from .commands import evaluate
 
     return evaluate(args, "lslm evaluate " + " ".join(argv))
+
+
+def _demo(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="lslm demo",
+        description="Open the demo page on this machine: choose an example or upload a clip, see the skeleton move, "
+        "and read the translation with the probability of every word. Its endpoint /translate answers gradio_client. "
+        "Ctrl+C stops it.",
+        epilog="Needs pip install 'lslm[space]'. The same page as a Hugging Face Space: hub_cards/space/README.md.",
+    )
+    parser.add_argument(
+        "--model",
+        nargs="+",
+        default=None,
+        metavar="FOLDER_OR_ID",
+        help="checkpoints; two are compared side by side (default: the shipped ASL Cafe model)",
+    )
+    parser.add_argument("--port", type=int, default=None, metavar="N", help="port (default: the first free from 7860)")
+    parser.add_argument(
+        "--share", action="store_true", help="also a public address for three days, through the servers of gradio.live"
+    )
+    args = parser.parse_args(argv)
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    from .commands import demo
+
+    return demo(args)
 
 
 def _score(argv: list[str]) -> int:

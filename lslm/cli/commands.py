@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -90,6 +91,33 @@ def translate(args) -> int:
             line = " ".join(text.split())
             print(f"{file}: {line}" if len(args.files) > 1 else line, flush=True)
     return 2 if failures else 0
+
+
+def demo(args) -> int:
+    """`lslm demo`: returns when it is interrupted."""
+    _quiet()
+    from lslm.hub_cards.space import app
+
+    models = list(dict.fromkeys(args.model or [shipped_or(None)]))
+    print(f"Loading {', '.join(models)} ...", flush=True)
+    try:
+        pipes = app.load(models)
+    except SafetensorError as error:
+        raise ValueError(f"damaged checkpoint ({error}); copy it again") from error
+    options = {"server_port": args.port, "share": args.share, "prevent_thread_lock": True, "quiet": True}
+    try:
+        _, local, public = app.serve(pipes, app.find_examples(SHIPPED.parent), **options)
+    except OSError as error:
+        if args.port is None or "port" not in str(error):
+            raise
+        raise OSError(f"port {args.port} is taken; name another with --port") from error
+    for address in filter(None, (local, public)):
+        print(f"The demo is at {address}  (Ctrl+C stops it)", flush=True)
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        print()
+    return 0
 
 
 def evaluate(args, command: str) -> int:

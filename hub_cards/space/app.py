@@ -1,0 +1,524 @@
+"""The demo page: a clip of signing, as a moving skeleton and in English. A Hugging Face Space, and `lslm demo`.
+
+A Space has no LSLM package, so nothing of ours is imported here: the checkpoint named by LSLM_MODEL (several, separated
+by commas, can be compared) brings its code along. page.css, player.html and player.js beside this file are the rest.
+"""
+
+import base64
+import difflib
+import html
+import json
+import logging
+import math
+import os
+import re
+import threading
+import warnings
+import zipfile
+from functools import lru_cache
+from pathlib import Path
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
+
+import gradio as gr
+import numpy as np
+
+HERE = Path(__file__).parent
+MAX_BYTES = 10 * 2**20  # of an upload
+MAX_UNPACKED = 100 * 2**20
+MAX_SECONDS = 60
+MAX_PROMPT = 300  # characters
+MOTION = "<motion>"
+UNSURE = 0.5  # words below this probability are underlined: colour alone says nothing to some
+MISSING = -32768  # for the player: the file has no number for this joint
+
+LEFT_SHOULDER, RIGHT_SHOULDER = 16, 17
+LEGS = [1, 2, 4, 5, 7, 8, 10, 11]
+PARTS = {1: ["token"], 3: ["body", "left hand", "right hand"]}
+
+INTRODUCTION = """
+<h1>Sign language motion to English</h1>
+<p class="lead">LSLM reads 3D movements of body and hands and writes English. The demo checkpoint knows one small world:
+orders in a cafe in American Sign Language, joined from single signs of three people (ASL Cafe). It does not see the
+face, and fingerspelled names are often wrong.</p>
+<p class="lead"><b>It is a research demo, not an interpreter.</b> Do not use it where understanding matters. Uploads are
+deleted from this server within an hour.</p>
+"""
+LEGEND = """
+<p class="legend">Colour: the model is <span class="word" style="--p:1">sure</span>
+<span class="word" style="--p:.6">less sure</span> <span class="word unsure" style="--p:.1">guessing</span>. That is
+what it believes, not how right it is.</p>
+"""
+# The choice at the left, what comes of it at the right, the instruction under the choice; on a phone, one by one.
+LAYOUT = """
+#page { display: grid; grid-template: "choose result" auto "ask result" 1fr / minmax(280px, 1fr) minmax(0, 2.2fr); }
+#choose { grid-area: choose; } #ask { grid-area: ask; } #result { grid-area: result; }
+.ours, .ours .html-container { padding: 0 !important; }
+@media (max-width: 860px) {
+  #page { grid-template: "choose" "result" "ask" / minmax(0, 1fr); }
+}
+"""
+# where the result is out of sight, on a phone
+SCROLL = """() => {
+  const result = document.querySelector("#result"), top = result.getBoundingClientRect().top;
+  if (top < 0 || top > innerHeight / 2) result.scrollIntoView();
+}"""
+NOTHING_CHOSEN = "Choose an example or upload a clip."
+
+
+# --- clips ------------------------------------------------------------------------------------------------------------
+
+
+def check_file(path: str) -> None:
+    """Refuse a file by its size and, if it is an archive, by what its directory promises, before any of it is read.
+
+    Raises:
+        ValueError: it is larger than the page allows. OSError: it cannot be read.
+    """
+    size = os.path.getsize(path)
+    if size > MAX_BYTES:
+        raise ValueError(f"The file has {size >> 20} MB, the limit is {MAX_BYTES >> 20} MB. Cut it to a sentence.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(info.file_size for info in archive.infolist())
+    except Exception:  # no archive, or a damaged one: whoever reads the file says so
+        return
+    if unpacked > MAX_UNPACKED:
+        limit = MAX_UNPACKED >> 20
+        raise ValueError(f"The file unpacks to {unpacked >> 20} MB, the limit is {limit} MB. Cut it to a sentence.")
+
+
+def check_prompt(prompt: str) -> str:
+    """The instruction with single blanks. Raises ValueError if the model could not be asked so."""
+    prompt = " ".join((prompt or "").split())
+    if len(prompt) > MAX_PROMPT:
+        raise ValueError(f"The instruction has {len(prompt)} characters, the limit is {MAX_PROMPT}.")
+    if prompt.count(MOTION) != 1:
+        raise ValueError(
+            f"The instruction must contain {MOTION} once: it stands for the clip. Example: What is signed in {MOTION}?"
+        )
+    return prompt
+
+
+def explain(error: Exception, path: str) -> str:
+    """An error in the words of somebody who sees a page, not Python; without the server's folders."""
+    if isinstance(error, FileNotFoundError):
+        return "The file is no longer on the server. Upload it again."
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    said = " ".join(said.replace(str(path), Path(path).name).split())
+    return re.sub(r"(;| or) pass fps=\.\.\.", "", said)
+
+
+class Translator:
+    """Checkpoints by name.
+
+    Args:
+        pipes: name -> pipeline("sign-translation").
+    """
+
+    def __init__(self, pipes: dict):
+        self.pipes = pipes
+        self.recording = threading.Lock()  # Python records the warnings of all threads together
+        self.translate = lru_cache(maxsize=64)(self._translate)  # every visitor begins with the same example
+
+    @property
+    def prompt(self) -> str:
+        return next(iter(self.pipes.values())).processor.prompt
+
+    def read(self, path: str, name: str | None = None):
+        """One clip as the checkpoint `name` (or any) reads it: its motion, and remarks for the reader.
+
+        Raises:
+            ValueError, OSError: the file cannot be used; see [`explain`].
+        """
+        check_file(path)
+        extractor = self.pipes[name or next(iter(self.pipes))].processor.feature_extractor
+        with self.recording, warnings.catch_warnings(record=True) as remarks:
+            warnings.simplefilter("always")
+            motion = extractor.to_motion(path)
+        seconds = len(motion.joints) / motion.fps
+        if seconds > MAX_SECONDS:
+            raise ValueError(f"The clip lasts {seconds:.0f} s, the limit is {MAX_SECONDS} s. Cut it to a sentence.")
+        return motion, list(dict.fromkeys(explain(r.message, path) for r in remarks if r.category is UserWarning))
+
+    def _translate(self, name: str, path: str, prompt: str) -> dict:
+        """A clip in English: JSON-able, with the probability of every word and the motion tokens.
+
+        Raises:
+            ValueError, OSError: as [`read`].
+        """
+        pipe = self.pipes[name]
+        motion, _ = self.read(path, name)
+        found = pipe(motion, details=True, prompt=prompt)[0]
+        extractor = pipe.processor.feature_extractor
+        words = words_of(found["tokens"], found["probabilities"])
+        return {
+            "model": name,
+            "text": found["translation_text"],
+            "words": [{"word": word, "probability": chance} for word, chance in words],
+            "probability": math.prod(found["probabilities"]),
+            "complete": found["tokens"][-1:] == [""],
+            "motion_codes": found["motion_codes"],
+            "seconds_per_code": extractor.downsample_factor / extractor.fps,
+        }
+
+
+def words_of(tokens: list[str], probabilities: list[float]) -> list[tuple[str, float]]:
+    """Words and the probability of each: that of all of its tokens, given the words before.
+
+    A token '' within a text is a part of the character that the next one completes.
+    """
+    words, new, waiting = [], True, 1.0
+    for token, chance in zip(tokens, probabilities, strict=True):
+        chance, waiting = chance * waiting, 1.0
+        if not token:
+            waiting = chance
+        for part in re.findall(r"\s+|\S+", token):
+            if part.isspace():
+                new = True
+            elif new:
+                words.append((part, chance))
+                new = False
+            else:
+                words[-1] = (words[-1][0] + part, words[-1][1] * chance)
+    return words
+
+
+# --- for the player ---------------------------------------------------------------------------------------------------
+
+
+def motion_payload(motion, ident: str, name: str) -> dict:
+    """What player.js draws: joints in whole millimetres (int16, base64), which of them were seen (bits, base64), where
+    to look from."""
+    joints = np.asarray(motion.joints, np.float64)
+    known = np.isfinite(joints).all(-1)
+    joints = np.where(known[..., None], joints, np.nan)
+    seen = known if motion.valid is None else known & np.asarray(motion.valid, bool)
+    joints = joints - np.nanmedian(joints.reshape(-1, 3), axis=0)  # 16 bits reach 32 m from there
+    millimetres = np.where(known[..., None], np.clip(np.round(np.nan_to_num(joints) * 1000), -32767, 32767), MISSING)
+    upper = np.delete(joints, LEGS, axis=1).reshape(-1, 3)
+    upper = upper[np.isfinite(upper).all(-1)]
+    # All of the clip, so that the picture does not jump; without the outermost points, which may be errors of tracking.
+    low, high = np.percentile(upper, [0.5, 99.5], axis=0) if len(upper) else np.zeros((2, 3))
+    high[1] += 0.2  # the head is larger than its joint
+    half = (high - low) / 2
+    return {
+        "id": ident,
+        "name": name,
+        "fps": float(motion.fps),
+        "frames": len(joints),
+        "motion": base64.b64encode(millimetres.astype("<i2").tobytes()).decode(),
+        "seen": base64.b64encode(np.packbits(seen).tobytes()).decode(),
+        "centre": ((low + high) / 2).tolist(),
+        "half": [float(max(half[0], half[2]) + 0.06), float(half[1] + 0.03)],  # wide enough from the side as well
+        "facing": facing(joints),
+    }
+
+
+def facing(joints: np.ndarray) -> float:
+    """Where the person of (T, 52, 3) joints mostly faces: radians about +y from +z; 0 if that is not to be told."""
+    across = (joints[:, LEFT_SHOULDER] - joints[:, RIGHT_SHOULDER])[:, [0, 2]]
+    across = across[np.isfinite(across).all(-1)]
+    if not len(across) or np.linalg.norm(across := np.median(across, axis=0)) < 1e-3:
+        return 0.0
+    return float(math.atan2(-across[1], across[0]))
+
+
+EMPTY = {
+    **{"id": "", "name": "", "fps": 1.0, "frames": 0, "motion": "", "seen": ""},
+    **{"centre": [0.0, 0.0, 0.0], "half": [1.0, 1.0], "facing": 0.0},
+}
+
+
+def tokens_payload(ident: str, results: list[dict]) -> dict:
+    """Motion tokens of the clip `ident` under its time line: a track for each checkpoint, a row for each codebook."""
+    tracks = []
+    for result in results:
+        codes = result["motion_codes"]
+        parts = len(codes[0]) if codes else 1
+        rows = PARTS.get(parts, [f"codebook {part + 1}" for part in range(parts)])
+        tracks.append({"name": result["model"], "rows": rows, "seconds": result["seconds_per_code"], "codes": codes})
+    return {"id": ident, "tracks": tracks}
+
+
+# --- HTML; whatever comes from outside goes through html.escape -------------------------------------------------------
+
+
+def translations_html(title: str, results: list[dict], reference: str | None, remarks: list[str]) -> str:
+    """The translations of the clip `title` beside each other, with what each checkpoint was unsure of."""
+    differing = [set() for _ in results]
+    if len(results) == 2:
+        first, second = ([word["word"] for word in result["words"]] for result in results)
+        for kind, i, j, k, m in difflib.SequenceMatcher(None, first, second, autojunk=False).get_opcodes():
+            if kind != "equal":
+                differing[0].update(range(i, j))
+                differing[1].update(range(k, m))
+    cards = [
+        _card(result, reference, differs, len(results) > 1) for result, differs in zip(results, differing, strict=True)
+    ]
+    differ = '<p class="legend">Underlined: words that the two checkpoints read in different ways.</p>'
+    return (
+        f'<p class="title">{html.escape(title)}</p><div class="translations">{"".join(cards)}</div>{LEGEND}'
+        + differ * any(differing)
+        + "".join(map(remark_html, remarks))
+    )
+
+
+def _card(result: dict, reference: str | None, differs: set[int], named: bool) -> str:
+    words, rows = [], []
+    for number, word in enumerate(result["words"]):
+        chance, text = word["probability"], html.escape(word["word"])
+        kind = "word" + " unsure" * (chance < UNSURE) + " differs" * (number in differs)
+        words.append(f'<span class="{kind}" style="--p:{chance:.3f}" title="{percent(chance)}">{text}</span>')
+        rows.append(f'<tr><th scope="row">{text}</th><td>{percent(chance)}</td></tr>')
+    lines = [f'<p class="sentence">{" ".join(words) or "(nothing)"}</p>']
+    if reference is not None:
+        lines.append(f'<p class="signed">Signed was: <b>{html.escape(reference)}</b></p>')
+    sure = f"Sure of the whole sentence: {percent(result['probability'])}."
+    least = min(result["words"], key=lambda word: word["probability"], default=None)
+    if least and least["probability"] < 0.99:
+        sure += f" Least sure of “{html.escape(least['word'])}”: {percent(least['probability'])}."
+    if not result["complete"]:
+        sure += " It was cut off at the length limit."
+    lines.append(f'<p class="sure">{sure}</p>')
+    if rows:
+        table = f"<table><caption>Probability, given the words before</caption><tbody>{''.join(rows)}</tbody></table>"
+        lines.append(f"<details><summary>Word by word</summary>{table}</details>")
+    title = f"<h3>{html.escape(result['model'])}</h3>" if named else ""
+    return f'<article class="translation">{title}{"".join(lines)}</article>'
+
+
+def percent(chance: float) -> str:
+    """0 % and 100 % are left to what is certain. With blanks that no line breaks at."""
+    if 0 < chance < 0.01:
+        return "below 1\u00a0%"
+    return "above 99\u00a0%" if 0.99 < chance < 1 else f"{100 * chance:.0f}\u00a0%"
+
+
+def remark_html(text: str) -> str:
+    return f'<p class="remark">{html.escape(text)}</p>'
+
+
+TRANSLATING = remark_html("Translating …")
+
+
+def error_html(text: str) -> str:
+    return f'<p class="remark error"><strong>This did not work.</strong> {html.escape(text)}</p>'
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def our_html(value=None, **kwargs) -> gr.HTML:
+    """A part of the page that is our own HTML, in the style of page.css."""
+    # not a subclass of gr.HTML: Gradio writes a .pyi file beside the source of every component
+    return gr.HTML(value, css_template=part("page.css"), apply_default_css=False, elem_classes="ours", **kwargs)
+
+
+def part(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+async def refuse_address(url: str, cache_dir: str):
+    """In place of Gradio's function that fetches, into memory, any address that a request names instead of a file."""
+    raise gr.Error("Send the file itself; addresses are not fetched.", print_exception=False)
+
+
+def build(pipes: dict, examples: dict[Path, str | None]) -> gr.Blocks:
+    """The page.
+
+    Args:
+        pipes: name of a checkpoint -> its pipeline("sign-translation").
+        examples: clips of ours and what is signed in them, if that is known.
+    """
+    gr.processing_utils.async_ssrf_protected_download = refuse_address
+    translator = Translator(pipes)
+    clips, references = [str(path) for path in examples], list(examples.values())
+    titles = [f"Example {number + 1}" for number in range(len(clips))]
+    names = list(pipes)
+
+    def ident(path: str) -> str:
+        return f"{hash(path) & 0xFFFFFFFF:08x}"
+
+    def guarded(work, path: str):
+        """`work()`, or None and what to tell the visitor."""
+        try:
+            return work(), None
+        except (ValueError, OSError) as error:
+            return None, explain(error, path)
+        except Exception:
+            logging.exception("translating %r", path)
+            return None, "The fault is on our side; the server's log says more."
+
+    def show(path: str, title: str):
+        found, trouble = guarded(lambda: motion_payload(translator.read(path)[0], ident(path), title), path)
+        return (found, TRANSLATING) if found else (EMPTY, error_html(trouble))
+
+    def show_example(number: int | None):
+        if number is None:
+            return None, EMPTY, remark_html(NOTHING_CHOSEN)
+        return None, *show(clips[number], titles[number])
+
+    def show_upload(path: str | None):
+        if path is None:
+            return None, EMPTY, remark_html(NOTHING_CHOSEN)
+        return None, *show(path, Path(path).name)
+
+    def ask(path: str, prompt: str, chosen: list[str]):
+        prompt = check_prompt(prompt)
+        if not 1 <= len(chosen) <= 2:
+            raise ValueError("Choose one checkpoint, or two to compare them.")
+        return [translator.translate(name, path, prompt) for name in chosen], translator.read(path)[1]
+
+    def answer(number: int | None, upload: str | None, prompt: str, chosen: list[str]):
+        path = upload or (clips[number] if number is not None else None)
+        if path is None:
+            return gr.skip(), remark_html(NOTHING_CHOSEN)
+        found, trouble = guarded(lambda: ask(path, prompt, chosen), path)
+        if trouble:
+            return gr.skip(), error_html(trouble)
+        results, remarks = found
+        title, reference = (Path(path).name, None) if upload else (titles[number], references[number])
+        return tokens_payload(ident(path), results), translations_html(title, results, reference, remarks)
+
+    def translate(file: str | None, prompt: str, checkpoints: list[str]) -> dict:
+        """Translate one clip: `text`, and for every checkpoint asked its words with probabilities and motion tokens."""
+        if file is None:
+            raise gr.Error("Send a file: predict(handle_file(path), api_name='/translate')", print_exception=False)
+        found, trouble = guarded(lambda: ask(file, prompt, checkpoints), file)
+        if trouble:
+            raise gr.Error(html.escape(trouble), print_exception=False)
+        results, remarks = found
+        return {"text": results[0]["text"], "file": Path(file).name, "remarks": remarks, "translations": results}
+
+    # files that visitors left are looked for every 10 minutes and deleted when they are 45 minutes old
+    with gr.Blocks(title="LSLM: sign language motion to English", delete_cache=(600, 2700)) as page:
+        our_html(INTRODUCTION)
+        with gr.Row(elem_id="page"):
+            with gr.Column(elem_id="choose", min_width=0):
+                labels = [(title, number) for number, title in enumerate(titles)]
+                example = gr.Radio(labels, value=0 if clips else None, label="Examples", visible=bool(clips))
+                upload = gr.File(label="Your clip", height=130)
+                our_html(
+                    '<p class="legend">A motion file, not a video: <code>.npz</code> with <code>joints</code> '
+                    "(frames, 52, 3) in metres, y up, and <code>fps</code>; or MediaPipe Holistic landmarks, "
+                    f"<code>.npz</code> or <code>.npy</code>. At most {MAX_BYTES >> 20} MB and {MAX_SECONDS} s.</p>"
+                )
+            with gr.Column(elem_id="result", min_width=0):
+                result = our_html(html_template='<h2>English</h2><div role="status">${value}</div>')
+                player = our_html(html_template=part("player.html"), js_on_load=part("player.js"))
+            with gr.Column(elem_id="ask", min_width=0):
+                prompt = gr.Textbox(
+                    translator.prompt,
+                    label="Instruction",
+                    info=f"{MOTION} stands for the clip.",
+                    lines=2,
+                    max_length=MAX_PROMPT,
+                )
+                chosen = gr.CheckboxGroup(
+                    names,
+                    value=names[:2],
+                    label="Checkpoints",
+                    info="One, or two to compare.",
+                    visible=len(names) > 1,
+                )
+                again = gr.Button("Translate", variant="primary")
+        # the button and the JSON are never shown: they make the endpoint for gradio_client
+        endpoint, reply = gr.Button(visible=False), gr.JSON(visible=False)
+
+        see = {
+            "concurrency_limit": 1,
+            "trigger_mode": "multiple",
+            "api_visibility": "private",
+            "show_progress": "hidden",
+        }
+        read = see | {"concurrency_id": "model"}
+        asked, told = [example, upload, prompt, chosen], [player, result]
+        example.input(show_example, example, [upload, *told], **see).then(answer, asked, told, **read)
+        upload.upload(show_upload, upload, [example, *told], **see).then(answer, asked, told, **read)
+        upload.clear(show_upload, upload, [example, *told], **see)
+        gr.on([again.click, example.input, upload.upload], None, js=SCROLL)
+        gr.on([again.click, prompt.submit, chosen.input], lambda: TRANSLATING, None, result, **see).then(
+            answer, asked, told, **read
+        )
+        page.load(show_example, example, [upload, *told], **see).then(answer, asked, told, **read)
+        endpoint.click(translate, [upload, prompt, chosen], reply, api_name="translate", concurrency_id="model")
+    return page
+
+
+def theme() -> gr.Theme:
+    """Gradio's plainest theme in the colours of page.css; fonts of the system, so that none is fetched."""
+    light = {"page": "#f6f6f4", "card": "#fff", "ink": "#1c1e22", "soft": "#565c66", "line": "#d5d8dc"}
+    light |= {"accent": "#1f6f78", "on_accent": "#fff", "hover": "#185860"}
+    dark = {"page": "#111316", "card": "#1a1d21", "ink": "#e6e8eb", "soft": "#a9b0ba", "line": "#353a42"}
+    dark |= {"accent": "#6fc3cc", "on_accent": "#10282b", "hover": "#8fd3da"}
+    variables = {
+        "page": ["body_background_fill", "background_fill_secondary", "input_background_fill"]
+        + ["checkbox_label_background_fill", "checkbox_label_background_fill_selected"],
+        "card": ["block_background_fill", "background_fill_primary", "panel_background_fill"]
+        + ["checkbox_background_color", "checkbox_label_background_fill_hover"],
+        "ink": ["body_text_color", "block_title_text_color", "block_label_text_color", "checkbox_label_text_color"],
+        "soft": [
+            "body_text_color_subdued",
+            "checkbox_border_color",
+            "block_info_text_color",
+            "input_placeholder_color",
+        ],
+        "line": ["block_border_color", "border_color_primary", "input_border_color", "checkbox_label_border_color"],
+        "accent": ["button_primary_background_fill", "link_text_color", "input_border_color_focus"]
+        + ["checkbox_background_color_selected", "checkbox_border_color_selected", "loader_color"],
+        "on_accent": ["button_primary_text_color"],
+        "hover": ["button_primary_background_fill_hover"],
+    }
+    plain = gr.themes.Base(
+        primary_hue="teal", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+    )
+    settings = {name: light[colour] for colour, names in variables.items() for name in names}
+    settings |= {f"{name}_dark": dark[colour] for colour, names in variables.items() for name in names}
+    return plain.set(input_border_width="1px", checkbox_label_border_width="1px", **settings)
+
+
+def serve(pipes: dict, examples: dict[Path, str | None], **options):
+    """Open the page to visitors; `options` are those of Gradio's `launch`."""
+    return (
+        build(pipes, examples)
+        .queue(max_size=32)
+        .launch(
+            theme=theme(),
+            css=LAYOUT,
+            max_file_size=MAX_BYTES,
+            footer_links=["api", "gradio"],
+            enable_monitoring=False,
+            run_history=False,
+            ssr_mode=False,
+            **options,
+        )
+    )
+
+
+def load(models: list[str], **options) -> dict:
+    """name -> pipeline of each checkpoint: a folder or a Hub id."""
+    from transformers import pipeline
+
+    pipes = {name: pipeline("sign-translation", model=name, **options) for name in models}
+    for pipe in pipes.values():
+        pipe.model.merge_lora()  # nobody trains it here, and it answers faster without an adapter beside the weights
+    return pipes
+
+
+def find_examples(folder: Path) -> dict[Path, str | None]:
+    """The clips of `folder`/clips and their English, laid out as in the ASL Cafe data set."""
+    texts = folder / "data" / "build.json"
+    known = json.loads(texts.read_text(encoding="utf-8"))["clips"] if texts.is_file() else {}
+    return {path: known.get(path.name) for path in sorted((folder / "clips").glob("*.npz"))}
+
+
+def main():
+    models = [name.strip() for name in os.environ.get("LSLM_MODEL", "").split(",") if name.strip()]
+    if not models:
+        raise SystemExit("LSLM_MODEL is not set; give it a Hub id or a folder, or several separated by commas")
+    serve(load(models, trust_remote_code=True), find_examples(HERE))
+
+
+if __name__ == "__main__":
+    main()
