@@ -64,6 +64,9 @@ def export_causal_lm(folder: str, out: str) -> Path:
     if len(tokenizer) != text_config.vocab_size:
         raise ValueError(f"{folder}: the tokenizer holds words that the language model has no embedding for")
     tokenizer.chat_template = _chat_template(processor)
+    for key in ("processor_class", "auto_map"):  # or else engines look for our processor, and for its code
+        tokenizer.init_kwargs.pop(key, None)
+    tokenizer._set_processor_class(None)
     tokenizer.save_pretrained(target)
     if vqvae.config.partwise:
         return target

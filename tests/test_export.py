@@ -21,26 +21,29 @@ CLIPS = 50
 NEW_TOKENS = 8
 
 
-@pytest.fixture(scope="module", params=["llama", "llama-tied", "qwen2", "vocabulary", "lora"])
-def exported(request, tmp_path_factory, make_lslm, processor):
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, make_lslm, processor):
     """An LSLM, and the folder of its export."""
-    kind = {"vocabulary": "llama", "lora": "llama"}.get(request.param, request.param)
-    keep = {"keep_backbone": True} if request.param == "lora" else {}
-    model = make_lslm(kind, **keep, **({"motion_input": "vocabulary"} if request.param == "vocabulary" else {})).eval()
-    if request.param == "lora":
+    return export("llama", tmp_path_factory, make_lslm, processor)
+
+
+def export(name, tmp_path_factory, make_lslm, processor):
+    options = {"lora": {"keep_backbone": True}, "vocabulary": {"motion_input": "vocabulary"}}.get(name, {})
+    model = make_lslm({"vocabulary": "llama", "lora": "llama"}.get(name, name), **options).eval()
+    if name == "lora":
         model.add_lora({"r": 2, "lora_alpha": 8, "target_modules": ["q_proj", "down_proj"]})
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 parameter.data.normal_(0, 0.2)
     model.generation_config.max_new_tokens = NEW_TOKENS
-    folder = tmp_path_factory.mktemp(request.param)
-    processor.system_prompt = "Answer in English." if request.param == "qwen2" else None
+    folder = tmp_path_factory.mktemp(name)
+    processor.system_prompt = "Answer in English." if name == "qwen2" else None
     model.save_pretrained(folder / "lslm")
     processor.save_pretrained(folder / "lslm")
     processor.system_prompt = None
-    if request.param == "lora":
+    if name == "lora":
         model.merge_lora()
-    return model, export_causal_lm(folder / "lslm", folder / "plain"), request.param
+    return model, export_causal_lm(folder / "lslm", folder / "plain")
 
 
 def messages(model) -> list[list[int]]:
@@ -49,8 +52,9 @@ def messages(model) -> list[list[int]]:
     return [rng.integers(model.config.vqvae_config.num_codes, size=rng.integers(4, 20)).tolist() for _ in range(CLIPS)]
 
 
-def test_logits_and_greedy_text_are_those_of_the_checkpoint(exported, processor):
-    model, folder, name = exported
+@pytest.mark.parametrize("name", ["llama", "llama-tied", "qwen2", "vocabulary", "lora"])
+def test_logits_and_greedy_text_are_those_of_the_checkpoint(name, tmp_path_factory, make_lslm, processor):
+    model, folder = export(name, tmp_path_factory, make_lslm, processor)
     plain, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
     assert type(plain).__name__ == {"qwen2": "Qwen2ForCausalLM"}.get(name, "LlamaForCausalLM")
     processor.system_prompt = "Answer in English." if name == "qwen2" else None
@@ -79,9 +83,7 @@ def test_logits_and_greedy_text_are_those_of_the_checkpoint(exported, processor)
 
 def test_continuous_batching_serves_it(exported, processor):
     """The engine that takes token ids alone: all clips at once, each with its own answer."""
-    model, folder, name = exported
-    if name != "llama":
-        pytest.skip("one architecture is enough")
+    model, folder = exported
     plain, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
     prompts, answers = [], []
     for codes in messages(model):
@@ -108,9 +110,7 @@ def test_continuous_batching_serves_it(exported, processor):
 
 def test_the_client_needs_nothing_of_ours(exported, processor, clips, tmp_path):
     """It asks a server with the words of the clip; an unreadable file is one line, and the others are translated."""
-    model, folder, name = exported
-    if name != "llama":
-        pytest.skip("one architecture is enough")
+    model, folder = exported
     asked = []
 
     class Server(http.server.BaseHTTPRequestHandler):
@@ -165,6 +165,16 @@ def test_part_wise_codes_go_in_as_embeddings(features, processor, backbones, tmp
         assert torch.equal(found, expected)
         said = model.generate(**inputs)[:, inputs["input_ids"].shape[1] :]
         assert torch.equal(plain.generate(inputs_embeds=embeds, attention_mask=inputs["attention_mask"]), said)
+
+
+def test_engines_find_no_code_of_ours_in_it(exported):
+    """`transformers serve` asks for the processor of a folder, and refuses one that brings code."""
+    _, folder = exported
+    for name in ("config.json", "tokenizer_config.json"):
+        content = json.loads((folder / name).read_text())
+        assert "auto_map" not in content and content.get("processor_class") is None
+    code = f"from transformers import AutoProcessor as A; A.from_pretrained({str(folder)!r})"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_folder_with_something_in_it_is_left_alone(checkpoint, tmp_path, capsys):

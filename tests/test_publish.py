@@ -149,6 +149,17 @@ def test_a_sign_tokenizer_and_a_data_set(published, toy, toy_tokenizer, clip):
     assert {"README.md", "data/train.parquet", "data/test.parquet"} <= files(hub, "lslm/data", repo_type="dataset")
 
 
+def test_a_stage_pushes_by_itself(published, toy, toy_tokenizer, clip, tmp_path):
+    """`--push_to_hub` of the Trainer: what arrives can be loaded as it is."""
+    hub, _, _ = published
+    flags = TOY_ALIGN | {"data": toy / "set", "tokenizer": toy_tokenizer, "backbone": toy / "llm", "max_steps": 1}
+    flags |= {"output_dir": tmp_path / "run", "push_to_hub": "true", "hub_model_id": "lslm/pushed"}
+    run_client(hub, [*LSLM, "align", *recipe(**flags | {"trainable": ["projector", "language_model"]})])
+    assert {"model.safetensors", "modeling_lslm.py", "processing_lslm.py", "stages.yaml"} <= files(hub, "lslm/pushed")
+    code = "from transformers import pipeline\npipeline(model='lslm/pushed', trust_remote_code=True)"
+    run_client(hub, f"{STRANGER}{code}({str(clip)!r})", PYTHONPATH="")
+
+
 def test_a_dry_run_sends_nothing(published, toy_aligned, clip):
     hub, _, _ = published
     before = len(hub.requests)
