@@ -12,7 +12,7 @@ import torch
 from hub_server import HubServer, run_client
 from huggingface_hub import HfApi
 from test_remote_code import STRANGER
-from training_fixtures import TOY_ALIGN, recipe
+from training_fixtures import TOY_ALIGN, TOY_VQVAE, recipe
 from transformers import pipeline
 
 from lslm import LslmForConditionalGeneration, SignMotionProcessor
@@ -156,6 +156,10 @@ def test_a_stage_pushes_by_itself(published, toy, toy_tokenizer, clip, tmp_path)
     flags |= {"output_dir": tmp_path / "run", "push_to_hub": "true", "hub_model_id": "lslm/pushed"}
     run_client(hub, [*LSLM, "align", *recipe(**flags | {"trainable": ["projector", "language_model"]})])
     assert {"model.safetensors", "modeling_lslm.py", "processing_lslm.py", "stages.yaml"} <= files(hub, "lslm/pushed")
+    flags = TOY_VQVAE | {"data": toy / "set", "max_steps": 1, "output_dir": tmp_path / "codes"}
+    flags |= {"push_to_hub": "true", "hub_model_id": "lslm/pushed-codes"}
+    run_client(hub, [*LSLM, "tokenizer", *recipe(**flags)])
+    assert {"model.safetensors", "modeling_sign_motion.py", "stages.yaml"} <= files(hub, "lslm/pushed-codes")
     code = "from transformers import pipeline\npipeline(model='lslm/pushed', trust_remote_code=True)"
     run_client(hub, f"{STRANGER}{code}({str(clip)!r})", PYTHONPATH="")
 
