@@ -75,8 +75,8 @@ def publish(
         adapter_only: send the LoRA adapter as it is; who loads it needs peft and the base model.
         clip: a motion file that the published model is tried on, and that becomes the card's example; None: one of ASL
             Cafe's.
-        results: results.json of `lslm evaluate`, for the card; None: that of FOLDER or of FOLDER/../scores, if there is
-            one.
+        results: results.json of `lslm evaluate`, for the card; None: that of FOLDER, or of FOLDER/../scores if it is of
+            this model.
         base_model: Hub id of the language model, where the checkpoint does not tell it.
         license, license_name, license_link: see `model_card`.
         message: of the commit.
@@ -260,17 +260,22 @@ def _record(folder: str, results: str | None) -> dict:
         facts["data"] = _sign_data(list(recipes.values())[-1].get("data"))
     beside = [Path(folder, "results.json"), Path(folder).parent / "scores" / "results.json"]
     for path in [Path(results)] if results else beside:
-        if path.is_file():
-            facts["results"] = json.loads(path.read_text(encoding="utf-8"))
-            facts["data"] = facts["data"] or _sign_data(facts["results"].get("data"))
-            break
-        if results:
-            raise FileNotFoundError(f"no file {results}")
+        if not path.is_file():
+            if results:
+                raise FileNotFoundError(f"no file {results}")
+            continue
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not results and path == beside[1] and Path(found.get("model", "")).resolve() != Path(folder).resolve():
+            continue  # scores lie beside the folders of all stages; those of another one are not to be told here
+        facts["results"], facts["data"] = found, facts["data"] or _sign_data(found.get("data"))
+        break
+    if not facts["results"]:
+        print("no scores for the card; give --results, a results.json of lslm evaluate", flush=True)
     return facts
 
 
 def _sign_data(folder: str | None) -> SignData | None:
-    """What the card of the data set in `folder` (or on the Hub, for an id) says; None if there is none to read."""
+    """What the card of the data set in `folder` says; None if there is none to read."""
     if not folder:
         return None
     card = Path(folder, "README.md")

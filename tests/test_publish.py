@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 
 import huggingface_hub
@@ -49,7 +50,7 @@ def published(toy, toy_tokenizer, clip, tmp_path_factory):
     flags = {"data": toy / "set", "tokenizer": toy_tokenizer, "backbone": toy / "llm", "output_dir": folder, "limit": 4}
     flags |= {"trainable": ["projector", "language_model"], "lora_r": 8, "max_steps": 60, "augment": "false"}
     assert lslm_cli.main(["align", *recipe(**TOY_ALIGN | flags | {"learning_rate": 1e-2})]) == 0
-    scores = {"metrics": {"wer": 12.5, "bleu4": 61.0, "utterances": 4}, "split": "test"}
+    scores = {"metrics": {"wer": 12.5, "bleu4": 61.0, "utterances": 4}, "split": "test", "model": str(folder)}
     scores |= {"command": "lslm evaluate", "seed": 0, "signatures": {}, "versions": {}, "data": "toy", "machine": "x"}
     (folder.parent / "scores").mkdir()
     (folder.parent / "scores" / "results.json").write_text(json.dumps(scores))
@@ -169,6 +170,19 @@ def test_a_dry_run_sends_nothing(published, toy_aligned, clip):
     before = len(hub.requests)
     done = run_client(hub, [*LSLM, "publish", toy_aligned, "lslm/dry", "--clip", clip, *BASE, "--dry-run"])
     assert "nothing was sent" in done.stdout and "# dry" in done.stdout and len(hub.requests) == before
+
+
+def test_scores_of_another_stage_are_not_told(toy_aligned, clip, tmp_path, capsys):
+    shutil.copytree(toy_aligned, tmp_path / "2_align", ignore=shutil.ignore_patterns("checkpoint-*"))
+    scores = {"metrics": {"wer": 12.5, "utterances": 4}, "split": "test", "model": str(tmp_path / "3_instruct")}
+    (tmp_path / "scores").mkdir()
+    (tmp_path / "scores" / "results.json").write_text(json.dumps(scores))
+    argv = ["publish", str(tmp_path / "2_align"), "lslm/x", "--clip", str(clip), *BASE, "--dry-run"]
+    assert lslm_cli.main(argv) == 0
+    out = capsys.readouterr().out
+    assert "12.5" not in out and "no scores for the card" in out
+    assert lslm_cli.main([*argv, "--results", str(tmp_path / "scores" / "results.json")]) == 0
+    assert "12.5" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -383,7 +383,10 @@ def _publish(argv: list[str]) -> int:
     )
     parser.add_argument("--clip", default=None, metavar="FILE", help="example clip (default: one of ASL Cafe's)")
     parser.add_argument(
-        "--results", default=None, metavar="FILE", help="results.json for the card (default: FOLDER's or ../scores')"
+        "--results",
+        default=None,
+        metavar="FILE",
+        help="results.json for the card (default: FOLDER's, or ../scores' if of FOLDER)",
     )
     parser.add_argument(
         "--base-model", default=None, metavar="ORG/NAME", help="language model, if the checkpoint does not tell"
