@@ -46,6 +46,7 @@ setup(
         "qlora": ["bitsandbytes>=0.49"],  # load_in_4bit: true
         "trackio": ["trackio>=0.40"],  # report_to: trackio
         "hub": ["jinja2>=3.1"],  # cards
+        "parquet": ["pyarrow>=15"],  # landmarks of Kaggle's asl-signs
         "bertscore": ["bert-score>=0.3.13"],  # `lslm score --bertscore`
         "dev": [
             "bitsandbytes>=0.49",
@@ -55,6 +56,11 @@ setup(
             "pytest-xdist>=3",
             "hypothesis>=6",
             "ruff>=0.9",
+            # what others read and write the same files with: tests compare, nothing else needs them
+            "pose-format>=0.15",
+            "pybvh>=0.9",
+            "pygltflib>=1.16",
+            "smplx>=0.1.28",
             "pre-commit>=3",
             *PAGE,
             # the demo page in a browser; the browser itself is the system's chromium

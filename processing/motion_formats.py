@@ -1,87 +1,64 @@
-"""Motion files of several makes -> one `Motion`: (T, 52, 3) joints in metres, y up.
+"""Motion files of the field -> one `Motion`: (T, 52, 3) joints in metres, y up.
 
-Two formats are read, told apart by their content and never by the file name alone:
+What a file is follows from its bytes and keys, never from its name or width alone:
 
-- our own `.npz`: `joints` (T, 52, 3) in metres and `fps`, optionally `valid` (T, 52);
-- MediaPipe Holistic landmarks: an `.npz` with `pose` (T, 25..33, 3 | 4), `left_hand`, `right_hand` (T, 21, 3),
-  optionally `fps`
-  and `image_size`; or an `.npy` of (T, 1662) (pose, face, hands) or (T, 258) (pose, hands) numbers.
+| format | file |
+|---|---|
+| `lslm` | our `.npz`: `joints` (T, 52, 3) in metres, `fps`, optionally `valid` (T, 52) |
+| `features` | `.npy` of (T, 623): HumanML3D's vector, not normalised |
+| the names in `smplx_formats.LAYOUTS` | SMPL-X parameters: `.pkl`, `.npz`, `.npy`, or a folder with a file per frame |
+| `mediapipe` | Holistic landmarks: `.npz`, `.npy`, a folder with an `.npy` per frame, or asl-signs `.parquet` |
+| `pose` | `.pose` of pose-format |
+| `bvh`, `gltf` | motion capture with the joint names of Mixamo, VRM, Rokoko or CMU |
 
 A file that cannot be used raises ValueError or OSError with a one-line message that says what came, what was expected
-and what to do; nothing is ever unpickled, and sizes are read from the headers before any data.
+and what to do. No code of a pickle is run, and sizes are read from the headers before any data.
 
 Axes, here and everywhere in LSLM: +x is the person's left, +y is up, +z is where the person faces.
 """
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import math
 import os
+import re
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy_format
 
-from .motion_features import JOINT_NAMES, NUM_JOINTS
+from .array_files import MAX_BYTES, MAX_FRAMES, NpzFile, numbers, read_array
+from .landmark_formats import read_kaggle_landmarks, read_landmark_frames, read_pose_file
+from .mediapipe_landmarks import fill_in_time, mediapipe_to_joints
+from .mocap_bvh import read_bvh
+from .mocap_gltf import read_gltf
+from .mocap_skeletons import named_joints_to_motion_joints
+from .motion_features import NUM_JOINTS, feature_slices, features_to_joints
+from .safe_pickle import load_pickle, load_torch_archive
+from .smplx_formats import (
+    LAYOUTS,
+    UP_TURNS,
+    SmplxClip,
+    array_to_clip,
+    clip_to_joints,
+    frames_to_clip,
+    main_axis,
+    mapping_to_clip,
+)
 
+FORMATS = ("lslm", "features", *LAYOUTS, "mediapipe", "pose", "bvh", "gltf")
 MAX_SECONDS = 20 * 60.0  # an utterance lasts seconds; a longer file is a recording that nobody has cut yet
 MAX_FPS = 1000.0
-MAX_FRAMES = 144_000  # MAX_SECONDS at 120 frames per second: bounds memory when a file claims a huge frame rate
-MAX_BYTES = 2**30  # of arrays in one file, unpacked
-MAX_HEADER = 10_000  # bytes that describe one array; numpy refuses longer ones too, but reads them first
 MAX_COORDINATE = 100.0  # metres; beyond it the numbers are millimetres, centimetres or pixels
 MEDIAPIPE_FPS = 15.0  # landmark dumps rarely store a frame rate; a webcam loop with MediaPipe runs at 10 to 20
-
-SHOULDER_WIDTH = 0.36  # metres: sets the scale of landmarks, which have none of their own
-SHOULDER_HEIGHT = 1.40  # metres above the floor
-# MediaPipe exaggerates the depth of the body. On real signing, forearm length varies least within a take at this factor
-# (coefficient of variation 0.124 at 0, 0.060 at 0.3, no better above); hand depth is consistent as it comes.
-BODY_DEPTH = 0.3
-HAND_DEPTH = 1.0
-# The depths of the shoulders tremble by centimetres while a person faces the camera. The heading follows the shoulders,
-# and everything is measured from it: a turn of less than 10 degrees is taken for none.
-TWIST = 0.06
-MIN_VISIBILITY = 0.1  # below it MediaPipe extrapolates the landmark from outside the picture
-
-_NOSE, _LEFT_EAR, _RIGHT_EAR = 0, 7, 8
-_ARMS = {
-    "left_shoulder": 11,
-    "right_shoulder": 12,
-    "left_elbow": 13,
-    "right_elbow": 14,
-    "left_wrist": 15,
-    "right_wrist": 16,
-}
-# MediaPipe hand landmarks in SMPL-X order; fingertips have no joint there. The thumb's first joint is CMC, the fingers'
-# MCP.
-_FINGERS = {"index": (5, 6, 7), "middle": (9, 10, 11), "pinky": (17, 18, 19), "ring": (13, 14, 15), "thumb": (1, 2, 3)}
-_HAND_LANDMARKS = np.array([landmark for finger in _FINGERS.values() for landmark in finger])
-
-# A standing rest pose for what a webcam does not see: metres from the shoulder centre of the clip, person's left side.
-_PELVIS = np.array([0.0, 0.93 - SHOULDER_HEIGHT, 0.0])
-_LEFT_LEG = {
-    "hip": (0.07, 0.85 - SHOULDER_HEIGHT, 0.0),
-    "knee": (0.10, 0.47 - SHOULDER_HEIGHT, 0.01),
-    "ankle": (0.10, 0.08 - SHOULDER_HEIGHT, -0.02),
-    "foot": (0.12, 0.02 - SHOULDER_HEIGHT, 0.10),
-}
-_SPINE = {"spine1": 0.25, "spine2": 0.5, "spine3": 0.65, "neck": 1.08}  # fractions of the way pelvis -> shoulder centre
-
-# A relaxed hand, metres: along the forearm, towards the thumb, towards the palm. Order of _FINGERS.
-_REST_HAND = np.array(
-    [
-        [(0.088, 0.024, 0.002), (0.117, 0.026, 0.013), (0.132, 0.026, 0.030)],
-        [(0.086, 0.002, 0.000), (0.119, 0.002, 0.013), (0.136, 0.002, 0.033)],
-        [(0.070, -0.034, 0.004), (0.092, -0.036, 0.015), (0.103, -0.036, 0.028)],
-        [(0.081, -0.017, 0.002), (0.111, -0.018, 0.015), (0.127, -0.018, 0.034)],
-        [(0.028, 0.026, 0.012), (0.058, 0.045, 0.024), (0.082, 0.052, 0.034)],
-    ]
-).reshape(15, 3)
+_LANDMARKS = (1662, 258)  # numbers a frame of MediaPipe dumps: pose, face, hands; or pose, hands
 
 
 @dataclass
@@ -92,13 +69,18 @@ class Motion:
         joints: (T, 52, 3) float32, metres, +y up, +x the person's left, +z front; NaN where a file had no number.
         fps: frames per second.
         valid: (T, 52) bool, False where a joint was filled in instead of observed.
-        smplx: SMPL-X parameters of the same frames, for files that hold them; else None.
+        smplx: SMPL-X parameters of the same frames, name -> (T, n) float64, in the axes and with the hand mean of the
+            file, for files that hold them; else None.
+        format: what the file was, one of `FORMATS`.
+        notes: what was assumed or filled in, for people.
     """
 
     joints: np.ndarray
     fps: float
     valid: np.ndarray
     smplx: dict[str, np.ndarray] | None = None
+    format: str = "lslm"
+    notes: tuple[str, ...] = ()
 
     @property
     def num_frames(self) -> int:
@@ -110,26 +92,58 @@ class Motion:
         return self.num_frames / self.fps
 
 
-def load_motion(path: str | os.PathLike, *, fps: float | None = None) -> Motion:
-    """Read one motion file: our own `.npz`, or MediaPipe Holistic landmarks (`.npz` or `.npy`).
+@dataclass(frozen=True)
+class _Asked:
+    """What the caller says about a file; None: as the file or its format has it."""
+
+    fps: float | None = None
+    format: str | None = None
+    up: str | None = None
+    flat_hand_mean: bool | None = None
+    body_model: str | None = None
+
+
+def load_motion(
+    path: str | os.PathLike,
+    *,
+    fps: float | None = None,
+    format: str | None = None,
+    up: str | None = None,
+    flat_hand_mean: bool | None = None,
+    body_model: str | os.PathLike | None = None,
+) -> Motion:
+    """Read one clip: a motion file of any format of the field, or a folder with one file per frame.
 
     Args:
-        path: the file.
-        fps: frames per second; replaces what the file says, and is needed where our own format lacks it. Landmark files
-            without
-            a frame rate are taken as 15 fps, with a warning.
+        path: the file or folder.
+        fps: frames per second; replaces what the file says. Needed where neither the file nor the authors of its format
+            tell it; what only the authors tell is used with a warning.
+        format: one of `FORMATS`, where the content fits several or none.
+        up: the axis of the file that points up: "y", "-y" or "z". None: as the format has it, checked.
+        flat_hand_mean: for SMPL-X parameters: whether finger rotations are whole (True) or relative to the mean hand
+            (False), in smplx's word. None: as the format has it.
+        body_model: folder of the SMPL-X model files (SMPLX_NEUTRAL.npz, ...): exact joints. None: the folder in the
+            environment variable LSLM_SMPLX, or else a neutral skeleton that comes with LSLM.
 
     Returns:
         `Motion`: joints (T, 52, 3) float32 in metres, y up; valid (T, 52).
 
     Raises:
-        OSError: the file is missing, a directory or unreadable (`FileNotFoundError`, `IsADirectoryError`,
-            `PermissionError`).
+        OSError: the file is missing or unreadable (`FileNotFoundError`, `PermissionError`), or a folder that holds no
+            frames (`IsADirectoryError`).
         ValueError: the content cannot be used. The message is one line and says what to do.
     """
     path = Path(path)
     try:
-        return _read(path, fps)
+        if format is not None and format not in FORMATS:
+            near = difflib.get_close_matches(str(format), FORMATS, 1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(f"unknown format {format!r}; {hint}known are {', '.join(FORMATS)}")
+        if up is not None and up not in UP_TURNS:
+            raise ValueError(f"up is {up!r}, expected {', '.join(map(repr, UP_TURNS))}")
+        if fps is not None:
+            fps = _check_fps(fps, "the fps argument")
+        return _read(path, _Asked(fps, format, up, flat_hand_mean, None if body_model is None else str(body_model)))
     except OSError as error:
         # zipfile reports some damage as a bare OSError; those that carry an errno already name the file.
         if error.errno is not None:
@@ -137,7 +151,7 @@ def load_motion(path: str | os.PathLike, *, fps: float | None = None) -> Motion:
         raise ValueError(_one_line(f"{path}: damaged file ({error}); copy or export it again")) from error
     except ValueError as error:
         raise ValueError(_one_line(f"{path}: {error}")) from error
-    except Exception as error:
+    except (Exception, RecursionError, MemoryError) as error:
         # zipfile, zlib and numpy raise a dozen other types on damaged bytes. Callers are promised two.
         reason = f"{type(error).__name__}: {error}".rstrip(": ")
         raise ValueError(_one_line(f"{path}: damaged file ({reason}); copy or export it again")) from error
@@ -147,114 +161,135 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _read(path: Path, fps: float | None) -> Motion:
-    if fps is not None:
-        fps = _check_fps(fps, "the fps argument")
-    if path.is_dir():
-        raise IsADirectoryError(
-            21, "this is a directory, expected one motion file (.npz or .npy); name the files in it", str(path)
-        )
+# --- what it is -------------------------------------------------------------------------------------------------------
+
+
+def _read(path: Path, asked: _Asked) -> Motion:
+    with contextlib.ExitStack() as stack:
+        if path.is_dir():
+            return _read_folder(path, asked)
+        content = _open(path, stack)
+        if isinstance(content, np.ndarray):
+            return _array_motion(content, asked)
+        if isinstance(content, Mapping):
+            return _mapping_motion(content, asked)
+        return _foreign_motion(path, content, asked)
+
+
+def _open(path: Path, stack: contextlib.ExitStack) -> np.ndarray | Mapping | str:
+    """A file's array or named arrays; or, for the formats that name themselves, which of them it is."""
     if not path.exists():
         raise FileNotFoundError(2, "no such file; check the path", str(path))
     if not path.is_file():
-        raise ValueError("not a regular file; expected a .npz or .npy file on disk")
+        raise ValueError("not a regular file; expected a motion file on disk")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise ValueError(f"the file has {size >> 20} MB, the limit is {MAX_BYTES >> 20} MB; cut it into utterances")
     with open(path, "rb") as file:
-        start = file.read(8)
+        start = file.read(64)
         file.seek(0)
         if not start:
             raise ValueError("the file is empty (0 bytes); export the clip again")
         if start.startswith(npy_format.MAGIC_PREFIX):
-            return _read_mediapipe_npy(_read_array(file, path.stat().st_size, "the array"), fps)
-        if start.startswith(b"PK\x03\x04") or start.startswith(b"PK\x05\x06"):
+            return read_array(file, size, "the array")
+        if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
             try:
-                with zipfile.ZipFile(file) as archive:
-                    _check_archive(archive)
-                    return _read_npz(archive, fps)
+                archive = stack.enter_context(zipfile.ZipFile(path))
             except zipfile.BadZipFile as error:
                 raise ValueError(f"truncated or damaged .npz ({error}); copy or export it again") from error
-    if start.startswith(b"\x80"):
-        raise ValueError(
-            "this is a pickle, which can run code when opened; save the joints with np.savez(path, joints=..., fps=...)"
-        )
+            npz = NpzFile(archive)
+            if any(name.endswith("data.pkl") for name in archive.namelist()):
+                return _named_arrays(load_torch_archive(archive))
+            return npz
+        for format, recognised in _MAGIC:
+            if recognised(start):
+                return format
+        if start.startswith(b"\x80") or path.suffix in (".pkl", ".pickle", ".pt", ".pth"):
+            return _named_arrays(load_pickle(file.read()))
     raise ValueError(
-        "not a motion file: its first bytes are neither .npz nor .npy, whatever its name; "
+        "not a motion file: its first bytes are of no format known here, whatever its name; "
         "save the joints with np.savez(path, joints=..., fps=...)"
     )
 
 
-# --- arrays from files, headers first ---------------------------------------------------------------------------------
+_MAGIC = (
+    ("bvh", lambda start: start.removeprefix(b"\xef\xbb\xbf").lstrip().upper().startswith(b"HIERARCHY")),
+    ("gltf", lambda start: start.startswith(b"glTF") or start.lstrip().startswith(b"{")),
+    ("parquet", lambda start: start.startswith(b"PAR1")),
+    # the header starts with its version as a float32: 0.1 or 0.2
+    ("pose", lambda start: start[:4] in (b"\xcd\xcc\xcc\x3d", b"\xcd\xcc\x4c\x3e")),
+)
 
 
-def _check_archive(archive: zipfile.ZipFile) -> None:
-    """Refuse a zip bomb by what its directory says; zipfile reads no more of an entry than the directory promises."""
-    unpacked = sum(info.file_size for info in archive.infolist())
-    if unpacked > MAX_BYTES:
-        raise ValueError(
-            f"the .npz unpacks to {unpacked / 2**20:.0f} MB, the limit is {MAX_BYTES >> 20} MB; "
-            "cut the file into utterances"
+def _named_arrays(content: Any) -> Mapping:
+    if not isinstance(content, Mapping):
+        kind = (
+            f"an array of shape {content.shape}" if isinstance(content, np.ndarray) else f"a {type(content).__name__}"
         )
-    # zipfile unpacks the other methods without a bound on what one read may yield
-    if any(info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for info in archive.infolist()):
-        raise ValueError("the .npz is compressed in a way that numpy does not write; save it with np.savez_compressed")
+        raise ValueError(f"the pickle holds {kind}, expected a dict of named arrays")
+    return {str(key): value for key, value in content.items()}
 
 
-def _read_array(file: IO[bytes], size: int, name: str) -> np.ndarray:
-    """One .npy stream of `size` bytes. A header may promise anything: it is checked before any data is read."""
-    version = npy_format.read_magic(file)
-    if version not in ((1, 0), (2, 0), (3, 0)):
-        raise ValueError(f"{name} has .npy version {version}, expected 1.0 to 3.0; save it again with a current numpy")
-    start = file.tell()
-    length = int.from_bytes(file.read(2 if version == (1, 0) else 4), "little")
-    if length > MAX_HEADER:
-        raise ValueError(f"{name} has a header of {length} bytes, the limit is {MAX_HEADER}; export the file again")
-    file.seek(start)
-    # Version 3 differs from 2 only in utf-8 names of structured fields, and those are refused below.
-    read_header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
-    shape, _, dtype = read_header(file)
-    if dtype.hasobject:
-        raise ValueError(f"{name} holds Python objects, which only unpickling could read; save plain numbers")
-    if dtype.kind not in "biuf":
-        raise ValueError(f"{name} has dtype {dtype}, expected real numbers; save it as float32")
-    if any(length < 0 for length in shape):
-        raise ValueError(f"{name} has the impossible shape {shape}; export the file again")
-    if shape and shape[0] > MAX_FRAMES:
-        raise ValueError(f"{name} has {shape[0]} frames, the limit is {MAX_FRAMES}; cut the file into utterances")
-    # 2000 numbers a frame covers every layout known here; more means another kind of array.
-    if math.prod(shape[1:]) > 2000 or len(shape) > 4:
-        raise ValueError(f"{name} has shape {shape}, expected (frames, joints, coordinates); it is no motion array")
-    if math.prod(shape) * dtype.itemsize > MAX_BYTES:
-        raise ValueError(f"{name} has shape {shape}, more than {MAX_BYTES >> 20} MB; cut the file into utterances")
-    if math.prod(shape) * dtype.itemsize > size:
+def _array_motion(array: np.ndarray, asked: _Asked) -> Motion:
+    numbers({"the array": array}, "the array")
+    if array.shape in ((width,) for width in _LANDMARKS):
         raise ValueError(
-            f"truncated file: {name} promises {math.prod(shape) * dtype.itemsize} bytes of {size}; copy it again"
+            f"1 frame of landmarks {array.shape}, expected a clip; stack its frames to (frames, {len(array)}), "
+            "or give the folder of all frames"
         )
-    file.seek(0)
-    return npy_format.read_array(file, allow_pickle=False)
+    if array.ndim == 3 and array.shape[1] * array.shape[2] > 0:
+        return _joints_motion({"joints": array}, asked)
+    if array.ndim != 2 or not array.size:
+        raise ValueError(
+            f"the array has shape {array.shape}, expected MediaPipe landmarks (frames, 1662) or (frames, 258), "
+            "SMPL-X parameters (frames, numbers) or joints (frames, 52, 3)"
+        )
+    if array.shape[1] in _LANDMARKS and asked.format in (None, "mediapipe"):
+        return _landmark_motion(**_landmarks_of_rows(array), fps=None, asked=asked)
+    if array.shape[1] == feature_slices()["contacts"].stop and asked.format in (None, "features"):
+        return _feature_motion(array, asked)
+    if asked.format is not None and asked.format not in LAYOUTS:
+        raise ValueError(f"an array of shape {array.shape} is no {asked.format} file; leave format out or name another")
+    return _smplx_motion(array_to_clip(array.astype(np.float64), asked.format), asked)
 
 
-def _read_member(archive: zipfile.ZipFile, key: str) -> np.ndarray:
-    info = archive.getinfo(f"{key}.npy")
-    with archive.open(info) as file:
-        return _read_array(file, info.file_size, f"`{key}`")
+def _mapping_motion(mapping: Mapping, asked: _Asked) -> Motion:
+    if "joints" in mapping and "params" not in mapping:
+        _agree(asked.format, "lslm")
+        return _joints_motion(mapping, asked)
+    if {"pose", "left_hand", "right_hand"} <= mapping.keys():
+        _agree(asked.format, "mediapipe")
+        return _landmark_file(mapping, asked)
+    clip = mapping_to_clip(mapping, asked.format)
+    if clip is None:
+        found = ", ".join(sorted(mapping)[:8]) or "no arrays"
+        raise ValueError(
+            f"unknown file: it holds {found[:200]}; expected `joints` and `fps`, MediaPipe `pose`, `left_hand` and "
+            "`right_hand`, or SMPL-X parameters"
+        )
+    return _smplx_motion(clip, asked)
 
 
-def _read_npz(archive: zipfile.ZipFile, fps: float | None) -> Motion:
-    keys = {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
-    for needed, reader in NPZ_READERS:
-        if needed <= keys:
-            return reader(archive, keys, fps)
-    found = ", ".join(sorted(keys)[:8]) or "no arrays"
-    raise ValueError(
-        f"unknown .npz: it holds {found[:200]}; expected `joints` and `fps`, "
-        "or MediaPipe `pose`, `left_hand` and `right_hand`"
-    )
+def _agree(asked: str | None, found: str) -> None:
+    if asked not in (None, found):
+        raise ValueError(f"the file is of format {found}, not {asked}; leave format out")
 
 
-def _read_number(archive: zipfile.ZipFile, key: str) -> float:
-    value = _read_member(archive, key)
-    if value.size != 1:
-        raise ValueError(f"`{key}` has shape {value.shape}, expected one number")
-    return float(value.reshape(()))
+def _foreign_motion(path: Path, found: str, asked: _Asked) -> Motion:
+    """Formats that a module of their own reads."""
+    _agree(asked.format, "mediapipe" if found == "parquet" else found)
+    if found == "pose":
+        return _landmark_motion(**read_pose_file(path.read_bytes()), asked=asked, format="pose")
+    if found == "parquet":
+        return _landmark_motion(**read_kaggle_landmarks(path), asked=asked)
+    names, positions, stored = (read_bvh if found == "bvh" else read_gltf)(path)
+    fps, notes = _frame_rate(asked, stored, None, found)
+    _check_length(len(positions), fps)
+    joints, valid, more = named_joints_to_motion_joints(names, positions)
+    return _motion(joints.astype(np.float32), fps, valid, found, [*notes, *more])
+
+
+# --- frame rate and length --------------------------------------------------------------------------------------------
 
 
 def _check_fps(fps: Any, source: str) -> float:
@@ -269,27 +304,46 @@ def _check_fps(fps: Any, source: str) -> float:
     return number
 
 
-def _stored_fps(archive: zipfile.ZipFile, keys: set[str], fps: float | None) -> float | None:
-    if fps is None and "fps" in keys:
-        return _check_fps(_read_number(archive, "fps"), "`fps`")
-    return fps
+def _frame_rate(asked: _Asked, stored: float | None, documented: float | None, about: str) -> tuple[float, list[str]]:
+    """-> frames per second, and a note if nobody but the authors of the format says so."""
+    if asked.fps is not None:
+        return asked.fps, []
+    if stored is not None:
+        return _check_fps(stored, "`fps`"), []
+    if documented is None:
+        raise ValueError(f"no frame rate: {about} files do not hold one; pass fps=...")
+    note = f"no frame rate in the file: taken as {documented:g} fps, as usual for {about}; pass fps=..."
+    warnings.warn(note, stacklevel=6)
+    return documented, [note]
+
+
+def _stored_fps(mapping: Mapping) -> float | None:
+    if "fps" not in mapping:
+        return None
+    value = numbers(mapping, "fps")
+    if value.size != 1:
+        raise ValueError(f"`fps` has shape {value.shape}, expected one number")
+    return float(value.reshape(()))
 
 
 def _check_length(frames: int, fps: float) -> None:
     if frames < 2:
-        raise ValueError(f"{frames} frame{'s' if frames != 1 else ''}, expected at least 2: one frame has no motion")
-    if frames / fps > MAX_SECONDS:
+        raise ValueError(
+            f"{frames} frame{'s' if frames != 1 else ''}, expected at least 2: one frame has no motion; "
+            "of a clip with a file per frame, give the folder"
+        )
+    if frames / fps > MAX_SECONDS or frames > MAX_FRAMES:
         raise ValueError(
             f"{frames} frames at {fps:g} fps last {frames / fps / 60:.0f} minutes, "
             f"the limit is {MAX_SECONDS / 60:.0f}; cut the file into utterances"
         )
 
 
-# --- our own format ---------------------------------------------------------------------------------------------------
+# --- joints and features ----------------------------------------------------------------------------------------------
 
 
-def _read_own_npz(archive: zipfile.ZipFile, keys: set[str], fps: float | None) -> Motion:
-    joints = _read_member(archive, "joints")
+def _joints_motion(mapping: Mapping, asked: _Asked) -> Motion:
+    joints = numbers(mapping, "joints")
     if joints.ndim != 3 or joints.shape[1:] != (NUM_JOINTS, 3):
         hint = ""
         if joints.ndim == 3 and joints.shape[1] in (55, 127, 144):
@@ -297,13 +351,14 @@ def _read_own_npz(archive: zipfile.ZipFile, keys: set[str], fps: float | None) -
         raise ValueError(f"`joints` has shape {joints.shape}, expected (frames, {NUM_JOINTS}, 3){hint}")
     if joints.dtype.kind == "b":
         raise ValueError("`joints` has dtype bool, expected metres as float32")
-    fps = _stored_fps(archive, keys, fps)
-    if fps is None:
+    stored = _stored_fps(mapping)
+    if stored is None and asked.fps is None:
         raise ValueError("no frame rate: add `fps` to the file or pass fps=...")
+    fps, _ = _frame_rate(asked, stored, None, "")
     _check_length(len(joints), fps)
     valid = np.ones(joints.shape[:2], bool)
-    if "valid" in keys:
-        valid = _read_member(archive, "valid")
+    if "valid" in mapping:
+        valid = np.asarray(mapping["valid"])
         if valid.shape != joints.shape[:2] or valid.dtype.kind not in "biu":
             raise ValueError(
                 f"`valid` is {valid.dtype} {valid.shape}, expected bool {joints.shape[:2]}: frames and joints"
@@ -311,7 +366,36 @@ def _read_own_npz(archive: zipfile.ZipFile, keys: set[str], fps: float | None) -
         valid = valid.astype(bool)
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, and is reported below
         joints = joints.astype(np.float32)
-    return _motion(joints, fps, valid)
+    notes = []
+    if asked.up is not None:
+        joints = joints @ np.array(UP_TURNS[asked.up], np.float32).T
+    elif (found := main_axis(joints)) in ("-y", "z"):
+        notes.append(f"the head is along {found} of the pelvis, expected y up: if so, pass up={found!r}")
+        warnings.warn(notes[0], stacklevel=5)
+    return _motion(joints, fps, valid, "lslm", notes)
+
+
+def _feature_motion(array: np.ndarray, asked: _Asked) -> Motion:
+    """HumanML3D's vector back to joints. What is normalised cannot be undone: mean and deviation are in other files."""
+    fps, notes = _frame_rate(asked, None, None, "HumanML3D feature")
+    _check_length(len(array), fps)
+    features = array.astype(np.float64)
+    contacts = features[:, feature_slices()["contacts"]]
+    rotations = features[:, feature_slices()["rotations"]].reshape(len(array), -1, 2, 3)
+    lengths = np.linalg.norm(rotations, axis=-1)
+    if (
+        not np.isfinite(features).all()
+        or np.abs(lengths - 1).max() > 0.1
+        or contacts.min() < -0.1
+        or contacts.max() > 1.1
+    ):
+        raise ValueError(
+            "623 numbers a frame, but not HumanML3D's vector as it is computed: multiply by its deviation and add its "
+            "mean first"
+        )
+    joints = features_to_joints(features)
+    notes.append("joints rebuilt from HumanML3D features")
+    return _motion(joints.astype(np.float32), fps, np.ones(joints.shape[:2], bool), "features", notes)
 
 
 def check_joints(joints: np.ndarray) -> None:
@@ -332,204 +416,170 @@ def check_joints(joints: np.ndarray) -> None:
         raise ValueError("all joints are in one place, expected a body in metres; export the clip again")
 
 
-def _motion(joints: np.ndarray, fps: float, valid: np.ndarray) -> Motion:
+def _motion(
+    joints: np.ndarray,
+    fps: float,
+    valid: np.ndarray,
+    format: str,
+    notes: list[str] | tuple[str, ...] = (),
+    smplx: dict[str, np.ndarray] | None = None,
+) -> Motion:
     check_joints(joints)
     known = ~np.isnan(joints).any(-1)
     joints = np.where(known[..., None], joints, np.float32(np.nan))  # a joint is known as a whole or not at all
-    return Motion(joints=joints, fps=fps, valid=valid & known)
+    return Motion(joints, fps, valid & known, smplx, format, tuple(notes))
 
 
-# --- MediaPipe Holistic -----------------------------------------------------------------------------------------------
+# --- SMPL-X parameters ------------------------------------------------------------------------------------------------
 
 
-def _read_mediapipe_npz(archive: zipfile.ZipFile, keys: set[str], fps: float | None) -> Motion:
-    pose, left_hand, right_hand = (_read_member(archive, key) for key in ("pose", "left_hand", "right_hand"))
-    image_size = (640.0, 480.0)
-    if "image_size" in keys:
-        stored = _read_member(archive, "image_size")
-        if stored.shape != (2,):
-            raise ValueError(f"`image_size` has shape {stored.shape}, expected (width, height) in pixels")
-        image_size = (float(stored[0]), float(stored[1]))
-    return _mediapipe_motion(pose, left_hand, right_hand, image_size, _stored_fps(archive, keys, fps))
-
-
-def _read_mediapipe_npy(array: np.ndarray, fps: float | None) -> Motion:
-    if array.shape in ((1662,), (258,)):
-        raise ValueError(
-            f"1 frame of landmarks {array.shape}, expected a clip; stack its frames to (frames, {len(array)})"
-        )
-    if array.ndim != 2 or array.shape[1] not in (1662, 258):
-        raise ValueError(
-            f"the array has shape {array.shape}, expected MediaPipe landmarks (frames, 1662) or (frames, 258); "
-            "save joints with np.savez(path, joints=..., fps=...)"
-        )
-    frames = len(array)
-    pose, hands = (
-        array[:, :132],
-        array[:, -126:],
-    )  # 33 x (x, y, z, visibility), then maybe the face, then 2 x 21 x (x, y, z)
-    return _mediapipe_motion(
-        pose.reshape(frames, 33, 4),
-        hands[:, :63].reshape(frames, 21, 3),
-        hands[:, 63:].reshape(frames, 21, 3),
-        (640.0, 480.0),
-        fps,
+def _smplx_motion(clip: SmplxClip, asked: _Asked) -> Motion:
+    layout = LAYOUTS[clip.format]
+    fps, notes = _frame_rate(asked, clip.fps, layout.fps, layout.about)
+    _check_length(clip.num_frames, fps)
+    joints, valid, more = clip_to_joints(
+        clip, up=asked.up, flat_hand_mean=asked.flat_hand_mean, body_model=asked.body_model
     )
+    there = np.isfinite(joints).all((1, 2))
+    if not there.any():
+        raise ValueError("no frame has numbers in all of its parameters (NaN or infinity); export the clip again")
+    if not there.all():
+        joints = fill_in_time(joints, there)
+        more.append(f"{(~there).sum()} of {len(there)} frames missing, filled in between their neighbours")
+    return _motion(joints.astype(np.float32), fps, valid, clip.format, notes + more, clip.params)
 
 
-def _mediapipe_motion(
-    pose: np.ndarray, left: np.ndarray, right: np.ndarray, image_size: tuple[float, float], fps: float | None
-) -> Motion:
-    if fps is None:
-        warnings.warn(f"no frame rate in the landmark file: taken as {MEDIAPIPE_FPS:g} fps; pass fps=...", stacklevel=5)
-        fps = MEDIAPIPE_FPS
-    _check_length(len(pose), fps)
-    joints, valid = mediapipe_to_joints(pose, left, right, image_size=image_size)
-    return _motion(joints, fps, valid)
+# --- a folder with one file per frame ---------------------------------------------------------------------------------
+
+_FRAME_FOLDERS = ("smplx", "smplx_params", "predictions")  # of SMPLer-X, OpenASL3D, AiOS
+# 00012_0 of SMPLer-X; img12_personId_0 of AiOS; HELLO_12_p0 of aslAvatar: frame, then person
+_FRAME_AND_PERSON = re.compile(r"^(?:(?P<bare>\d+)_(?P<box>\d+)|(?P<stem>.*)(?:_personId_|_p)(?P<person>\d+))$")
 
 
-# The first reader whose keys are all in the file takes it. A new .npz layout is one more line here.
-NPZ_READERS: tuple[tuple[set[str], Callable[[zipfile.ZipFile, set[str], float | None], Motion]], ...] = (
-    ({"joints"}, _read_own_npz),
-    ({"pose", "left_hand", "right_hand"}, _read_mediapipe_npz),
-)
+def _read_folder(path: Path, asked: _Asked) -> Motion:
+    folder = path
+    files: list[Path] = []
+    for folder in (path, *(path / name for name in _FRAME_FOLDERS)):
+        if folder.is_dir():
+            files = [file for file in folder.iterdir() if file.suffix in (".pkl", ".npz", ".npy") and file.is_file()]
+        if files:
+            break
+    if not files:
+        raise IsADirectoryError(
+            21, "this is a directory without frames (.pkl, .npz, .npy); name a motion file or such a folder", str(path)
+        )
+    if len(files) > MAX_FRAMES:
+        raise ValueError(f"{len(files)} files, the limit is {MAX_FRAMES} frames; cut the clip into utterances")
+    numbered, notes = _in_order(files)
+    frames = []
+    for file in numbered:
+        try:
+            with contextlib.ExitStack() as stack:
+                frames.append(None if file is None else _read_frame(_open(file, stack), asked))
+        except ValueError as error:
+            raise ValueError(f"{file.name}: {error}") from error
+    if isinstance(next(frame for frame in frames if frame is not None), SmplxClip):
+        clip = frames_to_clip(frames)
+        clip.notes += notes
+        return _smplx_motion(clip, asked)
+    return _landmark_motion(**read_landmark_frames(frames), asked=asked, notes=notes)
 
 
-def mediapipe_to_joints(
-    pose: np.ndarray, left_hand: np.ndarray, right_hand: np.ndarray, *, image_size: tuple[float, float] = (640, 480)
-) -> tuple[np.ndarray, np.ndarray]:
-    """MediaPipe Holistic landmarks -> the 52 joints of SMPL-H, in metres, y up.
+def _read_frame(content: np.ndarray | Mapping | str, asked: _Asked) -> SmplxClip | np.ndarray:
+    if isinstance(content, np.ndarray) and content.ndim == 1:
+        return content
+    clip = mapping_to_clip(content, asked.format) if isinstance(content, Mapping) else None
+    if clip is None or clip.num_frames != 1:
+        raise ValueError(
+            "this is not one frame of SMPL-X parameters or landmarks; name one motion file, or a folder with one frame "
+            "per file"
+        )
+    return clip
 
-    Landmarks are image-normalised: x over width, y over height and downwards, z in widths and away from the camera. The
-    scale is set by the median shoulder width; the median shoulder centre of the clip comes to (0, 1.40, 0). Depth is
-    MediaPipe's estimate.
-    Legs are mostly outside a webcam picture: they stand under the shoulders. A hand that is not detected (all zeros or
-    NaN) is interpolated between the frames where it is, or relaxed along the forearm if it never is.
 
-    Args:
-        pose: (T, 25..33, 3 | 4) x, y, z and maybe visibility. A frame of zeros or NaN is not detected.
-        left_hand, right_hand: (T, 21, 3) x, y, z; z relative to the wrist.
-        image_size: (width, height) in pixels.
+def _in_order(files: list[Path]) -> tuple[list[Path | None], list[str]]:
+    """Files by the last number that differs between their names, one person of each frame; None: the frame is lost."""
+    notes: list[str] = []
+    frames: dict[str, dict[int, Path]] = {}
+    for file in files:
+        stem, person = file.stem, 0
+        if match := _FRAME_AND_PERSON.match(stem):
+            stem, person = match["bare"] or match["stem"], int(match["box"] or match["person"])
+        frames.setdefault(stem, {})[person] = file
+    people = [person for persons in frames.values() for person in persons]
+    chosen = max(sorted(set(people)), key=people.count)
+    if len(set(people)) > 1:
+        notes.append(f"{len(set(people))} people in the frames: number {chosen} is read")
+    present = {stem: persons[chosen] for stem, persons in frames.items() if chosen in persons}
+    return [present.get(stem) for stem in frame_order(list(present))], notes
 
-    Returns:
-        joints (T, 52, 3) float32 in metres, and valid (T, 52) bool: False where a joint was filled in (always for
-        pelvis and legs).
+
+def frame_order(names: list[str]) -> list[str | None]:
+    """Names of per-frame files in the order of their numbers, with None for each frame that is lost.
+
+    >>> frame_order(["f_10_3D", "f_8_3D", "f_11_3D"])
+    ['f_8_3D', None, 'f_10_3D', 'f_11_3D']
+
+    The number that counts is the last one in which the names differ, so that "_3D" is no matter. If every second or
+    third frame was kept, none is lost.
 
     Raises:
-        ValueError: shapes that do not fit, no detected pose at all, or shoulders of no width.
-
-    Layout: ai.google.dev/edge/mediapipe, Pose and Hand Landmarker; joint order: spec of the 52-joint feature (SMPL-X
-        order).
+        ValueError: names that differ in more than numbers, a number twice, or most of the frames lost.
     """
-    pose, left_hand, right_hand = (np.asarray(array) for array in (pose, left_hand, right_hand))
-    frames = len(pose) if pose.ndim else 0
-    if pose.ndim != 3 or not 25 <= pose.shape[1] <= 33 or pose.shape[2] not in (3, 4):
-        raise ValueError(f"`pose` has shape {pose.shape}, expected (frames, 25 to 33, 3 or 4)")
-    for name, hand in (("left_hand", left_hand), ("right_hand", right_hand)):
-        if hand.shape != (frames, 21, 3):
-            raise ValueError(
-                f"`{name}` has shape {hand.shape}, expected {(frames, 21, 3)} like the {frames} frames of `pose`"
-            )
-    for name, array in (("pose", pose), ("left_hand", left_hand), ("right_hand", right_hand)):
-        if array.dtype.kind not in "iuf":
-            raise ValueError(f"`{name}` has dtype {array.dtype}, expected real numbers")
-    width, height = image_size
-    if not (1 <= width <= 1e5 and 1 <= height <= 1e5):
-        raise ValueError(f"image size is {width:g} x {height:g}, expected width and height in pixels")
-    pixels = np.array([width, height, width])
-    seen = _detected(pose[..., :3])
-    if not seen.any():
-        raise ValueError("no frame has a detected pose (all zeros or NaN); record with the upper body in the picture")
-
-    # Image axes to ours: y and z change sign; x stays, as a person who faces the camera has the left side on the
-    # image's right.
-    body = _fill_in_time(pose[..., :3] * pixels * (1.0, -1.0, -BODY_DEPTH), seen)
-    shoulders = body[:, [_ARMS["left_shoulder"], _ARMS["right_shoulder"]]]
-    shoulder_width = np.median(np.linalg.norm((shoulders[:, 0] - shoulders[:, 1])[:, :2], axis=-1))
-    if not shoulder_width > 1e-3 * width:
-        raise ValueError("the shoulders have no width, so the scale is unknown; record facing the camera")
-    if np.abs(body).max() > 100 * width:
-        raise ValueError(
-            "landmarks lie far outside the picture, expected x and y from 0 to 1; divide pixels by the image size"
-        )
-    scale = SHOULDER_WIDTH / shoulder_width
-    centre = np.median(shoulders.mean(1), axis=0)
-    body = (body - centre) * scale
-    _face_camera(body)
-    # Below the shoulders, not below where the shoulders mostly are: who sways on a chair does not bend.
-    pelvis = (body[:, 11] + body[:, 12]) / 2 * (1.0, 0.0, 1.0) + _PELVIS
-
-    joints = np.zeros((frames, NUM_JOINTS, 3))
-    valid = np.zeros((frames, NUM_JOINTS), bool)
-    visible = seen[:, None] & (pose[..., 3] >= MIN_VISIBILITY if pose.shape[2] == 4 else np.ones(pose.shape[:2], bool))
-
-    def place(name: str, positions: np.ndarray, observed: np.ndarray | bool = False) -> None:
-        index = JOINT_NAMES.index(name)
-        joints[:, index], valid[:, index] = positions, observed
-
-    place("pelvis", pelvis)
-    for name, (x, y, z) in _LEFT_LEG.items():
-        place(f"left_{name}", pelvis - _PELVIS + (x, y, z))
-        place(f"right_{name}", pelvis - _PELVIS + (-x, y, z))
-    for name, landmark in _ARMS.items():
-        place(name, body[:, landmark], visible[:, landmark])
-    between_shoulders = (body[:, 11] + body[:, 12]) / 2
-    upright = visible[:, 11] & visible[:, 12]
-    for name, fraction in _SPINE.items():
-        place(name, pelvis + (between_shoulders - pelvis) * fraction, upright)
-    neck = joints[:, JOINT_NAMES.index("neck")]
-    for side in ("left", "right"):
-        place(f"{side}_collar", neck * 0.6 + body[:, _ARMS[f"{side}_shoulder"]] * 0.4, upright)
-    # The head joint sits inside the skull, at the height of the ears and a little in front of them.
-    ears = (body[:, _LEFT_EAR] + body[:, _RIGHT_EAR]) / 2
-    place("head", ears + 0.2 * (body[:, _NOSE] - ears), visible[:, _NOSE])
-
-    for side, hand in (("left", left_hand), ("right", right_hand)):
-        wrist = body[:, _ARMS[f"{side}_wrist"]]
-        detected = _detected(hand)
-        if detected.any():
-            relative = (hand[:, _HAND_LANDMARKS] - hand[:, :1]) * (pixels * (1.0, -1.0, -HAND_DEPTH) * scale)
-            relative = _fill_in_time(relative, detected)
-        else:
-            relative = _rest_hand(wrist - body[:, _ARMS[f"{side}_elbow"]], side)
-        first = JOINT_NAMES.index(f"{side}_index1")
-        joints[:, first : first + 15] = wrist[:, None] + relative
-        valid[:, first : first + 15] = detected[:, None]
-    joints[..., 1] += SHOULDER_HEIGHT
-    return joints.astype(np.float32), valid
+    names = sorted(names)
+    if len(names) < 2:
+        return list(names)
+    numbers = [[int(digits[:18]) for digits in re.findall(r"\d+", name)] for name in names]
+    texts = {re.sub(r"\d+", "0", name) for name in names}
+    if len(texts) > 1 or not numbers[0]:
+        raise ValueError(f"{names[0][:60]!r} and {names[-1][:60]!r} are not numbered alike; one folder holds one clip")
+    columns = list(zip(*numbers, strict=True))
+    frames = next((column for column in reversed(columns) if len(set(column)) > 1), columns[-1])
+    ordered = dict(sorted(zip(frames, names, strict=True)))
+    if len(ordered) < len(names):
+        raise ValueError("two files have the same frame number; one folder holds the frames of one clip")
+    first, last = min(ordered), max(ordered)
+    step = math.gcd(*(number - first for number in ordered))
+    length = (last - first) // step + 1
+    if length > 10 * len(names):
+        raise ValueError(f"{len(names)} files numbered {first} to {last}: most frames are lost; renumber the files")
+    return [ordered.get(first + step * frame) for frame in range(length)]
 
 
-def _face_camera(body: np.ndarray) -> None:
-    """Take up to `TWIST` metres off the difference in depth between the shoulders of (T, 33, 3) landmarks, in place."""
-    half = np.clip(body[:, 11, 2] - body[:, 12, 2], -TWIST, TWIST) / 2
-    body[:, 11, 2] -= half
-    body[:, 12, 2] += half
+# --- landmarks --------------------------------------------------------------------------------------------------------
 
 
-def _detected(landmarks: np.ndarray) -> np.ndarray:
-    """(T, N, 3) -> (T,) bool: MediaPipe dumps write zeros, some NaN, for what was not found."""
-    return np.isfinite(landmarks).all((1, 2)) & (landmarks != 0).any((1, 2))
+def _landmark_file(mapping: Mapping, asked: _Asked) -> Motion:
+    arrays = {key: numbers(mapping, key) for key in ("pose", "left_hand", "right_hand")}
+    if "image_size" in mapping:
+        stored = numbers(mapping, "image_size")
+        if stored.shape != (2,):
+            raise ValueError(f"`image_size` has shape {stored.shape}, expected (width, height) in pixels")
+        arrays["image_size"] = (float(stored[0]), float(stored[1]))
+    return _landmark_motion(**arrays, fps=_stored_fps(mapping), asked=asked)
 
 
-def _fill_in_time(values: np.ndarray, detected: np.ndarray) -> np.ndarray:
-    """(T, ...) with (T,) bool, one True or more: linear between detected frames, held before and after them."""
-    frames = np.arange(len(values))
-    known = np.flatnonzero(detected)
-    after = np.searchsorted(known, frames).clip(0, len(known) - 1)
-    before = (np.searchsorted(known, frames, side="right") - 1).clip(0)
-    start, end = known[before], known[after]
-    weight = np.where(end > start, (frames - start) / np.maximum(end - start, 1), 0.0)
-    weight = weight.reshape(-1, *(1,) * (values.ndim - 1))
-    return values[start] * (1 - weight) + values[end] * weight
+def _landmarks_of_rows(rows: np.ndarray) -> dict[str, np.ndarray]:
+    """(T, 1662 | 258) rows: 33 x (x, y, z, visibility), then maybe the face, then 2 x 21 x (x, y, z)."""
+    frames, hands = len(rows), rows[:, -126:]
+    return {
+        "pose": rows[:, :132].reshape(frames, 33, 4),
+        "left_hand": hands[:, :63].reshape(frames, 21, 3),
+        "right_hand": hands[:, 63:].reshape(frames, 21, 3),
+    }
 
 
-def _rest_hand(forearm: np.ndarray, side: str) -> np.ndarray:
-    """(T, 3) forearm -> (T, 15, 3) finger joints from the wrist: relaxed, thumb to the front, palm to the body."""
-    length = np.linalg.norm(forearm, axis=-1, keepdims=True)
-    along = np.where(length > 1e-6, forearm / np.maximum(length, 1e-6), (0.0, -1.0, 0.0))
-    # The thumb points to the front, or up where the forearm does so itself.
-    front = np.where(np.abs(along[:, 2:]) < 0.9, (0.0, 0.0, 1.0), (0.0, 1.0, 0.0))
-    thumb = front - (front * along).sum(-1, keepdims=True) * along
-    thumb /= np.linalg.norm(thumb, axis=-1, keepdims=True)
-    palm = np.cross(along, thumb) if side == "left" else np.cross(thumb, along)
-    return np.einsum("jk,tkc->tjc", _REST_HAND, np.stack([along, thumb, palm], axis=1))
+def _landmark_motion(
+    pose: np.ndarray,
+    left_hand: np.ndarray,
+    right_hand: np.ndarray,
+    fps: float | None,
+    asked: _Asked,
+    image_size: tuple[float, float] = (640.0, 480.0),
+    format: str = "mediapipe",
+    notes: list[str] | None = None,
+) -> Motion:
+    rate, more = _frame_rate(asked, fps, MEDIAPIPE_FPS, "webcam landmarks")
+    _check_length(len(pose), rate)
+    joints, valid = mediapipe_to_joints(pose, left_hand, right_hand, image_size=image_size)
+    return _motion(joints, rate, valid, format, [*(notes or []), *more])

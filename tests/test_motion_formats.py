@@ -12,9 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lslm.processing import motion_formats
+from lslm.processing import array_files, mediapipe_landmarks
+from lslm.processing.mediapipe_landmarks import mediapipe_to_joints
 from lslm.processing.motion_features import JOINT_NAMES, LEFT_HAND, NUM_JOINTS, PARENTS, RIGHT_HAND
-from lslm.processing.motion_formats import Motion, load_motion, mediapipe_to_joints
+from lslm.processing.motion_formats import Motion, load_motion
 
 FRAMES = 12
 WIDTH, HEIGHT = 640, 480
@@ -207,7 +208,7 @@ def _npy_header(shape, descr="<f4"):
 @pytest.mark.parametrize("shape", [(10**12, 52, 3), (1000, 52, 3), (2, 10**12, 3), (140_000, 1000, 3), (-5, 52, 3)])
 def test_headers_that_promise_too_much_are_refused_before_any_data(tmp_path, monkeypatch, shape):
     reads = []
-    monkeypatch.setattr(motion_formats.npy_format, "read_array", lambda *_, **__: reads.append(1))
+    monkeypatch.setattr(array_files.npy_format, "read_array", lambda *_, **__: reads.append(1))
     (tmp_path / "clip.npy").write_bytes(_npy_header(shape))
     refusal(tmp_path / "clip.npy")
     with zipfile.ZipFile(tmp_path / "clip.npz", "w") as archive:
@@ -246,7 +247,7 @@ def _write_zeros(file, megabytes):
 
 
 def test_arrays_that_are_too_large_together_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(motion_formats, "MAX_BYTES", 40 * 2**20)
+    monkeypatch.setattr(array_files, "MAX_BYTES", 40 * 2**20)
     with zipfile.ZipFile(tmp_path / "clip.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         for name in ("pose.npy", "left_hand.npy", "right_hand.npy"):  # each alone is small enough
             with archive.open(name, "w") as file:
@@ -306,7 +307,7 @@ def test_a_known_body_is_recovered():
     assert joints.shape == (FRAMES, NUM_JOINTS, 3) and joints.dtype == np.float32 and valid.dtype == bool
     for name, landmark in (("left_shoulder", 11), ("right_elbow", 14), ("left_wrist", 15), ("right_wrist", 16)):
         x, y, z = POSE[landmark]
-        expected = (x, y + 1.40, z * motion_formats.BODY_DEPTH)
+        expected = (x, y + 1.40, z * mediapipe_landmarks.BODY_DEPTH)
         np.testing.assert_allclose(joints[0, JOINT[name]], expected, atol=1e-6, err_msg=name)
     wrist = joints[0, JOINT["right_wrist"]]
     for finger, first in (("index", 5), ("middle", 9), ("pinky", 17), ("ring", 13), ("thumb", 1)):
@@ -344,7 +345,7 @@ def test_who_sways_does_not_bend():
 
 def test_a_trembling_shoulder_is_no_turn_and_a_turn_is_one():
     pose, left, right, _ = landmarks()
-    metre = PIXELS_PER_METRE / WIDTH / motion_formats.BODY_DEPTH
+    metre = PIXELS_PER_METRE / WIDTH / mediapipe_landmarks.BODY_DEPTH
     depths = []
     for twist in (0.0, 0.05, 0.2):
         turned = pose.copy()
@@ -352,7 +353,7 @@ def test_a_trembling_shoulder_is_no_turn_and_a_turn_is_one():
         turned[:, 12, 2] += twist / 2 * metre
         joints, _ = mediapipe_to_joints(turned, left, right)
         depths.append(joints[0, JOINT["left_shoulder"], 2] - joints[0, JOINT["right_shoulder"], 2])
-    np.testing.assert_allclose(depths, [0.0, 0.0, 0.2 - motion_formats.TWIST], atol=1e-6)
+    np.testing.assert_allclose(depths, [0.0, 0.0, 0.2 - mediapipe_landmarks.TWIST], atol=1e-6)
 
 
 def test_picture_shape_and_camera_distance_cancel_out():

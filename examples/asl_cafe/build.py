@@ -27,8 +27,8 @@ import pyarrow.parquet as pq
 from cafe_grammar import LETTERS, SIZES, SPLITS, WORDS, Sentence, combination, compose, gloss_to_english, labels_of
 from datasets import Array3D, Features, Value
 
+from lslm.processing.mediapipe_landmarks import mediapipe_to_joints
 from lslm.processing.motion_features import JOINT_NAMES, NUM_JOINTS
-from lslm.processing.motion_formats import mediapipe_to_joints
 
 FPS = 15.0  # nominal: the recordings hold no frame rate
 # The webcam's picture is 16:9, though no file says so. Only with this shape do palm and forearm keep their length when

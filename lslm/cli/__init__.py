@@ -17,6 +17,7 @@ use
   translate FILE...   motion files to English                (lslm translate examples/asl_cafe/clips/*.npz)
   evaluate            score a model on a split of a data set (BLEU, chrF, ROUGE-L, WER; what the tokenizer keeps)
   demo                the demo page: moving skeleton and translation in your browser
+  inspect FILE...     what a motion file is, what is assumed of it, what looks wrong; stick figures as PNG
   score HYP REF       score anyone's translations, one sentence a line; intervals, and a test between two systems
 
 share
@@ -127,6 +128,8 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         if command == "translate":
             return _translate(rest)
+        if command == "inspect":
+            return _inspect(rest)
         if command == "evaluate":
             return _evaluate(rest)
         if command == "demo":
@@ -146,7 +149,9 @@ def main(argv: list[str] | None = None) -> int:
 
             print(version("lslm"))
             return 0
-        commands = "translate, evaluate, demo, score, publish, data, export, tokenizer, align, instruct, ablate"
+        commands = (
+            "translate, inspect, evaluate, demo, score, publish, data, export, tokenizer, align, instruct, ablate"
+        )
         raise ValueError(f"no command {command!r}; there are {commands} (lslm --help)")
     except (ValueError, OSError) as error:
         print(f"lslm: {_one_line(error)}", file=sys.stderr)
@@ -159,20 +164,77 @@ def main(argv: list[str] | None = None) -> int:
         return 2
 
 
+FILES = """\
+files, told apart by what is in them
+  our .npz: joints (T, 52, 3) in metres, y up, and fps
+  SMPL-X parameters: SignAvatars, SOKE / Neural Sign Actors, SignSparK, SMPLer-X, AiOS, OpenASL3D, Motion-X, AMASS,
+    SignMotionGPT; a folder with a file per frame is one clip
+  landmarks: MediaPipe Holistic (.npz, .npy, a folder of .npy, asl-signs .parquet), .pose
+  motion capture: .bvh, .glb, .gltf
+"""
+
+
+def _true_or_false(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
+    return text.lower() == "true"
+
+
+def _reader_flags(parser: argparse.ArgumentParser) -> None:
+    """What a motion file cannot tell: the arguments of `load_motion`."""
+    group = parser.add_argument_group("what a file cannot tell")
+    group.add_argument("--fps", type=float, default=None, help="frame rate, for files that do not store one")
+    group.add_argument("--format", default=None, help="where a file fits several formats; the error names them")
+    group.add_argument("--up", default=None, help="axis of the file that points up: y, z, or --up=-y")
+    group.add_argument(
+        "--flat-hand-mean",
+        type=_true_or_false,
+        default=None,
+        metavar="true|false",
+        help="are finger rotations whole, or relative to the mean hand of SMPL-X (default: as the format has it)",
+    )
+    group.add_argument(
+        "--body-model",
+        default=None,
+        metavar="DIR",
+        help="folder of your SMPL-X model files, for exact joints (default: $LSLM_SMPLX, or a built-in skeleton)",
+    )
+
+
+def _inspect(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="lslm inspect",
+        description="Say what motion files are: format, length, which hands were seen, what is assumed where a file is "
+        "silent, and which frames look wrong.",
+        epilog=FILES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="motion file, or folder with a file per frame")
+    _reader_flags(parser)
+    parser.add_argument(
+        "--png", default=None, metavar="OUT", help="draw stick figures: a .png, or a folder for those of several files"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object per file")
+    args = parser.parse_args(argv)
+    from .commands import inspect
+
+    return inspect(args)
+
+
 def _translate(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="lslm translate",
         description="Translate motion files into English. One line per file; a file that cannot be read is reported "
         "and the others are translated all the same.",
-        epilog="Files: .npz with joints (T, 52, 3) in metres, y up, and fps; or MediaPipe Holistic landmarks (.npz "
-        "with pose, left_hand, right_hand; .npy with 1662 or 258 numbers a frame).",
+        epilog=FILES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="motion file")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="motion file, or folder with a file per frame")
     parser.add_argument(
         "--model", default=None, help="checkpoint folder or Hub id (default: the shipped ASL Cafe model)"
     )
     parser.add_argument("--prompt", default=None, help="what to ask; contains <motion>")
-    parser.add_argument("--fps", type=float, default=None, help="frame rate, for files that do not store one")
+    _reader_flags(parser)
     parser.add_argument(
         "--num-beams", type=int, default=None, help="beam search with this many beams (default: greedy)"
     )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -43,8 +44,54 @@ def _quiet():
 
 
 def _as_flags(message: str) -> str:
-    """A message for Python in the words of the command line."""
-    return message.replace("pass fps=...", "pass --fps")
+    """A message for Python in the words of the command line: up='y' becomes --up=y."""
+    message = re.sub(r"\b(fps|format|up|flat_hand_mean)='?([\w.-]+)'?", r"--\1=\2", message)
+    return message.replace("=...", "").replace("--flat_hand_mean", "--flat-hand-mean")
+
+
+def _load(file: str, args) -> lslm.Motion:
+    """One file as the flags say; what the reader remarks goes to standard error.
+
+    Raises:
+        ValueError, OSError: as `load_motion`, in the words of the command line.
+    """
+    names = ("fps", "format", "up", "flat_hand_mean", "body_model")
+    try:
+        with warnings.catch_warnings(record=True) as remarks:
+            warnings.simplefilter("always")
+            motion = lslm.load_motion(file, **{name: getattr(args, name) for name in names})
+    except (ValueError, OSError) as error:
+        raise ValueError(_as_flags(_one_line(error))) from error
+    for remark in remarks:
+        print(f"lslm: {file}: {_as_flags(_one_line(remark.message))}", file=sys.stderr)
+    return motion
+
+
+def inspect(args) -> int:
+    """`lslm inspect`: facts about every file; exit code 2 if any could not be read."""
+    from lslm.training.inspection import as_text, draw_strip, inspect_motion
+
+    failed = False
+    png = None if args.png is None else Path(args.png)
+    if png is not None and len(args.files) > 1:
+        png.mkdir(parents=True, exist_ok=True)
+    for file in args.files:
+        try:
+            motion = _load(file, args)
+        except ValueError as error:
+            failed = True
+            if args.json:
+                print(json.dumps({"file": file, "error": str(error)}, ensure_ascii=False), flush=True)
+            print(f"lslm: {error}" if file in str(error) else f"lslm: {file}: {error}", file=sys.stderr)
+            continue
+        facts = inspect_motion(motion)
+        if png is not None:
+            out = png / f"{Path(file).stem}.png" if png.is_dir() else png
+            draw_strip(motion, out)
+            facts["png"] = str(out)
+        text = json.dumps({"file": file} | facts, ensure_ascii=False) if args.json else as_text(file, facts)
+        print(text, flush=True)
+    return 2 if failed else 0
 
 
 @torch.no_grad()
@@ -55,13 +102,9 @@ def translate(args) -> int:
     motions, failures = {}, {}
     for file in args.files:
         try:
-            with warnings.catch_warnings(record=True) as remarks:
-                warnings.simplefilter("always")
-                motions[file] = lslm.load_motion(file, fps=args.fps)
-        except (ValueError, OSError) as error:
-            failures[file] = _as_flags(_one_line(error))
-        for remark in remarks if file in motions else ():
-            print(f"lslm: {file}: {_as_flags(_one_line(remark.message))}", file=sys.stderr)
+            motions[file] = _load(file, args)
+        except ValueError as error:
+            failures[file] = str(error)
     pipe = None
     for file in args.files:
         started = time.time()

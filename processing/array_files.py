@@ -1,0 +1,100 @@
+"""`.npy` and `.npz` from anybody: sizes are read from the headers before any data, nothing is unpickled."""
+
+import math
+import zipfile
+from collections.abc import Iterator, Mapping
+from typing import IO
+
+import numpy as np
+from numpy.lib import format as npy_format
+
+MAX_FRAMES = 144_000  # 20 minutes at 120 frames per second: bounds memory when a file claims a huge frame rate
+MAX_BYTES = 2**30  # of arrays in one file, unpacked
+MAX_HEADER = 10_000  # bytes that describe one array; numpy refuses longer ones too, but reads them first
+
+
+class NpzFile(Mapping):
+    """The arrays of an open `.npz`, each read when it is asked for.
+
+    Raises:
+        ValueError: by the constructor, what unpacks to more than `MAX_BYTES`; by `[]`, what is no array of plain data.
+    """
+
+    def __init__(self, archive: zipfile.ZipFile):
+        # zipfile reads no more of an entry than the directory promises, so that this is enough against a zip bomb
+        unpacked = sum(info.file_size for info in archive.infolist())
+        if unpacked > MAX_BYTES:
+            raise ValueError(
+                f"the .npz unpacks to {unpacked / 2**20:.0f} MB, the limit is {MAX_BYTES >> 20} MB; "
+                "cut the file into utterances"
+            )
+        # zipfile unpacks the other methods without a bound on what one read may yield
+        if any(info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for info in archive.infolist()):
+            raise ValueError(
+                "the .npz is compressed in a way that numpy does not write; save it with np.savez_compressed"
+            )
+        self._archive = archive
+        self._names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        if key not in self._names:
+            raise KeyError(key)
+        info = self._archive.getinfo(f"{key}.npy")
+        with self._archive.open(info) as file:
+            return read_array(file, info.file_size, f"`{key}`")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def read_array(file: IO[bytes], size: int, name: str) -> np.ndarray:
+    """One `.npy` stream of `size` bytes: numbers, or strings of fixed length.
+
+    Raises:
+        ValueError: `name` and what is wrong with it. A header may promise anything: it is checked before data is read.
+    """
+    version = npy_format.read_magic(file)
+    if version not in ((1, 0), (2, 0), (3, 0)):
+        raise ValueError(f"{name} has .npy version {version}, expected 1.0 to 3.0; save it again with a current numpy")
+    start = file.tell()
+    length = int.from_bytes(file.read(2 if version == (1, 0) else 4), "little")
+    if length > MAX_HEADER:
+        raise ValueError(f"{name} has a header of {length} bytes, the limit is {MAX_HEADER}; export the file again")
+    file.seek(start)
+    # Version 3 differs from 2 only in utf-8 names of structured fields, and those are refused below.
+    read_header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+    shape, _, dtype = read_header(file)
+    if dtype.hasobject:
+        raise ValueError(f"{name} holds Python objects, which only unpickling could read; save plain numbers")
+    if dtype.kind not in "biufSU":
+        raise ValueError(f"{name} has dtype {dtype}, expected real numbers; save it as float32")
+    if any(length < 0 for length in shape):
+        raise ValueError(f"{name} has the impossible shape {shape}; export the file again")
+    if shape and shape[0] > MAX_FRAMES:
+        raise ValueError(f"{name} has {shape[0]} frames, the limit is {MAX_FRAMES}; cut the file into utterances")
+    # 2000 numbers a frame covers every layout known here; more means another kind of array.
+    if math.prod(shape[1:]) > 2000 or len(shape) > 4:
+        raise ValueError(f"{name} has shape {shape}, expected (frames, joints, coordinates); it is no motion array")
+    if math.prod(shape) * dtype.itemsize > MAX_BYTES:
+        raise ValueError(f"{name} has shape {shape}, more than {MAX_BYTES >> 20} MB; cut the file into utterances")
+    if math.prod(shape) * dtype.itemsize > size:
+        raise ValueError(
+            f"truncated file: {name} promises {math.prod(shape) * dtype.itemsize} bytes of {size}; copy it again"
+        )
+    file.seek(0)
+    return npy_format.read_array(file, allow_pickle=False)
+
+
+def numbers(mapping: Mapping, key: str) -> np.ndarray:
+    """`mapping[key]` as an array of real numbers.
+
+    Raises:
+        ValueError: it is something else, or a number of another kind (text, complex, objects).
+    """
+    array = np.asarray(mapping[key])
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"`{key}` has dtype {array.dtype}, expected real numbers; save it as float32")
+    return array

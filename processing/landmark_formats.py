@@ -1,0 +1,401 @@
+"""Landmarks of MediaPipe Holistic in other people's files -> the arrays that `mediapipe_to_joints` takes.
+
+Three makes: sign-language-processing's `.pose` files, folders with one array per frame, and the parquet files of the
+Kaggle competition "asl-signs". Each reader returns the same dictionary:
+
+    pose (T, 33, 4) float32        x over the image's width, y over its height, z in widths, visibility
+    left_hand, right_hand (T, 21, 3) float32
+    image_size (width, height)     pixels; only their ratio counts
+    fps                            frames per second, or None where the file has none
+
+As in MediaPipe dumps, zeros are what was not detected. Errors are ValueError with a message of one line; lengths in
+headers are checked before anything is read or allocated.
+
+`.pose` is parsed here: the package pose-format brings PyAV, 106 MB, for a layout of twenty lines
+(github.com/sign-language-processing/pose, docs/specs), and everybody who has numpy can read the files this way.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+MAX_FRAMES = 144_000  # twenty minutes at 120 frames per second, as for every motion file
+MAX_POINTS = 5_000  # points per frame in a .pose file; MediaPipe's have up to 586
+MAX_KAGGLE_FRAMES = 10_000  # "asl-signs" holds single signs, seconds long; bounds what parquet may unpack to
+MAX_PARQUET_BYTES = 2**29  # of the columns that are read, unpacked
+
+# Real files: z varies as much as x if it is in pixels too, and a few hundred times less if it is in image widths.
+FLAT_DEPTH = 0.1
+# The sizes in a header are believed if the person covers this much of the width. `Pose.normalize` of pose-format makes
+# the shoulders one unit wide and leaves the header as it was.
+COVERED = (0.02, 50.0)
+MAX_PIXELS = 1e6  # no picture is wider; a point beyond is a broken number, and not detected
+EAR_HEIGHT = 0.6  # shoulder widths from the shoulders up to the ears, where a file has no head
+FREE_SIZE = 1000  # pixels for coordinates that are in none: any size does, as long as x and y keep their ratio
+MEDIAPIPE_SIZE = (640.0, 480.0)  # what a webcam gives; arrays per frame do not say
+KAGGLE_SIZE = (3.0, 4.0)  # the signers of "asl-signs" held a phone upright; the files do not say either
+
+_POSE_NAMES = (
+    "NOSE LEFT_EYE_INNER LEFT_EYE LEFT_EYE_OUTER RIGHT_EYE_INNER RIGHT_EYE RIGHT_EYE_OUTER LEFT_EAR RIGHT_EAR "
+    "MOUTH_LEFT MOUTH_RIGHT LEFT_SHOULDER RIGHT_SHOULDER LEFT_ELBOW RIGHT_ELBOW LEFT_WRIST RIGHT_WRIST LEFT_PINKY "
+    "RIGHT_PINKY LEFT_INDEX RIGHT_INDEX LEFT_THUMB RIGHT_THUMB LEFT_HIP RIGHT_HIP LEFT_KNEE RIGHT_KNEE LEFT_ANKLE "
+    "RIGHT_ANKLE LEFT_HEEL RIGHT_HEEL LEFT_FOOT_INDEX RIGHT_FOOT_INDEX"
+).split()
+_HEAD = [_POSE_NAMES.index(name) for name in ("NOSE", "LEFT_EAR", "RIGHT_EAR")]
+_SHOULDERS = [11, 12]
+_ARMS = [11, 12, 13, 14, 15, 16]
+# The same three in the face mesh: reduced files leave the head out of the body but keep the outline of the face. The
+# upper lip stands in for the nose, which no outline has.
+_HEAD_IN_FACE = ("0", "454", "234")
+_NUM_HAND = 21
+
+
+# --- .pose ------------------------------------------------------------------------------------------------------------
+
+
+class _Bytes:
+    """Takes numbers off the front of bytes, and never more than there are."""
+
+    def __init__(self, data: bytes):
+        self.data, self.position = data, 0
+
+    @property
+    def left(self) -> int:
+        return len(self.data) - self.position
+
+    def skip(self, size: int) -> int:
+        if size > self.left:
+            raise ValueError(f"truncated .pose file: {size} more bytes expected, {self.left} left; copy it again")
+        self.position += size
+        return self.position - size
+
+    def take(self, layout: str) -> tuple:
+        return struct.unpack_from("<" + layout, self.data, self.skip(struct.calcsize("<" + layout)))
+
+    def text(self) -> str:
+        (length,) = self.take("H")
+        start = self.skip(length)
+        return self.data[start : start + length].decode("utf-8", "replace")
+
+
+def read_pose_file(data: bytes) -> dict[str, Any]:
+    """MediaPipe landmarks of a `.pose` file, version 0.1 or 0.2.
+
+    The body may be whole (33 points) or reduced to the arms and hips (8 points, by name); a head that is left out comes
+    from the outline of the face, else it is put above the shoulders with visibility 0. Of several people the one that
+    is detected in most frames is taken. Points with confidence 0 are not detected: elbows and wrists are interpolated
+    with visibility 0, a hand with such a point is left out whole.
+
+    x and y are pixels in these files. z is not: MediaPipe's image widths as a rule, pixels in some. It is taken for
+    widths if it varies less than a tenth as much as x; the width is the header's depth, where it has one (resized files
+    keep the width of the video there), else the header's width.
+
+    Args:
+        data: the content of the file.
+
+    Returns:
+        The dictionary that the module describes.
+
+    Raises:
+        ValueError: no `.pose` file, another version, truncated, keypoints without depth (OpenPose), no MediaPipe body.
+
+    Source: docs/specs of github.com/sign-language-processing/pose.
+    """
+    reader = _Bytes(data)
+    version, width, height, depth, num_components = reader.take("fHHHH")
+    version = round(version, 3)
+    if version not in (0.1, 0.2):
+        raise ValueError(
+            f"this is no .pose file, or one of version {version:g}, expected 0.1 or 0.2; "
+            "write it again with a current pose-format"
+        )
+    components = _read_components(reader, num_components)
+    points = sum(len(names) for _, names, _ in components)
+    dims = max((len(layout) - 1 for _, _, layout in components), default=0)
+    if version == 0.1:
+        fps, stated, people = reader.take("HHH")
+    else:
+        fps, stated, people = reader.take("fIH")
+    frame_size = 4 * people * points * (dims + 1)  # coordinates and a confidence, float32
+    if frame_size <= 0:
+        raise ValueError(f"the .pose file holds {people} people of {points} points; export it again")
+    frames = stated
+    if version == 0.1:  # counts frames in 16 bits, and long clips overflow: the size of the file knows better
+        frames = reader.left // frame_size
+        if frames % 2**16 != stated:
+            raise ValueError(f"truncated .pose file: {stated} frames promised, {frames} found; copy it again")
+    if frames > MAX_FRAMES:
+        raise ValueError(f"the .pose file has {frames} frames, the limit is {MAX_FRAMES}; cut it into utterances")
+    start = reader.skip(frames * frame_size)
+    numbers = np.frombuffer(data, "<f4", frames * frame_size // 4, start)
+    split = frames * people * points * dims
+    values = numbers[:split].reshape(frames, people, points, dims)
+    confidence = numbers[split:].reshape(frames, people, points)
+    with np.errstate(invalid="ignore"):  # broken numbers are not detected, and no reason to warn
+        found = _find_landmarks(components, values, confidence)
+    fps = float(fps)
+    return _in_pixels(*found, (width, height, depth)) | {"fps": fps if math.isfinite(fps) and fps > 0 else None}
+
+
+def _read_components(reader: _Bytes, count: int) -> list[tuple[str, list[str], str]]:
+    """(name, names of the points, layout like XYZC) of each component of the header."""
+    components, total = [], 0
+    for _ in range(count):
+        name, layout = reader.text(), reader.text()
+        points, limbs, colours = reader.take("HHH")
+        total += points
+        if total > MAX_POINTS:
+            raise ValueError(f"the .pose header has over {MAX_POINTS} points a frame, MediaPipe has 586; export again")
+        components.append((name, [reader.text() for _ in range(points)], layout.upper()))
+        reader.skip(4 * limbs + 6 * colours)  # only for drawing
+    return components
+
+
+def _find_landmarks(
+    components: list[tuple[str, list[str], str]], values: np.ndarray, confidence: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Body (T, 33, 3) in the file's units, its visibility (T, 33), and hands (T, 21, 3); NaN is not detected."""
+    places, first = {}, 0
+    for name, names, layout in components:
+        places.setdefault(name.upper(), (first, [point.upper() for point in names], layout))
+        first += len(names)
+    if "POSE_LANDMARKS" not in places:
+        found = " ".join(", ".join(sorted(places)[:6])[:200].lower().split()) or "nothing"
+        flat = all("Z" not in layout for _, _, layout in places.values())
+        raise ValueError(
+            f"the .pose file holds {found}, expected MediaPipe's POSE_LANDMARKS"
+            + (" with depth: OpenPose and the like are flat" if flat else "")
+            + "; estimate the video again with `video_to_pose --format mediapipe`"
+        )
+
+    def column(component: str, point: int, person: int) -> tuple[np.ndarray, np.ndarray]:
+        start, _, layout = places[component]
+        if not set("XYZ") <= set(layout):
+            raise ValueError(f"{component} is laid out as {layout[:20]!r}, expected x, y, z and confidence (XYZC)")
+        xyz = values[:, person, start + point][:, [layout.index(axis) for axis in "XYZ"]].astype(np.float64)
+        known = confidence[:, person, start + point]
+        seen = (known > 0) & np.isfinite(known) & (np.abs(xyz) < MAX_PIXELS).all(-1)
+        return np.where(seen[:, None], xyz, np.nan), np.where(seen, known, 0.0)
+
+    start, names, _ = places["POSE_LANDMARKS"]
+    missing = [_POSE_NAMES[point].lower() for point in _ARMS if _POSE_NAMES[point] not in names]
+    if missing:
+        raise ValueError(f"POSE_LANDMARKS lacks {', '.join(missing)}; without the arms there is nothing to read")
+    shoulders = start + np.array([names.index(_POSE_NAMES[point]) for point in _SHOULDERS])
+    person = int((confidence[:, :, shoulders] > 0).all(-1).sum(0).argmax())
+
+    body = np.full((len(values), len(_POSE_NAMES), 3), np.nan)
+    visibility = np.zeros(body.shape[:2])
+    for point, name in enumerate(_POSE_NAMES):
+        if name in names:
+            body[:, point], visibility[:, point] = column("POSE_LANDMARKS", names.index(name), person)
+    _, face, face_layout = places.get("FACE_LANDMARKS", (0, [], ""))
+    if "NOSE" not in names and set(_HEAD_IN_FACE) <= set(face) and "Z" in face_layout:
+        depth = body[:, _SHOULDERS, 2].mean(1)  # the face's own depth starts elsewhere than the body's
+        for point, name in zip(_HEAD, _HEAD_IN_FACE, strict=True):
+            body[:, point], visibility[:, point] = column("FACE_LANDMARKS", face.index(name), person)
+            body[:, point, 2] = depth
+    hands = {}
+    for side in ("left", "right"):
+        component = f"{side.upper()}_HAND_LANDMARKS"
+        hand = np.full((len(values), _NUM_HAND, 3), np.nan)
+        if len(places.get(component, (0, [], ""))[1]) == _NUM_HAND:
+            for point in range(_NUM_HAND):
+                hand[:, point], _ = column(component, point, person)
+        hands[f"{side}_hand"] = hand
+    return body, visibility, hands
+
+
+def _in_pixels(
+    body: np.ndarray, visibility: np.ndarray, hands: dict[str, np.ndarray], header: tuple[int, int, int]
+) -> dict[str, Any]:
+    """Bring z into pixels too and find the image's size, for `_landmarks`."""
+    width, height, depth = header
+    arms = body[:, _ARMS][np.isfinite(body[:, _ARMS]).all(-1)]
+    if not len(arms):
+        raise ValueError("no frame has a detected body (confidence 0 everywhere); record the upper body in the picture")
+    low, high = np.percentile(arms, [2, 98], axis=0)
+    across, _, away = high - low
+    scale = np.ones(3)
+    if away < FLAT_DEPTH * across:
+        scale[2] = depth if depth > 1 else width
+    if not (min(width, height) >= 1 and COVERED[0] < across / width < COVERED[1]):
+        width = height = FREE_SIZE
+        scale *= FREE_SIZE / 2 / max(*(high - low)[:2], 1 / MAX_PIXELS)
+    return _landmarks(body * scale, visibility, {side: hand * scale for side, hand in hands.items()}, (width, height))
+
+
+# --- arrays per frame -------------------------------------------------------------------------------------------------
+
+
+def read_landmark_frames(arrays: Sequence[np.ndarray | None]) -> dict[str, Any]:
+    """MediaPipe Holistic landmarks from one flat array per frame, as tutorials on action detection save them.
+
+    Args:
+        arrays: one per frame, (1662,) (pose, face, hands) or (258,) (pose, hands), in order; None is a lost
+            frame, which counts as not detected.
+
+    Returns:
+        The dictionary that the module describes; fps is None, and image_size a webcam's 640 x 480.
+
+    Raises:
+        ValueError: no frame, frames of different shapes, hands without a body ((126,) or (63,)), or another shape.
+    """
+    shapes = {np.shape(array) for array in arrays if array is not None}
+    if len(shapes) != 1:
+        found = " and ".join(str(shape) for shape in sorted(shapes)[:3]) or "no frame"
+        raise ValueError(f"the folder holds {found}, expected frames of one shape, (1662,) or (258,)")
+    size = math.prod(next(iter(shapes)))
+    if size in (126, 63):
+        hands = "two hands" if size == 126 else "one hand"
+        raise ValueError(
+            f"frames of {size} numbers are {hands} without a body: expected (258,) or (1662,), with `pose`"
+        )
+    if size not in (1662, 258):
+        raise ValueError(f"frames of shape {next(iter(shapes))}, expected MediaPipe landmarks (1662,) or (258,)")
+    if len(arrays) > MAX_FRAMES:
+        raise ValueError(f"{len(arrays)} frames, the limit is {MAX_FRAMES}; cut the folder into utterances")
+    values = np.zeros((len(arrays), size), np.float32)
+    for frame, array in enumerate(arrays):
+        if array is not None:
+            if np.asarray(array).dtype.kind not in "iuf":
+                raise ValueError(f"frame {frame} has dtype {np.asarray(array).dtype}, expected real numbers")
+            values[frame] = np.asarray(array).reshape(-1)
+    hands = values[:, -6 * _NUM_HAND :].reshape(len(values), 2, _NUM_HAND, 3)
+    return {
+        "pose": values[:, :132].reshape(len(values), 33, 4),
+        "left_hand": hands[:, 0],
+        "right_hand": hands[:, 1],
+        "image_size": MEDIAPIPE_SIZE,
+        "fps": None,
+    }
+
+
+# --- Kaggle "asl-signs" -----------------------------------------------------------------------------------------------
+
+
+def read_kaggle_landmarks(path: str | os.PathLike) -> dict[str, Any]:
+    """Landmarks of one clip of Kaggle's "asl-signs": parquet with the columns frame, type, landmark_index, x, y, z.
+
+    543 rows a frame (face, left_hand, pose, right_hand), NaN for what was not detected. Rows may come in any order;
+    frame numbers without rows are lost frames. Needs pyarrow: the extra `parquet`.
+
+    Returns:
+        The dictionary that the module describes; fps is None: the files have none. image_size is 3 : 4.
+
+    Raises:
+        OSError: the file cannot be opened.
+        ValueError: pyarrow is not installed, no parquet, other columns, too large, or no body.
+    """
+    try:
+        import pyarrow as arrow
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise ValueError("reading .parquet needs pyarrow; pip install 'lslm[parquet]'") from error
+
+    columns = ["frame", "type", "landmark_index", "x", "y", "z"]
+    parts = ["pose", "left_hand", "right_hand"]
+    numeric = {kind.id for kind in (arrow.int16(), arrow.int32(), arrow.int64(), arrow.float32(), arrow.float64())}
+    with open(path, "rb") as file:
+        try:
+            source = parquet.ParquetFile(file, read_dictionary=["type"])
+            metadata, schema = source.metadata, source.schema_arrow
+            fits = set(columns) <= set(schema.names) and all(
+                arrow.types.is_dictionary(kind) if name == "type" else kind.id in numeric
+                for name, kind in ((name, schema.field(name).type) for name in columns)
+            )
+            if not fits:
+                found = " ".join(", ".join(f"{field.name} {field.type}" for field in schema)[:200].split())
+                raise ValueError(f"the parquet file has {found}; expected the numbers and strings {', '.join(columns)}")
+            unpacked = sum(
+                group.column(column).total_uncompressed_size
+                for group in (metadata.row_group(row_group) for row_group in range(metadata.num_row_groups))
+                for column in range(group.num_columns)
+                if group.column(column).path_in_schema in columns
+            )
+            rows = metadata.num_rows
+            if rows > MAX_KAGGLE_FRAMES * 543 or unpacked > MAX_PARQUET_BYTES:
+                raise ValueError(
+                    f"the parquet file has {rows} rows, expected one clip of at most {MAX_KAGGLE_FRAMES} frames"
+                )
+            table = source.read(columns=columns, use_threads=False)
+            numbers = {name: table[name].cast(arrow.float64()).to_numpy() for name in columns if name != "type"}
+            kinds = np.full(table.num_rows, -1)
+            start = 0
+            for chunk in table["type"].chunks:
+                # never the strings of all rows: one long string would be copied a million times
+                code = [parts.index(kind) if kind in parts else -1 for kind in chunk.dictionary.to_pylist()] + [-1]
+                places = chunk.indices.fill_null(len(code) - 1).to_numpy(zero_copy_only=False)
+                kinds[start : start + len(chunk)] = np.array(code)[places]
+                start += len(chunk)
+        except (arrow.ArrowException, OSError, KeyError, TypeError, NotImplementedError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"damaged .parquet, or not of Kaggle's asl-signs ({reason}); download it again") from error
+    frames, index = numbers["frame"], numbers["landmark_index"]
+    known = np.isfinite(frames) & np.isfinite(index)
+    if not known.any():
+        raise ValueError("the parquet file has no row with a frame and a landmark_index; download it again")
+    first, last = frames[known].min(), frames[known].max()
+    if last - first >= MAX_KAGGLE_FRAMES:
+        raise ValueError(f"frames are numbered {first:.0f} to {last:.0f}, expected at most {MAX_KAGGLE_FRAMES}")
+    width, height = KAGGLE_SIZE
+    xyz = np.stack([numbers["x"] * width, numbers["y"] * height, numbers["z"] * width], axis=-1)
+    xyz[~(np.abs(xyz) < MAX_PIXELS).all(-1)] = np.nan
+    landmarks = {}
+    for kind, size in zip(parts, (33, _NUM_HAND, _NUM_HAND), strict=True):
+        here = known & (kinds == parts.index(kind)) & (index >= 0) & (index < size)
+        part = landmarks[kind] = np.full((int(last - first) + 1, size, 3), np.nan)
+        part[(frames[here] - first).astype(int), index[here].astype(int)] = xyz[here]
+    body = landmarks.pop("pose")
+    visibility = np.isfinite(body).all(-1).astype(np.float64)
+    return _landmarks(body, visibility, landmarks, KAGGLE_SIZE) | {"fps": None}
+
+
+# --- what is missing --------------------------------------------------------------------------------------------------
+
+
+def _landmarks(
+    body: np.ndarray, visibility: np.ndarray, hands: dict[str, np.ndarray], image_size: tuple[float, float]
+) -> dict[str, Any]:
+    """Fill the points of the body that `mediapipe_to_joints` needs, and divide by the size of the image.
+
+    Args:
+        body: (T, 33, 3) pixels, all three coordinates; NaN where a point is not detected.
+        visibility: (T, 33), 0 where a point is not detected.
+        hands: left_hand and right_hand, (T, 21, 3) pixels, NaN.
+        image_size: (width, height) pixels.
+    """
+    body, visibility = body.copy(), visibility.copy()
+    seen = np.isfinite(body[:, _SHOULDERS]).all((1, 2))
+    if not seen.any():
+        raise ValueError("no frame has both shoulders detected; record with the upper body in the picture")
+    # Some files carry an offset in z of thousands of pixels. Depths are relative to anything: why not the shoulders.
+    body[..., 2] -= np.median(body[seen][:, _SHOULDERS, 2])
+    frames = np.arange(len(body))
+    for point in _ARMS:
+        known = np.flatnonzero(np.isfinite(body[:, point]).all(-1))
+        if not len(known):
+            raise ValueError(f"{_POSE_NAMES[point].lower()} is not detected in any frame; record both arms")
+        for axis in range(3):
+            body[:, point, axis] = np.interp(frames, known, body[known, point, axis])
+    shoulders = body[:, _SHOULDERS]
+    width = np.median(np.linalg.norm((shoulders[:, 0] - shoulders[:, 1])[:, :2], axis=-1))
+    lost = ~np.isfinite(body[:, _HEAD]).all((1, 2))
+    body[lost[:, None] & np.isin(np.arange(33), _HEAD)] = np.repeat(
+        shoulders[lost].mean(1) - (0, EAR_HEIGHT * width, 0), len(_HEAD), axis=0
+    )
+    visibility[:, _HEAD] = np.where(lost[:, None], 0, visibility[:, _HEAD])
+    size = np.array([*image_size, image_size[0]])
+    pose = np.nan_to_num(np.concatenate([body / size, visibility[..., None]], axis=-1))
+    pose[~seen] = 0
+    result = {"pose": pose.astype(np.float32), "image_size": (float(image_size[0]), float(image_size[1]))}
+    for side, hand in hands.items():
+        whole = np.isfinite(hand).all((1, 2))
+        result[side] = np.where(whole[:, None, None], hand / size, 0.0).astype(np.float32)
+    return result

@@ -1,0 +1,191 @@
+"""MediaPipe Holistic landmarks -> the 52 joints."""
+
+import numpy as np
+
+from .motion_features import JOINT_NAMES, NUM_JOINTS
+
+SHOULDER_WIDTH = 0.36  # metres: sets the scale of landmarks, which have none of their own
+SHOULDER_HEIGHT = 1.40  # metres above the floor
+# MediaPipe exaggerates the depth of the body. On real signing, forearm length varies least within a take at this factor
+# (coefficient of variation 0.124 at 0, 0.060 at 0.3, no better above); hand depth is consistent as it comes.
+BODY_DEPTH = 0.3
+HAND_DEPTH = 1.0
+# The depths of the shoulders tremble by centimetres while a person faces the camera. The heading follows the shoulders,
+# and everything is measured from it: a turn of less than 10 degrees is taken for none.
+TWIST = 0.06
+MIN_VISIBILITY = 0.1  # below it MediaPipe extrapolates the landmark from outside the picture
+
+_NOSE, _LEFT_EAR, _RIGHT_EAR = 0, 7, 8
+_ARMS = {
+    "left_shoulder": 11,
+    "right_shoulder": 12,
+    "left_elbow": 13,
+    "right_elbow": 14,
+    "left_wrist": 15,
+    "right_wrist": 16,
+}
+# MediaPipe hand landmarks in SMPL-X order; fingertips have no joint there. The thumb's first joint is CMC, the fingers'
+# MCP.
+_FINGERS = {"index": (5, 6, 7), "middle": (9, 10, 11), "pinky": (17, 18, 19), "ring": (13, 14, 15), "thumb": (1, 2, 3)}
+_HAND_LANDMARKS = np.array([landmark for finger in _FINGERS.values() for landmark in finger])
+
+# A standing rest pose for what a webcam does not see: metres from the shoulder centre of the clip, person's left side.
+_PELVIS = np.array([0.0, 0.93 - SHOULDER_HEIGHT, 0.0])
+_LEFT_LEG = {
+    "hip": (0.07, 0.85 - SHOULDER_HEIGHT, 0.0),
+    "knee": (0.10, 0.47 - SHOULDER_HEIGHT, 0.01),
+    "ankle": (0.10, 0.08 - SHOULDER_HEIGHT, -0.02),
+    "foot": (0.12, 0.02 - SHOULDER_HEIGHT, 0.10),
+}
+_SPINE = {"spine1": 0.25, "spine2": 0.5, "spine3": 0.65, "neck": 1.08}  # fractions of the way pelvis -> shoulder centre
+
+# A relaxed hand, metres: along the forearm, towards the thumb, towards the palm. Order of _FINGERS.
+_REST_HAND = np.array(
+    [
+        [(0.088, 0.024, 0.002), (0.117, 0.026, 0.013), (0.132, 0.026, 0.030)],
+        [(0.086, 0.002, 0.000), (0.119, 0.002, 0.013), (0.136, 0.002, 0.033)],
+        [(0.070, -0.034, 0.004), (0.092, -0.036, 0.015), (0.103, -0.036, 0.028)],
+        [(0.081, -0.017, 0.002), (0.111, -0.018, 0.015), (0.127, -0.018, 0.034)],
+        [(0.028, 0.026, 0.012), (0.058, 0.045, 0.024), (0.082, 0.052, 0.034)],
+    ]
+).reshape(15, 3)
+
+
+def mediapipe_to_joints(
+    pose: np.ndarray, left_hand: np.ndarray, right_hand: np.ndarray, *, image_size: tuple[float, float] = (640, 480)
+) -> tuple[np.ndarray, np.ndarray]:
+    """MediaPipe Holistic landmarks -> the 52 joints of SMPL-H, in metres, y up.
+
+    Landmarks are image-normalised: x over width, y over height and downwards, z in widths and away from the camera. The
+    scale is set by the median shoulder width; the median shoulder centre of the clip comes to (0, 1.40, 0). Depth is
+    MediaPipe's estimate.
+    Legs are mostly outside a webcam picture: they stand under the shoulders. A hand that is not detected (all zeros or
+    NaN) is interpolated between the frames where it is, or relaxed along the forearm if it never is.
+
+    Args:
+        pose: (T, 25..33, 3 | 4) x, y, z and maybe visibility. A frame of zeros or NaN is not detected.
+        left_hand, right_hand: (T, 21, 3) x, y, z; z relative to the wrist.
+        image_size: (width, height) in pixels.
+
+    Returns:
+        joints (T, 52, 3) float32 in metres, and valid (T, 52) bool: False where a joint was filled in (always for
+        pelvis and legs).
+
+    Raises:
+        ValueError: shapes that do not fit, no detected pose at all, or shoulders of no width.
+
+    Layout: ai.google.dev/edge/mediapipe, Pose and Hand Landmarker; joint order: spec of the 52-joint feature (SMPL-X
+        order).
+    """
+    pose, left_hand, right_hand = (np.asarray(array) for array in (pose, left_hand, right_hand))
+    frames = len(pose) if pose.ndim else 0
+    if pose.ndim != 3 or not 25 <= pose.shape[1] <= 33 or pose.shape[2] not in (3, 4):
+        raise ValueError(f"`pose` has shape {pose.shape}, expected (frames, 25 to 33, 3 or 4)")
+    for name, hand in (("left_hand", left_hand), ("right_hand", right_hand)):
+        if hand.shape != (frames, 21, 3):
+            raise ValueError(
+                f"`{name}` has shape {hand.shape}, expected {(frames, 21, 3)} like the {frames} frames of `pose`"
+            )
+    for name, array in (("pose", pose), ("left_hand", left_hand), ("right_hand", right_hand)):
+        if array.dtype.kind not in "iuf":
+            raise ValueError(f"`{name}` has dtype {array.dtype}, expected real numbers")
+    width, height = image_size
+    if not (1 <= width <= 1e5 and 1 <= height <= 1e5):
+        raise ValueError(f"image size is {width:g} x {height:g}, expected width and height in pixels")
+    pixels = np.array([width, height, width])
+    seen = _detected(pose[..., :3])
+    if not seen.any():
+        raise ValueError("no frame has a detected pose (all zeros or NaN); record with the upper body in the picture")
+
+    # Image axes to ours: y and z change sign; x stays, as a person who faces the camera has the left side on the
+    # image's right.
+    body = fill_in_time(pose[..., :3] * pixels * (1.0, -1.0, -BODY_DEPTH), seen)
+    shoulders = body[:, [_ARMS["left_shoulder"], _ARMS["right_shoulder"]]]
+    shoulder_width = np.median(np.linalg.norm((shoulders[:, 0] - shoulders[:, 1])[:, :2], axis=-1))
+    if not shoulder_width > 1e-3 * width:
+        raise ValueError("the shoulders have no width, so the scale is unknown; record facing the camera")
+    if np.abs(body).max() > 100 * width:
+        raise ValueError(
+            "landmarks lie far outside the picture, expected x and y from 0 to 1; divide pixels by the image size"
+        )
+    scale = SHOULDER_WIDTH / shoulder_width
+    centre = np.median(shoulders.mean(1), axis=0)
+    body = (body - centre) * scale
+    _face_camera(body)
+    # Below the shoulders, not below where the shoulders mostly are: who sways on a chair does not bend.
+    pelvis = (body[:, 11] + body[:, 12]) / 2 * (1.0, 0.0, 1.0) + _PELVIS
+
+    joints = np.zeros((frames, NUM_JOINTS, 3))
+    valid = np.zeros((frames, NUM_JOINTS), bool)
+    visible = seen[:, None] & (pose[..., 3] >= MIN_VISIBILITY if pose.shape[2] == 4 else np.ones(pose.shape[:2], bool))
+
+    def place(name: str, positions: np.ndarray, observed: np.ndarray | bool = False) -> None:
+        index = JOINT_NAMES.index(name)
+        joints[:, index], valid[:, index] = positions, observed
+
+    place("pelvis", pelvis)
+    for name, (x, y, z) in _LEFT_LEG.items():
+        place(f"left_{name}", pelvis - _PELVIS + (x, y, z))
+        place(f"right_{name}", pelvis - _PELVIS + (-x, y, z))
+    for name, landmark in _ARMS.items():
+        place(name, body[:, landmark], visible[:, landmark])
+    between_shoulders = (body[:, 11] + body[:, 12]) / 2
+    upright = visible[:, 11] & visible[:, 12]
+    for name, fraction in _SPINE.items():
+        place(name, pelvis + (between_shoulders - pelvis) * fraction, upright)
+    neck = joints[:, JOINT_NAMES.index("neck")]
+    for side in ("left", "right"):
+        place(f"{side}_collar", neck * 0.6 + body[:, _ARMS[f"{side}_shoulder"]] * 0.4, upright)
+    # The head joint sits inside the skull, at the height of the ears and a little in front of them.
+    ears = (body[:, _LEFT_EAR] + body[:, _RIGHT_EAR]) / 2
+    place("head", ears + 0.2 * (body[:, _NOSE] - ears), visible[:, _NOSE])
+
+    for side, hand in (("left", left_hand), ("right", right_hand)):
+        wrist = body[:, _ARMS[f"{side}_wrist"]]
+        detected = _detected(hand)
+        if detected.any():
+            relative = (hand[:, _HAND_LANDMARKS] - hand[:, :1]) * (pixels * (1.0, -1.0, -HAND_DEPTH) * scale)
+            relative = fill_in_time(relative, detected)
+        else:
+            relative = rest_hand(wrist - body[:, _ARMS[f"{side}_elbow"]], side)
+        first = JOINT_NAMES.index(f"{side}_index1")
+        joints[:, first : first + 15] = wrist[:, None] + relative
+        valid[:, first : first + 15] = detected[:, None]
+    joints[..., 1] += SHOULDER_HEIGHT
+    return joints.astype(np.float32), valid
+
+
+def _face_camera(body: np.ndarray) -> None:
+    """Take up to `TWIST` metres off the difference in depth between the shoulders of (T, 33, 3) landmarks, in place."""
+    half = np.clip(body[:, 11, 2] - body[:, 12, 2], -TWIST, TWIST) / 2
+    body[:, 11, 2] -= half
+    body[:, 12, 2] += half
+
+
+def _detected(landmarks: np.ndarray) -> np.ndarray:
+    """(T, N, 3) -> (T,) bool: MediaPipe dumps write zeros, some NaN, for what was not found."""
+    return np.isfinite(landmarks).all((1, 2)) & (landmarks != 0).any((1, 2))
+
+
+def fill_in_time(values: np.ndarray, detected: np.ndarray) -> np.ndarray:
+    """(T, ...) with (T,) bool, one True or more: linear between detected frames, held before and after them."""
+    frames = np.arange(len(values))
+    known = np.flatnonzero(detected)
+    after = np.searchsorted(known, frames).clip(0, len(known) - 1)
+    before = (np.searchsorted(known, frames, side="right") - 1).clip(0)
+    start, end = known[before], known[after]
+    weight = np.where(end > start, (frames - start) / np.maximum(end - start, 1), 0.0)
+    weight = weight.reshape(-1, *(1,) * (values.ndim - 1))
+    return values[start] * (1 - weight) + values[end] * weight
+
+
+def rest_hand(forearm: np.ndarray, side: str) -> np.ndarray:
+    """(T, 3) forearm -> (T, 15, 3) finger joints from the wrist: relaxed, thumb to the front, palm to the body."""
+    length = np.linalg.norm(forearm, axis=-1, keepdims=True)
+    along = np.where(length > 1e-6, forearm / np.maximum(length, 1e-6), (0.0, -1.0, 0.0))
+    # The thumb points to the front, or up where the forearm does so itself.
+    front = np.where(np.abs(along[:, 2:]) < 0.9, (0.0, 0.0, 1.0), (0.0, 1.0, 0.0))
+    thumb = front - (front * along).sum(-1, keepdims=True) * along
+    thumb /= np.linalg.norm(thumb, axis=-1, keepdims=True)
+    palm = np.cross(along, thumb) if side == "left" else np.cross(thumb, along)
+    return np.einsum("jk,tkc->tjc", _REST_HAND, np.stack([along, thumb, palm], axis=1))

@@ -1,0 +1,341 @@
+"""glTF 2.0 files with an animation (.gltf, .glb, .vrm, .vrma) -> names and positions of joints.
+
+`mocap_skeletons.named_joints_to_motion_joints` makes the 52 joints of them. Units and axes stay those of the file.
+
+The JSON is read here: pygltflib gives back that JSON as classes, and leaves buffers, key frames and the hierarchy, the
+work that there is, to the caller. pygltflib checks the tests.
+
+Files are not trusted: indices, sizes and counts are checked before they are used, nothing outside the file's own folder
+is opened, and whatever is wrong becomes a ValueError of one line.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+import os
+import re
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+
+from .mocap_bvh import MAX_FPS, MAX_JOINTS, MAX_POSITIONS, Joints, file_content, in_chunks, whole_rate
+from .rotations import normalize, quaternion_to_matrix
+
+MAX_BYTES = 2**29  # of the file, and of all buffers beside it: avatars bring their textures
+MAX_JSON_BYTES = 2**24  # of JSON, which takes some 25 times as much once it is read
+MAX_NUMBERS = 2**25  # in all key frames: ten minutes of 116 joints at 120 frames per second, 270 MB
+
+# Baked animations have a key for every frame. Fewer keys than this a second are poses to interpolate between.
+SPARSE_KEYS, SPARSE_FPS = 10.0, 30.0
+
+_COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5126: "<f4"}
+_WIDTHS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}
+_TARGETS = {"translation": 3, "rotation": 4, "scale": 3}
+_REST = {"translation": (0.0, 0.0, 0.0), "rotation": (0.0, 0.0, 0.0, 1.0), "scale": (1.0, 1.0, 1.0)}
+
+
+def read_gltf(source: str | os.PathLike | bytes) -> Joints:
+    """Joint positions of the first animation of a glTF 2.0 file (.gltf, .glb, .vrm, .vrma).
+
+    Every named node is a joint; the bones that VRM declares get their VRM names. Sampled at the rate of the animation's
+    own keys (the median spacing of the channel that has most), or at 30 frames per second if there are fewer than ten
+    keys a second. A buffer may be the binary part of a .glb, a data URI, or a file in the same folder.
+
+    Args:
+        source: a path, or the content of the file (then without buffers beside it).
+
+    Returns:
+        names of the J joints, positions (T, J, 3) float32 in the file's units (metres, says the standard) with y up,
+        and frames per second.
+
+    Raises:
+        OSError: the file or a buffer beside it cannot be opened.
+        ValueError: not glTF 2.0, no animation, broken, or too large.
+
+    Source: the glTF 2.0 specification, sections 3.6 and 3.11; VRMC_vrm_animation 1.0.
+    """
+    folder = None if isinstance(source, bytes) else Path(source).parent
+    content = file_content(source, MAX_BYTES)
+    try:
+        with np.errstate(all="ignore"):  # numbers that overflow or are none are refused, not warned of
+            return _gltf_joints(_Gltf(content, folder))
+    except (KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError) as error:
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:100]
+        raise ValueError(f"damaged glTF file ({reason}); export it again") from error
+
+
+class _Gltf:
+    """The JSON of a glTF file and its buffers."""
+
+    def __init__(self, content: bytes, folder: Path | None):
+        self.folder, self.binary = folder, None
+        text = content
+        if content[:4] == b"glTF":
+            text = self._split(content)
+        if len(text) > MAX_JSON_BYTES:
+            raise ValueError(f"the JSON of the glTF file has over {MAX_JSON_BYTES >> 20} MB; export the skeleton alone")
+        try:
+            self.json = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"no glTF file, or a damaged one: its JSON cannot be read ({error})"[:200]) from error
+        if not isinstance(self.json, dict) or not str(self.json.get("asset", {}).get("version", "")).startswith("2."):
+            raise ValueError("expected glTF 2.0 with `asset.version`; export the file again")
+        self.buffers: dict[int, bytes] = {}
+        self.numbers = 0  # decoded so far
+
+    def _split(self, content: bytes) -> bytes:
+        """The JSON chunk of a .glb; the binary one is kept."""
+        chunks, position = [], 12
+        while position + 8 <= len(content) and len(chunks) < 2:
+            size, kind = struct.unpack_from("<II", content, position)
+            if size > len(content) - position - 8:
+                raise ValueError(f"truncated .glb: {size} bytes promised, {len(content) - position - 8} left")
+            chunks.append((kind, content[position + 8 : position + 8 + size]))
+            position += 8 + size
+        if not chunks or chunks[0][0] != 0x4E4F534A or content[4:8] != b"\2\0\0\0":
+            raise ValueError("the .glb file is not of version 2 or has no JSON part; export it again")
+        if len(chunks) > 1 and chunks[1][0] == 0x004E4942:
+            self.binary = chunks[1][1]
+        return chunks[0][1]
+
+    def items(self, name: str) -> list[dict]:
+        return _dicts(self.json.get(name, []), name)
+
+    def buffer(self, index: int) -> bytes:
+        if index not in self.buffers:
+            stated = _item(self.items("buffers"), index, "buffer")
+            uri = stated.get("uri")
+            if uri is None and index == 0 and self.binary is not None:
+                data = self.binary
+            elif isinstance(uri, str) and uri.startswith("data:"):
+                head, _, body = uri.partition(",")
+                if not head.endswith(";base64"):
+                    raise ValueError("a buffer of the glTF file is a data URI without base64; export as .glb")
+                try:
+                    data = base64.b64decode(unquote(body), validate=True)
+                except (binascii.Error, ValueError) as error:
+                    raise ValueError(f"a buffer of the glTF file is broken base64 ({error})") from error
+            elif isinstance(uri, str) and self.folder is not None:
+                name = unquote(uri)
+                # nothing but a plain name: no folders, drives, streams or URLs
+                if not name or re.search(r'[/\\:*?"<>|\x00-\x1f]', name) or name in (".", ".."):
+                    raise ValueError(f"a buffer of the glTF file lies elsewhere ({uri[:60]!r}); export as .glb")
+                if (self.folder / name).exists() and not (self.folder / name).is_file():
+                    raise ValueError(f"the buffer {name[:60]!r} of the glTF file is no regular file")
+                data = file_content(self.folder / name, MAX_BYTES - sum(map(len, self.buffers.values())))
+            else:
+                raise ValueError(f"buffer {index} of the glTF file is not in it; give the path of the file, or a .glb")
+            self.buffers[index] = data
+        return self.buffers[index]
+
+    def accessor(self, index: Any, kind: str) -> np.ndarray:
+        """(count, width) float64 numbers."""
+        accessor = _item(self.items("accessors"), index, "accessor")
+        if accessor.get("type") != kind or accessor.get("componentType") not in _COMPONENTS:
+            found = f"{accessor.get('componentType')!r:.20} {accessor.get('type')!r:.20}"
+            raise ValueError(f"accessor {index} of the glTF file holds {found}, expected numbers of type {kind}")
+        if "sparse" in accessor:
+            raise ValueError("the animation of the glTF file is stored sparse; export it again without compression")
+        dtype = np.dtype(_COMPONENTS[accessor["componentType"]])
+        width, count = _WIDTHS[kind], _whole(accessor.get("count"), "count")
+        view = _item(self.items("bufferViews"), accessor.get("bufferView"), "bufferView")
+        data = self.buffer(_whole(view.get("buffer"), "buffer"))
+        start = _whole(view.get("byteOffset", 0), "byteOffset")
+        stop = start + _whole(view.get("byteLength"), "byteLength")
+        start += _whole(accessor.get("byteOffset", 0), "byteOffset")
+        stride = _whole(view.get("byteStride", 0), "byteStride") or width * dtype.itemsize
+        if not count or start + (count - 1) * stride + width * dtype.itemsize > min(stop, len(data)):
+            raise ValueError(f"truncated glTF file: accessor {index} reads {count} items beyond its buffer")
+        self.numbers += count * width  # accessors may share a buffer, which costs the file nothing
+        if self.numbers > MAX_NUMBERS:
+            raise ValueError(f"the animation has over {MAX_NUMBERS} numbers; cut it into utterances")
+        values = np.ndarray((count, width), dtype, data, start, (stride, dtype.itemsize)).astype(np.float64)
+        if dtype.kind != "f":  # in an animation integers are always fractions of the largest
+            values = np.maximum(values / np.iinfo(dtype).max, -1.0)
+        if not np.isfinite(values).all():
+            raise ValueError(f"accessor {index} of the glTF file holds NaN or infinity; export it again")
+        return values
+
+
+def _dicts(value: Any, name: str) -> list[dict]:
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise ValueError(f"`{name}` of the glTF file is no list of objects; export it again")
+    return value
+
+
+def _whole(value: Any, name: str) -> int:
+    if type(value) is not int or not 0 <= value < 2**32:
+        raise ValueError(f"`{name}` of the glTF file is {str(value)[:40]!r}, expected a count; export it again")
+    return value
+
+
+def _item(items: list[dict], index: Any, name: str) -> dict:
+    if _whole(index, name) >= len(items):
+        raise ValueError(f"the glTF file has {len(items)} {name}s and refers to number {index}; export it again")
+    return items[index]
+
+
+def _floats(value: Any, count: int, name: str) -> np.ndarray:
+    ok = isinstance(value, (list, tuple)) and len(value) == count
+    if not ok or not all(type(number) in (int, float) and math.isfinite(number) for number in value):
+        raise ValueError(f"`{name}` of a node is {str(value)[:60]!r}, expected {count} numbers; export the glTF again")
+    return np.array(value, dtype=np.float64)
+
+
+def _gltf_joints(gltf: _Gltf) -> Joints:
+    nodes = gltf.items("nodes")
+    parents = _parents(nodes)
+    names = _node_names(gltf, nodes)
+    channels, key_times = _channels(gltf, nodes)
+    first, last = min(times[0] for times in key_times), max(times[-1] for times in key_times)
+    densest = max(key_times, key=len)
+    spacing = float(np.median(np.diff(densest))) if len(densest) > 1 else 0.0
+    baked = 1 / MAX_FPS <= spacing <= 1 / SPARSE_KEYS
+    fps = whole_rate(1 / spacing) if baked else SPARSE_FPS
+    if last - first > MAX_POSITIONS / fps:
+        raise ValueError(f"the animation lasts {last - first:.0f} seconds; cut it into utterances")
+    frames = int(round((last - first) * fps)) + 1
+    named = [node for node, name in enumerate(names) if name]
+    if not named:
+        raise ValueError("no node of the glTF file has a name; export the skeleton with its bone names")
+    order = _parents_first(parents)
+    slot = {node: place for place, node in enumerate(named)}
+
+    def positions(chunk: slice) -> Iterator[np.ndarray]:
+        at = first + np.arange(chunk.start, chunk.stop) / fps
+        worlds: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        for node in order:
+            matrix, place = _local(nodes[node], channels.get(node, {}), at)
+            if parents[node] >= 0:
+                outer, origin = worlds[parents[node]]
+                place = np.einsum("...ij,...j->...i", outer, place) + origin
+                matrix = outer @ matrix
+            worlds[node] = matrix, place
+        for node in slot:
+            yield worlds[node][1]
+
+    return [names[node] for node in named], in_chunks(frames, len(nodes), len(named), positions), fps
+
+
+def _parents(nodes: list[dict]) -> list[int]:
+    if not 0 < len(nodes) <= MAX_JOINTS:
+        raise ValueError(f"the glTF file has {len(nodes)} nodes, expected 1 to {MAX_JOINTS}: a skeleton")
+    parents = [-1] * len(nodes)
+    for parent, node in enumerate(nodes):
+        children = node.get("children", [])
+        if not isinstance(children, list):
+            raise ValueError(f"node {parent} of the glTF file has children {str(children)[:40]!r}; export it again")
+        for child in children:
+            _item(nodes, child, "node")
+            if parents[child] >= 0 or child == parent:
+                raise ValueError(f"node {child} of the glTF file has two parents; export it again")
+            parents[child] = parent
+    return parents
+
+
+def _parents_first(parents: list[int]) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for node, parent in enumerate(parents):
+        children.setdefault(parent, []).append(node)
+    order = list(children.get(-1, []))
+    for node in order:  # grows while it is walked through
+        order += children.get(node, [])
+    if len(order) < len(parents):
+        raise ValueError("the nodes of the glTF file form a circle; export it again")
+    return order
+
+
+def _node_names(gltf: _Gltf, nodes: list[dict]) -> list[str]:
+    """The names of the nodes; where VRM says which bone a node is, that name."""
+    names = [name if isinstance(name := node.get("name"), str) else "" for node in nodes]
+    extensions = gltf.json.get("extensions", {})
+    for extension in ("VRM", "VRMC_vrm", "VRMC_vrm_animation"):
+        bones = extensions.get(extension, {}).get("humanoid", {}).get("humanBones", {})
+        if isinstance(bones, list):  # VRM 0
+            bones = {bone["bone"]: bone for bone in _dicts(bones, "humanBones")}
+        for bone, stated in bones.items():
+            _item(nodes, stated["node"], "node")
+            names[stated["node"]] = str(bone)
+    return names
+
+
+def _channels(gltf: _Gltf, nodes: list[dict]) -> tuple[dict[int, dict[str, tuple]], list[np.ndarray]]:
+    """{node: {path: (key times, values, interpolation)}} of the first animation that moves nodes, and all key times."""
+    for animation in gltf.items("animations"):
+        samplers = _dicts(animation.get("samplers", []), "samplers")
+        channels: dict[int, dict[str, tuple]] = {}
+        times_of: dict[int, np.ndarray] = {}
+        for channel in _dicts(animation.get("channels", []), "channels"):
+            target = channel.get("target", {})
+            path = target.get("path")
+            if path not in _TARGETS or target.get("node") is None:
+                continue  # faces, materials
+            _item(nodes, target["node"], "node")
+            sampler = _item(samplers, channel.get("sampler"), "sampler")
+            how = sampler.get("interpolation", "LINEAR")
+            if how not in ("LINEAR", "STEP", "CUBICSPLINE"):
+                raise ValueError(f"the glTF file interpolates by {str(how)[:20]!r}, expected LINEAR, STEP, CUBICSPLINE")
+            source = sampler.get("input")
+            if source not in times_of:
+                times_of[source] = gltf.accessor(source, "SCALAR")[:, 0]
+            times = times_of[source]
+            if (np.diff(times) < 0).any():
+                raise ValueError("key times of the glTF file go backwards; export it again")
+            values = gltf.accessor(sampler.get("output"), f"VEC{_TARGETS[path]}")
+            if len(values) != len(times) * (3 if how == "CUBICSPLINE" else 1):
+                raise ValueError(f"the glTF file has {len(times)} keys with {len(values)} values; export it again")
+            channels.setdefault(target["node"], {})[path] = (times, values, how)
+        if channels:
+            return channels, list(times_of.values())
+    raise ValueError("the glTF file has no animation that moves its nodes; export the clip with its animation")
+
+
+def _local(node: dict, channels: dict[str, tuple], at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A node's matrix (F | 1, 3, 3) and place (F | 1, 3) in its parent, at the times `at` (F,)."""
+    if "matrix" in node and not channels:
+        matrix = _floats(node["matrix"], 16, "matrix").reshape(4, 4).T
+        return matrix[None, :3, :3], matrix[None, :3, 3]
+    values = {}
+    for path, count in _TARGETS.items():
+        if path in channels:
+            values[path] = _sample(*channels[path], at, turns=path == "rotation")
+        else:
+            values[path] = _floats(node.get(path, _REST[path]), count, path)[None]
+    turn = normalize(values["rotation"])[:, [3, 0, 1, 2]]  # glTF writes w last
+    return quaternion_to_matrix(turn) * values["scale"][:, None, :], values["translation"]
+
+
+def _sample(times: np.ndarray, values: np.ndarray, how: str, at: np.ndarray, *, turns: bool) -> np.ndarray:
+    """Values (F, n) at the times `at` of keys (K,) with values (K, n), or (3 K, n): slope in, value, slope out."""
+    if how == "CUBICSPLINE":
+        slopes_in, values, slopes_out = values.reshape(len(times), 3, -1).swapaxes(0, 1)
+    rounding = 1e-5  # seconds: key times are float32
+    key = (np.searchsorted(times, at + rounding, side="right") - 1).clip(0)
+    if how == "STEP" or len(times) == 1:
+        return values[key]
+    key = key.clip(0, len(times) - 2)
+    span = (times[key + 1] - times[key])[:, None]
+    weight = np.clip((at - times[key])[:, None] / np.where(span > 0, span, 1), 0, 1)
+    start, end = values[key], values[key + 1]
+    if how == "CUBICSPLINE":
+        u, v = weight, 1 - weight
+        curve = (1 + 2 * u) * v**2 * start + (1 + 2 * v) * u**2 * end
+        return curve + span * u * v * (v * slopes_out[key] - u * slopes_in[key + 1])
+    if turns:  # along the great arc, the shorter way
+        start, end = normalize(start), normalize(end)
+        cosine = (start * end).sum(-1, keepdims=True)
+        end, cosine = np.where(cosine < 0, -end, end), np.abs(cosine).clip(0, 1)
+        angle = np.arccos(cosine)
+        sine = np.sin(angle)
+        straight = sine < 1e-6
+        sine = np.where(straight, 1, sine)
+        near, far = np.sin((1 - weight) * angle) / sine, np.sin(weight * angle) / sine
+        return np.where(straight, 1 - weight, near) * start + np.where(straight, weight, far) * end
+    return start * (1 - weight) + end * weight

@@ -1,0 +1,519 @@
+"""SMPL-X parameters in the layouts of the field -> one `SmplxClip`, and that -> joints.
+
+Every layout is a row of `LAYOUTS`: what its numbers are, in which order, which axis is up, whether fingers are stored
+relative to the hand mean, and the frame rate that its authors document. Arrays of the same width circulate with
+different orders, so a bare array is tried with every layout of its width and `misfit` says why a layout cannot be it.
+
+Sources: the code that writes or reads each layout, named beside it; github.com unless said.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .array_files import numbers
+from .body_model import BodyModel, load_body_model, smplx_to_joints
+from .motion_features import JOINT_NAMES, LEFT_HAND, LOWER_BODY, RIGHT_HAND
+from .rotations import matrix_from_6d, matrix_to_vector, squared_length
+
+WIDTHS = {
+    "global_orient": 3,
+    "body_pose": 63,
+    "left_hand_pose": 45,
+    "right_hand_pose": 45,
+    "jaw_pose": 3,
+    "leye_pose": 3,
+    "reye_pose": 3,
+    "betas": 10,
+    "expression": 10,
+    "transl": 3,
+}
+POSES = ("global_orient", "body_pose", "left_hand_pose", "right_hand_pose", "jaw_pose", "leye_pose", "reye_pose")
+UPPER_BODY = 11 * 3  # body_pose from here on: neck, collars, head, shoulders, elbows, wrists
+_HANDS = (("left_hand_pose", 45), ("right_hand_pose", 45))
+_HEAD = (("global_orient", 3), ("body_pose", 63), *_HANDS)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one project writes SMPL-X parameters.
+
+    Attributes:
+        about: whose files these are, for messages.
+        blocks: name and width of each part of an array's last axis, in order; () for files that name their parts.
+        up: the axes that may be up, the likeliest first: "y", "-y" (a camera's picture: y down) or "z".
+        flat_hand_mean: True where finger rotations are whole; False where the hand mean is to be added.
+        fps: frames per second that the authors document; None: nobody does.
+        in_space: `transl` moves the body through space; False: it is where a camera saw it, and jitters by decimetres.
+        has_root, has_legs: False where the layout leaves out the root's rotation, or hips to spine3.
+        seated: legs were fitted to people who sit or are cut off by the picture; they are not taken for observed.
+    """
+
+    about: str
+    blocks: tuple[tuple[str, int], ...] = ()
+    up: tuple[str, ...] = ("-y",)
+    flat_hand_mean: bool = False
+    fps: float | None = None
+    in_space: bool = False
+    has_root: bool = True
+    has_legs: bool = True
+    seated: bool = True
+
+    @property
+    def width(self) -> int:
+        return sum(width for _, width in self.blocks)
+
+
+LAYOUTS = {
+    # ZhengdiYu/SignAvatars, README and vis.py
+    "signavatars": Layout(
+        "SignAvatars `smplx`",
+        (*_HEAD, ("jaw_pose", 3), ("betas", 10), ("expression", 10), ("transl", 3)),
+        fps=24.0,
+    ),
+    "signavatars-unsmooth": Layout("SignAvatars `unsmooth_smplx`", (*_HEAD, ("betas", 10), ("transl", 3)), fps=24.0),
+    # 2000ZRL/SOKE, mGPT/data/humanml/load_data.py: one pickle a frame, or those in one array
+    "soke": Layout("SOKE / Neural Sign Actors", (*_HEAD, ("jaw_pose", 3), ("betas", 10), ("expression", 10))),
+    "soke-133": Layout(
+        "SOKE / LanSaber upper body",
+        (("upper_body_pose", 30), *_HANDS, ("jaw_pose", 3), ("expression", 10)),
+        up=("y",),
+        has_root=False,
+        has_legs=False,
+    ),
+    # JianHe0628/SignSparK, DATA.md and signspark/pose_datasets_lmdb.py: the first two rows of each rotation matrix
+    "signspark": Layout(
+        "SignSparK rotations of 6 numbers",
+        (("left_hand_6d", 90), ("right_hand_6d", 90), ("upper_body_6d", 60)),
+        up=("y",),
+        flat_hand_mean=True,
+        has_root=False,
+        has_legs=False,
+    ),
+    # caizhongang/SMPLer-X, main/inference.py
+    "smplerx": Layout("SMPLer-X", seated=False),
+    # ttxskk/AiOS, datasets/INFERENCE.py
+    "aios": Layout("AiOS", seated=False),
+    # lipishan/openasl-35k-benchmarks
+    "openasl3d": Layout("OpenASL3D"),
+    # IDEA-Research/Motion-X, README and humanml.py
+    "motion-x": Layout(
+        "Motion-X",
+        (*_HEAD, ("jaw_pose", 3), ("expression", 50), ("face_shape", 100), ("transl", 3), ("betas", 10)),
+        up=("y", "-y"),
+        flat_hand_mean=True,
+        fps=30.0,
+        in_space=True,
+        seated=False,
+    ),
+    # nghorbani/amass and human_body_prior
+    "amass-smplx": Layout("AMASS, SMPL-X", up=("z",), flat_hand_mean=True, in_space=True, seated=False),
+    "amass-smplh": Layout("AMASS, SMPL+H", up=("z",), flat_hand_mean=True, in_space=True, seated=False),
+    # rajvizala/SignMotionGPT, visualize.py
+    "signmotiongpt": Layout(
+        "SignMotionGPT",
+        (
+            *(("betas", 10), ("body_pose", 63), *_HANDS, ("transl", 3), ("expression", 10)),
+            *(("jaw_pose", 3), ("leye_pose", 3)),
+        ),
+        up=("y",),
+        has_root=False,
+    ),
+}
+
+# What the parts are called in files that name them.
+_ALIASES = {
+    "smplx_root_pose": "global_orient",
+    "root_pose": "global_orient",
+    "root_orient": "global_orient",
+    "smplx_body_pose": "body_pose",
+    "pose_body": "body_pose",
+    "smplx_lhand_pose": "left_hand_pose",
+    "lhand_pose": "left_hand_pose",
+    "smplx_rhand_pose": "right_hand_pose",
+    "rhand_pose": "right_hand_pose",
+    "smplx_jaw_pose": "jaw_pose",
+    "pose_jaw": "jaw_pose",
+    "smplx_shape": "betas",
+    "smplx_expr": "expression",
+    "trans": "transl",
+    "cam_trans": "transl",
+}
+# Keys that only files of a format have together, the most telling first. -> name in LAYOUTS
+_KEYS = (
+    ({"smplx_root_pose", "smplx_body_pose", "smplx_lhand_pose", "smplx_rhand_pose"}, "soke"),
+    ({"global_orient", "body_pose", "left_hand_pose", "right_hand_pose"}, "smplerx"),
+    ({"root_pose", "body_pose", "lhand_pose", "rhand_pose"}, "openasl3d"),
+    ({"left_features", "right_features", "body_features"}, "signspark"),
+    ({"root_orient", "pose_body", "pose_hand"}, "amass-smplx"),
+    ({"poses", "trans"}, "amass-smplh"),
+)
+# Arrays without names of their own for their parts. -> the layouts that this key is known with; None: any
+_ARRAY_KEYS = (
+    ("smplx", None),
+    ("unsmooth_smplx", ("signavatars-unsmooth",)),
+    ("motion", None),
+)
+
+
+@dataclass
+class SmplxClip:
+    """Parameters of one clip, in the axes of their file.
+
+    Attributes:
+        format: name in `LAYOUTS`.
+        params: (T, n) float64 for each name of `WIDTHS` that the file has; a row of NaN is a missing frame.
+        fps: what the file says; None: nothing.
+        gender: neutral, male or female.
+        left_valid, right_valid: (T,) bool, whether the hand was seen; None: the file does not say.
+        notes: what was assumed, for people.
+    """
+
+    format: str
+    params: dict[str, np.ndarray]
+    fps: float | None = None
+    gender: str = "neutral"
+    left_valid: np.ndarray | None = None
+    right_valid: np.ndarray | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.params["body_pose"])
+
+
+# --- which layout -----------------------------------------------------------------------------------------------------
+
+
+def array_to_clip(array: np.ndarray, format: str | None = None, candidates: tuple[str, ...] | None = None) -> SmplxClip:
+    """(T, n) numbers to a clip: by the one layout of that width that they fit.
+
+    Raises:
+        ValueError: no layout has this width, none fits (with the reason for each), or several do (with their names).
+    """
+    if array.ndim != 2:
+        raise ValueError(f"parameters have shape {array.shape}, expected (frames, numbers)")
+    known = {name: layout for name, layout in LAYOUTS.items() if layout.blocks}
+    if format is not None:
+        if format not in known or known[format].width != array.shape[1]:
+            expected = (
+                f"arrays of {known[format].width} numbers a frame" if format in known else "a file with named parts"
+            )
+            raise ValueError(f"format {format} means {expected}, got shape {array.shape}; name another format")
+        return _split(array, format)
+    names = [name for name, layout in known.items() if layout.width == array.shape[1]]
+    names = [name for name in names if candidates is None or name in candidates]
+    if not names:
+        widths = ", ".join(f"{layout.width} ({name})" for name, layout in known.items())
+        raise ValueError(
+            f"{array.shape[1]} numbers a frame are no known layout; known are {widths}, 1662 and 258 (MediaPipe)"
+        )
+    clips = {name: _split(array, name) for name in names}
+    reasons = {name: misfit(clip) for name, clip in clips.items()}
+    fitting = [name for name in names if reasons[name] is None]
+    if not fitting:
+        told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        raise ValueError(
+            f"{array.shape[1]} numbers a frame, but {told}; if it is one of these, name it with format=..."
+        )
+    if len(fitting) > 1:
+        raise ValueError(
+            f"{array.shape[1]} numbers a frame fit {' and '.join(fitting)}; name the format: "
+            + " or ".join(f"format={name!r}" for name in fitting)
+        )
+    return clips[fitting[0]]
+
+
+def mapping_to_clip(mapping: Mapping, format: str | None = None) -> SmplxClip | None:
+    """A file with named arrays (T frames, or one) to a clip; None if it holds no SMPL-X parameters that are known.
+
+    Raises:
+        ValueError: it does, but they cannot be read; or the named `format` is another.
+    """
+    if isinstance(mapping.get("params"), Mapping):  # AiOS
+        return _named(mapping["params"], _agree(format, "aios"), mapping)
+    for keys, name in _KEYS:
+        if keys <= mapping.keys():
+            name = _agree(format, name)
+            if name == "signspark":
+                return _signspark(mapping)
+            if name == "amass-smplh":
+                return _amass_poses(mapping)
+            return _named(mapping, name, mapping)
+    for key, candidates in _ARRAY_KEYS:
+        if key in mapping and np.ndim(mapping[key]) == 2:
+            clip = array_to_clip(numbers(mapping, key).astype(np.float64), format, candidates)
+            return _with_facts(clip, mapping)
+    return None
+
+
+def _agree(asked: str | None, found: str) -> str:
+    if asked not in (None, found):
+        raise ValueError(f"the file has the parts of format {found} ({LAYOUTS[found].about}), not of {asked}")
+    return found
+
+
+def misfit(clip: SmplxClip) -> str | None:
+    """Why numbers cannot be what their layout says they are; None: they can."""
+    layout = LAYOUTS[clip.format]
+    for name, values in clip.params.items():
+        if not np.isfinite(values).all():
+            return f"{name} holds NaN or infinity"
+        largest = np.abs(values).max(initial=0.0)
+        if name in POSES:
+            angle = np.linalg.norm(values.reshape(len(values), -1, 3), axis=-1).max(initial=0.0)
+            if angle > _LARGEST_ANGLE:
+                return f"{name} turns by {angle:.1f} radians"
+        elif name in ("betas", "expression") and largest > _LARGEST_SHAPE:
+            return f"{name} reach {largest:.0f}, and lie within {_LARGEST_SHAPE:.0f} of 0"
+        elif name == "transl" and largest > _FARTHEST:
+            return f"transl is {largest:.0f} m"
+    if all(not values.any() for values in clip.params.values()):
+        return "every number is 0"
+    for name in ("leye_pose", "reye_pose"):
+        if np.abs(clip.params.get(name, np.zeros(1))).max() > _LARGEST_EYE_ANGLE:
+            return f"{name} turns an eye by more than {_LARGEST_EYE_ANGLE} radians"
+    if layout.has_root and up_axis(clip) not in layout.up:
+        return f"the person is not upright along {' or '.join(layout.up)}"
+    return None
+
+
+_LARGEST_ANGLE = 2 * np.pi + 1e-3
+_LARGEST_EYE_ANGLE = 1.0
+_LARGEST_SHAPE = 30.0  # standard deviations; fits of blurred pictures go beyond 5
+_FARTHEST = 1000.0
+
+
+def up_axis(clip: SmplxClip) -> str:
+    """The axis along which head and shoulders are above the pelvis in most frames: "x", "-x", "y", "-y", "z", "-z"."""
+    params = {name: clip.params[name] for name in ("global_orient", "body_pose")}
+    params |= {name: np.zeros((clip.num_frames, 45)) for name in ("left_hand_pose", "right_hand_pose")}
+    joints = smplx_to_joints(params, load_body_model(), flat_hand_mean=True)
+    return main_axis(joints)
+
+
+def main_axis(joints: np.ndarray) -> str:
+    """The axis from pelvis to head and shoulders in most frames of (T, 52, 3) joints; "y" where there is none."""
+    top = joints[:, [JOINT_NAMES.index(name) for name in ("head", "left_shoulder", "right_shoulder")]].mean(1)
+    spine = top - joints[:, 0]
+    spine = spine[np.isfinite(spine).all(-1)]
+    direction = np.median(spine, axis=0) if len(spine) else np.zeros(3)
+    if np.linalg.norm(direction) < 0.2:  # metres: no body that stands or sits
+        return "y"
+    axis = int(np.abs(direction).argmax())
+    return ("-" if direction[axis] < 0 else "") + "xyz"[axis]
+
+
+# --- reading parts ----------------------------------------------------------------------------------------------------
+
+
+def _split(array: np.ndarray, name: str) -> SmplxClip:
+    params, start = {}, 0
+    for part, width in LAYOUTS[name].blocks:
+        params[part] = array[:, start : start + width].astype(np.float64)
+        start += width
+    if "leye_pose" in params and "reye_pose" not in params:  # one rotation for both eyes
+        params["reye_pose"] = params["leye_pose"]
+    params.pop("face_shape", None)
+    frames = len(array)
+    if "upper_body_pose" in params:
+        params["body_pose"] = _with_still_legs(params.pop("upper_body_pose"))
+    if "upper_body_6d" in params:
+        params |= {f"{side}_hand_pose": _rows_to_vectors(params.pop(f"{side}_hand_6d")) for side in ("left", "right")}
+        params["body_pose"] = _with_still_legs(_rows_to_vectors(params.pop("upper_body_6d")))
+    params.setdefault("global_orient", np.zeros((frames, 3)))
+    return SmplxClip(name, params)
+
+
+def _with_still_legs(upper: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.zeros((len(upper), UPPER_BODY)), upper], axis=1)
+
+
+def _named(parts: Mapping, name: str, mapping: Mapping) -> SmplxClip:
+    """Arrays under the names of `WIDTHS` or `_ALIASES`, whatever axes of length 1 they have."""
+    params = {}
+    for key in parts:
+        part = _ALIASES.get(key, key)
+        if part in WIDTHS and part not in params:
+            params[part] = numbers(parts, key).astype(np.float64)
+    if "pose_hand" in parts:
+        hands = numbers(parts, "pose_hand").astype(np.float64).reshape(-1, 90)
+        params["left_hand_pose"], params["right_hand_pose"] = hands[:, :45], hands[:, 45:]
+    frames, rest = divmod(params["body_pose"].size, WIDTHS["body_pose"])
+    if rest or not frames:
+        raise ValueError(f"body_pose has shape {params['body_pose'].shape}, expected 21 joints x 3 a frame")
+    for part, values in params.items():
+        params[part] = _per_frame(part, values, frames)
+    return _with_facts(SmplxClip(name, params), mapping)
+
+
+def _per_frame(part: str, values: np.ndarray, frames: int) -> np.ndarray:
+    """Any shape -> (T, n): for shape and expression n is what comes, for the others what `WIDTHS` says."""
+    free = part in ("betas", "expression")
+    if free and (values.ndim <= 1 or len(values) == 1 < frames):
+        values = np.broadcast_to(values.reshape(1, -1), (frames, values.size))
+    if values.size % frames or (not free and values.size != frames * WIDTHS[part]):
+        hint = ""
+        if part.endswith("hand_pose") and values.size in (frames * 6, frames * 12):
+            hint = " (fingers as principal components; export them with use_pca=False)"
+        raise ValueError(f"{part} has shape {values.shape} for {frames} frames, expected {WIDTHS[part]} a frame{hint}")
+    return values.reshape(frames, -1)
+
+
+def _amass_poses(mapping: Mapping) -> SmplxClip:
+    """`poses` (T, 156) of SMPL+H: root, body, hands; or (T, 165) of SMPL-X: root, body, jaw, eyes, hands."""
+    poses = numbers(mapping, "poses").astype(np.float64)
+    if poses.ndim != 2 or poses.shape[1] not in (156, 165):
+        raise ValueError(
+            f"`poses` has shape {poses.shape}, expected (frames, 156) of SMPL+H or (frames, 165) of SMPL-X"
+        )
+    name = "amass-smplh" if poses.shape[1] == 156 else "amass-smplx"
+    parts = {"global_orient": poses[:, :3], "body_pose": poses[:, 3:66]}
+    parts |= {"left_hand_pose": poses[:, -90:-45], "right_hand_pose": poses[:, -45:], "trans": mapping["trans"]}
+    if name == "amass-smplx" and "betas" in mapping:
+        parts["betas"] = mapping["betas"]
+    clip = _named(parts, name, mapping)
+    if name == "amass-smplh":
+        clip.notes.append("body shape left out: betas of SMPL+H mean nothing to SMPL-X")
+    return clip
+
+
+def _signspark(mapping: Mapping) -> SmplxClip:
+    """The record of one clip: 15 joints of each hand, all 21 of the body, of which its loader uses the last 10."""
+    left, right, body = (numbers(mapping, f"{part}_features").astype(np.float64) for part in ("left", "right", "body"))
+    frames = len(body) if body.ndim == 2 else 0
+    for part, values, width in (("left", left, 90), ("right", right, 90), ("body", body, 126)):
+        if values.ndim != 2 or len(values) != frames or values.shape[1] < width:
+            raise ValueError(f"`{part}_features` has shape {values.shape}, expected ({frames or 'frames'}, {width})")
+    params = {"left_hand_pose": _rows_to_vectors(left[:, :90]), "right_hand_pose": _rows_to_vectors(right[:, :90])}
+    params["body_pose"] = _with_still_legs(_rows_to_vectors(body[:, 66:126]))
+    params["global_orient"] = np.zeros((frames, 3))
+    return SmplxClip("signspark", params)
+
+
+def _rows_to_vectors(six: np.ndarray) -> np.ndarray:
+    """(T, 6 J) first two rows of rotation matrices -> (T, 3 J) rotation vectors; zeros are no rotation.
+
+    Raises:
+        ValueError: the rows are not near unit length and at right angles.
+    """
+    rows = six.reshape(len(six), -1, 6)
+    rows = np.where(rows.any(-1, keepdims=True), rows, np.array([1.0, 0, 0, 0, 1, 0]))
+    first, second = rows[..., :3], rows[..., 3:]
+    lengths = np.sqrt([squared_length(first), squared_length(second)])
+    if not np.abs(lengths - 1).max() < 0.1 or not np.abs((first * second).sum(-1)).max() < 0.1:  # not: NaN, too
+        raise ValueError("the numbers are not two rows of a rotation matrix for each joint")
+    return matrix_to_vector(matrix_from_6d(rows).swapaxes(-1, -2)).reshape(len(six), -1)
+
+
+def _with_facts(clip: SmplxClip, mapping: Mapping) -> SmplxClip:
+    """What stands beside the parameters: frame rate, gender, which hands were seen."""
+    for key in ("fps", "mocap_framerate", "mocap_frame_rate", "frame_rate"):
+        if key in mapping and clip.fps is None and np.size(mapping[key]) == 1:
+            clip.fps = float(numbers(mapping, key).reshape(()))
+    gender = str(np.asarray(mapping.get("gender", "neutral")).reshape(-1)[0])
+    gender = gender.removeprefix("b'").removesuffix("'").lower()
+    clip.gender = gender if gender in ("male", "female") else "neutral"
+    for side in ("left_valid", "right_valid"):
+        if side in mapping:
+            seen = numbers(mapping, side).reshape(-1)
+            if len(seen) != clip.num_frames:
+                raise ValueError(f"`{side}` has {len(seen)} entries for {clip.num_frames} frames")
+            setattr(clip, side, seen.astype(bool))
+    return clip
+
+
+def frames_to_clip(frames: list[SmplxClip | None]) -> SmplxClip:
+    """Clips of one frame each, in order, None where a frame is missing, to one clip.
+
+    Raises:
+        ValueError: a frame is of another format or holds other parts than the first.
+    """
+    first = next(frame for frame in frames if frame is not None)
+    for number, frame in enumerate(frames):
+        if frame is not None and (frame.format, frame.params.keys()) != (first.format, first.params.keys()):
+            raise ValueError(f"frame {number} is {frame.format} with {', '.join(frame.params)}, unlike the first")
+        if frame is not None and frame.num_frames != 1:
+            raise ValueError(f"file {number} of the folder holds {frame.num_frames} frames, expected 1; name one file")
+    params = {}
+    for part, values in first.params.items():
+        missing = np.full(values.shape, np.nan)
+        rows = [missing if frame is None else frame.params[part] for frame in frames]
+        if len({row.shape for row in rows}) > 1:
+            raise ValueError(f"{part} has {sorted({row.shape[1] for row in rows})} numbers in different frames")
+        params[part] = np.concatenate(rows)
+    return SmplxClip(first.format, params, first.fps, first.gender, notes=list(first.notes))
+
+
+# --- to joints --------------------------------------------------------------------------------------------------------
+
+UP_TURNS = {  # rows of the rotation that brings each axis up
+    "y": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "-y": ((1, 0, 0), (0, -1, 0), (0, 0, -1)),
+    "z": ((1, 0, 0), (0, 0, 1), (0, -1, 0)),
+}
+# Mean bend of the middle finger joints about z, radians, left hand; the right is its mirror image. Resting and signing
+# fingers bend by 0.2 to 0.8; SignAvatars' stored numbers are +0.33 and become -0.43 with the hand mean.
+_BENT_BACK = 0.15
+_MIDDLE_JOINTS = [9 * finger + 5 for finger in range(4)]  # z of index2, middle2, pinky2, ring2
+
+
+def _cut(name: str, values: np.ndarray, body: BodyModel, notes: list[str]) -> np.ndarray:
+    """Shape and expression as far as the model has directions for them: files of the 1.0 model have 10 of each."""
+    directions = {"betas": body.shape, "expression": body.expression}.get(name)
+    if directions is None or values.shape[1] <= directions.shape[-1]:
+        return values
+    notes.append(f"the first {directions.shape[-1]} of {values.shape[1]} {name}: the model file has no more")
+    return values[:, : directions.shape[-1]]
+
+
+def clip_to_joints(
+    clip: SmplxClip, *, up: str | None = None, flat_hand_mean: bool | None = None, body_model: str | None = None
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Joints (T, 52, 3) in metres, y up; which were observed, (T, 52) bool; and notes on what was assumed.
+
+    Args:
+        up: the axis of the file that points up, "y", "-y" or "z"; None: as the layout has it, checked.
+        flat_hand_mean: smplx's word: True where finger rotations are whole, False where the hand mean is to be added;
+            None: as the layout has it.
+        body_model: folder of SMPL-X model files; see `load_body_model`.
+
+    A frame that is missing (NaN) is NaN here.
+
+    Raises:
+        ValueError: the person is not upright along the axis that the layout promises.
+    """
+    layout = LAYOUTS[clip.format]
+    notes = list(clip.notes)
+    body = load_body_model(body_model, clip.gender)
+    params = clip.params if layout.in_space else {k: v for k, v in clip.params.items() if k != "transl"}
+    params = {name: _cut(name, values, body, notes) for name, values in params.items()}
+    flat = layout.flat_hand_mean if flat_hand_mean is None else flat_hand_mean
+    joints = smplx_to_joints(params, body, flat_hand_mean=flat)
+    joints[~np.isfinite(joints).all((1, 2))] = np.nan  # the root of a missing frame stands at rest
+    found = main_axis(joints)
+    if up is None:
+        if found not in layout.up:
+            raise ValueError(
+                f"the person is upright along {found}, expected {' or '.join(layout.up)} as in {layout.about}; "
+                "if the file is right, say which axis is up: up='y', '-y' or 'z'"
+            )
+        up = found
+    joints = joints @ np.array(UP_TURNS[up], np.float64).T
+    notes.append(f"up is {up} in the file; hands {'whole' if flat else 'relative to the hand mean'}; {body.name}")
+    if not layout.in_space and "transl" in clip.params:
+        notes.append("the camera's translation left out")
+    hands = np.stack([clip.params["left_hand_pose"], clip.params["right_hand_pose"]])
+    hands = hands if flat else hands + np.reshape(body.hands_mean, (2, 1, 45))
+    bend = np.nanmean(hands[:, :, _MIDDLE_JOINTS] * np.array([1, -1])[:, None, None])
+    if bend > _BENT_BACK:
+        notes.append(f"fingers bend backwards (by {bend:.2f} on average): try flat_hand_mean={not flat}")
+
+    valid = np.isfinite(joints).all(-1)
+    if layout.seated or not layout.has_legs:
+        valid[:, LOWER_BODY] = False
+    for seen, hand in ((clip.left_valid, LEFT_HAND), (clip.right_valid, RIGHT_HAND)):
+        if seen is not None:
+            valid[np.ix_(~seen, hand)] = False
+    return joints, valid, notes

@@ -1,0 +1,83 @@
+"""`lslm inspect`: the facts, the suspicious frames, the strip."""
+
+import json
+
+import lslm_cli
+import motion_writers as write
+import numpy as np
+import pytest
+
+from lslm.processing import Motion
+from lslm.processing.body_model import load_body_model
+from lslm.training.inspection import as_ranges, draw_strip, inspect_motion
+
+
+@pytest.fixture(scope="module")
+def motion():
+    body = load_body_model()
+    joints = write.joints_of(write.a_motion(60), np.asarray(body.rest_joints()).reshape(-1, 55, 3)[0], body.parents)
+    return Motion(joints.astype(np.float32), 25.0, np.ones((60, 52), bool))
+
+
+def changed(motion, edit):
+    joints, valid = motion.joints.copy(), motion.valid.copy()
+    edit(joints, valid)
+    return Motion(joints, motion.fps, valid)
+
+
+def test_a_good_clip_has_nothing_suspicious(motion):
+    facts = inspect_motion(motion)
+    assert facts["suspicious"] == {} and facts["frames"] == 60 and facts["seconds"] == 2.4
+    assert facts["left_hand"] == facts["right_hand"] == facts["observed"] == 100.0
+    assert 0.5 < facts["size"]["pelvis to head"] < 0.8
+
+
+FAULTS = {
+    "without a number": (
+        lambda j, v: j[[7, 8]].__setitem__(slice(None), np.nan) or j.__setitem__((slice(7, 9), 3), np.nan),
+        [7, 8],
+    ),
+    "faster": (lambda j, v: j.__setitem__((30, slice(37, 52)), j[30, 37:] + 0.6), [30, 31]),
+    "length": (lambda j, v: j.__setitem__((30, slice(37, 52)), j[30, 37:] + 0.6), [30]),
+    "frozen": (lambda j, v: j.__setitem__(slice(20, 35), j[20]), list(range(21, 35))),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_is_wrong_is_named_with_its_frames(motion, fault):
+    edit, frames = FAULTS[fault]
+    found = inspect_motion(changed(motion, edit))["suspicious"]
+    assert [value for reason, value in found.items() if fault in reason] == [frames]
+
+
+def test_ranges():
+    assert as_ranges([3, 4, 5, 9]) == "3-5, 9"
+    assert as_ranges(list(range(0, 40, 2))).endswith("14, ... (20 frames)")
+
+
+def test_the_strip_shows_figures_and_greys_what_was_guessed(motion, tmp_path):
+    from matplotlib.image import imread
+
+    draw_strip(motion, tmp_path / "seen.png")
+    draw_strip(changed(motion, lambda j, v: v.__setitem__(slice(None), False)), tmp_path / "guessed.png")
+    seen, guessed = (imread(tmp_path / f"{name}.png")[..., :3] for name in ("seen", "guessed"))
+    assert seen.shape[1] > 2 * seen.shape[0]
+    colourful = [float((np.ptp(image, axis=-1) > 0.3).mean()) for image in (seen, guessed)]
+    assert colourful[0] > 0.001 and colourful[1] == 0  # the hands are drawn in colours
+
+
+def test_the_command(tmp_path, capsys):
+    mean = np.asarray(load_body_model().hands_mean)
+    seen = np.arange(write.FRAMES) % 2 > 0
+    good = write.signavatars(tmp_path / "good.pkl", write.a_motion(), mean, left_valid=seen)
+    (tmp_path / "bad.pkl").write_bytes(b"nothing")
+    assert lslm_cli.main(["inspect", str(good), str(tmp_path / "bad.pkl"), "--png", str(tmp_path / "strips")]) == 2
+    out, err = capsys.readouterr()
+    assert (
+        "format      signavatars (SignAvatars `smplx`)" in out and "left in 50 % of the frames, right in 100 %" in out
+    )
+    assert "24 frames at 24 fps" in out and "--fps" in err and "bad.pkl" in err and "Traceback" not in err
+    assert (tmp_path / "strips" / "good.png").stat().st_size > 5000
+    assert lslm_cli.main(["inspect", str(good), "--json", "--fps", "30", "--up=-y", "--flat-hand-mean", "true"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["fps"] == 30 and facts["format"] == "signavatars" and any("whole" in note for note in facts["notes"])

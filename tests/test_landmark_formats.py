@@ -1,0 +1,499 @@
+"""Landmark files of other programs against a body whose joints are known; damaged and hostile files."""
+
+import io
+import struct
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lslm.processing import landmark_formats
+from lslm.processing.landmark_formats import read_kaggle_landmarks, read_landmark_frames, read_pose_file
+from lslm.processing.motion_features import JOINT_NAMES
+from lslm.processing.motion_formats import frame_order, mediapipe_to_joints
+
+FRAMES, WIDTH, HEIGHT = 9, 640, 360
+PIXELS_PER_METRE = 200.0
+HAND = [f"HAND_{k}" for k in range(21)]
+JOINT = {name: index for index, name in enumerate(JOINT_NAMES)}
+# Metres to the person's left, up, and to the front, from between the shoulders. The front is damped by 0.3.
+POINTS = {
+    "NOSE": (0.0, 0.18, 0.2),
+    "LEFT_EAR": (0.07, 0.2, 0.0),
+    "RIGHT_EAR": (-0.07, 0.2, 0.0),
+    "LEFT_SHOULDER": (0.18, 0.0, 0.0),
+    "RIGHT_SHOULDER": (-0.18, 0.0, 0.0),
+    "LEFT_ELBOW": (0.22, -0.28, 0.1),
+    "RIGHT_ELBOW": (-0.25, -0.2, 0.2),
+    "LEFT_WRIST": (0.2, -0.5, 0.1),
+    "RIGHT_WRIST": (-0.1, 0.0, 0.8),
+    "LEFT_HIP": (0.1, -0.5, 0.0),
+    "RIGHT_HIP": (-0.1, -0.5, 0.0),
+}
+REDUCED = [name for name in POINTS if name not in ("NOSE", "LEFT_EAR", "RIGHT_EAR")]
+
+
+def metres():
+    """{name: (T, 3)}: the right wrist swings to the side, and a right hand (T, 21, 3) relative to it."""
+    body = {name: np.tile(np.array(place), (FRAMES, 1)) for name, place in POINTS.items()}
+    body["RIGHT_WRIST"] = body["RIGHT_WRIST"] + np.linspace(0, 0.2, FRAMES)[:, None] * (1, 0, 0)
+    rest, drift = np.random.default_rng(0).uniform(-0.1, 0.1, (2, 21, 3)) * (np.arange(21)[:, None] > 0)
+    hand = rest + drift * np.linspace(0, 1, FRAMES)[:, None, None]
+    return body, hand
+
+
+def pixels(points):
+    """Metres to the left, up and front -> MediaPipe's picture, all axes in pixels."""
+    return np.asarray(points) * PIXELS_PER_METRE * (1, -1, -1) + (WIDTH / 2, HEIGHT / 2, 0)
+
+
+def clip(names=tuple(landmark_formats._POSE_NAMES), z_unit=1 / WIDTH):
+    """Components {name: (points, (T, N, 3), confidence (T, N))}, z in image widths."""
+    body, hand = metres()
+    points = np.stack([pixels(body.get(name, np.zeros((FRAMES, 3)))) for name in names], axis=1)
+    right = pixels(hand + body["RIGHT_WRIST"][:, None] * (1, 1, 0))
+    components = {
+        "POSE_LANDMARKS": (list(names), points, np.ones(points.shape[:2])),
+        "FACE_LANDMARKS": (["0"], np.zeros((FRAMES, 1, 3)), np.ones((FRAMES, 1))),
+        "LEFT_HAND_LANDMARKS": (HAND, np.zeros((FRAMES, 21, 3)), np.zeros((FRAMES, 21))),
+        "RIGHT_HAND_LANDMARKS": (HAND, right, np.ones((FRAMES, 21))),
+    }
+    for _, values, _ in components.values():
+        values[..., 2] *= z_unit
+    return components
+
+
+def write_pose(
+    components, *, version=0.2, size=(WIDTH, HEIGHT, 0), fps=25.0, people=1, layout="XYZC", lost=(), frames=None
+):
+    """The bytes of a .pose file. Of several people the last one is the clip's, the others are not detected."""
+
+    def text(string):
+        return struct.pack("<H", len(string.encode())) + string.encode()
+
+    out = struct.pack("<fHHHH", version, *size, len(components))
+    for name, (points, _, _) in components.items():
+        limbs = [(0, 0)] * 2
+        out += text(name) + text(layout) + struct.pack("<HHH", len(points), len(limbs), 1)
+        out += b"".join(map(text, points)) + struct.pack("<4H", *np.ravel(limbs)) + struct.pack("<3H", 255, 0, 0)
+    values = np.concatenate([values for _, values, _ in components.values()], axis=1)[..., : len(layout) - 1]
+    confidence = np.concatenate([known for _, _, known in components.values()], axis=1)
+    values = np.stack([np.zeros_like(values)] * (people - 1) + [values], axis=1)
+    confidence = np.stack([np.zeros_like(confidence)] * (people - 1) + [confidence], axis=1)
+    frames = len(values) if frames is None else frames
+    out += struct.pack("<HHH", int(fps), frames, people) if version < 0.15 else struct.pack("<fIH", fps, frames, people)
+    return out + values.astype("<f4").tobytes() + confidence.astype("<f4").tobytes()
+
+
+def joints_of(result):
+    hands = result["left_hand"], result["right_hand"]
+    assert result["pose"].shape == (len(result["pose"]), 33, 4) and result["pose"].dtype == np.float32
+    assert all(hand.shape == (len(result["pose"]), 21, 3) and hand.dtype == np.float32 for hand in hands)
+    return mediapipe_to_joints(result["pose"], *hands, image_size=result["image_size"])
+
+
+def check_arms(joints):
+    """Shoulders, elbows, wrists and the right hand are those of the body, to a millimetre."""
+    body, hand = metres()
+    for name in REDUCED[:6]:
+        expected = body[name] * (1, 1, 0.3) + (0, 1.4, 0)
+        np.testing.assert_allclose(joints[:, JOINT[name.lower()]], expected, atol=1e-3)
+    index = joints[:, JOINT["right_index1"]] - joints[:, JOINT["right_wrist"]]
+    np.testing.assert_allclose(index, hand[:, 5] - hand[:, 0], atol=1e-3)
+
+
+# --- .pose ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", [0.1, 0.2])
+def test_pose_file_gives_the_body_to_a_millimetre(version):
+    result = read_pose_file(write_pose(clip(), version=version))
+    assert result["fps"] == 25.0 and result["image_size"] == (WIDTH, HEIGHT)
+    joints, valid = joints_of(result)
+    check_arms(joints)
+    assert valid[:, JOINT["head"]].all() and valid[:, JOINT["right_ring3"]].all()
+    assert not valid[:, JOINT["left_ring3"]].any()
+
+
+def test_fps_of_version_2_is_a_float_and_a_broken_one_is_none():
+    assert read_pose_file(write_pose(clip(), fps=29.97))["fps"] == pytest.approx(29.97)
+    for fps in (0.0, -1.0, np.nan, np.inf):
+        assert read_pose_file(write_pose(clip(), fps=fps))["fps"] is None
+
+
+def test_frames_of_version_1_overflow_16_bits(monkeypatch):
+    monkeypatch.setattr(landmark_formats, "_in_pixels", lambda body, *_: {"frames": len(body)})
+    points, values, known = clip(REDUCED[:6])["POSE_LANDMARKS"]
+    times = 2**16 // FRAMES + 1
+    long = {"POSE_LANDMARKS": (points, np.repeat(values, times, 0), np.repeat(known, times, 0))}
+    data = write_pose(long, version=0.1, frames=FRAMES * times % 2**16)
+    assert read_pose_file(data)["frames"] == FRAMES * times > 2**16
+
+
+@pytest.mark.parametrize("order", ["as mediapipe", "shuffled"])
+def test_reduced_body_of_eight_points_by_name(order):
+    names = REDUCED if order == "as mediapipe" else REDUCED[::-1]
+    joints, valid = joints_of(read_pose_file(write_pose(clip(names))))
+    check_arms(joints)
+    assert not valid[:, JOINT["head"]].any() and valid[:, JOINT["right_wrist"]].all()
+    head = joints[:, JOINT["head"]] - joints[:, JOINT["neck"]]
+    assert (np.abs(head[:, [0, 2]]) < 1e-3).all() and ((0.1 < head[:, 1]) & (head[:, 1] < 0.25)).all()
+
+
+def test_head_of_a_reduced_file_comes_from_the_outline_of_the_face():
+    components = clip(REDUCED)
+    body, _ = metres()
+    face = np.stack([pixels(body[name]) for name in ("NOSE", "LEFT_EAR", "RIGHT_EAR")], axis=1) * (1, 1, 1 / WIDTH)
+    face[:, :, 0] += np.linspace(0, 20, FRAMES)[:, None]  # the head moves
+    components["FACE_LANDMARKS"] = (["0", "454", "234"], face, np.ones((FRAMES, 3)))
+    joints, valid = joints_of(read_pose_file(write_pose(components)))
+    head = joints[:, JOINT["head"]]
+    assert valid[:, JOINT["head"]].all()
+    np.testing.assert_allclose(head[:, 0], np.linspace(0, 20, FRAMES) / PIXELS_PER_METRE, atol=1e-3)
+    np.testing.assert_allclose(head[:, 1], 1.4 + 0.2 - 0.2 * 0.02, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "case",
+    {
+        "pixels": dict(z_unit=1.0),
+        "an offset, as resized files have": dict(offset=625.0),
+        "resized, the video's width in the depth": dict(z_unit=1 / WIDTH, resize=2.5, size=(1600, 900, WIDTH)),
+        "shoulders one unit wide": dict(resize=1 / 72, size=(WIDTH, HEIGHT, 0), shift=True),
+        "no size in the header": dict(size=(0, 0, WIDTH)),
+        "depth 1": dict(size=(WIDTH, HEIGHT, 1)),
+    }.items(),
+    ids=lambda case: case[0],
+)
+def test_units_of_depth_and_place(case):
+    case = case[1]
+    components = clip(z_unit=case.get("z_unit", 1 / WIDTH))
+    for _, values, _ in components.values():
+        values[...] = values * case.get("resize", 1.0) + (0, 0, case.get("offset", 0.0))
+        if case.get("shift"):
+            values[...] -= np.array([WIDTH / 2, HEIGHT / 2, 0]) * case["resize"]
+    joints, _ = joints_of(read_pose_file(write_pose(components, size=case.get("size", (WIDTH, HEIGHT, 0)))))
+    check_arms(joints)
+
+
+def test_confidence_zero_is_not_detected():
+    components = clip()
+    known = components["POSE_LANDMARKS"][2]
+    wrist = landmark_formats._POSE_NAMES.index("RIGHT_WRIST")
+    known[3:5, wrist] = 0
+    known[7] = 0
+    components["POSE_LANDMARKS"][1][3:5, wrist] = 0  # what masked points hold
+    components["RIGHT_HAND_LANDMARKS"][2][2, 4] = 0  # one point lost, the hand is
+    result = read_pose_file(write_pose(components))
+    assert not result["right_hand"][2].any() and not result["pose"][7].any()
+    joints, valid = joints_of(result)
+    np.testing.assert_array_equal(valid[:, JOINT["right_wrist"]], [1, 1, 1, 0, 0, 1, 1, 0, 1])
+    np.testing.assert_array_equal(valid[:, JOINT["left_wrist"]], [1, 1, 1, 1, 1, 1, 1, 0, 1])
+    body, _ = metres()
+    np.testing.assert_allclose(joints[:, JOINT["right_wrist"], 0], body["RIGHT_WRIST"][:, 0], atol=1e-3)
+
+
+def test_of_several_people_the_detected_one():
+    check_arms(joints_of(read_pose_file(write_pose(clip(), people=3)))[0])
+
+
+def test_broken_numbers_are_not_detected():
+    components = clip()
+    components["RIGHT_HAND_LANDMARKS"][1][1] = np.nan
+    components["RIGHT_HAND_LANDMARKS"][1][2] = 1e30
+    result = read_pose_file(write_pose(components))
+    assert not result["right_hand"][1:3].any() and result["right_hand"][0].any()
+
+
+def openpose():
+    points = np.zeros((FRAMES, 25, 3))
+    return {"pose_keypoints_2d": ([f"P{k}" for k in range(25)], points, np.ones((FRAMES, 25)))}
+
+
+def without(name):
+    components = clip()
+    components["POSE_LANDMARKS"][2][:, landmark_formats._POSE_NAMES.index(name)] = 0
+    return components
+
+
+BAD_POSE = {
+    "empty": (lambda: b"", "truncated"),
+    "text": (lambda: b"hello, this is text and no pose file at all", "no .pose file"),
+    "version 0": (lambda: write_pose(clip(), version=0.0), "version 0, expected 0.1 or 0.2"),
+    "OpenPose": (lambda: write_pose(openpose(), layout="XYC"), "pose_keypoints_2d.*OpenPose and the like are flat"),
+    "hands alone": (lambda: write_pose({"RIGHT_HAND_LANDMARKS": clip()["RIGHT_HAND_LANDMARKS"]}), "expected MediaPipe"),
+    "flat MediaPipe": (lambda: write_pose(clip(), layout="XYC"), "are flat|XYC"),
+    "no right wrist": (lambda: write_pose(clip(REDUCED[:5])), "lacks right_wrist"),
+    "left elbow never seen": (lambda: write_pose(without("LEFT_ELBOW")), "left_elbow is not detected"),
+    "shoulder never seen": (lambda: write_pose(without("LEFT_SHOULDER")), "both shoulders"),
+    "nobody": (lambda: write_pose(clip(), people=0), "0 people"),
+    "more frames than bytes": (lambda: write_pose(clip(), frames=2**32 - 1), "the limit is 144000"),
+    "one frame too many": (lambda: write_pose(clip(), frames=FRAMES + 1), "truncated"),
+    "cut in version 1": (lambda: write_pose(clip(), version=0.1)[:-3], "truncated"),
+    "many points": (
+        lambda: write_pose({f"C{k}": (HAND * 9, np.zeros((1, 189, 3)), np.zeros((1, 189))) for k in range(40)}),
+        "over 5000 points",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_POSE)
+def test_bad_pose_files(case):
+    make, pattern = BAD_POSE[case]
+    with pytest.raises(ValueError, match=pattern) as caught:
+        read_pose_file(make())
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_every_truncation_is_refused():
+    data = write_pose(clip(REDUCED))
+    for length in [*range(0, 1500, 7), len(data) - 4, len(data) - 1]:
+        with pytest.raises(ValueError):
+            read_pose_file(data[:length])
+
+
+def test_promises_cost_no_memory():
+    data = write_pose(clip(REDUCED))
+    body = data.index(struct.pack("<fIH", 25.0, FRAMES, 1))
+    hostile = [
+        data[:body] + struct.pack("<fIH", 25.0, frames, people) + data[body + 10 :]
+        for frames, people in ((140_000, 1), (140_000, 65535), (2**32 - 1, 65535), (0, 65535))
+    ]
+    tracemalloc.start()
+    for file in hostile:
+        with pytest.raises(ValueError):
+            read_pose_file(file)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
+POSE_FILE = write_pose(clip(REDUCED))
+HEADER = POSE_FILE.index(struct.pack("<fIH", 25.0, FRAMES, 1)) + 10
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(st.tuples(st.integers(0, len(POSE_FILE) - 1) | st.integers(0, HEADER), st.integers(0, 255)), max_size=8),
+    st.integers(0, len(POSE_FILE)),
+)
+def test_damaged_pose_files_raise_nothing_but_value_error(changes, stop):
+    data = bytearray(POSE_FILE)
+    for place, byte in changes:
+        data[place] = byte
+    for file in (bytes(data), bytes(data[:stop])):
+        try:
+            result = read_pose_file(file)
+        except ValueError as error:
+            assert "\n" not in str(error)
+        else:
+            assert np.isfinite(result["pose"]).all() and len(result["pose"]) == len(result["left_hand"])
+
+
+def test_agrees_with_pose_format_both_ways():
+    pytest.importorskip("pose_format")
+    from pose_format import Pose, PoseHeader
+    from pose_format.numpy import NumPyPoseBody
+    from pose_format.pose_header import PoseHeaderComponent, PoseHeaderDimensions
+
+    components = clip()
+    theirs = Pose.read(write_pose(components))  # our bytes, their reader
+    assert theirs.header.components[0].points == components["POSE_LANDMARKS"][0] and theirs.body.fps == 25.0
+    values = np.concatenate([values for _, values, _ in components.values()], axis=1)
+    np.testing.assert_array_equal(theirs.body.data.data[:, 0], values.astype(np.float32))
+
+    header = PoseHeader(  # their bytes, our reader
+        0.2,
+        PoseHeaderDimensions(WIDTH, HEIGHT, 0),
+        [
+            PoseHeaderComponent(name, points, [(0, 1)], [(1, 2, 3)], "XYZC")
+            for name, (points, _, _) in components.items()
+        ],
+    )
+    known = np.concatenate([known for _, _, known in components.values()], axis=1)[:, None].astype(np.float32)
+    buffer = io.BytesIO()
+    Pose(header, NumPyPoseBody(30.0, values[:, None].astype(np.float32), known)).write(buffer)
+    result = read_pose_file(buffer.getvalue())
+    assert result["fps"] == 30.0
+    check_arms(joints_of(result)[0])
+
+
+# --- arrays per frame -------------------------------------------------------------------------------------------------
+
+
+def flat_frames(size):
+    result = read_pose_file(write_pose(clip()))
+    parts = [result["pose"].reshape(FRAMES, -1), np.full((FRAMES, 468 * 3), 0.5, np.float32)]
+    parts += [result[f"{side}_hand"].reshape(FRAMES, -1) for side in ("left", "right")]
+    return result, list(np.concatenate(parts if size == 1662 else [parts[0], *parts[2:]], axis=1))
+
+
+@pytest.mark.parametrize("size", [1662, 258])
+def test_frames_are_stacked_and_a_lost_one_is_not_detected(size):
+    expected, frames = flat_frames(size)
+    frames[4] = None
+    frames[5] = frames[5][None].astype(np.float64) if size == 258 else frames[5]
+    if size == 258:
+        frames = [frame if frame is None else frame.reshape(1, -1) for frame in frames]
+    result = read_landmark_frames(frames)
+    assert result["fps"] is None and result["image_size"] == (640, 480)
+    for part in ("pose", "left_hand", "right_hand"):
+        assert not result[part][4].any()
+        np.testing.assert_array_equal(np.delete(result[part], 4, 0), np.delete(expected[part], 4, 0))
+    assert not joints_of(result)[1][4].any() and joints_of(result)[1][5].any()
+
+
+@pytest.mark.parametrize(
+    "arrays, pattern",
+    [
+        ([], "no frame"),
+        ([None, None], "no frame"),
+        ([np.zeros(126)] * 3, "two hands without a body"),
+        ([np.zeros(63)] * 3, "one hand without a body"),
+        ([np.zeros(99)] * 3, r"\(1662,\) or \(258,\)"),
+        ([np.zeros(258), np.zeros(1662)], "one shape"),
+        ([np.array(["x"] * 258)], "dtype"),
+        ([np.array([None] * 258)], "dtype"),
+    ],
+)
+def test_bad_frames(arrays, pattern):
+    with pytest.raises(ValueError, match=pattern):
+        read_landmark_frames(arrays)
+
+
+def test_frame_order():
+    assert frame_order(["10.npy", "9.npy", "8.npy"]) == ["8.npy", "9.npy", "10.npy"]
+    assert frame_order(["1.npy", "4.npy", "2.npy"]) == ["1.npy", "2.npy", None, "4.npy"]
+    assert frame_order(["c7_12_3D.pkl", "c7_9_3D.pkl", "c7_11_3D.pkl"]) == [
+        *("c7_9_3D.pkl", None, "c7_11_3D.pkl", "c7_12_3D.pkl")
+    ]
+    assert frame_order(["f20.npy", "f40.npy", "f80.npy"]) == ["f20.npy", "f40.npy", None, "f80.npy"]
+    assert frame_order(["only.npy"]) == ["only.npy"] and frame_order([]) == []
+
+
+@pytest.mark.parametrize(
+    "names, pattern",
+    [
+        (["a.npy", "b.npy"], "not numbered"),
+        (["a1.npy", "a1b2.npy"], "not numbered"),
+        (["1.npy", "01.npy"], "same frame number"),
+        (["1.npy", "2.npy", "1000000000000.npy"], "most frames are lost"),
+    ],
+)
+def test_bad_frame_names(names, pattern):
+    with pytest.raises(ValueError, match=pattern):
+        frame_order(names)
+
+
+@given(st.sets(st.integers(0, 300), min_size=2), st.randoms())
+def test_frame_order_keeps_every_file_in_the_order_of_its_number(numbers, random):
+    names = [f"clip_5_{number}.npz" for number in numbers]
+    random.shuffle(names)
+    try:
+        ordered = frame_order(names)
+    except ValueError as error:
+        assert "lost" in str(error)
+    else:
+        assert [name for name in ordered if name] == [f"clip_5_{number}.npz" for number in sorted(numbers)]
+        assert ordered[0] and ordered[-1]
+
+
+# --- Kaggle "asl-signs" -----------------------------------------------------------------------------------------------
+
+
+def kaggle_table(first=17):
+    """The clip as 543 rows a frame, x over the width and so on for a picture of 3 : 4."""
+    arrow = pytest.importorskip("pyarrow")
+    size = np.array([WIDTH, WIDTH * 4 / 3, WIDTH])
+    rows = {"frame": [], "row_id": [], "type": [], "landmark_index": [], "x": [], "y": [], "z": []}
+    components = clip(z_unit=1.0)
+    for part, name, count in (
+        ("face", "FACE_LANDMARKS", 468),
+        ("left_hand", "LEFT_HAND_LANDMARKS", 21),
+        ("pose", "POSE_LANDMARKS", 33),
+        ("right_hand", "RIGHT_HAND_LANDMARKS", 21),
+    ):
+        values = np.full((FRAMES, count, 3), 0.5) if part == "face" else components[name][1] / size
+        values[components[name][2][:, :1].repeat(count, 1) == 0] = np.nan
+        for frame in range(FRAMES):
+            rows["frame"] += [first + frame] * count
+            rows["row_id"] += [f"{first + frame}-{part}-{k}" for k in range(count)]
+            rows["type"] += [part] * count
+            rows["landmark_index"] += range(count)
+            for axis, column in enumerate("xyz"):
+                rows[column] += values[frame, :, axis].tolist()
+    kinds = {"frame": arrow.int16(), "landmark_index": arrow.int16()}
+    return arrow.table({name: arrow.array(column, type=kinds.get(name)) for name, column in rows.items()})
+
+
+@pytest.fixture(scope="module")
+def kaggle(tmp_path_factory):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    folder = tmp_path_factory.mktemp("kaggle")
+
+    def write(table, name="clip.parquet", **options):
+        parquet.write_table(table, folder / name, **options)
+        return folder / name
+
+    return write
+
+
+def test_kaggle_file_gives_the_body(kaggle):
+    result = read_kaggle_landmarks(kaggle(kaggle_table()))
+    assert result["fps"] is None and result["image_size"] == (3, 4)
+    joints, valid = joints_of(result)
+    check_arms(joints)
+    assert not valid[:, JOINT["left_index1"]].any() and valid[:, JOINT["right_index1"]].all()
+
+
+def test_kaggle_rows_in_any_order_row_groups_nulls_and_lost_frames(kaggle):
+    table = kaggle_table()
+    table = table.take(np.random.default_rng(0).permutation(table.num_rows))
+    table = table.filter(np.asarray(table["frame"]) != 17 + 4)
+    result = read_kaggle_landmarks(kaggle(table.replace_schema_metadata(None), row_group_size=1000))
+    assert len(result["pose"]) == FRAMES and not result["pose"][4].any()
+    joints, valid = joints_of(result)
+    check_arms(joints)
+    assert not valid[4].any() and valid[5].any()
+
+
+def test_bad_kaggle_files(kaggle, tmp_path, monkeypatch):
+    table = kaggle_table()
+    bad = {
+        "columns": (table.drop_columns(["z"]), "expected the numbers and strings frame"),
+        "strings": (table.set_column(4, "x", table["row_id"]), "expected the numbers and strings"),
+        "no rows": (table.slice(0, 0), "no row"),
+        "no body": (table.filter(np.asarray(table["type"]) == "face"), "both shoulders"),
+        "far frames": (table.set_column(0, "frame", [np.arange(table.num_rows) * 1000]), "numbered 0 to"),
+    }
+    for name, (content, pattern) in bad.items():
+        with pytest.raises(ValueError, match=pattern) as caught:
+            read_kaggle_landmarks(kaggle(content, name))
+        assert "\n" not in str(caught.value)
+    data = kaggle(table).read_bytes()
+    for name, content in {"text": b"x" * 99, "cut": data[: len(data) // 2], "empty": b""}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match="damaged"):
+            read_kaggle_landmarks(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        read_kaggle_landmarks(tmp_path / "missing")
+    monkeypatch.setattr(landmark_formats, "MAX_KAGGLE_FRAMES", FRAMES - 1)
+    with pytest.raises(ValueError, match="at most 8 frames"):
+        read_kaggle_landmarks(kaggle(table))
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ValueError, match=r"pip install 'lslm\[parquet\]'"):
+        read_kaggle_landmarks(kaggle(table))
+
+
+def test_a_long_string_in_every_row_costs_no_memory(kaggle):
+    arrow = pytest.importorskip("pyarrow")
+    rows = 200_000
+    kinds = arrow.DictionaryArray.from_arrays(np.zeros(rows, np.int32), ["x" * 100_000])  # 20 GB, spelled out
+    numbers = np.zeros(rows, np.int32)
+    names = ["frame", "type", "landmark_index", "x", "y", "z"]
+    path = kaggle(arrow.table([numbers, kinds, numbers, numbers, numbers, numbers], names=names), "bomb")
+    with pytest.raises(ValueError, match="both shoulders"):
+        read_kaggle_landmarks(path)
