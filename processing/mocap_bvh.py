@@ -2,8 +2,8 @@
 
 `mocap_skeletons.named_joints_to_motion_joints` makes the 52 joints of them. Units and axes stay those of the file.
 
-BVH is read here, with numpy alone: pybvh knows no position channels outside the root, which Blender, MotionBuilder and
-Axis Neuron write for every joint, and bvhio waits forever at the end of a truncated file. pybvh checks the tests.
+BVH is read here, with numpy alone: pybvh refuses position channels outside the root, which many exporters write for
+every joint, and bvhio waits forever at the end of a truncated file. pybvh checks the tests.
 
 Files are not trusted: sizes and counts are checked before they are used, and whatever is wrong becomes a ValueError of
 one line.

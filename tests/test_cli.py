@@ -21,7 +21,7 @@ from lslm.training.data import MotionText
 
 pytest_plugins = ["training_fixtures"]
 LSLM = Path(sys.executable).with_name("lslm")
-COMMANDS = ["translate", "evaluate", "demo", "tokenizer", "align", "instruct"]
+COMMANDS = ["translate", "inspect", "evaluate", "demo", "tokenizer", "align", "instruct"]
 
 
 def lslm(*argv, program=(LSLM,), **kwargs) -> subprocess.CompletedProcess:
@@ -82,8 +82,8 @@ def test_an_unknown_command_is_refused():
     answer = lslm("translte", "clip.npz")
     assert answer.returncode == 2 and answer.stdout == ""
     assert answer.stderr == (
-        "lslm: no command 'translte'; there are translate, evaluate, demo, score, publish, data, export, tokenizer, "
-        "align, instruct, ablate (lslm --help)\n"
+        "lslm: no command 'translte'; there are translate, inspect, evaluate, demo, score, publish, data, export, "
+        "tokenizer, align, instruct, ablate (lslm --help)\n"
     )
 
 
@@ -111,7 +111,7 @@ def files(toy, tmp_path_factory):
     np.savez(folder / "also good.npz", joints=clips[3], fps=FPS)
     (folder / "empty.npz").touch()
     (folder / "directory.npz").mkdir()
-    (folder / "pickle.npz").write_bytes(pickle.dumps({"joints": clips[0], "fps": FPS}))
+    (folder / "pickle.npz").write_bytes(pickle.dumps({"joints": Path(folder)}))
     np.savez(folder / "one-frame.npz", joints=clips[0][:1], fps=FPS)
     np.savez(folder / "nan.npz", joints=np.full_like(clips[0], np.nan), fps=FPS)
     np.savez(folder / "joints.npz", joints=clips[0][:, :22], fps=FPS)
@@ -127,8 +127,8 @@ def files(toy, tmp_path_factory):
 BAD = {
     "missing.npz": "no such file; check the path",
     "empty.npz": "the file is empty",
-    "directory.npz": "this is a directory, expected one motion file",
-    "pickle.npz": "this is a pickle, .* save the joints with np.savez",
+    "directory.npz": "this is a directory without frames",
+    "pickle.npz": r"asks for pathlib\S*, which is code",
     "one-frame.npz": "1 frame, expected at least 2",
     "nan.npz": "no joint has a number in any frame",
     "joints.npz": re.escape("has shape (24, 22, 3), expected (frames, 52, 3)").replace("24", r"\d+"),
@@ -194,7 +194,10 @@ def test_a_guessed_frame_rate_is_told_in_one_line(files, toy_model, tmp_path, ca
     assert lslm_cli.main(argv) == 0
     out, err = capfd.readouterr()
     assert out.count("\n") == 1
-    assert err == f"lslm: {tmp_path}/holistic.npz: no frame rate in the landmark file: taken as 15 fps; pass --fps\n"
+    assert (
+        err
+        == f"lslm: {tmp_path}/holistic.npz: no frame rate in the file: taken as 15 fps, as usual for webcam landmarks; pass --fps\n"
+    )
     np.savez(tmp_path / "broken.npz", pose=pose, left_hand=np.zeros((20, 21, 3)), right_hand=np.zeros((19, 21, 3)))
     assert lslm_cli.main(["translate", str(tmp_path / "broken.npz"), "--model", str(toy_model)]) == 2
     assert capfd.readouterr().err.count("\n") == 1  # of a file that cannot be read only the reason

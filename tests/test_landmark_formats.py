@@ -196,6 +196,14 @@ def test_confidence_zero_is_not_detected():
     np.testing.assert_allclose(joints[:, JOINT["right_wrist"], 0], body["RIGHT_WRIST"][:, 0], atol=1e-3)
 
 
+def test_a_head_with_a_lost_ear_is_put_above_the_shoulders():
+    components = clip()
+    components["POSE_LANDMARKS"][2][2, landmark_formats._POSE_NAMES.index("LEFT_EAR")] = 0
+    joints, valid = joints_of(read_pose_file(write_pose(components)))
+    np.testing.assert_array_equal(valid[:, JOINT["head"]], np.arange(FRAMES) != 2)
+    assert np.linalg.norm(joints[2, JOINT["head"]] - joints[1, JOINT["head"]]) < 0.1
+
+
 def test_of_several_people_the_detected_one():
     check_arms(joints_of(read_pose_file(write_pose(clip(), people=3)))[0])
 

@@ -655,6 +655,17 @@ def test_gltf_integer_rotations_and_baked_rates():
     assert stick([0, 0, 1e-7], values[:3])[1] == 30.0
 
 
+def test_gltf_scales_before_it_turns():
+    tip, _ = stick([0, 1], [[0, 0, 0], [0, 0, 0]], path="translation", rotation=QUARTER, scale=[2, 3, 5])
+    np.testing.assert_allclose(tip, np.tile([0, 2, 0], (31, 1)), atol=1e-6)
+
+
+def test_gltf_keys_meet_their_frames_though_they_are_rounded():
+    tip, fps = stick(np.arange(60) / 30, np.arange(60)[:, None] * (1, 0, 0), "STEP", "translation")
+    assert fps == 30.0
+    np.testing.assert_array_equal(tip[:, 0] - 1, np.arange(60))
+
+
 def test_gltf_matrix_nodes_and_other_channels():
     angles, root, expected = a_motion()
     writer, nodes = gltf_body(mixamo, angles, root)
