@@ -112,7 +112,7 @@ class Catalogue:
     def add_texts(self, path: Path, near: str = "") -> None:
         """Take up the rows of one table; arguments and errors are those of [`read_texts`]."""
         batch, count = [], 0
-        for count, text in enumerate(read_texts(path, near, self.language), 1):  # noqa: B007
+        for count, text in enumerate(read_texts(path, near, self.language), 1):
             if isinstance(text, Fault):
                 self._leave_out(text)
                 continue
