@@ -17,6 +17,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -43,6 +44,7 @@ from .data_shards import (
     build_shard,
     digest,
     read_record,
+    state,
     write_whole,
 )
 from .data_sources import Catalogue, find_tables
@@ -51,7 +53,7 @@ from .data_texts import SPLITS
 SHARD_SIZE = 1000
 COMPRESSION_LEVEL = 3
 QUEUED = 2  # shards handed out per process: the next one is at hand, and a million do not wait in memory
-TICK = 0.2  # seconds between two looks at the progress
+TICK, LOG_EVERY = 0.2, 10.0  # seconds between two looks at the progress: on a terminal, in a log file
 THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ARROW_NUM_THREADS")}
 
 
@@ -59,7 +61,8 @@ def build(source: str | os.PathLike, out: str | os.PathLike, *, workers: int = 1
     """Build the data set `out` from the folder `source`.
 
     Args:
-        workers: processes that make shards; 0: this one.
+        workers: processes that make shards; 0: this one. They are spawned: a script that calls this needs its
+            `if __name__ == "__main__":`.
         options: those of [`plan`], and `license`, `license_name`, `license_link` for the card.
 
     Returns:
@@ -125,16 +128,17 @@ def plan(
     if convention not in CONVENTIONS:
         raise ValueError(f"no convention {convention!r}; expected one of {', '.join(CONVENTIONS)}")
     reader = dict(reader or {})
+    if "body_model" in reader:
+        reader["body_model"] = os.path.abspath(reader["body_model"])  # tasks may start in another folder
     if unknown := reader.keys() - inspect.signature(load_motion).parameters.keys():
         raise ValueError(f"the reader of motion files does not know {', '.join(sorted(unknown))}")
-    named = texts is not None
-    tables = [Path(os.path.abspath(path)) for path in texts] if named else find_tables(source, places.out)
+    tables = find_tables(source, places.out) if texts is None else [Path(os.path.abspath(path)) for path in texts]
     for path in (places.staged, places.records, places.data):
         path.mkdir(parents=True, exist_ok=True)
     _mend(places)
     catalogue = Catalogue(places.work / "catalogue.sqlite", split_by=split_by, seed=seed, language=language)
     try:
-        _add_texts(catalogue, tables, source, named)
+        _add_texts(catalogue, tables, source, texts is not None)
         catalogue.add_files(source, [places.out, *tables])
         draft = places.work / "plan.tmp"
         shutil.rmtree(draft, ignore_errors=True)
@@ -157,7 +161,7 @@ def plan(
     recipe = Recipe(
         source=str(source),
         reader=reader,
-        reader_version=_reader_version(),
+        reader_version=_reader_version(reader),
         fps=fps,
         max_seconds=max_seconds,
         convention=convention,
@@ -166,7 +170,8 @@ def plan(
     )
     options = {"fps": fps, "features": features, "convention": convention, "split_by": split_by, "seed": seed}
     options |= {"language": language, "max_seconds": max_seconds, "shard_size": shard_size}
-    options |= {"compression_level": compression_level, "reader": reader}
+    named = {name: os.path.basename(value) if name == "body_model" else value for name, value in reader.items()}
+    options |= {"compression_level": compression_level, "reader": named}
     facts = {
         "left_out": left_out,
         "tables": catalogue.tables,
@@ -226,10 +231,11 @@ def _columns(wanted: Features | Sequence[str] | None, extra: Mapping[str, pa.Dat
     return Features(wanted if isinstance(wanted, Features) else {name: known[name] for name in wanted})
 
 
-def _reader_version() -> str:
-    """Changes with the code that reads motion: then all clips are read again."""
-    folder = Path(lslm.processing.__file__).parent
-    return digest([[path.name, path.read_text(encoding="utf-8")] for path in sorted(folder.glob("*.py"))])
+def _reader_version(reader: Mapping[str, Any]) -> str:
+    """Changes with the code that reads motion, and with a file that it is given: then all clips are read again."""
+    code = sorted(Path(lslm.processing.__file__).parent.glob("*.py"))
+    files = [state(Path(value)) for value in reader.values() if isinstance(value, (str, os.PathLike))]
+    return digest([[path.name, path.read_text(encoding="utf-8")] for path in code] + files)
 
 
 def _old_shards(places: Places) -> Iterable[tuple[str, str, str, str]]:
@@ -253,7 +259,8 @@ def build_shards(out: str | os.PathLike, workers: int = 1) -> None:
     """
     places = Places(out)
     names = places.shards()
-    with tqdm(total=sum(names.values()), unit="clip", smoothing=0.1, dynamic_ncols=True) as bar:
+    pause = TICK if sys.stderr.isatty() else LOG_EVERY
+    with tqdm(total=sum(names.values()), unit="clip", smoothing=0.1, dynamic_ncols=True, mininterval=pause) as bar:
         if not workers:
             for name in names:
                 build_shard(places.out, name, bar.update)

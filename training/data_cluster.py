@@ -19,7 +19,6 @@ from .data_build import THREADS, finish
 from .data_shards import Places, build_shard
 
 EXECUTORS = {"local": LocalPipelineExecutor, "slurm": SlurmPipelineExecutor, "ray": RayPipelineExecutor}
-FINISH_GB = 4  # memory of the end of the build: it holds one record at a time, and torch
 
 
 class MakeShards(PipelineStep):
@@ -89,8 +88,6 @@ def run(
         first = kind(
             [MakeShards(str(places.out))], tasks=tasks, workers=workers, logging_dir=f"{logs}/shards", **options
         )
-        if executor != "local":
-            options["mem_per_cpu_gb"] = max(options.get("mem_per_cpu_gb", 0), FINISH_GB)
         last = kind(
             [Finish(str(places.out), license)],
             tasks=1,

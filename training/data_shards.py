@@ -111,18 +111,18 @@ class Recipe:
         """Changes when the clip has to be read again: not with its text."""
         settings = [FORMAT, self.reader, self.reader_version, self.fps, self.max_seconds, self.convention]
         stored = [column for column in MOTION_COLUMNS if column in self.columns]
-        return digest([clip["file"], clip["fps"], _state(Path(self.source, clip["file"])), settings, stored])
+        return digest([clip["file"], clip["fps"], state(Path(self.source, clip["file"])), settings, stored])
 
 
 def digest(value) -> str:
     return hashlib.sha256(json.dumps(value, ensure_ascii=False, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def _state(path: Path) -> list | None:
+def state(path: Path) -> list | None:
     """Size and modification time of a file, or of all files in a folder; None if there is none."""
     try:
         if path.is_dir():
-            return [[name, _state(path / name)] for name in sorted(os.listdir(path))]
+            return [[name, state(path / name)] for name in sorted(os.listdir(path))]
         stat = path.stat()
     except OSError:
         return None
