@@ -47,6 +47,7 @@ setup(
         "trackio": ["trackio>=0.40"],  # report_to: trackio
         "hub": ["jinja2>=3.1"],  # cards
         "parquet": ["pyarrow>=15"],  # landmarks of Kaggle's asl-signs
+        "cluster": [*DATA, "datatrove>=0.10.1,<0.11"],  # `lslm data build --executor`; with ray: datatrove[ray]
         "bertscore": ["bert-score>=0.3.13"],  # `lslm score --bertscore`
         "dev": [
             "bitsandbytes>=0.49",

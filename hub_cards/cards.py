@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -365,6 +365,7 @@ def dataset_card(
     data: SignData,
     *,
     data_files: Mapping[str, str] | None = None,
+    language: Sequence[str] | None = None,
     commit: str | None = None,
     code_url: str | None = None,
 ) -> str:
@@ -374,6 +375,7 @@ def dataset_card(
         repo_id: "owner/name" on the Hub.
         data: what is known about it.
         data_files: the file, or a pattern, of each split; None: the Hub finds `train*.parquet` and so on by itself.
+        language: codes of the languages of the texts; None: English, of American Sign Language.
         commit, code_url: of the code that made it.
 
     Returns:
@@ -382,11 +384,11 @@ def dataset_card(
     clips = sum(data.splits.values())
     front_matter = DatasetCardData(
         pretty_name=data.name,
-        language=LANGUAGE,
+        language=LANGUAGE if language is None else list(language),
         **data.terms.metadata,
         task_categories=["translation"],
         size_categories=[_size_category(clips)] if clips else None,
-        tags=TAGS,
+        tags=TAGS if language is None else [tag for tag in TAGS if tag != "american-sign-language"],
         configs=[
             {
                 "config_name": "default",
@@ -402,6 +404,7 @@ def dataset_card(
         title=data.name,
         repo_id=repo_id,
         data=data,
+        language=language,
         split=next(iter(data.splits), "train"),
         license=data.terms,
         commit=commit,

@@ -20,6 +20,9 @@ use
   inspect FILE...     what a motion file is, what is assumed of it, what looks wrong; stick figures as PNG
   score HYP REF       score anyone's translations, one sentence a line; intervals, and a test between two systems
 
+data
+  data build SOURCE OUT     motion files and their texts to a training set: resumable, on one machine or a cluster
+
 share
   publish FOLDER org/name   a checkpoint with its code and card to the Hub; then tries it from there
   data push DIR org/name    a data set to the Hub
@@ -159,7 +162,9 @@ def main(argv: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if str(error.name).split(".")[0] in ("lslm", "lslm_cli"):
             raise
-        extra = {"gradio": "space", "jinja2": "hub"}.get(str(error.name), "train")
+        extra = {"gradio": "space", "jinja2": "hub", "datatrove": "cluster", "ray": "cluster"}.get(
+            str(error.name), "train"
+        )
         print(f"lslm: {error.name} is not installed; run: pip install 'lslm[{extra}]'", file=sys.stderr)
         return 2
 
@@ -462,7 +467,9 @@ def _publish(argv: list[str]) -> int:
 
 def _data(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="lslm data", description="Data sets.")
-    push = parser.add_subparsers(dest="command", required=True).add_parser(
+    commands = parser.add_subparsers(dest="command", required=True)
+    _data_build_arguments(commands)
+    push = commands.add_parser(
         "push",
         help="send a data set folder to the Hub",
         description="Send the parquet files of a data set folder and its README.md (or a card made of what is known) "
@@ -472,11 +479,95 @@ def _data(argv: list[str]) -> int:
     push.add_argument("folder", metavar="DIR", help="data set folder with SPLIT*.parquet")
     _hub_arguments(push)
     args = vars(parser.parse_args(argv))
-    del args["command"]
+    if args.pop("command") == "build":
+        from .commands import data_build
+
+        return data_build(args)
     from lslm.hub_cards.publish import publish_data
 
     print(publish_data(args.pop("folder"), args.pop("repo_id"), **args))
     return 0
+
+
+def _data_build_arguments(commands) -> None:
+    build = commands.add_parser(
+        "build",
+        help="motion files and their texts to a training set",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="""\
+Join the motion files of a folder with their texts and write a training set: OUT/data/*.parquet for `datasets`, mean and
+deviation of the motion features (statistics.json), a report (report.md, report.json), a card (README.md), and every
+clip that could not be used with the reason (dropped.jsonl). A bad clip never stops the build.
+
+The same command again reads only what is new or changed, and goes on after a kill; the bytes are those of a build
+without interruption, with any number of workers.""",
+        epilog="""\
+texts
+  How2Sign    how2sign_realigned_train.csv, ..._val.csv, ..._test.csv as they come, joined on SENTENCE_NAME
+  Phoenix     PHOENIX-2014-T.train.corpus.csv, ... as they come, joined on name
+  HamNoSys    SignAvatars' data.json
+  your own    csv, tsv, jsonl or json with a column id, name or file, and text. Read as well: fps, language, signer,
+              split, video (clips of one video stay in one split). All other columns are carried into the data set.
+  A file name with train, val, dev or test in it says the split of its rows. Clips without one are dealt 80/10/10.
+
+examples
+  lslm data build How2Sign/ sets/how2sign --source-fps 24 --fps 20 --workers 8
+  lslm data build clips/ sets/mine --texts clips/words.csv --split-by signer --license cc-by-4.0
+  lslm data build /shared/motion /shared/set --executor slurm --tasks 200 --partition cpu --time 04:00:00
+docs/scale.md has the figures for a million clips.""",
+    )
+    build.add_argument("source", metavar="SOURCE", help="folder with motion files; a folder of frames counts as a clip")
+    build.add_argument("out", metavar="OUT", help="folder of the data set")
+    add = build.add_argument_group("texts and splits").add_argument
+    add("--texts", nargs="+", default=None, metavar="FILE", help="tables of texts (default: those found in SOURCE)")
+    add("--language", default=None, metavar="CODE", help="of texts whose table does not tell: en, de, ...")
+    add(
+        "--split-by",
+        choices=["official", "video", "signer", "clip"],
+        default="official",
+        help="official: as the texts say, without it by video (official)",
+    )
+    add("--seed", type=int, default=0, help="of splits that are not official (0)")
+    add = build.add_argument_group("reading").add_argument
+    add("--source-fps", type=float, default=None, metavar="FPS", help="of files and texts that do not tell")
+    add("--format", default=None, help="take every file for this format (default: look)")
+    add("--up", default=None, metavar="AXIS", help="axis that points up in the files")
+    add(
+        "--flat-hand-mean",
+        choices=["true", "false"],
+        default=None,
+        help="SMPL-X hand poses are absolute (true) or relative to the mean hand (false)",
+    )
+    add("--body-model", default=None, metavar="FILE", help="SMPL-X model, for formats that hold parameters")
+    add = build.add_argument_group("what is written").add_argument
+    add("--fps", type=float, default=None, help="resample every clip to this rate (default: each keeps its own)")
+    add("--features", action="store_true", help="also store the 623 motion features (8 times the size)")
+    add("--convention", default="humanml3d", help="of the motion features: humanml3d (default) or signing")
+    add("--max-seconds", type=float, default=None, metavar="S", help="drop longer clips")
+    add("--columns", nargs="+", default=None, metavar="NAME", help="only these, in this order (default: all)")
+    add("--shard-size", type=int, default=1000, metavar="N", help="most clips in a parquet file (1000)")
+    add(
+        "--compression-level",
+        type=int,
+        default=3,
+        metavar="N",
+        help="of zstd (3); from 20 on a file is one page: slow, and small where the same takes recur",
+    )
+    for flag, said in (
+        ("license", "as the Hub calls it"),
+        ("license-name", "of one it does not list"),
+        ("license-link", ""),
+    ):
+        add(f"--{flag}", default=None, help=f"{said or 'its text'}, for the card")
+    add = build.add_argument_group("running").add_argument
+    add(
+        "--workers", type=int, default=None, metavar="N", help="processes (1), or tasks at a time with --executor (all)"
+    )
+    add("--executor", choices=["local", "slurm", "ray"], default=None, help="datatrove's; pip install 'lslm[cluster]'")
+    add("--tasks", type=int, default=None, metavar="N", help="parts of the work, for --executor (one per shard)")
+    add("--partition", default=None, help="of Slurm")
+    add("--time", default=None, help="limit of a Slurm job: HH:MM:SS")
+    add("--executor-options", default=None, metavar="FILE", help="YAML: further arguments of datatrove's executor")
 
 
 def _export(argv: list[str]) -> int:

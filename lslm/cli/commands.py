@@ -288,3 +288,47 @@ def ablate(args) -> int:
     if failed:
         print(f"lslm: {len(failed)} of {len(rows)} rows failed: {', '.join(row.of for row in failed)}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def data_build(args: dict) -> int:
+    """`lslm data build`."""
+    _quiet()
+    from lslm.training import data_build as building
+
+    source, out = args.pop("source"), args.pop("out")
+    executor, tasks, workers = (args.pop(name) for name in ("executor", "tasks", "workers"))
+    options = {name: value for name in ("partition", "time") if (value := args.pop(name)) is not None}
+    if file := args.pop("executor_options"):
+        import yaml
+
+        try:
+            found = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"{file} is not YAML: {_one_line(error)}") from error
+        if not isinstance(found, dict):
+            raise ValueError(f"{file}: expected `name: value` lines, arguments of datatrove's executor")
+        options = found | options
+    if not executor and (options or tasks):
+        raise ValueError("--tasks, --partition, --time and --executor-options belong to --executor local, slurm or ray")
+    reader = {"fps": args.pop("source_fps")} | {name: args.pop(name) for name in ("format", "up", "body_model")}
+    flat = args.pop("flat_hand_mean")
+    reader["flat_hand_mean"] = None if flat is None else flat == "true"
+    args["reader"] = {name: value for name, value in reader.items() if value is not None}
+    license = {name: value for name in ("license", "license_name", "license_link") if (value := args.pop(name))}
+    if workers is not None and workers < 1:
+        raise ValueError(f"--workers {workers}: expected 1 or more")
+    if not executor:
+        report = building.build(source, out, workers=workers or 1, **args, **license)
+    else:
+        from lslm.training import data_cluster
+
+        building.plan(source, out, **args)
+        shards = len(building.Places(out).shards())
+        data_cluster.run(executor, out, tasks or shards, -1 if workers is None else workers, options, **license)
+        if executor == "slurm":
+            print(f"submitted: {min(tasks or shards, shards)} tasks, then one that writes {out}/report.md")
+            return 0
+        report = json.loads(Path(out, "report.json").read_text(encoding="utf-8"))
+    splits = ", ".join(f"{split} {summary['clips']}" for split, summary in report["splits"].items())
+    print(f"written to {out}: {report['clips']} clips ({splits}); {report['dropped']} dropped, see {out}/report.md")
+    return 0

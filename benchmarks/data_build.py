@@ -1,0 +1,180 @@
+"""How fast is `lslm data build`, and what memory does it take? On clips made up here.
+
+    python benchmarks/data_build.py OUT [--clips 10000] [--frames 200] [--workers 2] [--small 1000]
+
+Builds a data set of --small clips and one of --clips, in OUT, and writes OUT/results.json. One file in a thousand is
+damaged: it has to be reported and the others must not suffer. Memory is the resident size, sampled; pages that
+processes share count in each of them. CPU seconds are those of all processes; on a machine that has other work they say
+more than the clock.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import datasets
+import numpy as np
+import psutil
+import pyarrow
+import pyarrow.parquet as pq
+
+from lslm.processing.motion_features import HUMANML3D_BONE_LENGTHS, NUM_JOINTS, PARENTS, RAW_DIRECTIONS
+from lslm.training.data import load_split, read_joints
+
+FPS, TARGET_FPS = 24.0, 20.0
+DAMAGED_EVERY = 1000
+WORDS = "the a this that please coffee water name is what where we you sign today tomorrow see go come back".split()
+BATCH = 50  # clips that are made together
+SAMPLE = 0.1  # seconds between two looks at the memory
+
+
+def make_clips(count: int, frames: int, rng: np.random.Generator) -> np.ndarray:
+    """(count, frames, 52, 3) float32 metres: standing people whose limbs swing, with a millimetre of noise."""
+    times = np.arange(frames)[None, :, None, None] / FPS
+    pace, phase = rng.uniform(0.2, 1.5, (2, count, 1, NUM_JOINTS, 3))
+    directions = RAW_DIRECTIONS + 0.5 * np.sin(2 * np.pi * (pace * times + phase))
+    directions[:, :, 0] = 1.0  # the pelvis has no bone
+    bones = directions / np.linalg.norm(directions, axis=-1, keepdims=True) * HUMANML3D_BONE_LENGTHS[:, None]
+    joints = np.zeros((count, frames, NUM_JOINTS, 3), np.float32)
+    joints[:, :, 0, 1] = 0.95
+    for joint in range(1, NUM_JOINTS):
+        joints[:, :, joint] = joints[:, :, PARENTS[joint]] + bones[:, :, joint]
+    return joints + rng.normal(0, 0.001, joints.shape).astype(np.float32)
+
+
+def make_source(folder: Path, clips: int, frames: int) -> list[str]:
+    """Motion files in folders of a thousand and texts.jsonl; -> ids of the damaged ones."""
+    rng, damaged = np.random.default_rng(0), []
+    folder.mkdir(parents=True)
+    with open(folder / "texts.jsonl", "w", encoding="utf-8") as texts:
+        for start in range(0, clips, BATCH):
+            place = folder / f"{start // 1000:04d}"
+            place.mkdir(exist_ok=True)
+            for number, joints in enumerate(make_clips(min(BATCH, clips - start), frames, rng), start):
+                path = place / f"clip-{number:07d}.npz"
+                np.savez(path, joints=joints, fps=np.float32(FPS))
+                if number % DAMAGED_EVERY == DAMAGED_EVERY // 2:
+                    path.write_bytes(path.read_bytes()[:5000])
+                    damaged.append(path.stem)
+                text = " ".join(rng.choice(WORDS, rng.integers(3, 15)))
+                row = {"id": path.stem, "text": text, "video": f"video-{number // 20}", "signer": f"s{number % 17}"}
+                texts.write(json.dumps(row) + "\n")
+    return damaged
+
+
+class Memory(threading.Thread):
+    """Resident megabytes of a process and its children: the most of all together, and of one."""
+
+    def __init__(self, pid: int):
+        super().__init__(daemon=True)
+        self.process, self.total, self.single = psutil.Process(pid), 0.0, 0.0
+
+    def run(self):
+        while True:
+            try:
+                sizes = []
+                for process in [self.process, *self.process.children(recursive=True)]:
+                    sizes.append(process.memory_info().rss / 2**20)
+            except psutil.NoSuchProcess:
+                if not self.process.is_running():
+                    return
+                continue
+            self.total, self.single = max(self.total, sum(sizes)), max(self.single, *sizes)
+            time.sleep(SAMPLE)
+
+
+def build(source: Path, out: Path, workers: int) -> dict:
+    """Run the command; -> seconds and memory."""
+    command = [
+        sys.executable,
+        "-m",
+        "lslm_cli",
+        "data",
+        "build",
+        source,
+        out,
+        "--fps",
+        TARGET_FPS,
+        "--workers",
+        workers,
+    ]
+    started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    process = subprocess.Popen([str(part) for part in command])
+    memory = Memory(process.pid)
+    memory.start()
+    if process.wait():
+        raise RuntimeError(f"the build failed with exit code {process.returncode}")
+    seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
+        "peak_mb": round(memory.total),
+        "peak_mb_of_one": round(memory.single),
+    }
+
+
+def measure(out: Path, clips: int, frames: int, workers: int) -> dict:
+    """Build one data set, twice; -> its figures."""
+    source, target = out / f"source-{clips}", out / f"set-{clips}"
+    for folder in (source, target):
+        shutil.rmtree(folder, ignore_errors=True)
+    damaged = make_source(source, clips, frames)
+    result = build(source, target, workers)
+    result["clips_per_second"] = round(clips / result["seconds"], 1)
+    again = build(source, target, workers)
+    report = json.loads((target / "report.json").read_text(encoding="utf-8"))
+    dropped = [json.loads(line)["id"] for line in (target / "dropped.jsonl").read_text(encoding="utf-8").splitlines()]
+    files = sorted((target / "data").glob("*.parquet"))
+    rows = load_split(str(target), "train").with_format("numpy")
+    whole = [np.isfinite(read_joints(rows[int(index)])).all() for index in np.linspace(0, len(rows) - 1, 20)]
+    return result | {
+        "clips": clips,
+        "seconds_when_nothing_changed": again["seconds"],
+        "cpu_seconds_when_nothing_changed": again["cpu_seconds"],
+        "damaged": len(damaged),
+        "damaged_and_reported": len(set(damaged) & set(dropped)),
+        "dropped": len(dropped),
+        "rows": report["clips"],
+        "rows_in_files": sum(pq.ParquetFile(file).metadata.num_rows for file in files),
+        "sampled_rows_intact": all(whole),
+        "shards": len(files),
+        "source_mb": round(sum(file.stat().st_size for file in source.rglob("*.npz")) / 2**20),
+        "parquet_mb": round(sum(file.stat().st_size for file in files) / 2**20, 1),
+        "records_mb": round(sum(f.stat().st_size for f in (target / ".build").rglob("*") if f.is_file()) / 2**20, 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("--clips", type=int, default=10_000)
+    parser.add_argument("--small", type=int, default=1000)
+    parser.add_argument("--frames", type=int, default=200)
+    parser.add_argument("--workers", type=int, default=2)
+    args = parser.parse_args()
+    load = os.getloadavg()[0]
+    small, large = (measure(args.out, clips, args.frames, args.workers) for clips in (args.small, args.clips))
+    results = {
+        "metrics": {
+            "small": small,
+            "large": large,
+            "memory_large_over_small": round(large["peak_mb"] / small["peak_mb"], 3),
+        },
+        "command": "python benchmarks/data_build.py " + " ".join(sys.argv[1:]),
+        "versions": {"pyarrow": pyarrow.__version__, "datasets": datasets.__version__, "numpy": np.__version__},
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, load before the start {load:.1f}",
+    }
+    (args.out / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(results["metrics"], indent=2))
+
+
+if __name__ == "__main__":
+    main()

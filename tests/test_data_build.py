@@ -1,0 +1,632 @@
+"""`lslm data build`: what is in the data set, what is reported, and the same bytes whatever happened on the way."""
+
+import hashlib
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import lslm_cli
+import numpy as np
+import pytest
+
+pytest.importorskip("datasets")
+import datasets
+import psutil
+import pyarrow.parquet as pq
+from conftest import make_clip
+from datasets import Array3D, Features, Value
+
+from lslm.hub_cards.lint import lint_card
+from lslm.hub_cards.publish import publish_data
+from lslm.processing import SignMotionFeatureExtractor, load_motion
+from lslm.processing.feature_extraction_lslm import resample
+from lslm.training import data_build, data_report, data_shards
+from lslm.training.data import MotionText, feature_statistics, load_split, read_joints
+from lslm.training.data_build import build
+
+TAKES = 26
+ALL_VALID = 2**52 - 1
+
+
+def write_clip(path, seed, frames=12, fps=24.0, **arrays):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    joints = arrays.pop("joints", None)
+    np.savez(path, joints=make_clip(frames, seed).astype(np.float32) if joints is None else joints, fps=fps, **arrays)
+
+
+def write_texts(folder, rows):
+    (folder / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def row_of(number, **more):
+    split = ["train", "train", "validation", "test"][number % 4]
+    return {"id": f"clip-{number:03d}", "text": f"sentence {number}", "split": split, "take": number} | more
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """26 good clips in two folders, and their texts."""
+    folder = tmp_path_factory.mktemp("source")
+    for number in range(TAKES):
+        write_clip(folder / f"p{number % 2}" / f"clip-{number:03d}.npz", number, 8 + number % 5)
+    write_texts(folder, [row_of(number, signer=f"s{number % 3}") for number in range(TAKES)])
+    return folder
+
+
+@pytest.fixture
+def copy(source, tmp_path):
+    """A source that a test may change; modification times are those of the original."""
+    shutil.copytree(source, tmp_path / "source")
+    return tmp_path / "source"
+
+
+def digest(out):
+    """The bytes of the data set: everything but the notes for the next build."""
+    files = (path for path in sorted(out.rglob("*")) if path.is_file() and ".build" not in path.parts)
+    return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def make(source, out, **options):
+    return build(source, out, **{"workers": 0, "shard_size": 5, "fps": 20.0} | options)
+
+
+def rows_of(out, split):
+    return load_split(str(out), split).with_format("numpy")
+
+
+@pytest.fixture(scope="module")
+def built(source, tmp_path_factory):
+    out = tmp_path_factory.mktemp("built") / "set"
+    return out, make(source, out)
+
+
+@pytest.fixture
+def read_again(monkeypatch):
+    """Ids of the clips that are read from their files."""
+    ids, read = [], data_shards.read_clip
+
+    def listed(clip, recipe):
+        ids.append(clip["id"])
+        return read(clip, recipe)
+
+    monkeypatch.setattr(data_shards, "read_clip", listed)
+    return ids
+
+
+# --- what is in it ----------------------------------------------------------------------------------------------------
+
+
+def test_rows(built, source):
+    out, report = built
+    rows = rows_of(out, "train")
+    assert rows["id"] == [f"clip-{n:03d}" for n in range(TAKES) if n % 4 < 2]
+    assert sorted(path.name for path in (out / "data").iterdir()) == [
+        *("test-00000.parquet", "test-00001.parquet", "train-00000.parquet", "train-00001.parquet"),
+        *("train-00002.parquet", "validation-00000.parquet", "validation-00001.parquet"),
+    ]
+    for row in rows:
+        number = int(row["take"])
+        motion = load_motion(source / row["source"])
+        expected = resample(motion.joints.astype(np.float64), 24.0, 20.0)
+        assert row["joints_mm"].shape == expected.shape
+        assert np.abs(read_joints(row) - expected).max() <= 0.0005 + 1e-9
+        assert (row["text"], row["signer"]) == (f"sentence {number}", f"s{number % 3}")
+        assert (row["fps"], row["num_frames"], row["source_frames"]) == (20.0, len(expected), 8 + number % 5)
+        assert row["source"] == f"p{number % 2}/clip-{number:03d}.npz"
+        assert row["valid"].tolist() == [ALL_VALID] * len(expected)
+    assert (report["found"], report["clips"], report["dropped"]) == (TAKES, TAKES, 0)
+
+
+def test_datasets_reads_it_with_types(built, tmp_path):
+    rows = datasets.load_dataset(str(built[0]), split="test", cache_dir=str(tmp_path))
+    assert {name: rows.features[name] for name in ("id", "fps", "num_frames", "take", "valid")} == {
+        "id": Value("string"),
+        "fps": Value("float32"),
+        "num_frames": Value("int32"),
+        "take": Value("int64"),
+        "valid": datasets.List(Value("int64")),
+    }
+    assert rows.features["joints_mm"] == Array3D((None, 52, 3), "int16")
+
+
+def test_statistics_are_those_of_training(built):
+    extractor = SignMotionFeatureExtractor(fps=20.0)
+    mean, std = feature_statistics(MotionText(str(built[0]), "train", 20.0), extractor)
+    found = json.loads((built[0] / "statistics.json").read_text())
+    np.testing.assert_allclose(found["mean"], mean, atol=1e-5)
+    np.testing.assert_array_less(np.array(found["std"]), std + 1e-5)  # training gives the deviation a floor
+    moving = np.array(found["std"]) > 0.2
+    np.testing.assert_allclose(np.array(found["std"])[moving], std[moving], rtol=1e-3)
+    assert (found["split"], found["fps"], found["convention"], len(found["mean"])) == ("train", 20.0, "humanml3d", 623)
+
+
+def test_joints_that_were_not_observed(tmp_path):
+    joints = make_clip(9, 0).astype(np.float32)
+    joints[3, 40] = np.nan
+    valid = np.ones((9, 52), bool)
+    valid[5:, 22:37] = False
+    write_clip(tmp_path / "s" / "a.npz", 0, joints=joints, valid=valid, fps=20.0)
+    write_texts(tmp_path / "s", [{"id": "a", "text": "x", "split": "train"}])
+    make(tmp_path / "s", tmp_path / "same")
+    report = make(tmp_path / "s", tmp_path / "half", fps=40.0)
+    bits = 1 << np.arange(52)
+    (row,) = rows_of(tmp_path / "same", "train")
+    known = valid & ~np.isnan(joints).any(-1)
+    np.testing.assert_array_equal((row["valid"][:, None] & bits) != 0, known)
+    np.testing.assert_array_equal(row["joints_mm"][known], np.round(joints[known] * 1000))
+    hand = row["joints_mm"][3, 37:52] / 1000  # what was missing lies where a hand can be
+    assert np.linalg.norm(hand[3] - hand, axis=-1).max() < 0.2
+    (row,) = rows_of(tmp_path / "half", "train")
+    seen = (row["valid"][:, None] & bits) != 0
+    np.testing.assert_array_equal(seen[::2], known)
+    np.testing.assert_array_equal(seen[1::2], known[:-1] & known[1:])
+    assert report["splits"]["train"]["observed"] == {
+        part: int(seen[:, joints].sum())
+        for part, joints in (("body", slice(22)), ("left_hand", slice(22, 37)), ("right_hand", slice(37, 52)))
+    }
+
+
+def test_each_clip_keeps_its_rate_without_fps(copy, tmp_path):
+    write_clip(copy / "p0" / "clip-000.npz", 0, frames=9, fps=12.5)
+    write_texts(copy, [row_of(0), row_of(1, fps=30), row_of(4)])
+    report = make(copy, tmp_path / "out", fps=None)
+    rows = rows_of(tmp_path / "out", "train")
+    assert [(row["fps"], row["num_frames"]) for row in rows] == [(12.5, 9), (30.0, 9), (24.0, 12)]
+    assert report["splits"]["train"]["source_fps"] == {"12.5": 1, "24": 1, "30": 1}
+    assert json.loads((tmp_path / "out" / "statistics.json").read_text())["fps"] == 20.0
+
+
+def test_motion_features_beside_the_joints(source, tmp_path):
+    make(source, tmp_path / "out", features=True, convention="signing")
+    extractor = SignMotionFeatureExtractor(fps=20.0, convention="signing")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for row in rows_of(tmp_path / "out", "test"):
+            np.testing.assert_array_equal(row["features"], extractor.to_features(row["joints_mm"]))
+    with pytest.raises(ValueError, match="need one frame rate"):
+        make(source, tmp_path / "other", features=True, fps=None)
+
+
+def test_columns_of_choice(source, tmp_path):
+    make(source, tmp_path / "a", columns=["take", "joints_mm", "fps", "text"])
+    rows = load_split(str(tmp_path / "a"), "test")
+    assert rows.column_names == ["take", "joints_mm", "fps", "text"]
+    types = Features({"text": Value("string"), "fps": Value("float64"), "take": Value("int8")})
+    make(source, tmp_path / "b", columns=Features({**types, "joints_mm": Array3D((None, 52, 3), "int16")}))
+    assert load_split(str(tmp_path / "b"), "test").features["take"] == Value("int8")
+    for columns, message in (
+        (["text", "fps", "joints_mm", "colour"], "no column 'colour'"),
+        (["text"], "needs the columns"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make(source, tmp_path / "c", columns=columns)
+
+
+def test_one_page_holds_the_same_rows(built, source, tmp_path):
+    make(source, tmp_path / "out", compression_level=22)
+    for split in ("train", "validation", "test"):
+        for one, other in zip(rows_of(tmp_path / "out", split), rows_of(built[0], split), strict=True):
+            np.testing.assert_array_equal(one["joints_mm"], other["joints_mm"])
+            assert one["id"] == other["id"]
+
+
+def test_rows_come_in_groups(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(data_shards, "ROW_GROUP", 2)
+    make(source, tmp_path / "a", shard_size=100)
+    files = [pq.ParquetFile(tmp_path / "a" / "data" / "train-00000.parquet")]
+    make(source, tmp_path / "b", shard_size=100, compression_level=20)
+    files.append(pq.ParquetFile(tmp_path / "b" / "data" / "train-00000.parquet"))
+    assert [file.num_row_groups for file in files] == [7, 1]
+    assert files[0].read().column("id").to_pylist() == files[1].read().column("id").to_pylist()
+
+
+def test_the_card_is_one_that_the_hub_takes(built, source, tmp_path, capsys):
+    bare = (built[0] / "README.md").read_text()
+    assert bare.startswith("# set") and "| `take` | from the table of texts |" in bare
+    make(source, tmp_path / "set", license="cc-by-4.0", language="de")
+    card = (tmp_path / "set" / "README.md").read_text()
+    assert not lint_card(card) and "language:\n- de\n" in card and "ASL" not in card
+    publish_data(str(tmp_path / "set"), "me/set", dry_run=True)
+    assert "data/train-00002.parquet" in capsys.readouterr().out
+    (tmp_path / "set" / "README.md").write_text("my own words")
+    make(source, tmp_path / "set")
+    assert (tmp_path / "set" / "README.md").read_text() == "my own words"
+
+
+# --- bad clips --------------------------------------------------------------------------------------------------------
+
+
+def test_bad_clips_are_named_and_the_rest_is_intact(built, copy, tmp_path):
+    damage = {
+        0: lambda path: path.write_bytes(path.read_bytes()[:3000]),
+        1: lambda path: write_clip(path, 0, joints=np.full((9, 52, 3), np.nan, np.float32)),
+        4: lambda path: write_clip(path, 0, frames=1),
+        5: lambda path: write_clip(path, 0, joints=make_clip(9, 0) + (40, 0, 0)),
+        8: lambda path: path.write_bytes(b""),
+        9: lambda path: write_clip(path, 0, joints=np.zeros((9, 22, 3))),
+    }
+    for number, harm in damage.items():
+        harm(copy / f"p{number % 2}" / f"clip-{number:03d}.npz")
+    (copy / "p0" / "clip-012.npz").unlink()
+    write_clip(copy / "p1" / "stranger.npz", 0)
+    write_texts(copy, [row_of(n, signer=f"s{n % 3}", **({"text": " "} if n == 13 else {})) for n in range(TAKES)])
+    report = make(copy, tmp_path / "out")
+    dropped = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").read_text().splitlines()]
+    assert [fault["id"] for fault in dropped] == [*(f"clip-{n:03d}" for n in (0, 1, 4, 5, 8, 9, 13, 12)), None]
+    words = [
+        "damaged",
+        "all NaN",
+        "1 frame",
+        "32 m",
+        "empty",
+        "expected (frames, 52, 3)",
+        "text is empty",
+        "no motion file",
+        "no text",
+    ]
+    assert all(word in fault["reason"] for word, fault in zip(words, dropped, strict=True))
+    assert str(tmp_path) not in (tmp_path / "out" / "dropped.jsonl").read_text()
+    assert (report["found"], report["clips"], report["dropped"]) == (TAKES + 1, TAKES - 8, 9)
+    kept = rows_of(tmp_path / "out", "train")
+    whole = {row["id"]: row for row in rows_of(built[0], "train")}
+    assert len(kept) == 6
+    for row in kept:
+        assert all(np.array_equal(row[name], whole[row["id"]][name]) for name in kept.column_names)
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "18 clips, 9 dropped, 27 found." in text and "no motion file" in text
+
+
+def test_a_reader_that_fails_in_an_unknown_way(source, tmp_path, monkeypatch):
+    def fails(path, **kwargs):
+        if path.stem == "clip-004":
+            raise RecursionError("too deep")
+        warnings.warn("the hands are taken for relative", stacklevel=2)
+        return load_motion(path, **kwargs)
+
+    monkeypatch.setattr(data_shards, "load_motion", fails)
+    report = make(source, tmp_path / "out")
+    assert report["splits"]["train"]["reasons"] == {"RecursionError: too deep": 1}
+    assert report["splits"]["test"]["notes"] == {"the hands are taken for relative": 6}
+
+
+def test_a_split_without_a_usable_clip_has_no_file(copy, tmp_path):
+    out = tmp_path / "out"
+    make(copy, out)
+    for number in range(3, TAKES, 4):
+        (copy / f"p{number % 2}" / f"clip-{number:03d}.npz").write_bytes(b"nothing")
+    report = make(copy, out)
+    assert not list((out / "data").glob("test*")) and report["splits"]["test"]["dropped"] == 6
+    assert "test" not in (out / "README.md").read_text().split("| split |")[1].split("##")[0]
+    assert as_out(out) == as_out(fresh(copy, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda source: (source / "texts.jsonl").unlink(), "no table of texts in it"),
+        (
+            lambda source: write_texts(source, [{"id": "other", "text": "x"}]),
+            "no text fits a file; a text is for 'other'",
+        ),
+        (lambda source: write_texts(source, [{"id": "a", "words": "x"}]), "expected id, name or file, and text"),
+        (lambda source: write_texts(source, [row_of(0, num_frames=3)]), "'num_frames', which the build fills"),
+    ],
+)
+def test_texts_that_do_not_fit(copy, tmp_path, change, message):
+    change(copy)
+    with pytest.raises(ValueError, match=message) as error:
+        make(copy, tmp_path / "out")
+    assert "\n" not in str(error.value)
+
+
+def test_options_that_make_no_sense(source, tmp_path):
+    for options, message in (
+        ({"shard_size": 0}, "expected 1 or more"),
+        ({"compression_level": 23}, "1 to 22"),
+        ({"convention": "mine"}, "no convention 'mine'"),
+        ({"reader": {"colour": 1}}, "does not know colour"),
+        ({"split_by": "colour"}, "no way to split"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make(source, tmp_path / "out", **options)
+    with pytest.raises(ValueError, match="cannot go into the folder of its source"):
+        make(source, source)
+    with pytest.raises(OSError, match="expected a folder"):
+        make(source / "none", tmp_path / "out")
+
+
+# --- again, and after interruptions -----------------------------------------------------------------------------------
+
+
+def fresh(source, tmp_path, **options):
+    out = tmp_path / "fresh"
+    shutil.rmtree(out, ignore_errors=True)
+    make(source, out, **options)
+    return out
+
+
+def as_out(path):
+    """The card names the folder: bytes are compared between folders of one name."""
+    return {name: value for name, value in digest(path).items() if name != "README.md"}
+
+
+def test_only_what_changed_is_read_again(copy, tmp_path, read_again):
+    out = tmp_path / "set"
+
+    def again(**options):
+        read_again.clear()
+        make(copy, out, **options)
+        ids = sorted(int(id[5:]) for id in read_again)
+        assert as_out(out) == as_out(fresh(copy, tmp_path, **options))
+        return ids
+
+    assert again() == list(range(TAKES)) and again() == []
+    os.utime(copy / "p0" / "clip-008.npz", ns=(1, 1))  # touched: read, and the same
+    assert again() == [8]
+    write_clip(copy / "p1" / "clip-009.npz", 99)
+    (copy / "p0" / "clip-010.npz").unlink()  # everything behind it moves up by one
+    assert again() == [9]
+    write_clip(copy / "p0" / "clip-000a.npz", 5)
+    rows = [
+        row_of(n, signer="s", text=f"other {n}") for n in range(TAKES)
+    ]  # new texts and an old clip in another split
+    rows[4]["split"] = "test"
+    write_texts(copy, [*rows, {"id": "clip-000a", "text": "new", "split": "train"}])
+    read_again.clear()
+    make(copy, out)
+    assert read_again == ["clip-000a"] and as_out(out) == as_out(fresh(copy, tmp_path))
+    for options in ({"shard_size": 3}, {"compression_level": 1}, {"columns": ["text", "fps", "joints_mm", "valid"]}):
+        read_again.clear()
+        make(copy, out, **options)
+        assert not read_again and as_out(out) == as_out(fresh(copy, tmp_path, **options))
+    read_again.clear()
+    make(copy, out, fps=15.0)
+    assert len(read_again) == TAKES
+
+
+def test_dropped_clips_are_not_read_again_until_they_change(copy, tmp_path, read_again, monkeypatch):
+    path, out = copy / "p0" / "clip-004.npz", tmp_path / "set"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:2000])
+    write_texts(copy, [row_of(n, text="" if n == 5 else "x") for n in range(TAKES)])
+    assert make(copy, out)["dropped"] == 2
+    read_again.clear()
+    write_clip(copy / "p0" / "clip-000.npz", 77)
+    make(copy, out)
+    assert read_again == ["clip-000"]
+    read_again.clear()
+    path.write_bytes(whole)
+    write_texts(copy, [row_of(n, text="x") for n in range(TAKES)])
+    assert make(copy, out)["dropped"] == 0 and read_again == ["clip-004", "clip-005"]
+
+    def offline(path, **kwargs):
+        raise OSError(5, "Input/output error", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(data_shards, "load_motion", offline)
+        assert make(copy, out, fps=10.0)["splits"]["train"]["reasons"] == {"Input/output error": 14}
+    read_again.clear()
+    assert make(copy, out, fps=10.0)["dropped"] == 0 and len(read_again) == TAKES  # the disk was away, not the clips
+
+
+def test_old_rows_that_are_damaged_are_read_from_the_source(copy, tmp_path, read_again):
+    out = tmp_path / "set"
+    make(copy, out)
+    file = out / "data" / "train-00001.parquet"
+    content = file.read_bytes()
+    file.write_bytes(content[:200] + bytes(len(content) - 208) + content[-8:])
+    os.utime(copy / "p0" / "clip-012.npz", ns=(1, 1))
+    make(copy, out)
+    assert as_out(out) == as_out(fresh(copy, tmp_path))
+    file.unlink()
+    read_again.clear()
+    make(copy, out)
+    assert len(read_again) == 5 and as_out(out) == as_out(fresh(copy, tmp_path))
+
+
+def test_shards_that_no_longer_belong_are_removed(copy, tmp_path):
+    out = tmp_path / "set"
+    make(copy, out)
+    write_texts(copy, [row_of(n, signer="s") for n in range(6)])
+    make(copy, out)
+    assert as_out(out) == as_out(fresh(copy, tmp_path))
+    assert len(list((out / "data").iterdir())) == 3 and len(list((out / ".build" / "records").iterdir())) == 3
+
+
+def test_an_end_that_is_cut_short_at_any_point(copy, tmp_path, monkeypatch, read_again):
+    """Every move and every removal in `finish` is once the last thing that happens."""
+    out, ready = tmp_path / "set", tmp_path / "ready"
+    write_texts(copy, [row_of(n) for n in range(16)])
+    make(copy, ready, shard_size=3)
+    (copy / "p0" / "clip-004.npz").write_bytes(b"nothing")
+    write_clip(copy / "p0" / "clip-000a.npz", 5)
+    rows = [row_of(n, signer="s") for n in range(11)]
+    write_texts(copy, [*rows, {"id": "clip-000a", "text": "new", "split": "train"}])
+    expected = as_out(fresh(copy, tmp_path, shard_size=3))
+    data_build.plan(copy, ready, shard_size=3, fps=20.0)
+    data_build.build_shards(ready, 0)
+    for cut in itertools.count():
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(ready, out)
+        left = [cut]
+
+        def counted(operation, left=left):
+            def run(*args, **kwargs):
+                left[0] -= 1
+                if left[0] < 0:
+                    raise KeyboardInterrupt
+                return operation(*args, **kwargs)
+
+            return run
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", counted(os.replace))
+            patch.setattr(Path, "unlink", counted(Path.unlink))
+            try:
+                data_build.finish(out)
+                break
+            except KeyboardInterrupt:
+                pass
+        read_again.clear()
+        make(copy, out, shard_size=3)
+        assert as_out(out) == expected and not read_again, cut
+    assert cut > 15 and as_out(out) == expected
+
+
+def test_a_shard_that_is_cut_short(source, tmp_path, monkeypatch, built):
+    out, seen = tmp_path / "set", []
+
+    def stops(clip, recipe):
+        seen.append(clip["id"])
+        if len(seen) == 9:
+            raise KeyboardInterrupt
+        return read(clip, recipe)
+
+    read = data_shards.read_clip
+    with monkeypatch.context() as patch:
+        patch.setattr(data_shards, "read_clip", stops)
+        with pytest.raises(KeyboardInterrupt):
+            make(source, out)
+    assert not (out / "report.json").exists() and not list((out / "data").iterdir())
+    with pytest.raises(ValueError, match="6 of 7 shards are not done"):
+        data_build.finish(out)
+    monkeypatch.setattr(data_shards, "read_clip", stops)
+    make(source, out)
+    assert len(seen) == 9 + TAKES - 5  # the first shard was finished
+    assert digest(out) == digest(built[0])
+
+
+def test_killed_half_way_with_processes(tmp_path):
+    """A real SIGKILL of the real command; its processes end too. The same bytes as without, and as in one process."""
+    source, out = tmp_path / "source", tmp_path / "set"
+    for number in range(100):
+        write_clip(source / f"clip-{number:03d}.npz", number % 7, 60)
+    write_texts(source, [row_of(number) for number in range(100)])
+    command = [
+        sys.executable,
+        "-m",
+        "lslm_cli",
+        "data",
+        "build",
+        source,
+        out,
+        "--shard-size",
+        5,
+        "--fps",
+        20,
+        "--workers",
+        2,
+    ]
+    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.DEVNULL)
+    staged = out / ".build" / "staged"
+    while not list(staged.glob("*.json")) and process.poll() is None:
+        time.sleep(0.002)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL and not list((out / "data").iterdir())
+    gone, alive = psutil.wait_procs(children, timeout=20)
+    assert len(gone) >= 2 and not alive
+    assert 0 < len(list(staged.glob("*.json"))) < 20
+    make(source, out)
+    make(source, tmp_path / "other" / "set")
+    assert digest(out) == digest(tmp_path / "other" / "set") and len(rows_of(out, "train")) == 50
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def test_the_command(source, tmp_path, capsys, monkeypatch):
+    in_processes = data_build.build_shards  # which the test before has seen
+    monkeypatch.setattr(data_build, "build_shards", lambda out, workers: in_processes(out, workers - 1))
+    out = tmp_path / "set"
+    arguments = ["data", "build", str(source), str(out), "--fps", "20", "--shard-size", "9", "--source-fps", "12"]
+    assert lslm_cli.main([*arguments, "--columns", "text", "joints_mm", "fps", "--language", "en"]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith(f"written to {out}: 26 clips (train 14, validation 6, test 6); 0 dropped, see ")
+    assert "26/26" in said.err
+    rows = load_split(str(out), "test")
+    assert rows.column_names == ["text", "joints_mm", "fps"] and len(rows[0]["joints_mm"]) == 17  # 11 frames at 12 fps
+    capsys.readouterr()
+    for more, message in (
+        (["--tasks", "3"], "belong to --executor"),
+        (["--texts", str(tmp_path / "no.csv")], "No such file"),
+        (["--workers", "0"], "expected 1 or more"),
+        (["--executor-options", str(source / "texts.jsonl")], "is not YAML|belong to"),
+    ):
+        assert lslm_cli.main([*arguments, *more]) == 2
+        error = capsys.readouterr().err
+        assert re.search(message, error) and error.count("\n") == 1
+    with pytest.raises(SystemExit):
+        lslm_cli.main(["data", "build", "--help"])
+    assert "How2Sign" in capsys.readouterr().out
+
+
+def test_counts_add_up():
+    facts = {
+        "frames": 30,
+        "fps": 20.0,
+        "source_fps": 24.0,
+        "observed": dict.fromkeys(("body", "left_hand", "right_hand"), 3),
+    }
+    facts["notes"] = ["taken for 24 fps", "taken for 30 fps"]
+    clip = {"text": "one two", "language": "en", "signer": "s"}
+    one = data_report.summarise([clip], [facts], [{"reason": "5 frames"}])
+    assert data_report.add(one, data_report.summarise([], [], [])) == one
+    two = data_report.add(one, one)
+    assert two == data_report.summarise([clip] * 2, [facts] * 2, [{"reason": "5 frames"}, {"reason": "7 frames"}])
+    assert (
+        two["seconds_histogram"][1] == 2 and two["words_histogram"][2] == 2 and two["notes"] == {"taken for N fps": 4}
+    )
+
+
+# --- datatrove --------------------------------------------------------------------------------------------------------
+
+SBATCH = """#!/bin/bash
+# a Slurm of one machine: every task of the array, one after the other
+script="${@: -1}"
+for argument in "$@"; do case "$argument" in --export=ALL,*) export "${argument#--export=ALL,}";; esac; done
+[ -n "$LATER" ] || { last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$script")
+for task in $(seq 0 "$last"); do
+  SLURM_NODELIST=here SLURM_ARRAY_TASK_ID=$task bash "$script" >> "$SLURM_LOG" 2>&1
+done; }
+echo Submitted batch job 7
+"""
+
+
+@pytest.mark.parametrize("executor", ["local", "slurm"])
+def test_datatrove(executor, built, source, tmp_path, monkeypatch):
+    pytest.importorskip("datatrove")
+    from lslm.training import data_cluster
+
+    launcher = Path(sys.modules["datatrove"].__file__).parent
+    for name, content in (
+        ("sbatch", SBATCH),
+        ("srun", '#!/bin/bash\nwhile [ "${1:0:1}" = - ]; do [ "$1" = -n ] && shift; shift; done\nexec "$@"\n'),
+        ("scontrol", "#!/bin/bash\necho here\n"),
+        ("merge_stats", "#!/bin/bash\n"),
+        (
+            "launch_pickled_pipeline",
+            f'#!/bin/bash\nexec {sys.executable} {launcher}/tools/launch_pickled_pipeline.py "$@"\n',
+        ),
+    ):
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).write_text(content)
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_LOG", str(tmp_path / "log"))
+    out = tmp_path / "set"
+    data_build.plan(source, out, shard_size=5, fps=20.0)
+    options = {"partition": "cpu", "time": "00:10:00"} if executor == "slurm" else {}
+    data_cluster.run(executor, out, tasks=2, workers=1, options=options)
+    assert digest(out) == digest(built[0]), (tmp_path / "log").read_text() if executor == "slurm" else ""
+    for name, more, message in (("slurm", {}, "needs a partition and a time"), ("local", {"qos": 1}, "qos")):
+        with pytest.raises(ValueError, match=message):
+            data_cluster.run(name, out, tasks=2, options=more)

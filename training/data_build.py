@@ -1,0 +1,421 @@
+"""A folder of motion files and its texts -> a training set: parquet files for `datasets`, statistics, report, card.
+
+    plan     clips joined with their texts, dealt to splits, sorted, cut into shards     OUT/.build/plan
+    shards   each by itself, in any process, in any order                                OUT/.build/staged
+    finish   shards to their place, mean and deviation of train, report, card            OUT/data and OUT
+
+The same source and options give the same bytes: with any number of processes, on a cluster, after a kill. Given again,
+a build reads only clips that are new or changed, and until it is done the old data set stays as it was.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import inspect
+import itertools
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasets import Features
+from tqdm import tqdm
+
+import lslm.processing
+from lslm.processing import load_motion
+from lslm.processing.motion_features import CONVENTIONS
+
+from . import data_report
+from .data_shards import (
+    COLUMNS,
+    FEATURE_FPS,
+    FEATURES,
+    JOINTS,
+    Places,
+    Recipe,
+    build_shard,
+    digest,
+    read_record,
+    state,
+    write_whole,
+)
+from .data_sources import Catalogue, find_tables
+from .data_texts import SPLITS
+
+SHARD_SIZE = 1000
+COMPRESSION_LEVEL = 3
+QUEUED = 2  # shards handed out per process: the next one is at hand, and a million do not wait in memory
+TICK, LOG_EVERY = 0.2, 10.0  # seconds between two looks at the progress: on a terminal, in a log file
+THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ARROW_NUM_THREADS")}
+
+
+def build(source: str | os.PathLike, out: str | os.PathLike, *, workers: int = 1, **options) -> dict:
+    """Build the data set `out` from the folder `source`.
+
+    Args:
+        workers: processes that make shards; 0: this one. They are spawned: a script that calls this needs its
+            `if __name__ == "__main__":`.
+        options: those of [`plan`], and `license`, `license_name`, `license_link` for the card.
+
+    Returns:
+        what report.json holds.
+
+    Raises:
+        ValueError, OSError: texts or options cannot be used, or `out` cannot be written. Never for a clip: clips that
+            cannot be used are in `out`/dropped.jsonl.
+    """
+    license = {
+        name: value for name in ("license", "license_name", "license_link") if (value := options.pop(name, None))
+    }
+    plan(source, out, **options)
+    build_shards(out, workers)
+    return finish(out, **license)
+
+
+# --- the plan ---------------------------------------------------------------------------------------------------------
+
+
+def plan(
+    source: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    texts: Sequence[str | os.PathLike] | None = None,
+    fps: float | None = None,
+    features: bool = False,
+    convention: str = "humanml3d",
+    columns: Features | Sequence[str] | None = None,
+    split_by: str = "official",
+    seed: int = 0,
+    language: str | None = None,
+    max_seconds: float | None = None,
+    shard_size: int = SHARD_SIZE,
+    compression_level: int = COMPRESSION_LEVEL,
+    reader: Mapping[str, Any] | None = None,
+) -> None:
+    """Join clips and texts, and write down which clips make which shard.
+
+    Args:
+        source: folder of the motion files. out: folder of the data set.
+        texts: tables of texts; None: those in `source`.
+        fps: frame rate of the data set; None: every clip keeps its own.
+        features: also store the 623 motion features, of this `convention`.
+        columns: names to keep, in this order, or with types; None: all.
+        split_by, seed, language: see [`Catalogue`].
+        max_seconds: longer clips are dropped.
+        shard_size: most clips in a parquet file. compression_level: of zstd; from 20 on a shard is one page.
+        reader: keyword arguments of `load_motion`; an fps in a table goes before its `fps`.
+
+    Raises:
+        ValueError, OSError: see [`build`].
+    """
+    source, places = Path(os.path.abspath(source)), Places(os.path.abspath(out))
+    if not source.is_dir():
+        raise NotADirectoryError(20, "expected a folder of motion files", str(source))
+    if places.out == source:
+        raise ValueError(f"{out}: the data set cannot go into the folder of its source; name another")
+    if features and fps is None:
+        raise ValueError("motion features need one frame rate; give fps as well")
+    if shard_size < 1 or not 1 <= compression_level <= 22:
+        raise ValueError(f"shards of {shard_size} clips at level {compression_level}; expected 1 or more, and 1 to 22")
+    if convention not in CONVENTIONS:
+        raise ValueError(f"no convention {convention!r}; expected one of {', '.join(CONVENTIONS)}")
+    reader = dict(reader or {})
+    if "body_model" in reader:
+        reader["body_model"] = os.path.abspath(reader["body_model"])  # tasks may start in another folder
+    if unknown := reader.keys() - inspect.signature(load_motion).parameters.keys():
+        raise ValueError(f"the reader of motion files does not know {', '.join(sorted(unknown))}")
+    tables = find_tables(source, places.out) if texts is None else [Path(os.path.abspath(path)) for path in texts]
+    for path in (places.staged, places.records, places.data):
+        path.mkdir(parents=True, exist_ok=True)
+    _mend(places)
+    catalogue = Catalogue(places.work / "catalogue.sqlite", split_by=split_by, seed=seed, language=language)
+    try:
+        _add_texts(catalogue, tables, source, texts is not None)
+        catalogue.add_files(source, [places.out, *tables])
+        draft = places.work / "plan.tmp"
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
+        shards: dict[str, int] = {}  # name: clips
+        for split in SPLITS:
+            shards |= _write_plan(draft, split, catalogue.clips(split), shard_size)
+        if not shards:
+            key, file = catalogue.examples()
+            raise ValueError(f"{source}: no text fits a file; a text is for {key!r}, a file is called {file!r}")
+        left_out: dict[str, int] = {}
+        with open(draft / "left_out.jsonl", "w", encoding="utf-8") as lines:
+            for fault in catalogue.left_out():
+                lines.write(json.dumps(vars(fault), ensure_ascii=False) + "\n")
+                left_out = data_report.add(left_out, {data_report.alike(fault.reason): 1})
+    finally:
+        catalogue.close()
+        (places.work / "catalogue.sqlite").unlink()
+    columns = _columns(columns, catalogue.columns, features)
+    recipe = Recipe(
+        source=str(source),
+        reader=reader,
+        reader_version=_reader_version(reader),
+        fps=fps,
+        max_seconds=max_seconds,
+        convention=convention,
+        columns=columns.to_dict(),
+        compression_level=compression_level,
+    )
+    options = {"fps": fps, "features": features, "convention": convention, "split_by": split_by, "seed": seed}
+    options |= {"language": language, "max_seconds": max_seconds, "shard_size": shard_size}
+    named = {name: os.path.basename(value) if name == "body_model" else value for name, value in reader.items()}
+    options |= {"compression_level": compression_level, "reader": named}
+    facts = {
+        "left_out": left_out,
+        "tables": catalogue.tables,
+        "other_files": dict(sorted(catalogue.other_files.items())),
+        "options": options,
+        "columns": list(columns),
+    }
+    (draft / "recipe.json").write_text(json.dumps(vars(recipe)), encoding="utf-8")
+    (draft / "old.json").write_text(json.dumps(list(_old_shards(places))), encoding="utf-8")
+    (draft / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+    (draft / "shards.json").write_text(json.dumps(shards), encoding="utf-8")
+    shutil.rmtree(places.plan, ignore_errors=True)
+    os.replace(draft, places.plan)
+
+
+def _add_texts(catalogue: Catalogue, tables: Sequence[Path], source: Path, named: bool) -> None:
+    """Tables that nobody named may be of something else; then the last complaint explains why there are no texts."""
+    complaint = f"{source}: no table of texts in it; name one (csv, tsv, jsonl, json) with --texts"
+    for path in tables:
+        near = os.path.relpath(path.parent, source).replace(os.sep, "/")
+        try:
+            catalogue.add_texts(path, "" if near == "." or near.startswith("..") else near)
+        except ValueError as error:
+            if named:
+                raise
+            complaint = str(error)
+            catalogue.other_files[f"{path.name}, no table of texts"] += 1
+    if not catalogue.tables:
+        raise ValueError(complaint)
+
+
+def _write_plan(folder: Path, split: str, clips: Iterable[dict], shard_size: int) -> dict[str, int]:
+    """Cut the clips of a split into shards; -> their names, with the number of clips."""
+    clips, shards = iter(clips), {}
+    while shard := list(itertools.islice(clips, shard_size)):
+        name = f"{split}-{len(shards):05d}"
+        lines = "".join(json.dumps(clip, ensure_ascii=False) + "\n" for clip in shard)
+        (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+        shards[name] = len(shard)
+    return shards
+
+
+def _columns(wanted: Features | Sequence[str] | None, extra: Mapping[str, pa.DataType], features: bool) -> Features:
+    clash = [name for name in extra if name in COLUMNS]
+    if clash:
+        raise ValueError(f"the tables of texts have the column {clash[0]!r}, which the build fills; rename it")
+    types = {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in extra.items()}
+    known = Features(COLUMNS | Features.from_arrow_schema(pa.schema(list(types.items()))))
+    if not features:
+        del known[FEATURES]
+    if wanted is None:
+        return known
+    if missing := [name for name in wanted if name not in known]:
+        raise ValueError(f"no column {missing[0]!r}; there are {', '.join(known)}")
+    if not {"text", "fps", JOINTS} <= set(wanted):
+        raise ValueError(f"a data set needs the columns text, fps and {JOINTS}; name them too")
+    return Features(wanted if isinstance(wanted, Features) else {name: known[name] for name in wanted})
+
+
+def _reader_version(reader: Mapping[str, Any]) -> str:
+    """Changes with the code that reads motion, and with a file that it is given: then all clips are read again."""
+    code = sorted(Path(lslm.processing.__file__).parent.glob("*.py"))
+    files = [state(Path(value)) for value in reader.values() if isinstance(value, (str, os.PathLike))]
+    return digest([[path.name, path.read_text(encoding="utf-8")] for path in code] + files)
+
+
+def _old_shards(places: Places) -> Iterable[tuple[str, str, str, str]]:
+    """Finished shards from which rows may be taken: record, parquet file, ids of the first and the last clip."""
+    for records, files in ((places.records, places.data), (places.staged, places.staged)):
+        for record in sorted(records.glob("*.json")):
+            parquet = files / f"{record.stem}.parquet"
+            found = read_record(record, parquet)
+            if found and (found["key"] or records == places.records):  # one without a key may be staged anew meanwhile
+                yield str(record), str(parquet), found["first"], found["last"]
+
+
+# --- the shards -------------------------------------------------------------------------------------------------------
+
+
+def build_shards(out: str | os.PathLike, workers: int = 1) -> None:
+    """Make all shards of the plan, in `workers` processes (0: in this one), with a progress bar on stderr.
+
+    Raises:
+        OSError: a shard cannot be written, or a process died.
+    """
+    places = Places(out)
+    names = places.shards()
+    pause = TICK if sys.stderr.isatty() else LOG_EVERY
+    with tqdm(total=sum(names.values()), unit="clip", smoothing=0.1, dynamic_ncols=True, mininterval=pause) as bar:
+        if not workers:
+            for name in names:
+                build_shard(places.out, name, bar.update)
+            return
+        context = multiprocessing.get_context("spawn")
+        counter = context.Value("q", 0)
+        before = {name: os.environ.get(name) for name in THREADS}
+        os.environ.update(THREADS)  # read by libraries when the processes start
+        try:
+            workers = min(workers, len(names))
+            with concurrent.futures.ProcessPoolExecutor(workers, context, _start, (counter,)) as pool:
+                _feed(pool, places.out, names, workers, bar, counter)
+        except BrokenProcessPool as error:
+            raise OSError(
+                "a process of the build died, perhaps for want of memory; give the same command again, with fewer"
+            ) from error
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _feed(pool, out: Path, names: Iterable[str], workers: int, bar: tqdm, counter) -> None:
+    todo, running = iter(names), set()
+    try:
+        while True:
+            for name in itertools.islice(todo, QUEUED * workers - len(running)):
+                running.add(pool.submit(_work, str(out), name))
+            if not running:
+                return
+            done, running = concurrent.futures.wait(running, TICK, concurrent.futures.FIRST_COMPLETED)
+            bar.update(counter.value - bar.n)
+            for future in done:
+                future.result()
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    finally:
+        bar.update(counter.value - bar.n)
+
+
+_counter = None  # in a process of the pool: clips that are done, over all of them
+
+
+def _start(counter) -> None:
+    """Begin a process of the pool: one thread, and an end when the build ends in whatever way."""
+    global _counter
+    import torch
+
+    _counter = counter
+    torch.set_num_threads(1)
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _work(out: str, name: str) -> None:
+    def tick(clips: int) -> None:
+        with _counter.get_lock():
+            _counter.value += clips
+
+    build_shard(out, name, tick)
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+
+def _place(places: Places, name: str, staged: Path) -> None:
+    """Put a staged shard into `data`. Its old record goes first: it must never vouch for another file."""
+    record, parquet = places.records / f"{name}.json", places.data / f"{name}.parquet"
+    record.unlink(missing_ok=True)
+    if staged.with_suffix(".parquet").exists():
+        os.replace(staged.with_suffix(".parquet"), parquet)
+    elif not json.loads(staged.with_suffix(".json").read_text(encoding="utf-8"))["rows"]:
+        parquet.unlink(missing_ok=True)
+    os.replace(staged.with_suffix(".json"), record)
+
+
+def _mend(places: Places) -> None:
+    """End the move of a shard that a kill cut in two."""
+    for record in places.staged.glob("*.json"):
+        name = record.stem.rpartition("-")[0]
+        moved = not record.with_suffix(".parquet").exists() and not (places.records / f"{name}.json").exists()
+        found = read_record(record, places.data / f"{name}.parquet") if moved else None
+        if found and found["rows"]:
+            os.replace(record, places.records / f"{name}.json")
+
+
+def finish(out: str | os.PathLike, **license: str) -> dict:
+    """Put the shards of the plan into place, and write statistics.json, dropped.jsonl, the report and the card.
+
+    Args:
+        license: `license`, `license_name`, `license_link` for the card.
+
+    Returns:
+        what report.json holds.
+
+    Raises:
+        ValueError: a shard is missing.
+    """
+    places = Places(out)
+    names, facts = places.shards(), json.loads((places.plan / "facts.json").read_text(encoding="utf-8"))
+    if missing := [name for name in names if not (places.plan / f"{name}.key").is_file()]:
+        raise ValueError(f"{len(missing)} of {len(names)} shards are not done, such as {missing[0]}; build them first")
+    for name in names:
+        key = (places.plan / f"{name}.key").read_text(encoding="utf-8")
+        staged = places.staged / f"{name}-{key}"
+        if staged.with_suffix(".json").exists():
+            _place(places, name, staged)
+    for folder, suffix in ((places.records, ".json"), (places.data, ".parquet")):
+        for path in folder.glob(f"*{suffix}"):
+            if path.stem not in names:
+                path.unlink()
+    shutil.rmtree(places.staged)
+    splits: dict[str, dict] = {}
+    sums: dict = {}
+    with open(places.work / "dropped.tmp", "w", encoding="utf-8") as dropped:
+        for name in names:  # always in this order: float64 sums depend on it
+            record = json.loads((places.records / f"{name}.json").read_text(encoding="utf-8"))
+            split = name.rpartition("-")[0]
+            splits[split] = data_report.add(splits.get(split, {}), record["summary"])
+            sums = data_report.add(sums, record["sums"] or {})
+            for fault in record["dropped"]:
+                del fault["fingerprint"]
+                dropped.write(json.dumps(fault, ensure_ascii=False) + "\n")
+        with open(places.plan / "left_out.jsonl", encoding="utf-8") as lines:
+            shutil.copyfileobj(lines, dropped)
+    os.replace(places.work / "dropped.tmp", places.out / "dropped.jsonl")
+    facts["shards"] = {split: sum(name.startswith(f"{split}-") for name in names) for split in splits}
+    _write_statistics(places.out / "statistics.json", sums, facts["options"])
+    report = data_report.write_report(places.out, splits, facts)
+    data_report.write_card(places.out, report, license)
+    return report
+
+
+def _write_statistics(path: Path, sums: Mapping, options: Mapping) -> None:
+    """Mean and standard deviation of the 623 features over the frames of train, as they are: a deviation may be 0."""
+    if not sums.get("frames"):
+        path.unlink(missing_ok=True)
+        return
+    frames, total, squares = sums["frames"], np.array(sums["sum"]), np.array(sums["squares"])
+    mean = total / frames
+    deviation = np.sqrt(np.maximum(squares / frames - mean**2, 0.0))
+    content = {
+        "split": "train",
+        "frames": frames,
+        "fps": options["fps"] or FEATURE_FPS,
+        "convention": options["convention"],
+        "target_skeleton": "humanml3d",
+        "mean": mean.tolist(),
+        "std": deviation.tolist(),
+    }
+    write_whole(path, json.dumps(content, indent=1) + "\n")
