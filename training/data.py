@@ -9,9 +9,15 @@ import numpy as np
 import torch
 from datasets import load_dataset
 
-from lslm.processing.feature_extraction_lslm import SignMotionFeatureExtractor, resample
+from lslm.processing.feature_extraction_lslm import (
+    ALL_OBSERVED,
+    SignMotionFeatureExtractor,
+    resample,
+    resample_valid,
+)
 from lslm.processing.motion_features import (
     LEFT_HAND,
+    LOWER_BODY,
     NUM_JOINTS,
     RIGHT_HAND,
     feature_slices,
@@ -30,7 +36,8 @@ def load_split(folder: str, split: str):
 
     Args:
         folder: holds `{split}*.parquet`, itself or in `data/`. Columns: `id`, `text`, `fps` and the motion: `joints_mm`
-            ((T, 52, 3) integers, millimetres) or `joints` (metres). Other columns are kept.
+            ((T, 52, 3) integers, millimetres) or `joints` (metres); maybe `valid`, see [`read_valid`]. Other columns
+            are kept.
         split: train, validation or test.
 
     Raises:
@@ -59,6 +66,30 @@ def read_joints(row: dict) -> np.ndarray:
     return np.asarray(row["joints"], np.float64)
 
 
+def read_valid(row: dict, frames: int) -> np.ndarray | None:
+    """(T, 52) bool of a row of T `frames`, False where a joint was filled in instead of observed; None: nobody says.
+
+    The column `valid` holds T integers a clip; bit j of a frame's is 1 where joint j was observed. Pelvis and legs that
+    are never observed count as if they were: below a camera's picture they stand where the reader puts everybody's, and
+    a sign tokenizer that had not learnt them could stand no body up.
+
+    Raises:
+        ValueError: not one integer for each frame.
+    """
+    if row.get("valid") is None:
+        return None
+    bits = np.asarray(row["valid"], np.int64)
+    if bits.shape != (frames,):
+        raise ValueError(
+            f"clip {row.get('id', '')}: `valid` has shape {bits.shape}, expected a bit mask for each of the {frames} "
+            "frames of its joints; build the data set again"
+        )
+    valid = (bits[:, None] >> np.arange(NUM_JOINTS)) & 1 == 1
+    stands = [0, *LOWER_BODY]
+    valid[:, stands] |= ~valid[:, stands].any(0)
+    return valid
+
+
 class MotionText(torch.utils.data.Dataset):
     """Clips and their texts in memory, at the frame rate of the model.
 
@@ -81,7 +112,7 @@ class MotionText(torch.utils.data.Dataset):
         rows = load_split(folder, split)
         rows = rows.select(range(min(limit or len(rows), len(rows))))
         column = "joints_mm" if "joints_mm" in rows.column_names else "joints"
-        self.joints, use, skipped = [], [], {}
+        self.joints, self.valid, use, skipped = [], [], [], {}
         for index, row in enumerate(rows.with_format("numpy")):
             joints = read_joints(row)
             if not str(row["text"] or "").strip():
@@ -90,13 +121,16 @@ class MotionText(torch.utils.data.Dataset):
                 skipped.setdefault("of fewer than 2 frames", []).append(str(row.get("id", index)))
             else:
                 self.joints.append(resample(joints, float(row["fps"]), fps).astype(np.float32))
+                valid = read_valid(row, len(joints))
+                self.valid.append(None if valid is None else resample_valid(valid, float(row["fps"]), fps))
                 use.append(index)
         for reason, names in skipped.items():
             shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
             print(f"{folder}, {split}: skipped {len(names)} of {len(rows)} clips {reason}: {shown}", file=sys.stderr)
         if not use:
             raise ValueError(f"{folder}, {split}: no clip with a text and at least 2 frames among {len(rows)}")
-        self.rows = rows.select(use).select_columns([name for name in rows.column_names if name != column])
+        kept = [name for name in rows.column_names if name not in (column, "valid")]
+        self.rows = rows.select(use).select_columns(kept)
         self.texts = list(self.rows["text"])
         self.codes: list[np.ndarray] | None = None  # of the clips as they are, when a language model reads them
         self.fps, self.augment, self.seed, self.window = fps, augment, seed, window
@@ -104,6 +138,7 @@ class MotionText(torch.utils.data.Dataset):
     def keep(self, indices: list[int]) -> None:
         """Forget all clips but these."""
         self.joints, self.texts = [self.joints[i] for i in indices], [self.texts[i] for i in indices]
+        self.valid = [self.valid[i] for i in indices]
         self.rows = self.rows.select(indices)
 
     def __len__(self):
@@ -113,14 +148,19 @@ class MotionText(torch.utils.data.Dataset):
         """Item `index`, or `(epoch, index)` as [`EpochSampler`] draws them."""
         epoch, index = index if isinstance(index, tuple) else (0, index)
         rng = np.random.default_rng((self.seed, epoch, index))
-        joints = self.joints[index]
+        joints, valid = self.joints[index], self.valid[index]
+        if valid is not None:
+            # as a fourth number beside x, y and z: what happens in time happens to both
+            joints = np.concatenate([joints, valid[..., None]], -1)
         if self.window:
             enough = int(self.window / STRETCH[0]) + DELAY + 2  # for a window after augmentation
             start = rng.integers(0, max(len(joints) - enough, 0) + 1)
             joints = joints[start : start + enough]
         if self.augment:
             joints = augmented(joints, rng)
-        item = {"joints": joints, "text": self.texts[index], "rng": rng}
+        item = {"joints": joints[..., :3], "text": self.texts[index], "rng": rng}
+        if valid is not None:
+            item["valid"] = joints[..., 3] > ALL_OBSERVED
         return item if self.codes is None else item | {"codes": self.codes[index]}
 
 
@@ -158,7 +198,8 @@ class EpochSampler(torch.utils.data.Sampler):
 
 
 def augmented(joints: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A variation of (T, 52, 3) joints that a signer could have produced; see [`MotionText`].
+    """A variation of (T, 52, 3) joints that a signer could have produced; see [`MotionText`]. A fourth number of a
+    joint goes through time with the others and stays.
 
     A sign tokenizer trained without it rebuilds takes it knows and blurs those it does not: recordings differ in
     posture, in where the hands are held and how they are turned more than a few thousand takes show.
@@ -169,12 +210,12 @@ def augmented(joints: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     joints = joints.astype(np.float64)
     for hand, wrist in ((LEFT_HAND, 20), (RIGHT_HAND, 21)):
         turn = rng.normal(0.0, 0.10, 3) + _slow_noise(frames, rng, 0.05)
-        joints[:, hand] = _turned(joints[:, hand], joints[:, [wrist]], turn)
+        joints[:, hand, :3] = _turned(joints[:, hand, :3], joints[:, [wrist], :3], turn)
         shift = rng.normal(0.0, 0.012, 3) + _slow_noise(frames, rng, 0.010)  # metres
-        joints[:, [wrist, *hand]] += shift
+        joints[:, [wrist, *hand], :3] += shift
         elbow = rng.normal(0.0, 0.010, 3) + _slow_noise(frames, rng, 0.008)
-        joints[:, [wrist - 2]] += 0.5 * shift + elbow  # the elbow follows half way
-        joints[:, hand] += rng.normal(0.0, 0.002, (len(hand), 3)) + rng.normal(0.0, 0.001, (frames, len(hand), 3))
+        joints[:, [wrist - 2], :3] += 0.5 * shift + elbow  # the elbow follows half way
+        joints[:, hand, :3] += rng.normal(0.0, 0.002, (len(hand), 3)) + rng.normal(0.0, 0.001, (frames, len(hand), 3))
     return joints.astype(np.float32)
 
 
@@ -193,7 +234,8 @@ def _slow_noise(frames: int, rng: np.random.Generator, deviation: float) -> np.n
 
 
 class WindowCollator:
-    """Random windows of `window` frames as normalised features: a batch for the sign tokenizer."""
+    """Random windows of `window` frames as normalised features: a batch for the sign tokenizer. Clips that say which
+    joints were observed come with an `observed_mask`."""
 
     def __init__(self, extractor: SignMotionFeatureExtractor, window: int):
         self.extractor, self.window = extractor, window
@@ -201,21 +243,27 @@ class WindowCollator:
     def __call__(self, items: list[dict]) -> dict[str, torch.Tensor]:
         size = self.window + 1  # joints give one frame of features less
         windows = np.empty((len(items), size, NUM_JOINTS, 3), np.float32)
+        valid = np.ones((len(items), size, NUM_JOINTS), bool)
         lengths = np.empty(len(items), np.int64)
         for row, item in enumerate(items):
             joints = item["joints"]
             start = item["rng"].integers(0, max(len(joints) - size, 0) + 1)
-            cut = joints[start : start + size]
-            windows[row, : len(cut)], windows[row, len(cut) :] = cut, cut[-1]
-            lengths[row] = len(cut) - 1
+            frames = np.minimum(np.arange(start, start + size), len(joints) - 1)  # the last one stays to the end
+            windows[row] = joints[frames]
+            if "valid" in item:
+                valid[row] = item["valid"][frames]
+            lengths[row] = min(len(joints) - start, size) - 1
         features = joints_to_features(
             windows, target_skeleton=self.extractor.target_skeleton, convention=self.extractor.convention
         )
         mask = np.arange(self.window) < lengths[:, None]
-        return {
+        batch = {
             "input_features": torch.from_numpy(self.extractor.normalize(features)),
             "input_features_mask": torch.from_numpy(mask.astype(np.int64)),
         }
+        if any("valid" in item for item in items):
+            batch["observed_mask"] = torch.from_numpy(self.extractor.observed_mask(valid))
+        return batch
 
 
 class TranslationCollator:

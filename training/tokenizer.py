@@ -91,8 +91,9 @@ class TokenizerTrainer(Trainer):
         latents = []
         for start in range(0, wanted, self.args.train_batch_size):
             batch = self.data_collator([data[i] for i in indices[start : start + self.args.train_batch_size]])
-            batch = {k: v.to(vqvae.device) for k, v in batch.items()}
-            clip, lengths = vqvae.latents(**batch)
+            clip, lengths = vqvae.latents(
+                *(batch[name].to(vqvae.device) for name in ("input_features", "input_features_mask"))
+            )
             latents.append(torch.cat([row[:n] for row, n in zip(clip, lengths, strict=True)]))
         return torch.cat(latents).float()
 
@@ -132,10 +133,16 @@ class TokenizerTrainer(Trainer):
         fingers = torch.cat(
             [error[..., hand, :] - (0.0 if at_wrists else error[..., [wrist], :]) for hand, wrist in HANDS], -2
         )
+        parts = (("arms", error[..., ARMS, :]), ("fingers", fingers))
         mask = inputs["input_features_mask"]
+        if "observed_mask" not in inputs:
+            return {name: (part.abs().mean((-1, -2)) * mask).sum() / mask.sum() / 0.03 for name, part in parts}
+        joints = inputs["observed_mask"][..., POSITIONS][..., ::3] & mask.bool()[..., None]
+        hands = [joints[..., hand] & (joints[..., [wrist]] | at_wrists) for hand, wrist in HANDS]
+        observed = {"arms": joints[..., ARMS], "fingers": torch.cat(hands, -1)}
         return {
-            name: (part.abs().mean((-1, -2)) * mask).sum() / mask.sum() / 0.03
-            for name, part in (("arms", error[..., ARMS, :]), ("fingers", fingers))
+            name: (part.abs().mean(-1) * observed[name]).sum() / observed[name].sum().clamp(min=1) / 0.03
+            for name, part in parts
         }
 
     def log(self, logs, *args, **kwargs):
