@@ -146,8 +146,9 @@ def test_legs_that_are_never_seen_stand():
 
 
 @pytest.mark.parametrize("augment", [False, True])
-def test_what_happens_to_a_clip_in_time_happens_to_its_mask(half_seen, augment):
-    clips = MotionText(str(half_seen), "train", FPS, augment, window=17)
+@pytest.mark.parametrize("jitter", [0.0, 1.0])
+def test_what_happens_to_a_clip_in_time_happens_to_its_mask(half_seen, augment, jitter):
+    clips = MotionText(str(half_seen), "train", FPS, augment, window=17, frame_rate_jitter=jitter)
     frames = len(clips.joints[0])
     clips.joints[0][:, 15, 1] = np.arange(frames)  # a head that tells the frame; it is not displaced
     clips.valid[0][:, 30] = np.arange(frames) < 9
@@ -155,13 +156,23 @@ def test_what_happens_to_a_clip_in_time_happens_to_its_mask(half_seen, augment):
         item = clips[epoch, 0]
         times = item["joints"][:, 15, 1]
         assert item["valid"].shape == item["joints"].shape[:2] and item["joints"].shape[2] == 3
-        assert np.array_equal(item["valid"][:, 30], times < 8.00001)
+        if jitter:  # a frame may be made of later ones, too
+            assert not item["valid"][times > 8.00001, 30].any() and item["valid"][times < 4, 30].all()
+        else:
+            assert np.array_equal(item["valid"][:, 30], times < 8.00001)
         window = WindowCollator(SignMotionFeatureExtractor(fps=FPS, convention="signing"), 16)([item])
         position = SLICES["positions"].start + 3 * 29
         height = SLICES["positions"].start + 3 * 14 + 1
         assert len(set(window["observed_mask"][0, :, position].tolist())) <= 2
         assert window["observed_mask"][0, :, height].all()  # the head
         assert window["observed_mask"].shape == window["input_features"].shape
+
+
+def test_a_mirrored_mask_is_that_of_the_other_hand(half_seen):
+    plain = MotionText(str(half_seen), "train", FPS)[0]["valid"]
+    mirrored = MotionText(str(half_seen), "train", FPS, mirror=1.0)[0]["valid"]
+    assert np.array_equal(mirrored[:, LEFT_HAND], plain[:, RIGHT_HAND]) and not plain[:, RIGHT_HAND].all()
+    assert mirrored[:, RIGHT_HAND].all()
 
 
 def test_without_the_column_there_is_no_mask(toy):

@@ -14,7 +14,7 @@ from lslm.modeling_lslm import SignMotionVQVAE, SignMotionVQVAEConfig
 from lslm.processing import SignMotionFeatureExtractor
 from lslm.processing.motion_features import LEFT_HAND, RIGHT_HAND, feature_slices
 
-from .data import EpochSampler, MotionText, WindowCollator, feature_statistics
+from .data import EpochSampler, MotionText, WindowCollator, feature_statistics, training_clips
 from .recipe import StageArguments, parse
 from .resume import train_and_save
 
@@ -32,6 +32,9 @@ class TokenizerArguments(StageArguments):
     convention: str = field(
         default="humanml3d",
         metadata={"help": "of the motion features: humanml3d, or signing (hands from their wrists)"},
+    )
+    target_skeleton: str | None = field(
+        default="humanml3d", metadata={"help": "whose bone lengths everybody gets: humanml3d, or none: their own"}
     )
     window: int = field(default=64, metadata={"help": "frames per training window"})
     codebook_size: int = field(default=1024, metadata={"help": "number of codes"})
@@ -160,10 +163,13 @@ def main(argv: list[str]) -> None:
     """Run the stage; see the module's docstring."""
     args = parse(TokenizerArguments, argv, "lslm tokenizer")
     set_seed(args.seed)
-    train = MotionText(args.data, "train", args.fps, args.augment, args.seed, args.limit, window=args.window + 1)
     extractor = SignMotionFeatureExtractor(
-        fps=args.fps, downsample_factor=2**args.num_downsamples, convention=args.convention
+        fps=args.fps,
+        downsample_factor=2**args.num_downsamples,
+        convention=args.convention,
+        target_skeleton=None if args.target_skeleton == "none" else args.target_skeleton,
     )
+    train = training_clips(args, extractor, window=args.window + 1)
     mean, std = feature_statistics(train, extractor)
     extractor.mean, extractor.std = mean.tolist(), std.tolist()
     validation = None
