@@ -276,6 +276,7 @@ class SignMotionVQVAE(PreTrainedModel):
         self,
         input_features: torch.FloatTensor,
         input_features_mask: torch.Tensor | None = None,
+        observed_mask: torch.Tensor | None = None,
         return_loss: bool = True,
         **kwargs,
     ) -> SignMotionVQVAEOutput:
@@ -284,10 +285,12 @@ class SignMotionVQVAE(PreTrainedModel):
         Args:
             input_features: (B, T, F) normalised motion features.
             input_features_mask: (B, T), 1 for frames of the clip, 0 for right padding.
+            observed_mask: (B, T, F), 0 for numbers that were filled in and not observed. They go in as they are, and
+                what comes out in their place is not judged. None: all were observed.
 
         Returns:
             [`SignMotionVQVAEOutput`]. `loss` = L1 reconstruction + codebook term + `commitment_weight` * commitment
-            term; means are over valid frames.
+            term; means are over valid frames, the first one over what was observed in them.
         """
         frames = self._lengths(input_features, input_features_mask)
         latents, lengths = self.encoder(input_features, frames)
@@ -296,7 +299,11 @@ class SignMotionVQVAE(PreTrainedModel):
         reconstruction = self.decoder(quantized.to(input_features.dtype), lengths)[:, : input_features.shape[1]]
         error = (reconstruction.float() - input_features.float()).abs() * self._feature_weights(input_features)
         valid = length_mask(frames, input_features.shape[1])
-        reconstruction_loss = (error * valid[..., None]).sum() / (valid.sum() * error.shape[-1])
+        if observed_mask is None:
+            reconstruction_loss = (error * valid[..., None]).sum() / (valid.sum() * error.shape[-1])
+        else:
+            observed = valid[..., None] & observed_mask.bool()
+            reconstruction_loss = (error * observed).sum() / observed.sum().clamp(min=1)
         return SignMotionVQVAEOutput(
             loss=reconstruction_loss + codebook_loss + self.config.commitment_weight * commitment_loss,
             reconstruction_loss=reconstruction_loss,

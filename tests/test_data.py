@@ -6,23 +6,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import make_clip
 from datasets import Dataset
+from training_fixtures import recipe
 
 from lslm.modeling_lslm import LslmForConditionalGeneration
 from lslm.processing import SignMotionFeatureExtractor, SignMotionProcessor
-from lslm.processing.motion_features import LEFT_HAND, PARENTS, RIGHT_HAND, feature_slices
+from lslm.processing.motion_features import JOINT_NAMES, LEFT_HAND, PARENTS, RIGHT_HAND, feature_slices
 from lslm.training import data
 from lslm.training.data import (
     EpochSampler,
     MotionText,
     TranslationCollator,
+    Variation,
     WindowCollator,
+    at_a_lower_rate,
     augmented,
     feature_statistics,
     load_split,
     load_templates,
+    mirrored,
+    of_another_body,
     read_joints,
+    training_clips,
 )
+from lslm.training.recipe import parse
+from lslm.training.tokenizer import TokenizerArguments
 
 pytest_plugins = ["training_fixtures"]
 TEMPLATES = Path(data.__file__).parent / "templates"
@@ -120,6 +129,83 @@ def test_augmentation_gives_a_body_again(toy_set, frames):
         assert change.max() < 0.12 and change[fingers].max() < 0.03
         assert not np.array_equal(varied, joints[: len(varied)])
     assert np.array_equal(joints, original)  # the data set itself is not touched
+
+
+def test_the_mirror_swaps_sides_and_gives_back_what_it_took():
+    joints = make_clip(9)
+    twin = mirrored(joints)
+    assert np.array_equal(mirrored(twin), joints)
+    for joint, name in enumerate(JOINT_NAMES):
+        other = JOINT_NAMES.index(
+            name.replace("left", "LEFT").replace("right", "left").replace("LEFT", "right") if "_" in name else name
+        )
+        assert np.array_equal(twin[:, other], joints[:, joint] * [-1, 1, 1]), name
+    assert np.allclose(bone_lengths(twin)[:, [21, 36]], bone_lengths(joints)[:, [36, 21]])
+    # still a person who faces the front: the left shoulder is on the left
+    assert np.array_equal(np.sign(twin[:, 16, 0] - twin[:, 17, 0]), np.sign(joints[:, 16, 0] - joints[:, 17, 0]))
+
+
+def test_another_body_makes_the_same_movements():
+    joints, rng = make_clip(9), np.random.default_rng(3)
+    body = of_another_body(joints, rng, 0.2)
+    ratio = bone_lengths(body) / bone_lengths(joints)
+    assert np.allclose(ratio, ratio[:1])  # in every frame
+    groups = {"body": [0, 11, 15], "arms": [17, 18, 19, 20], "hands": [*range(21, 51)]}  # bones, from joint 1 on
+    factors = {name: ratio[0, bones].mean() for name, bones in groups.items()}
+    assert all(np.allclose(ratio[0, bones], factors[name]) for name, bones in groups.items())
+    assert len({round(factor, 4) for factor in factors.values()}) == 3
+    bones, other = (clip[:, 1:] - clip[:, PARENTS[1:]] for clip in (joints, body))
+    assert np.allclose(other, bones * ratio[..., None])  # in the same directions
+    # a target skeleton leaves nothing of it, and without one it is seen
+    for skeleton, same in (("humanml3d", True), (None, False)):
+        extractor = SignMotionFeatureExtractor(target_skeleton=skeleton)
+        assert np.allclose(extractor.to_features(joints), extractor.to_features(body), atol=1e-5) == same
+
+
+def test_a_slower_camera_sees_slow_movements_as_they_are_and_fast_ones_less():
+    time = np.arange(40)[:, None, None] / 20
+    slow, fast = (np.sin(2 * np.pi * hertz * time) * np.ones((52, 3)) for hertz in (0.5, 6.0))
+    for seed in range(5):
+        seen = [at_a_lower_rate(clip.astype(np.float32), np.random.default_rng(seed)) for clip in (slow, fast)]
+        assert all(38 <= len(clip) <= 40 and clip.dtype == np.float32 for clip in seen)
+        assert np.abs(seen[0] - slow[: len(seen[0])]).max() < 0.05 < np.abs(seen[1] - fast[: len(seen[1])]).max()
+    assert len(at_a_lower_rate(slow[:2], np.random.default_rng(0))) == 2
+
+
+def test_a_new_key_leaves_the_random_numbers_of_the_old_ones(toy_set):
+    plain = MotionText(toy_set, "train", 15.0, augment=True, window=17)
+    mirror = MotionText(toy_set, "train", 15.0, augment=True, window=17, mirror=1.0)
+    slow = MotionText(toy_set, "train", 15.0, augment=True, window=17, frame_rate_jitter=1.0)
+    body = MotionText(toy_set, "train", 15.0, augment=True, window=17, body_proportions=0.1)
+    for index in range(8):
+        item = plain[3, index]
+        assert np.array_equal(mirror[3, index]["joints"], mirrored(item["joints"]))
+        assert np.array_equal(body[3, index]["joints"][:, 0], item["joints"][:, 0]) is False
+        assert not np.array_equal(slow[3, index]["joints"], item["joints"])
+    half = MotionText(toy_set, "train", 15.0, mirror=0.5)
+    seen = [np.array_equal(half[epoch, 0]["joints"], half.joints[0]) for epoch in range(40)]
+    assert 8 < sum(seen) < 32
+    assert not plain.vary == Variation() and not Variation().changes_clips and Variation(mirror=0.5).changes_clips
+
+
+@pytest.mark.parametrize("key", ["mirror", "frame_rate_jitter", "body_proportions"])
+def test_a_variation_that_cannot_be_is_refused(toy_set, key):
+    for wrong in (-0.1, 1.1, float("nan")):
+        if key != "body_proportions" or wrong != 1.1:
+            with pytest.raises(ValueError, match=f"{key} is {wrong}, expected a"):
+                MotionText(toy_set, "train", 15.0, **{key: wrong})
+
+
+def test_other_proportions_need_a_tokenizer_that_sees_them(toy_set, tmp_path):
+    def clips(**flags):
+        flags = {"data": toy_set, "output_dir": tmp_path, "body_proportions": 0.1, "mirror": 0.5} | flags
+        args = parse(TokenizerArguments, recipe(**flags), "lslm tokenizer")
+        skeleton = None if args.target_skeleton == "none" else args.target_skeleton
+        return training_clips(args, SignMotionFeatureExtractor(fps=15.0, target_skeleton=skeleton), 9)
+
+    with pytest.raises(ValueError, match="body_proportions changes nothing, since the target skeleton"):
+        clips()
+    assert clips(target_skeleton="none").vary == Variation(True, 9, body_proportions=0.1, mirror=0.5)
 
 
 def test_clips_are_resampled_to_the_model_s_frame_rate(toy_set):

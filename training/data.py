@@ -3,16 +3,25 @@
 import json
 import sys
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from datasets import load_dataset
 
-from lslm.processing.feature_extraction_lslm import SignMotionFeatureExtractor, resample
+from lslm.processing.feature_extraction_lslm import (
+    ALL_OBSERVED,
+    SignMotionFeatureExtractor,
+    resample,
+    resample_valid,
+)
 from lslm.processing.motion_features import (
+    JOINT_NAMES,
     LEFT_HAND,
+    LOWER_BODY,
     NUM_JOINTS,
+    PARENTS,
     RIGHT_HAND,
     feature_slices,
     joints_to_features,
@@ -23,6 +32,13 @@ warnings.filterwarnings("ignore", message="repaired NaN, infinite or zero-length
 
 # Augmentation in time: how many times as many frames, and how many frames later it starts (a code stands for four).
 STRETCH, DELAY = (0.8, 1.25), 4
+LOWEST_RATE = 0.6  # of the frame rate, for `frame_rate_jitter`: 12 of 20 frames per second
+ARMS, HANDS = [18, 19, 20, 21], [*LEFT_HAND, *RIGHT_HAND]  # whose bones `body_proportions` scales apart
+
+_SIDES = {"left": "right", "right": "left"}
+_MIRROR = [
+    JOINT_NAMES.index("_".join(_SIDES.get(part, part) for part in name.split("_"))) for name in JOINT_NAMES
+]  # the joint of the other side
 
 
 def load_split(folder: str, split: str):
@@ -30,7 +46,8 @@ def load_split(folder: str, split: str):
 
     Args:
         folder: holds `{split}*.parquet`, itself or in `data/`. Columns: `id`, `text`, `fps` and the motion: `joints_mm`
-            ((T, 52, 3) integers, millimetres) or `joints` (metres). Other columns are kept.
+            ((T, 52, 3) integers, millimetres) or `joints` (metres); maybe `valid`, see [`read_valid`]. Other columns
+            are kept.
         split: train, validation or test.
 
     Raises:
@@ -59,13 +76,35 @@ def read_joints(row: dict) -> np.ndarray:
     return np.asarray(row["joints"], np.float64)
 
 
+def read_valid(row: dict, frames: int) -> np.ndarray | None:
+    """(T, 52) bool of a row of T `frames`, False where a joint was filled in instead of observed; None: nobody says.
+
+    The column `valid` holds T integers a clip; bit j of a frame's is 1 where joint j was observed. Pelvis and legs that
+    are never observed count as if they were: below a camera's picture they stand where the reader puts everybody's, and
+    a sign tokenizer that had not learnt them could stand no body up.
+
+    Raises:
+        ValueError: not one integer for each frame.
+    """
+    if row.get("valid") is None:
+        return None
+    bits = np.asarray(row["valid"], np.int64)
+    if bits.shape != (frames,):
+        raise ValueError(
+            f"clip {row.get('id', '')}: `valid` has shape {bits.shape}, expected a bit mask for each of the {frames} "
+            "frames of its joints; build the data set again"
+        )
+    valid = (bits[:, None] >> np.arange(NUM_JOINTS)) & 1 == 1
+    stands = [0, *LOWER_BODY]
+    valid[:, stands] |= ~valid[:, stands].any(0)
+    return valid
+
+
 class MotionText(torch.utils.data.Dataset):
     """Clips and their texts in memory, at the frame rate of the model.
 
-    With `augment`, every epoch sees each clip anew: faster or slower, starting elsewhere, elbows and hands slightly
-    displaced, hands turned. What a clip looks like depends on (seed, epoch, index) alone, so a resumed run sees what
-    an uninterrupted one sees. With `window`, an item is a random part of its clip that is at least so many frames long
-    (shorter clips stay whole): variations of frames that nobody uses would cost half the time of a training step.
+    What a clip looks like depends on (seed, epoch, index) alone, so a resumed run sees what an uninterrupted one sees.
+    `augment` and the further keywords are those of [`Variation`].
     """
 
     def __init__(
@@ -76,12 +115,12 @@ class MotionText(torch.utils.data.Dataset):
         augment: bool = False,
         seed: int = 0,
         limit: int | None = None,
-        window: int | None = None,
+        **variation,
     ):
         rows = load_split(folder, split)
         rows = rows.select(range(min(limit or len(rows), len(rows))))
         column = "joints_mm" if "joints_mm" in rows.column_names else "joints"
-        self.joints, use, skipped = [], [], {}
+        self.joints, self.valid, use, skipped = [], [], [], {}
         for index, row in enumerate(rows.with_format("numpy")):
             joints = read_joints(row)
             if not str(row["text"] or "").strip():
@@ -90,20 +129,24 @@ class MotionText(torch.utils.data.Dataset):
                 skipped.setdefault("of fewer than 2 frames", []).append(str(row.get("id", index)))
             else:
                 self.joints.append(resample(joints, float(row["fps"]), fps).astype(np.float32))
+                valid = read_valid(row, len(joints))
+                self.valid.append(None if valid is None else resample_valid(valid, float(row["fps"]), fps))
                 use.append(index)
         for reason, names in skipped.items():
             shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
             print(f"{folder}, {split}: skipped {len(names)} of {len(rows)} clips {reason}: {shown}", file=sys.stderr)
         if not use:
             raise ValueError(f"{folder}, {split}: no clip with a text and at least 2 frames among {len(rows)}")
-        self.rows = rows.select(use).select_columns([name for name in rows.column_names if name != column])
+        kept = [name for name in rows.column_names if name not in (column, "valid")]
+        self.rows = rows.select(use).select_columns(kept)
         self.texts = list(self.rows["text"])
         self.codes: list[np.ndarray] | None = None  # of the clips as they are, when a language model reads them
-        self.fps, self.augment, self.seed, self.window = fps, augment, seed, window
+        self.fps, self.seed, self.vary = fps, seed, Variation(augment, **variation)
 
     def keep(self, indices: list[int]) -> None:
         """Forget all clips but these."""
         self.joints, self.texts = [self.joints[i] for i in indices], [self.texts[i] for i in indices]
+        self.valid = [self.valid[i] for i in indices]
         self.rows = self.rows.select(indices)
 
     def __len__(self):
@@ -113,15 +156,63 @@ class MotionText(torch.utils.data.Dataset):
         """Item `index`, or `(epoch, index)` as [`EpochSampler`] draws them."""
         epoch, index = index if isinstance(index, tuple) else (0, index)
         rng = np.random.default_rng((self.seed, epoch, index))
-        joints = self.joints[index]
+        item = {"text": self.texts[index], "rng": rng} | self.vary(self.joints[index], self.valid[index], rng)
+        return item if self.codes is None else item | {"codes": self.codes[index]}
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How a clip differs from epoch to epoch. Nothing is drawn for what is off, and new keys are drawn after old ones,
+    so that a recipe keeps its random numbers when a key is added.
+
+    Attributes:
+        augment: faster or slower, starting elsewhere, elbows and hands slightly displaced, hands turned.
+        window: take a random part of the clip that is at least so many frames long (shorter clips stay whole):
+            variations of frames that nobody uses would cost half the time of a training step.
+        frame_rate_jitter: probability that it is seen at a lower frame rate.
+        body_proportions: deviation of the lengths of body, arms and hands; 0.1: a tenth.
+        mirror: probability that it is mirrored.
+    """
+
+    augment: bool = False
+    window: int | None = None
+    frame_rate_jitter: float = 0.0
+    body_proportions: float = 0.0
+    mirror: float = 0.0
+
+    def __post_init__(self):
+        for name in ("frame_rate_jitter", "mirror"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a probability from 0 to 1")
+        if not self.body_proportions >= 0:
+            raise ValueError(
+                f"body_proportions is {self.body_proportions}, expected a deviation from 0 on; 0.1: a tenth"
+            )
+
+    @property
+    def changes_clips(self) -> bool:
+        """Whether a clip differs from epoch to epoch at all."""
+        return any((self.augment, self.window, self.frame_rate_jitter, self.body_proportions, self.mirror))
+
+    def __call__(self, joints: np.ndarray, valid: np.ndarray | None, rng: np.random.Generator) -> dict:
+        """`joints` (T', 52, 3) float32 of a clip (T, 52, 3) this time, and `valid` (T', 52) if that is not None."""
+        if valid is not None:
+            # as a fourth number beside x, y and z: what happens in time happens to both
+            joints = np.concatenate([joints, valid[..., None]], -1)
         if self.window:
             enough = int(self.window / STRETCH[0]) + DELAY + 2  # for a window after augmentation
             start = rng.integers(0, max(len(joints) - enough, 0) + 1)
             joints = joints[start : start + enough]
         if self.augment:
             joints = augmented(joints, rng)
-        item = {"joints": joints, "text": self.texts[index], "rng": rng}
-        return item if self.codes is None else item | {"codes": self.codes[index]}
+        if self.frame_rate_jitter and rng.random() < self.frame_rate_jitter:
+            joints = at_a_lower_rate(joints, rng)
+        if self.body_proportions:
+            joints = of_another_body(joints, rng, self.body_proportions)
+        if self.mirror and rng.random() < self.mirror:
+            joints = mirrored(joints)
+        item = {"joints": joints[..., :3]}
+        return item if valid is None else item | {"valid": joints[..., 3] > ALL_OBSERVED}
 
 
 class EpochSampler(torch.utils.data.Sampler):
@@ -158,7 +249,8 @@ class EpochSampler(torch.utils.data.Sampler):
 
 
 def augmented(joints: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A variation of (T, 52, 3) joints that a signer could have produced; see [`MotionText`].
+    """A variation of (T, 52, 3) joints that a signer could have produced; see [`Variation`]. A fourth number of a joint
+    goes through time with the others and stays, here and below.
 
     A sign tokenizer trained without it rebuilds takes it knows and blurs those it does not: recordings differ in
     posture, in where the hands are held and how they are turned more than a few thousand takes show.
@@ -169,13 +261,41 @@ def augmented(joints: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     joints = joints.astype(np.float64)
     for hand, wrist in ((LEFT_HAND, 20), (RIGHT_HAND, 21)):
         turn = rng.normal(0.0, 0.10, 3) + _slow_noise(frames, rng, 0.05)
-        joints[:, hand] = _turned(joints[:, hand], joints[:, [wrist]], turn)
+        joints[:, hand, :3] = _turned(joints[:, hand, :3], joints[:, [wrist], :3], turn)
         shift = rng.normal(0.0, 0.012, 3) + _slow_noise(frames, rng, 0.010)  # metres
-        joints[:, [wrist, *hand]] += shift
+        joints[:, [wrist, *hand], :3] += shift
         elbow = rng.normal(0.0, 0.010, 3) + _slow_noise(frames, rng, 0.008)
-        joints[:, [wrist - 2]] += 0.5 * shift + elbow  # the elbow follows half way
-        joints[:, hand] += rng.normal(0.0, 0.002, (len(hand), 3)) + rng.normal(0.0, 0.001, (frames, len(hand), 3))
+        joints[:, [wrist - 2], :3] += 0.5 * shift + elbow  # the elbow follows half way
+        joints[:, hand, :3] += rng.normal(0.0, 0.002, (len(hand), 3)) + rng.normal(0.0, 0.001, (frames, len(hand), 3))
     return joints.astype(np.float32)
+
+
+def at_a_lower_rate(joints: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(T, 52, 3) joints as a slower camera would have seen them, between 60 % of the frame rate and all of it."""
+    rate = rng.uniform(LOWEST_RATE, 1.0)
+    return resample(resample(joints, 1.0, rate), rate, 1.0).astype(np.float32)
+
+
+def of_another_body(joints: np.ndarray, rng: np.random.Generator, deviation: float) -> np.ndarray:
+    """(T, 52, 3) joints with longer or shorter bones in the same directions: the whole body by one factor, arms and
+    hands by one more each. A target skeleton takes all of it away again."""
+    body, arms, hands = np.exp(rng.normal(0.0, deviation, 3))
+    factors = np.full(NUM_JOINTS, body)
+    factors[ARMS] *= arms
+    factors[HANDS] *= hands
+    scaled = joints.copy()
+    scaled[:, 0, :3] = body * joints[:, 0, :3]
+    for joint in range(1, NUM_JOINTS):
+        bone = joints[:, joint, :3] - joints[:, PARENTS[joint], :3]
+        scaled[:, joint, :3] = scaled[:, PARENTS[joint], :3] + factors[joint] * bone
+    return scaled
+
+
+def mirrored(joints: np.ndarray) -> np.ndarray:
+    """(..., 52, 3) joints as a mirror shows them: what a left-handed signer does."""
+    joints = joints[..., _MIRROR, :]
+    joints[..., 0] *= -1
+    return joints
 
 
 def _turned(points: np.ndarray, centre: np.ndarray, turn: np.ndarray) -> np.ndarray:
@@ -193,7 +313,8 @@ def _slow_noise(frames: int, rng: np.random.Generator, deviation: float) -> np.n
 
 
 class WindowCollator:
-    """Random windows of `window` frames as normalised features: a batch for the sign tokenizer."""
+    """Random windows of `window` frames as normalised features: a batch for the sign tokenizer. Clips that say which
+    joints were observed come with an `observed_mask`."""
 
     def __init__(self, extractor: SignMotionFeatureExtractor, window: int):
         self.extractor, self.window = extractor, window
@@ -201,21 +322,27 @@ class WindowCollator:
     def __call__(self, items: list[dict]) -> dict[str, torch.Tensor]:
         size = self.window + 1  # joints give one frame of features less
         windows = np.empty((len(items), size, NUM_JOINTS, 3), np.float32)
+        valid = np.ones((len(items), size, NUM_JOINTS), bool)
         lengths = np.empty(len(items), np.int64)
         for row, item in enumerate(items):
             joints = item["joints"]
             start = item["rng"].integers(0, max(len(joints) - size, 0) + 1)
-            cut = joints[start : start + size]
-            windows[row, : len(cut)], windows[row, len(cut) :] = cut, cut[-1]
-            lengths[row] = len(cut) - 1
+            frames = np.minimum(np.arange(start, start + size), len(joints) - 1)  # the last one stays to the end
+            windows[row] = joints[frames]
+            if "valid" in item:
+                valid[row] = item["valid"][frames]
+            lengths[row] = min(len(joints) - start, size) - 1
         features = joints_to_features(
             windows, target_skeleton=self.extractor.target_skeleton, convention=self.extractor.convention
         )
         mask = np.arange(self.window) < lengths[:, None]
-        return {
+        batch = {
             "input_features": torch.from_numpy(self.extractor.normalize(features)),
             "input_features_mask": torch.from_numpy(mask.astype(np.int64)),
         }
+        if any("valid" in item for item in items):
+            batch["observed_mask"] = torch.from_numpy(self.extractor.observed_mask(valid))
+        return batch
 
 
 class TranslationCollator:
@@ -239,6 +366,22 @@ class TranslationCollator:
         batch["logits_to_keep"] = batch["labels"].shape[1] - first + 1
         batch["labels"] = batch["labels"][:, -batch["logits_to_keep"] :]
         return batch
+
+
+def training_clips(args, extractor: SignMotionFeatureExtractor, window: int | None = None) -> MotionText:
+    """The training split as the `StageArguments` want it, at the extractor's frame rate; `window`: see [`Variation`].
+
+    Raises:
+        ValueError: a variation that the extractor takes away again.
+    """
+    if args.body_proportions and extractor.target_skeleton is not None:
+        raise ValueError(
+            "body_proportions changes nothing, since the target skeleton gives everybody the same bones; leave it out, "
+            "or train the sign tokenizer with target_skeleton: none"
+        )
+    keys = ("augment", "frame_rate_jitter", "body_proportions", "mirror")
+    variation = {key: getattr(args, key) for key in keys}
+    return MotionText(args.data, "train", extractor.fps, seed=args.seed, limit=args.limit, window=window, **variation)
 
 
 def load_templates(path: str) -> list[str]:

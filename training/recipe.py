@@ -22,6 +22,14 @@ class StageArguments(TrainingArguments):
 
     data: str = field(default="", metadata={"help": "data set folder with {train,validation}*.parquet"})
     augment: bool = field(default=True, metadata={"help": "vary the clips: speed, start, place of body and hands"})
+    mirror: float = field(default=0.0, metadata={"help": "probability that a clip is mirrored: a left-handed signer"})
+    frame_rate_jitter: float = field(
+        default=0.0, metadata={"help": "probability that a clip is seen at a lower frame rate, 60 to 100 % of it"}
+    )
+    body_proportions: float = field(
+        default=0.0,
+        metadata={"help": "deviation of the lengths of body, arms, hands (0.1: a tenth); with target_skeleton none"},
+    )
     limit: int | None = field(default=None, metadata={"help": "use the first N training clips only"})
 
     def __post_init__(self):

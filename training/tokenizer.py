@@ -14,7 +14,7 @@ from lslm.modeling_lslm import SignMotionVQVAE, SignMotionVQVAEConfig
 from lslm.processing import SignMotionFeatureExtractor
 from lslm.processing.motion_features import LEFT_HAND, RIGHT_HAND, feature_slices
 
-from .data import EpochSampler, MotionText, WindowCollator, feature_statistics
+from .data import EpochSampler, MotionText, WindowCollator, feature_statistics, training_clips
 from .recipe import StageArguments, parse
 from .resume import train_and_save
 
@@ -32,6 +32,9 @@ class TokenizerArguments(StageArguments):
     convention: str = field(
         default="humanml3d",
         metadata={"help": "of the motion features: humanml3d, or signing (hands from their wrists)"},
+    )
+    target_skeleton: str | None = field(
+        default="humanml3d", metadata={"help": "whose bone lengths everybody gets: humanml3d, or none: their own"}
     )
     window: int = field(default=64, metadata={"help": "frames per training window"})
     codebook_size: int = field(default=1024, metadata={"help": "number of codes"})
@@ -91,8 +94,9 @@ class TokenizerTrainer(Trainer):
         latents = []
         for start in range(0, wanted, self.args.train_batch_size):
             batch = self.data_collator([data[i] for i in indices[start : start + self.args.train_batch_size]])
-            batch = {k: v.to(vqvae.device) for k, v in batch.items()}
-            clip, lengths = vqvae.latents(**batch)
+            clip, lengths = vqvae.latents(
+                *(batch[name].to(vqvae.device) for name in ("input_features", "input_features_mask"))
+            )
             latents.append(torch.cat([row[:n] for row, n in zip(clip, lengths, strict=True)]))
         return torch.cat(latents).float()
 
@@ -132,10 +136,16 @@ class TokenizerTrainer(Trainer):
         fingers = torch.cat(
             [error[..., hand, :] - (0.0 if at_wrists else error[..., [wrist], :]) for hand, wrist in HANDS], -2
         )
+        parts = (("arms", error[..., ARMS, :]), ("fingers", fingers))
         mask = inputs["input_features_mask"]
+        if "observed_mask" not in inputs:
+            return {name: (part.abs().mean((-1, -2)) * mask).sum() / mask.sum() / 0.03 for name, part in parts}
+        joints = inputs["observed_mask"][..., POSITIONS][..., ::3] & mask.bool()[..., None]
+        hands = [joints[..., hand] & (joints[..., [wrist]] | at_wrists) for hand, wrist in HANDS]
+        observed = {"arms": joints[..., ARMS], "fingers": torch.cat(hands, -1)}
         return {
-            name: (part.abs().mean((-1, -2)) * mask).sum() / mask.sum() / 0.03
-            for name, part in (("arms", error[..., ARMS, :]), ("fingers", fingers))
+            name: (part.abs().mean(-1) * observed[name]).sum() / observed[name].sum().clamp(min=1) / 0.03
+            for name, part in parts
         }
 
     def log(self, logs, *args, **kwargs):
@@ -153,10 +163,13 @@ def main(argv: list[str]) -> None:
     """Run the stage; see the module's docstring."""
     args = parse(TokenizerArguments, argv, "lslm tokenizer")
     set_seed(args.seed)
-    train = MotionText(args.data, "train", args.fps, args.augment, args.seed, args.limit, window=args.window + 1)
     extractor = SignMotionFeatureExtractor(
-        fps=args.fps, downsample_factor=2**args.num_downsamples, convention=args.convention
+        fps=args.fps,
+        downsample_factor=2**args.num_downsamples,
+        convention=args.convention,
+        target_skeleton=None if args.target_skeleton == "none" else args.target_skeleton,
     )
+    train = training_clips(args, extractor, window=args.window + 1)
     mean, std = feature_statistics(train, extractor)
     extractor.mean, extractor.std = mean.tolist(), std.tolist()
     validation = None

@@ -11,7 +11,7 @@ from lslm.modeling_lslm import LslmForConditionalGeneration
 from lslm.processing import SignMotionProcessor
 
 from .codes import cached_codes
-from .data import EpochSampler, MotionText, TranslationCollator, load_templates
+from .data import EpochSampler, MotionText, TranslationCollator, load_templates, training_clips
 from .recipe import StageArguments
 from .resume import train_and_save
 
@@ -219,16 +219,16 @@ def run(
     set_trainable(model, args.trainable, args)
     if args.load_in_4bit:
         load_in_4bit(model, args)
-    fps = processor.feature_extractor.fps
-    train = MotionText(args.data, "train", fps, augment=args.augment, seed=args.seed, limit=args.limit)
-    validation = MotionText(args.data, "validation", fps) if args.eval_strategy != "no" else None
+    extractor = processor.feature_extractor
+    train = training_clips(args, extractor)
+    validation = MotionText(args.data, "validation", extractor.fps) if args.eval_strategy != "no" else None
     templates = load_templates(args.templates)
     if args.max_length:
         leave_out_long(train, processor, templates, args.max_length)
     vqvae = model.model.vqvae.to(args.device)
-    for data in ([] if args.augment else [train]) + ([validation] if validation else []):
+    for data in ([] if train.vary.changes_clips else [train]) + ([validation] if validation else []):
         with args.main_process_first(desc="encoding motion"):
-            data.codes = cached_codes(vqvae, processor.feature_extractor, data.joints)
+            data.codes = cached_codes(vqvae, extractor, data.joints)
     trainer = TranslationTrainer(
         model=model,
         args=args,
