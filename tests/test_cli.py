@@ -194,10 +194,8 @@ def test_a_guessed_frame_rate_is_told_in_one_line(files, toy_model, tmp_path, ca
     assert lslm_cli.main(argv) == 0
     out, err = capfd.readouterr()
     assert out.count("\n") == 1
-    assert (
-        err
-        == f"lslm: {tmp_path}/holistic.npz: no frame rate in the file: taken as 15 fps, as usual for webcam landmarks; pass --fps\n"
-    )
+    said = "no frame rate in the file: taken as 15 fps, as usual for webcam landmarks; pass --fps"
+    assert err == f"lslm: {tmp_path}/holistic.npz: {said}\n"
     np.savez(tmp_path / "broken.npz", pose=pose, left_hand=np.zeros((20, 21, 3)), right_hand=np.zeros((19, 21, 3)))
     assert lslm_cli.main(["translate", str(tmp_path / "broken.npz"), "--model", str(toy_model)]) == 2
     assert capfd.readouterr().err.count("\n") == 1  # of a file that cannot be read only the reason

@@ -21,7 +21,9 @@ from .data_texts import SPLITS, Fault, Text, bare, read_texts
 SPLIT_UP_TO = (0.8, 0.9, 1.0)  # of clips without an official split: 80 % train, 10 % validation, 10 % test
 SPLIT_BY = ("official", "video", "signer", "clip")
 
-MOTION_SUFFIXES = frozenset({".npz", ".npy", ".pkl", ".pickle", ".pose", ".parquet", ".pt", ".pth"})
+MOTION_SUFFIXES = frozenset(
+    {".npz", ".npy", ".pkl", ".pickle", ".pt", ".pth", ".pose", ".parquet", ".bvh", ".glb", ".gltf", ".vrm", ".vrma"}
+)
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl"})
 TABLE_DEPTH = 2  # folders below the source; .json is taken for texts in the source itself only
 TYPE_BATCH = 1000  # rows whose types are looked at together

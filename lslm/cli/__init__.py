@@ -189,10 +189,10 @@ def _true_or_false(text: str) -> bool:
     return text.lower() == "true"
 
 
-def _reader_flags(parser: argparse.ArgumentParser) -> None:
+def _reader_flags(parser: argparse.ArgumentParser, fps: str = "--fps") -> None:
     """What a motion file cannot tell: the arguments of `load_motion`."""
     group = parser.add_argument_group("what a file cannot tell")
-    group.add_argument("--fps", type=float, default=None, help="frame rate, for files that do not store one")
+    group.add_argument(fps, type=float, default=None, metavar="FPS", help="frame rate, for files that do not store one")
     group.add_argument("--format", default=None, help="where a file fits several formats; the error names them")
     group.add_argument("--up", default=None, help="axis of the file that points up: y, z, or --up=-y")
     group.add_argument(
@@ -532,17 +532,7 @@ docs/scale.md has the figures for a million clips.""",
         help="official: as the texts say, without it by video (official)",
     )
     add("--seed", type=int, default=0, help="of splits that are not official (0)")
-    add = build.add_argument_group("reading").add_argument
-    add("--source-fps", type=float, default=None, metavar="FPS", help="of files and texts that do not tell")
-    add("--format", default=None, help="take every file for this format (default: look)")
-    add("--up", default=None, metavar="AXIS", help="axis that points up in the files")
-    add(
-        "--flat-hand-mean",
-        choices=["true", "false"],
-        default=None,
-        help="SMPL-X hand poses are absolute (true) or relative to the mean hand (false)",
-    )
-    add("--body-model", default=None, metavar="FILE", help="SMPL-X model, for formats that hold parameters")
+    _reader_flags(build, "--source-fps")
     add = build.add_argument_group("what is written").add_argument
     add("--fps", type=float, default=None, help="resample every clip to this rate (default: each keeps its own)")
     add("--features", action="store_true", help="also store the 623 motion features (8 times the size)")

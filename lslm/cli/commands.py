@@ -310,9 +310,8 @@ def data_build(args: dict) -> int:
         options = found | options
     if not executor and (options or tasks):
         raise ValueError("--tasks, --partition, --time and --executor-options belong to --executor local, slurm or ray")
-    reader = {"fps": args.pop("source_fps")} | {name: args.pop(name) for name in ("format", "up", "body_model")}
-    flat = args.pop("flat_hand_mean")
-    reader["flat_hand_mean"] = None if flat is None else flat == "true"
+    reader = {name: args.pop(name) for name in ("format", "up", "flat_hand_mean", "body_model")}
+    reader["fps"] = args.pop("source_fps")
     args["reader"] = {name: value for name, value in reader.items() if value is not None}
     license = {name: value for name in ("license", "license_name", "license_link") if (value := args.pop(name))}
     if workers is not None and workers < 1:
