@@ -116,7 +116,7 @@ def load_torch_archive(archive: zipfile.ZipFile, limit: int = MAX_BYTES) -> Any:
 
 
 def _storage_of(persistent_id: Any) -> tuple[str, str]:
-    """Type and key of ("storage", type, key, device, length); files of old add the view, None unless very old."""
+    """Type and key of ("storage", type, key, device, length[, view]). A view, of very old files, is refused."""
     match persistent_id:
         case ("storage", Name(text=dtype), str(key), str(), int()) if dtype in _STORAGES:
             return dtype, key

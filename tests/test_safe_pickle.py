@@ -460,17 +460,21 @@ def test_names_of_the_file_are_printed_harmlessly():
 HUGE = b"\x8a\x06" + (2**40).to_bytes(6, "little")
 
 
-def tensor_program(offset, size, stride, count=3, declared=b"K\x03", kind="Float"):
-    inner = (
-        b"\x8a\x0a"
-        + (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
-        + b".M\xe9\x03.}"
-        + text("little_endian")
-        + b"\x88s."
-    )
-    inner += b"(" + text("storage") + f"ctorch\n{kind}Storage\n".encode() + text("1") + text("cpu") + declared + b"NtQ."
-    inner += b"]" + text("1") + b"a." + struct.pack("<q", count) + bytes(12)
-    storage = call("torch.storage._load_from_bytes", b"B" + struct.pack("<I", len(inner)) + inner)
+def stream_program(count=3, kind="Float", waste=b""):
+    """A torch.save stream of one storage of 12 bytes."""
+    magic = b"\x8a\x0a" + (0x1950A86A20F9469CFC6C).to_bytes(10, "little") + b"."
+    system = waste + b"}" + text("little_endian") + b"\x88s."
+    kind = f"ctorch\n{kind}Storage\n".encode()
+    storage = b"(" + text("storage") + kind + text("1") + text("cpu") + b"K\x03NtQ."
+    return magic + b"M\xe9\x03." + system + storage + b"]" + text("1") + b"a." + struct.pack("<q", count) + bytes(12)
+
+
+def counted(data):
+    return b"B" + struct.pack("<I", len(data)) + data
+
+
+def tensor_program(offset, size, stride, **arguments):
+    storage = call("torch.storage._load_from_bytes", counted(stream_program(**arguments)))
     return call("torch._utils._rebuild_tensor_v2", storage, offset, size, stride, b"\x89", b"N") + b"."
 
 
@@ -602,11 +606,8 @@ BOMBS = {
     "many digits, FLOAT": b"F" + b"9" * 100_000 + b"\n.",
     "many digits, GET": b"g" + b"9" * 100_000 + b"\n.",
     "many encodings": many_calls("_codecs:encode", text("x" * 100_000) + text("latin1") + b"\x86"),
-    "many tensors": many_calls(
-        "torch.storage:_load_from_bytes",
-        b"B" + struct.pack("<I", 404 * 100) + save_stream(torch.zeros(10_000))[:40_400] + b"\x85",
-    ),
-    "many dictionaries of a list": many_calls("collections:OrderedDict", b"](" + b"K\x01N\x86" * 100 + b"e\x85"),
+    "many tensors": many_calls("torch.storage:_load_from_bytes", counted(stream_program(waste=b"N0" * MANY)) + b"\x85"),
+    "many dictionaries of a list": many_calls("collections:OrderedDict", b"](" + b"K\x01N\x86" * MANY + b"e\x85"),
     "one array many times": array_program(b"K\x40\x85", b"B" + struct.pack("<I", 256) + bytes(256))[:-1]
     + b"q\x00]("
     + b"h\x00" * MANY
@@ -614,7 +615,7 @@ BOMBS = {
     + b"h\x01" * MANY
     + b"e.",
     "tensor in a tensor in a tensor": functools.reduce(
-        lambda data, _: call("torch.storage._load_from_bytes", b"B" + struct.pack("<I", len(data)) + data) + b".",
+        lambda data, _: call("torch.storage._load_from_bytes", counted(data)) + b".",
         range(300),
         b"N.",
     ),
@@ -638,6 +639,39 @@ def test_little_work_and_memory_for_a_small_file(case):
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak < 10 * 2**20 + 10 * len(data), f"{peak} bytes for {len(data)}"
+
+
+REASONS = {
+    "laughs of lists": "unpacks to more than 1024 MB",
+    "one array many times": "unpacks to more than 1024 MB",
+    "deep list": "nested more than 50 deep",
+    "deep dictionary": "nested more than 50 deep",
+    "list in itself": "a list contains itself",
+    "many tensors": "a bare Storage",  # and not: unpacks to more, which each of them anew would be
+    "many digits": "a number of 100001 characters",
+    "many digits, FLOAT": "a number of 100001 characters",
+}
+
+
+@pytest.mark.parametrize("case", REASONS)
+def test_reasons(case):
+    assert REASONS[case] in refusal(BOMBS[case])
+
+
+@pytest.mark.parametrize("case", ["many encodings", "many dictionaries of a list"])
+def test_what_is_asked_for_again_is_made_once(case):
+    made = load_pickle(BOMBS[case])
+    assert len(made) == MANY and all(one is made[0] for one in made)
+
+
+def test_numbers_that_may_collide_are_charged_more(monkeypatch):
+    monkeypatch.setattr(safe_pickle, "MAX_BYTES", 2**23)
+    numbers, names = {str(n): n for n in range(MANY)}, {n: str(n) for n in range(MANY)}
+    for protocol in 0, 2:  # numbers what it remembers as text, and in bytes
+        assert load_pickle(pickle.dumps(numbers, protocol)) == numbers
+        refusal(pickle.dumps(names, protocol))
+    for case in "colliding keys", "colliding memo":
+        assert "unpacks to more than 8 MB" in refusal(BOMBS[case])
 
 
 def test_the_budget_holds(monkeypatch):
