@@ -630,3 +630,22 @@ def test_datatrove(executor, built, source, tmp_path, monkeypatch):
     for name, more, message in (("slurm", {}, "needs a partition and a time"), ("local", {"qos": 1}, "qos")):
         with pytest.raises(ValueError, match=message):
             data_cluster.run(name, out, tasks=2, options=more)
+
+
+def test_gaps_and_jitter_are_repaired_and_said(tmp_path):
+    rng = np.random.default_rng(0)
+    source = tmp_path / "source"
+    source.mkdir()
+    still = rng.normal(0, 0.3, (1, 52, 3)).repeat(40, axis=0)
+    joints = still + rng.normal(0, 0.01, still.shape)
+    joints[20:23, 30] = np.nan
+    np.savez(source / "a.npz", joints=joints, fps=20.0)
+    (source / "texts.csv").write_text("id,text\na,hello\n")
+    for smooth in (0.0, 0.5):
+        report = build(source, tmp_path / f"{smooth}", workers=0, smooth=smooth)
+        row = pq.read_table(tmp_path / f"{smooth}" / "data").to_pylist()[0]
+        noise = np.abs(np.array(row["joints_mm"]) / 1000 - still).mean()
+        assert noise < (0.005 if smooth else 0.012) and (noise > 0.006) == (not smooth)
+        assert [mask >> 30 & 1 for mask in row["valid"]] == [1] * 20 + [0] * 3 + [1] * 17
+        said = json.dumps(report)
+        assert "gaps of up to N frames filled in" in said and ("smoothed over N s" in said) == bool(smooth)

@@ -96,6 +96,7 @@ def plan(
     seed: int = 0,
     language: str | None = None,
     max_seconds: float | None = None,
+    smooth: float = 0.0,
     shard_size: int = SHARD_SIZE,
     compression_level: int = COMPRESSION_LEVEL,
     reader: Mapping[str, Any] | None = None,
@@ -110,6 +111,7 @@ def plan(
         columns: names to keep, in this order, or with types; None: all.
         split_by, seed, language: see [`Catalogue`].
         max_seconds: longer clips are dropped.
+        smooth: seconds that clips are smoothed over, see `repair_motion`; 0: not at all.
         shard_size: most clips in a parquet file. compression_level: of zstd; from 20 on a shard is one page.
         reader: keyword arguments of `load_motion`; an fps in a table goes before its `fps`.
 
@@ -125,6 +127,8 @@ def plan(
         raise ValueError("motion features need one frame rate; give fps as well")
     if shard_size < 1 or not 1 <= compression_level <= 22:
         raise ValueError(f"shards of {shard_size} clips at level {compression_level}; expected 1 or more, and 1 to 22")
+    if not smooth >= 0:
+        raise ValueError(f"smooth is {smooth}, expected seconds: 0 or more")
     if convention not in CONVENTIONS:
         raise ValueError(f"no convention {convention!r}; expected one of {', '.join(CONVENTIONS)}")
     reader = dict(reader or {})
@@ -164,12 +168,13 @@ def plan(
         reader_version=_reader_version(reader),
         fps=fps,
         max_seconds=max_seconds,
+        smooth=smooth,
         convention=convention,
         columns=columns.to_dict(),
         compression_level=compression_level,
     )
     options = {"fps": fps, "features": features, "convention": convention, "split_by": split_by, "seed": seed}
-    options |= {"language": language, "max_seconds": max_seconds, "shard_size": shard_size}
+    options |= {"language": language, "max_seconds": max_seconds, "smooth": smooth, "shard_size": shard_size}
     named = {name: os.path.basename(value) if name == "body_model" else value for name, value in reader.items()}
     options |= {"compression_level": compression_level, "reader": named}
     facts = {

@@ -24,8 +24,9 @@ import pyarrow.parquet as pq
 from datasets import Array2D, Array3D, Features, List, Value
 
 from lslm.processing import SignMotionFeatureExtractor, load_motion
-from lslm.processing.feature_extraction_lslm import resample
+from lslm.processing.feature_extraction_lslm import resample, resample_valid
 from lslm.processing.motion_features import FEATURE_SIZE, NUM_JOINTS, repair_joints
+from lslm.processing.motion_repair import MAX_GAP, repair_motion
 
 from .data_report import summarise
 
@@ -81,7 +82,8 @@ class Recipe:
     Attributes:
         source: folder of the motion files. reader: keyword arguments of `load_motion`. reader_version: of its code.
         fps: frame rate of the data set; None: each clip keeps its own. max_seconds: longer clips are left out.
-        convention: of the motion features. columns: `Features.to_dict()` of the data set.
+        smooth: seconds that clips are smoothed over, 0 for none, see `repair_motion`. convention: of the motion features.
+        columns: `Features.to_dict()` of the data set.
     """
 
     source: str
@@ -89,6 +91,7 @@ class Recipe:
     reader_version: str
     fps: float | None
     max_seconds: float | None
+    smooth: float
     convention: str
     columns: dict[str, Any]
     compression_level: int
@@ -109,7 +112,7 @@ class Recipe:
 
     def fingerprint(self, clip: dict) -> str:
         """Changes when the clip has to be read again: not with its text."""
-        settings = [FORMAT, self.reader, self.reader_version, self.fps, self.max_seconds, self.convention]
+        settings = [FORMAT, self.reader, self.reader_version, self.fps, self.max_seconds, self.smooth, self.convention]
         stored = [column for column in MOTION_COLUMNS if column in self.columns]
         return digest([clip["file"], clip["fps"], state(Path(self.source, clip["file"])), settings, stored])
 
@@ -148,14 +151,18 @@ def read_clip(clip: dict, recipe: Recipe) -> tuple[dict, dict]:
     notes = [*getattr(motion, "notes", ()), *(str(warning.message) for warning in caught)]
     if recipe.max_seconds and motion.duration > recipe.max_seconds:
         raise ValueError(f"it lasts {motion.duration:.1f} s, more than --max-seconds {recipe.max_seconds:g}")
+    motion, repaired = repair_motion(motion, smooth_seconds=recipe.smooth)
+    if any(part["filled_frames"] for part in repaired.values()):
+        notes.append(f"gaps of up to {MAX_GAP} frames filled in")
+    if recipe.smooth:
+        notes.append(f"smoothed over {recipe.smooth:g} s")
     joints, valid = motion.joints.astype(np.float64), motion.valid
     unknown = np.isnan(joints)
     if unknown.any():
         joints = np.where(unknown, repair_joints(joints)[0], joints)
     fps = recipe.fps or motion.fps
     joints = resample(joints, motion.fps, fps)
-    # between an observed and a filled in frame there is nothing observed
-    valid = resample(valid[..., None].astype(np.float64), motion.fps, fps)[..., 0] > 1 - 1e-6
+    valid = resample_valid(valid, motion.fps, fps)
     joints = np.round(joints * MILLIMETRES)
     if np.abs(joints).max() > np.iinfo(np.int16).max:
         raise ValueError(

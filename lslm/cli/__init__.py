@@ -538,6 +538,13 @@ docs/scale.md has the figures for a million clips.""",
     add("--features", action="store_true", help="also store the 623 motion features (8 times the size)")
     add("--convention", default="humanml3d", help="of the motion features: humanml3d (default) or signing")
     add("--max-seconds", type=float, default=None, metavar="S", help="drop longer clips")
+    add(
+        "--smooth",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="smooth the joints over so many seconds, say 0.3 (0: not)",
+    )
     add("--columns", nargs="+", default=None, metavar="NAME", help="only these, in this order (default: all)")
     add("--shard-size", type=int, default=1000, metavar="N", help="most clips in a parquet file (1000)")
     add(
