@@ -82,8 +82,8 @@ class Recipe:
     Attributes:
         source: folder of the motion files. reader: keyword arguments of `load_motion`. reader_version: of its code.
         fps: frame rate of the data set; None: each clip keeps its own. max_seconds: longer clips are left out.
-        smooth: seconds that clips are smoothed over, 0 for none, see `repair_motion`. convention: of the motion features.
-        columns: `Features.to_dict()` of the data set.
+        smooth: seconds that clips are smoothed over, 0 for none, see `repair_motion`.
+        convention: of the motion features. columns: `Features.to_dict()` of the data set.
     """
 
     source: str
