@@ -401,8 +401,9 @@ def build(pipes: dict, examples: dict[Path, str | None]) -> gr.Blocks:
                 upload = gr.File(label="Your clip", height=130)
                 our_html(
                     '<p class="legend">A motion file, not a video: <code>.npz</code> with <code>joints</code> '
-                    "(frames, 52, 3) in metres, y up, and <code>fps</code>; or MediaPipe Holistic landmarks, "
-                    f"<code>.npz</code> or <code>.npy</code>. At most {MAX_BYTES >> 20} MB and {MAX_SECONDS} s.</p>"
+                    "(frames, 52, 3) in metres, y up, and <code>fps</code>; SMPL-X parameters as of SignAvatars or "
+                    "AMASS; MediaPipe landmarks; <code>.pose</code>, <code>.bvh</code>, <code>.glb</code>. "
+                    f"At most {MAX_BYTES >> 20} MB and {MAX_SECONDS} s.</p>"
                 )
             with gr.Column(elem_id="result", min_width=0):
                 result = our_html(html_template='<h2>English</h2><div role="status">${value}</div>')
