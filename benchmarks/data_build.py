@@ -1,8 +1,9 @@
 """How fast is `lslm data build`, and what memory does it take? On clips made up here.
 
-    python benchmarks/data_build.py OUT [--clips 10000] [--frames 200] [--workers 2] [--small 1000]
+    python benchmarks/data_build.py OUT [--clips 10000] [--frames 200] [--workers 2] [--small 1000] [--plan 200000]
 
-Builds a data set of --small clips and one of --clips, in OUT, and writes OUT/results.json. One file in a thousand is
+Builds a data set of --small clips and one of --clips, in OUT, and plans one of --plan clips (empty files: the plan does
+not open them); writes OUT/results.json. One file in a thousand is
 damaged: it has to be reported and the others must not suffer. Memory is the resident size, sampled; pages that
 processes share count in each of them. CPU seconds are those of all processes; on a machine that has other work they say
 more than the clock.
@@ -152,6 +153,36 @@ def measure(out: Path, clips: int, frames: int, workers: int) -> dict:
     }
 
 
+PLAN = """
+import json, resource, sys, time
+from lslm.training.data_build import plan
+before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+plan(sys.argv[1], sys.argv[2])
+seconds, after = time.process_time() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps({"cpu_seconds": round(seconds, 1), "more_peak_mb": round((after - before) / 1024, 1)}))
+"""
+
+
+def measure_plan(out: Path, clips: int) -> dict:
+    """The plan alone, of files that are empty."""
+    source, target = out / f"plan-source-{clips}", out / f"plan-{clips}"
+    for folder in (source, target):
+        shutil.rmtree(folder, ignore_errors=True)
+    source.mkdir(parents=True)
+    with open(source / "texts.jsonl", "w", encoding="utf-8") as texts:
+        for number in range(clips):
+            place = source / f"{number // 1000:04d}"
+            if number % 1000 == 0:
+                place.mkdir()
+            (place / f"clip-{number:07d}.npz").touch()
+            row = {"id": f"clip-{number:07d}", "text": "where is the water please", "video": f"video-{number // 20}"}
+            texts.write(json.dumps(row) + "\n")
+    done = subprocess.run([sys.executable, "-c", PLAN, source, target], capture_output=True, text=True, check=True)
+    size = sum(file.stat().st_size for file in (target / ".build" / "plan").iterdir()) / 2**20
+    shutil.rmtree(source)
+    return {"clips": clips, **json.loads(done.stdout), "plan_mb": round(size, 1)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, metavar="OUT")
@@ -159,11 +190,14 @@ def main() -> None:
     parser.add_argument("--small", type=int, default=1000)
     parser.add_argument("--frames", type=int, default=200)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--plan", type=int, default=200_000)
     args = parser.parse_args()
     load = os.getloadavg()[0]
     small, large = (measure(args.out, clips, args.frames, args.workers) for clips in (args.small, args.clips))
     results = {
         "metrics": {
+            "plan_small": measure_plan(args.out, args.plan // 10),
+            "plan_large": measure_plan(args.out, args.plan),
             "small": small,
             "large": large,
             "memory_large_over_small": round(large["peak_mb"] / small["peak_mb"], 3),

@@ -545,7 +545,7 @@ def test_killed_half_way_with_processes(tmp_path):
 
 def test_the_command(source, tmp_path, capsys, monkeypatch):
     in_processes = data_build.build_shards  # which the test before has seen
-    monkeypatch.setattr(data_build, "build_shards", lambda out, workers: in_processes(out, workers - 1))
+    monkeypatch.setattr(data_build, "build_shards", lambda out, workers, progress: in_processes(out, workers - 1))
     out = tmp_path / "set"
     arguments = ["data", "build", str(source), str(out), "--fps", "20", "--shard-size", "9", "--source-fps", "12"]
     assert lslm_cli.main([*arguments, "--columns", "text", "joints_mm", "fps", "--language", "en"]) == 0

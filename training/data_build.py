@@ -57,12 +57,15 @@ TICK, LOG_EVERY = 0.2, 10.0  # seconds between two looks at the progress: on a t
 THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ARROW_NUM_THREADS")}
 
 
-def build(source: str | os.PathLike, out: str | os.PathLike, *, workers: int = 1, **options) -> dict:
+def build(
+    source: str | os.PathLike, out: str | os.PathLike, *, workers: int = 1, progress: bool = True, **options
+) -> dict:
     """Build the data set `out` from the folder `source`.
 
     Args:
         workers: processes that make shards; 0: this one. They are spawned: a script that calls this needs its
             `if __name__ == "__main__":`.
+        progress: show a bar on stderr.
         options: those of [`plan`], and `license`, `license_name`, `license_link` for the card.
 
     Returns:
@@ -76,7 +79,7 @@ def build(source: str | os.PathLike, out: str | os.PathLike, *, workers: int = 1
         name: value for name in ("license", "license_name", "license_link") if (value := options.pop(name, None))
     }
     plan(source, out, **options)
-    build_shards(out, workers)
+    build_shards(out, workers, progress)
     return finish(out, **license)
 
 
@@ -256,8 +259,8 @@ def _old_shards(places: Places) -> Iterable[tuple[str, str, str, str]]:
 # --- the shards -------------------------------------------------------------------------------------------------------
 
 
-def build_shards(out: str | os.PathLike, workers: int = 1) -> None:
-    """Make all shards of the plan, in `workers` processes (0: in this one), with a progress bar on stderr.
+def build_shards(out: str | os.PathLike, workers: int = 1, progress: bool = True) -> None:
+    """Make all shards of the plan; arguments as in [`build`].
 
     Raises:
         OSError: a shard cannot be written, or a process died.
@@ -265,7 +268,8 @@ def build_shards(out: str | os.PathLike, workers: int = 1) -> None:
     places = Places(out)
     names = places.shards()
     pause = TICK if sys.stderr.isatty() else LOG_EVERY
-    with tqdm(total=sum(names.values()), unit="clip", smoothing=0.1, dynamic_ncols=True, mininterval=pause) as bar:
+    clips = sum(names.values())
+    with tqdm(total=clips, unit="clip", dynamic_ncols=True, mininterval=pause, disable=not progress) as bar:
         if not workers:
             for name in names:
                 build_shard(places.out, name, bar.update)
@@ -288,7 +292,7 @@ def build_shards(out: str | os.PathLike, workers: int = 1) -> None:
 
 
 def _feed(pool, out: Path, names: Iterable[str], workers: int, bar: tqdm, counter) -> None:
-    todo, running = iter(names), set()
+    todo, running, shown = iter(names), set(), 0
     try:
         while True:
             for name in itertools.islice(todo, QUEUED * workers - len(running)):
@@ -296,14 +300,19 @@ def _feed(pool, out: Path, names: Iterable[str], workers: int, bar: tqdm, counte
             if not running:
                 return
             done, running = concurrent.futures.wait(running, TICK, concurrent.futures.FIRST_COMPLETED)
-            bar.update(counter.value - bar.n)
+            shown = _show(bar, counter.value, shown)
             for future in done:
                 future.result()
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         raise
     finally:
-        bar.update(counter.value - bar.n)
+        _show(bar, counter.value, shown)
+
+
+def _show(bar: tqdm, clips: int, shown: int) -> int:
+    bar.update(clips - shown)
+    return clips
 
 
 _counter = None  # in a process of the pool: clips that are done, over all of them

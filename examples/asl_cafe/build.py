@@ -13,7 +13,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shutil
 import sys
+import tempfile
 import zipfile
 import zlib
 from collections import Counter
@@ -22,13 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from cafe_grammar import LETTERS, SIZES, SPLITS, WORDS, Sentence, combination, compose, gloss_to_english, labels_of
 from datasets import Array3D, Features, Value
 
 from lslm.processing.mediapipe_landmarks import mediapipe_to_joints
 from lslm.processing.motion_features import JOINT_NAMES, NUM_JOINTS
+from lslm.processing.mediapipe_landmarks import mediapipe_to_joints
+from lslm.processing.motion_features import JOINT_NAMES, NUM_JOINTS
+from lslm.training.data_build import build as build_data_set
 
 FPS = 15.0  # nominal: the recordings hold no frame rate
 # The webcam's picture is 16:9, though no file says so. Only with this shape do palm and forearm keep their length when
@@ -268,39 +271,34 @@ FEATURES = Features(
 )
 
 
-def write_parquet(rows: Sequence[dict], path: Path) -> None:
-    """Rows with `joints_mm` (T, 52, 3) int16 -> one parquet file that `datasets` reads with types."""
-    schema = FEATURES.arrow_schema
-    columns = []
-    for column in schema:
-        if column.name != "joints_mm":
-            columns.append(pa.array([row[column.name] for row in rows], type=column.type))
-            continue
-        frames = np.array([row["num_frames"] for row in rows])
-        total = int(frames.sum())
-        values: pa.Array = pa.array(np.concatenate([row["joints_mm"] for row in rows]).reshape(-1))
-        for offsets in (
-            np.arange(total * NUM_JOINTS + 1) * 3,
-            np.arange(total + 1) * NUM_JOINTS,
-            np.concatenate([[0], frames.cumsum()]),
-        ):
-            values = pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), values)
-        columns.append(pa.ExtensionArray.from_storage(column.type, values))
-    # A take's frames recur byte for byte in every utterance that uses it. One page for all rows, a window as large as
-    # the page (zstd level 22) and no dictionary let the compressor find them, so that rows stay plain and the file
-    # small.
-    pq.write_table(
-        pa.Table.from_arrays(columns, schema=schema),
-        path,
-        compression="zstd",
-        compression_level=22,
-        row_group_size=len(rows),
-        data_page_size=2**30,
-        write_batch_size=2**20,
-        use_dictionary=False,
-        column_encoding={"joints_mm.list.element.list.element.list.element": "BYTE_STREAM_SPLIT"},
-        write_statistics=False,
-    )
+def write_parquet(rows: Sequence[dict], split: str, data: Path) -> None:
+    """Rows with `joints_mm` (T, 52, 3) int16 -> DATA/SPLIT.parquet: as clips and a table of texts through the same
+    build that everybody's data takes.
+
+    A take's frames recur byte for byte in every utterance that uses it. In one page for all rows, at a level that looks
+    back as far, the compressor finds them: the rows stay plain and the file small.
+    """
+    with tempfile.TemporaryDirectory(prefix="asl-cafe-") as folder:
+        source, out = Path(folder, "clips"), Path(folder, "set")
+        source.mkdir()
+        with open(source / "texts.jsonl", "w", encoding="utf-8") as texts:
+            for row in rows:
+                np.savez(source / f"{row['id']}.npz", joints=row["joints_mm"] / 1000, fps=FPS)
+                told = {name: row[name] for name in ("id", "text", "gloss", "name", "signs", "seen_combination")}
+                texts.write(json.dumps(told | {"file": f"{row['id']}.npz", "split": split}) + "\n")
+        report = build_data_set(
+            source,
+            out,
+            columns=FEATURES,
+            fps=FPS,
+            shard_size=len(rows),
+            compression_level=22,
+            workers=0,
+            progress=False,
+        )
+        if report["dropped"]:
+            raise ValueError(f"{report['dropped']} utterances of {split} were left out; see dropped.jsonl")
+        shutil.move(out / "data" / f"{split}-00000.parquet", data / f"{split}.parquet")
 
 
 def _rows(split: str, sentences: Sequence[Sentence], stitcher: Stitcher) -> list[dict]:
@@ -378,7 +376,7 @@ def build(
         )
         train = train or sentences
         rows = _rows(split, sentences, stitcher)
-        write_parquet(rows, data / f"{split}.parquet")
+        write_parquet(rows, split, data)
         report["splits"][split] = _statistics(rows)
         if not only_split and split == "test":
             report["clips"] = _write_clips(rows, out / "clips")
