@@ -29,8 +29,6 @@ from datasets import Array3D, Features, Value
 
 from lslm.processing.mediapipe_landmarks import mediapipe_to_joints
 from lslm.processing.motion_features import JOINT_NAMES, NUM_JOINTS
-from lslm.processing.mediapipe_landmarks import mediapipe_to_joints
-from lslm.processing.motion_features import JOINT_NAMES, NUM_JOINTS
 from lslm.training.data_build import build as build_data_set
 
 FPS = 15.0  # nominal: the recordings hold no frame rate
