@@ -8,7 +8,7 @@ ROOT = Path(__file__).parent
 SUBPACKAGES = ["modeling_lslm", "processing", "training", "hub_cards"]
 SPACE = "lslm.hub_cards.space"
 METRICS = "lslm.training.sign_translation_metrics"
-DATA = ["datasets>=4.0"]
+DATA = ["datasets>=5.0"]  # streams that are divided by row group
 PAGE = ["gradio>=6.31,<7"]
 SCORES = ["sacrebleu>=2.4", "rouge-score>=0.1.2"]
 ADAPTER = ["peft>=0.17", "accelerate>=1.1"]

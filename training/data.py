@@ -53,6 +53,14 @@ def load_split(folder: str, split: str):
     Raises:
         FileNotFoundError: no such folder or split. ValueError: a column is missing.
     """
+    files = split_files(folder, split)
+    rows = load_dataset("parquet", data_files={split: files}, split=split)
+    check_columns(files[0], rows.column_names)
+    return rows
+
+
+def split_files(folder: str, split: str) -> list[str]:
+    """The shards of a split, sorted; errors as of [`load_split`]."""
     root = Path(folder)
     if not root.is_dir():
         raise FileNotFoundError(f"no data set at {folder}: expected a folder with {split}*.parquet")
@@ -60,13 +68,13 @@ def load_split(folder: str, split: str):
     if not files:
         found = sorted({f.name for place in (root / "data", root) for f in place.glob("*.parquet")})
         raise FileNotFoundError(f"no split {split!r} in {folder}: it has {', '.join(found) or 'no parquet files'}")
-    rows = load_dataset("parquet", data_files={split: files}, split=split)
-    missing = {"text", "fps"} - set(rows.column_names)
-    if missing or not {"joints_mm", "joints"} & set(rows.column_names):
-        raise ValueError(
-            f"{files[0]}: expected the columns text, fps and joints_mm or joints, got {', '.join(rows.column_names)}"
-        )
-    return rows
+    return files
+
+
+def check_columns(file: str, names: list[str]) -> None:
+    """Raise a ValueError if a shard lacks a column."""
+    if {"text", "fps"} - set(names) or not {"joints_mm", "joints"} & set(names):
+        raise ValueError(f"{file}: expected the columns text, fps and joints_mm or joints, got {', '.join(names)}")
 
 
 def read_joints(row: dict) -> np.ndarray:
@@ -100,6 +108,16 @@ def read_valid(row: dict, frames: int) -> np.ndarray | None:
     return valid
 
 
+def read_clip(row: dict, fps: float) -> tuple[np.ndarray, np.ndarray | None]:
+    """A row at another frame rate: joints (T, 52, 3) float32 in metres, and which were observed, see [`read_valid`]."""
+    joints, rate = read_joints(row), float(row["fps"])
+    valid = read_valid(row, len(joints))
+    return (
+        resample(joints, rate, fps).astype(np.float32),
+        None if valid is None else resample_valid(valid, rate, fps),
+    )
+
+
 class MotionText(torch.utils.data.Dataset):
     """Clips and their texts in memory, at the frame rate of the model.
 
@@ -122,15 +140,14 @@ class MotionText(torch.utils.data.Dataset):
         column = "joints_mm" if "joints_mm" in rows.column_names else "joints"
         self.joints, self.valid, use, skipped = [], [], [], {}
         for index, row in enumerate(rows.with_format("numpy")):
-            joints = read_joints(row)
+            joints, valid = read_clip(row, fps)
             if not str(row["text"] or "").strip():
                 skipped.setdefault("without text", []).append(str(row.get("id", index)))
             elif len(joints) < 2:
                 skipped.setdefault("of fewer than 2 frames", []).append(str(row.get("id", index)))
             else:
-                self.joints.append(resample(joints, float(row["fps"]), fps).astype(np.float32))
-                valid = read_valid(row, len(joints))
-                self.valid.append(None if valid is None else resample_valid(valid, float(row["fps"]), fps))
+                self.joints.append(joints)
+                self.valid.append(valid)
                 use.append(index)
         for reason, names in skipped.items():
             shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
@@ -366,22 +383,6 @@ class TranslationCollator:
         batch["logits_to_keep"] = batch["labels"].shape[1] - first + 1
         batch["labels"] = batch["labels"][:, -batch["logits_to_keep"] :]
         return batch
-
-
-def training_clips(args, extractor: SignMotionFeatureExtractor, window: int | None = None) -> MotionText:
-    """The training split as the `StageArguments` want it, at the extractor's frame rate; `window`: see [`Variation`].
-
-    Raises:
-        ValueError: a variation that the extractor takes away again.
-    """
-    if args.body_proportions and extractor.target_skeleton is not None:
-        raise ValueError(
-            "body_proportions changes nothing, since the target skeleton gives everybody the same bones; leave it out, "
-            "or train the sign tokenizer with target_skeleton: none"
-        )
-    keys = ("augment", "frame_rate_jitter", "body_proportions", "mirror")
-    variation = {key: getattr(args, key) for key in keys}
-    return MotionText(args.data, "train", extractor.fps, seed=args.seed, limit=args.limit, window=window, **variation)
 
 
 def load_templates(path: str) -> list[str]:

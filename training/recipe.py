@@ -31,10 +31,18 @@ class StageArguments(TrainingArguments):
         metadata={"help": "deviation of the lengths of body, arms, hands (0.1: a tenth); with target_skeleton none"},
     )
     limit: int | None = field(default=None, metadata={"help": "use the first N training clips only"})
+    stream: bool = field(
+        default=False, metadata={"help": "read clips from the shards while training, instead of holding them in memory"}
+    )
+    shuffle_buffer: int = field(default=1000, metadata={"help": "clips that are mixed in memory when streaming"})
 
     def __post_init__(self):
         if not torch.cuda.is_available():
             self.use_cpu = True  # Trainer refuses bf16 otherwise
+        if self.stream and self.max_steps <= 0:
+            raise ValueError("stream: the clips are not counted, so the run needs an end: say max_steps, not epochs")
+        if self.stream and self.limit is not None:
+            raise ValueError("limit is for clips in memory: leave it out, or leave out stream")
         self.remove_unused_columns = False  # our data sets have no columns that match the model's arguments
         super().__post_init__()
 

