@@ -28,9 +28,9 @@ from lslm.training.data import (
     mirrored,
     of_another_body,
     read_joints,
-    training_clips,
 )
 from lslm.training.recipe import parse
+from lslm.training.streaming import training_clips
 from lslm.training.tokenizer import TokenizerArguments
 
 pytest_plugins = ["training_fixtures"]
