@@ -77,8 +77,8 @@ def write_report(out: Path, splits: Mapping[str, dict], facts: Mapping) -> dict:
     """Write report.json and report.md.
 
     Args:
-        splits: the sum of [`summarise`] over the shards of each split. facts: `found`, `left_out` (counts by reason),
-            `tables`, `other_files`, `shards`, `options`, `columns`.
+        splits: the sum of [`summarise`] over the shards of each split. facts: `left_out` (counts by reason), `tables`,
+            `other_files`, `shards`, `options`, `columns`.
 
     Returns:
         what report.json holds.
