@@ -31,6 +31,7 @@ from lslm.processing.feature_extraction_lslm import resample
 from lslm.training import data_build, data_report, data_shards
 from lslm.training.data import MotionText, feature_statistics, load_split, read_joints
 from lslm.training.data_build import build
+from lslm.training.streaming import StreamedMotionText, streamed_statistics
 
 TAKES = 26
 ALL_VALID = 2**52 - 1
@@ -145,6 +146,8 @@ def test_statistics_are_those_of_training(built):
     np.testing.assert_array_less(np.array(found["std"]), std + 1e-5)  # training gives the deviation a floor
     moving = np.array(found["std"]) > 0.2
     np.testing.assert_allclose(np.array(found["std"])[moving], std[moving], rtol=1e-3)
+    streamed = streamed_statistics(StreamedMotionText(str(built[0]), "train", 20.0), str(built[0]), extractor)
+    np.testing.assert_allclose(streamed[1], std, rtol=0.02, atol=1e-5)
     assert (found["split"], found["fps"], found["convention"], len(found["mean"])) == ("train", 20.0, "humanml3d", 623)
 
 

@@ -413,17 +413,20 @@ def load_templates(path: str) -> list[str]:
 
 
 def feature_statistics(data: MotionText, extractor: SignMotionFeatureExtractor) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation (feature_size,) over the frames of the training split, each number on its own.
-
-    Numbers that hardly move (legs of a standing signer) would turn noise into signal: the deviation has a floor, a
-    hundredth of the number's unit or a tenth of its block's deviation.
-    """
+    """Mean and standard deviation (feature_size,) over the frames of the training split, each number on its own; the
+    deviation [`with_floor`]."""
     count, total, squares = 0, 0.0, 0.0
     for joints in data.joints:
         features = extractor.to_features(joints).astype(np.float64)
         count, total, squares = count + len(features), total + features.sum(0), squares + (features**2).sum(0)
     mean = total / count
-    std = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
+    return mean, with_floor(np.sqrt(np.maximum(squares / count - mean**2, 0.0)))
+
+
+def with_floor(std: np.ndarray) -> np.ndarray:
+    """Standard deviations (feature_size,) to divide by. Numbers that hardly move (legs of a standing signer) would turn
+    noise into signal: none is below a hundredth of the number's unit or a tenth of its block's deviation."""
+    std = std.copy()
     for block in feature_slices(NUM_JOINTS).values():
         std[block] = np.maximum(std[block], max(0.01, 0.1 * std[block].mean()))
-    return mean, std
+    return std

@@ -21,7 +21,7 @@ from transformers import Trainer
 from lslm.processing.feature_extraction_lslm import SignMotionFeatureExtractor, resample
 from lslm.processing.motion_features import NUM_JOINTS
 
-from .data import MotionText, Variation, check_columns, feature_statistics, read_clip, split_files
+from .data import MotionText, Variation, check_columns, feature_statistics, read_clip, split_files, with_floor
 
 ROWS_AT_ONCE = 64
 STATISTICS = "statistics.json"  # in a data set folder, from `lslm data build`
@@ -266,7 +266,7 @@ def streamed_statistics(data: StreamedMotionText, folder: str, extractor: SignMo
                 f"and std ({error}); remove the file or build the data set again"
             ) from error
         if not differing:
-            return mean, std
+            return mean, with_floor(std)  # the file has them as they are
         print(f"{path}: of another {' and '.join(differing)}; not used", flush=True)
     print("mean and deviation of the features: reading all clips once", flush=True)
     return feature_statistics(data, extractor)
