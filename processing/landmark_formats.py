@@ -267,14 +267,13 @@ def read_landmark_frames(arrays: Sequence[np.ndarray | None]) -> dict[str, Any]:
             if np.asarray(array).dtype.kind not in "iuf":
                 raise ValueError(f"frame {frame} has dtype {np.asarray(array).dtype}, expected real numbers")
             values[frame] = np.asarray(array).reshape(-1)
-    hands = values[:, -6 * _NUM_HAND :].reshape(len(values), 2, _NUM_HAND, 3)
-    return {
-        "pose": values[:, :132].reshape(len(values), 33, 4),
-        "left_hand": hands[:, 0],
-        "right_hand": hands[:, 1],
-        "image_size": MEDIAPIPE_SIZE,
-        "fps": None,
-    }
+    return landmarks_of_rows(values) | {"image_size": MEDIAPIPE_SIZE, "fps": None}
+
+
+def landmarks_of_rows(rows: np.ndarray) -> dict[str, np.ndarray]:
+    """(T, 1662 | 258) rows: 33 x (x, y, z, visibility), then maybe the face, then 2 x 21 x (x, y, z)."""
+    hands = rows[:, -6 * _NUM_HAND :].reshape(len(rows), 2, _NUM_HAND, 3)
+    return {"pose": rows[:, :132].reshape(len(rows), 33, 4), "left_hand": hands[:, 0], "right_hand": hands[:, 1]}
 
 
 # --- Kaggle "asl-signs" -----------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from .array_files import MAX_BYTES, MAX_FRAMES, NpzFile, numbers, read_array
-from .landmark_formats import read_kaggle_landmarks, read_landmark_frames, read_pose_file
+from .landmark_formats import landmarks_of_rows, read_kaggle_landmarks, read_landmark_frames, read_pose_file
 from .mediapipe_landmarks import fill_in_time, mediapipe_to_joints
 from .mocap_bvh import read_bvh
 from .mocap_gltf import read_gltf
@@ -245,7 +245,7 @@ def _array_motion(array: np.ndarray, asked: _Asked) -> Motion:
             "SMPL-X parameters (frames, numbers) or joints (frames, 52, 3)"
         )
     if array.shape[1] in _LANDMARKS and asked.format in (None, "mediapipe"):
-        return _landmark_motion(**_landmarks_of_rows(array), fps=None, asked=asked)
+        return _landmark_motion(**landmarks_of_rows(array), fps=None, asked=asked)
     if array.shape[1] == feature_slices()["contacts"].stop and asked.format in (None, "features"):
         return _feature_motion(array, asked)
     if asked.format is not None and asked.format not in LAYOUTS:
@@ -557,16 +557,6 @@ def _landmark_file(mapping: Mapping, asked: _Asked) -> Motion:
             raise ValueError(f"`image_size` has shape {stored.shape}, expected (width, height) in pixels")
         arrays["image_size"] = (float(stored[0]), float(stored[1]))
     return _landmark_motion(**arrays, fps=_stored_fps(mapping), asked=asked)
-
-
-def _landmarks_of_rows(rows: np.ndarray) -> dict[str, np.ndarray]:
-    """(T, 1662 | 258) rows: 33 x (x, y, z, visibility), then maybe the face, then 2 x 21 x (x, y, z)."""
-    frames, hands = len(rows), rows[:, -126:]
-    return {
-        "pose": rows[:, :132].reshape(frames, 33, 4),
-        "left_hand": hands[:, :63].reshape(frames, 21, 3),
-        "right_hand": hands[:, 63:].reshape(frames, 21, 3),
-    }
 
 
 def _landmark_motion(

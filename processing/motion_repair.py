@@ -41,7 +41,7 @@ def repair_motion(motion: Motion, *, max_gap: int = MAX_GAP, smooth_seconds: flo
             raise ValueError(f"{name} is {value}, expected 0 or more")
     joints = motion.joints.astype(np.float64)
     missing = np.isnan(joints).any(-1)
-    gaps = [_runs(missing[:, joint]) for joint in range(joints.shape[1])]
+    gaps = [runs(missing[:, joint]) for joint in range(joints.shape[1])]
     for joint, of_joint in enumerate(gaps):  # parents come before their children
         for start, end in of_joint:
             if 0 < start and end < len(joints) and end - start <= max_gap:
@@ -51,7 +51,7 @@ def repair_motion(motion: Motion, *, max_gap: int = MAX_GAP, smooth_seconds: flo
     if smooth_seconds:
         half = max(round(smooth_seconds * motion.fps / 2), _SMALLEST_HALF)
         for joint in range(joints.shape[1]):
-            for start, end in _runs(known[:, joint]):
+            for start, end in runs(known[:, joint]):
                 if end - start > 2 * half:
                     before = joints[start:end, joint]
                     after = _smooth(before, half)
@@ -70,7 +70,7 @@ def repair_motion(motion: Motion, *, max_gap: int = MAX_GAP, smooth_seconds: flo
     return replace(motion, joints=joints.astype(np.float32), valid=motion.valid & ~missing), report
 
 
-def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
+def runs(flags: np.ndarray) -> list[tuple[int, int]]:
     """Start and end of each run of True in (T,) flags; the end is the frame after it."""
     steps = np.diff(np.concatenate([[0], flags.astype(int), [0]]))
     return list(zip(np.flatnonzero(steps == 1).tolist(), np.flatnonzero(steps == -1).tolist(), strict=True))
@@ -97,4 +97,4 @@ def _smooth(values: np.ndarray, half: int) -> np.ndarray:
     return np.concatenate([fit[:half] @ values[:window], inner, fit[half + 1 :] @ values[-window:]])
 
 
-__all__ = ["repair_motion"]
+__all__ = ["repair_motion", "runs"]

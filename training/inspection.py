@@ -6,6 +6,7 @@ import numpy as np
 
 from lslm.processing.motion_features import JOINT_NAMES, LEFT_HAND, PARENTS, RIGHT_HAND, UPPER_BODY
 from lslm.processing.motion_formats import Motion
+from lslm.processing.motion_repair import runs
 from lslm.processing.smplx_formats import LAYOUTS
 
 MAX_SPEED = 10.0  # metres per second; the wrists of fluent signers peak at 3 to 5
@@ -63,23 +64,15 @@ def _suspicious(joints: np.ndarray, fps: float) -> dict[str, list[int]]:
     usual = np.nanmedian(np.where(np.isfinite(bones), bones, np.nan), axis=0)
     stretched = np.flatnonzero((np.abs(bones - usual) > np.maximum(BONE_CHANGE * usual, BONE_METRES)).any(1))
     still = np.concatenate([[False], (steps == 0).all(1)])
+    shortest = max(2, round(FROZEN_SECONDS * fps))
     return {
         "joints without a number": np.flatnonzero(holes).tolist(),
         f"faster than {MAX_SPEED:g} m/s": fast.tolist(),
         "bones change their length": stretched.tolist(),
-        f"frozen for {FROZEN_SECONDS:g} s and more": _runs(still, max(2, round(FROZEN_SECONDS * fps))),
+        f"frozen for {FROZEN_SECONDS:g} s and more": [
+            frame for start, end in runs(still) if end - start >= shortest for frame in range(start, end)
+        ],
     }
-
-
-def _runs(mask: np.ndarray, shortest: int) -> list[int]:
-    """Indices in runs of True that are at least `shortest` long."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(int)))
-    return [
-        i
-        for start, end in zip(edges[::2], edges[1::2], strict=True)
-        if end - start >= shortest
-        for i in range(start, end)
-    ]
 
 
 def as_ranges(frames: list[int]) -> str:
