@@ -51,6 +51,7 @@ setup(
         "bertscore": ["bert-score>=0.3.13"],  # `lslm score --bertscore`
         "dev": [
             "bitsandbytes>=0.49",
+            "datatrove>=0.10.1,<0.11",
             "jinja2>=3.1",
             "jiwer>=4.0",
             "pytest>=8",

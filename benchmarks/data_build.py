@@ -3,18 +3,21 @@
     python benchmarks/data_build.py OUT [--clips 10000] [--frames 200] [--workers 2] [--small 1000] [--plan 200000]
 
 Builds a data set of --small clips and one of --clips, in OUT, and plans one of --plan clips (empty files: the plan does
-not open them); writes OUT/results.json. One file in a thousand is
-damaged: it has to be reported and the others must not suffer. Memory is the resident size, sampled; pages that
-processes share count in each of them. CPU seconds are those of all processes; on a machine that has other work they say
-more than the clock.
+not open them); writes OUT/results.json. One file in a thousand is damaged: it has to be reported and the others must
+not suffer. A further build is killed (SIGKILL) when half of its shards are done, and given again: same bytes?
+
+Memory is the resident size, sampled; pages that processes share count in each of them. CPU seconds are those of all
+processes; on a machine that has other work they say more than the clock.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import platform
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -92,8 +95,7 @@ class Memory(threading.Thread):
             time.sleep(SAMPLE)
 
 
-def build(source: Path, out: Path, workers: int) -> dict:
-    """Run the command; -> seconds and memory."""
+def start_build(source: Path, out: Path, workers: int) -> subprocess.Popen:
     command = [
         sys.executable,
         "-m",
@@ -107,8 +109,13 @@ def build(source: Path, out: Path, workers: int) -> dict:
         "--workers",
         workers,
     ]
+    return subprocess.Popen([str(part) for part in command], start_new_session=True)
+
+
+def build(source: Path, out: Path, workers: int) -> dict:
+    """Run the command; -> seconds and memory."""
     started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    process = subprocess.Popen([str(part) for part in command])
+    process = start_build(source, out, workers)
     memory = Memory(process.pid)
     memory.start()
     if process.wait():
@@ -122,6 +129,30 @@ def build(source: Path, out: Path, workers: int) -> dict:
     }
 
 
+def digests(out: Path) -> dict[str, str]:
+    """Of every file of a data set but the notes for the next build."""
+    files = (path for path in sorted(out.rglob("*")) if path.is_file() and ".build" not in path.parts)
+    return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def measure_killed(source: Path, whole: Path, workers: int) -> dict:
+    """Kill a build half way, give it again, and compare its bytes with those of `whole`."""
+    shards = len(list((whole / "data").glob("*.parquet")))
+    out = whole.parent / "killed" / whole.name  # the card has the name of the folder
+    shutil.rmtree(out, ignore_errors=True)
+    process = start_build(source, out, workers)
+    staged = out / ".build" / "staged"
+    while (done := len(list(staged.glob("*.json")))) < shards / 2:
+        if process.poll() is not None:
+            raise RuntimeError("the build ended before it could be killed")
+        time.sleep(SAMPLE)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    again = build(source, out, workers)
+    same = digests(out) == digests(whole)
+    return {"shards_done_when_killed": done, "seconds_after": again["seconds"], "same_bytes": same}
+
+
 def measure(out: Path, clips: int, frames: int, workers: int) -> dict:
     """Build one data set, twice; -> its figures."""
     source, target = out / f"source-{clips}", out / f"set-{clips}"
@@ -131,6 +162,7 @@ def measure(out: Path, clips: int, frames: int, workers: int) -> dict:
     result = build(source, target, workers)
     result["clips_per_second"] = round(clips / result["seconds"], 1)
     again = build(source, target, workers)
+    killed = measure_killed(source, target, workers)
     report = json.loads((target / "report.json").read_text(encoding="utf-8"))
     dropped = [json.loads(line)["id"] for line in (target / "dropped.jsonl").read_text(encoding="utf-8").splitlines()]
     files = sorted((target / "data").glob("*.parquet"))
@@ -140,6 +172,7 @@ def measure(out: Path, clips: int, frames: int, workers: int) -> dict:
         "clips": clips,
         "seconds_when_nothing_changed": again["seconds"],
         "cpu_seconds_when_nothing_changed": again["cpu_seconds"],
+        "killed": killed,
         "damaged": len(damaged),
         "damaged_and_reported": len(set(damaged) & set(dropped)),
         "dropped": len(dropped),

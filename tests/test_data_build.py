@@ -19,6 +19,7 @@ import pytest
 
 pytest.importorskip("datasets")
 import datasets
+import motion_writers
 import psutil
 import pyarrow.parquet as pq
 from conftest import make_clip
@@ -196,6 +197,30 @@ def test_motion_features_beside_the_joints(source, tmp_path):
             np.testing.assert_array_equal(row["features"], extractor.to_features(row["joints_mm"]))
     with pytest.raises(ValueError, match="need one frame rate"):
         make(source, tmp_path / "other", features=True, fps=None)
+
+
+def test_faces_beside_the_joints(tmp_path, read_again):
+    source, out = tmp_path / "s", tmp_path / "out"
+    source.mkdir()
+    params = motion_writers.a_motion(frames=13)
+    motion_writers.signavatars(source / "a.pkl", params, np.zeros(90))  # 10 numbers of expression
+    motion_writers.save(source / "b.npy", motion_writers.motion_x(params))  # 50
+    write_clip(source / "c.npz", 0)
+    write_texts(source, [{"id": name, "text": "x", "split": "train", "fps": 30} for name in "abc"])
+    make(source, out, fps=15.0, face=True)
+    for _ in range(2):
+        a, b, c = rows_of(out, "train")
+        for name, numbers in (("jaw_pose", (3, 3)), ("expression", (10, 50))):
+            assert np.ptp(params[name]) > 0.1
+            np.testing.assert_allclose(a[name], params[name][::2], atol=1e-6)
+            assert (a[name].shape, b[name].shape, c[name]) == ((7, numbers[0]), (7, numbers[1]), None)
+        os.utime(source / "b.npy")  # the others are copied from the old shard
+        read_again.clear()
+        make(source, out, fps=15.0, face=True)
+        assert read_again == ["b"]
+    make(source, out, fps=15.0)
+    assert "expression" not in load_split(str(out), "train").column_names
+    assert "expression" not in (out / "README.md").read_text()
 
 
 def test_columns_of_choice(source, tmp_path):
@@ -606,10 +631,11 @@ echo Submitted batch job 7
 
 @pytest.mark.parametrize("executor", ["local", "slurm"])
 def test_datatrove(executor, built, source, tmp_path, monkeypatch):
-    pytest.importorskip("datatrove")
+    import datatrove
+
     from lslm.training import data_cluster
 
-    launcher = Path(sys.modules["datatrove"].__file__).parent
+    launcher = Path(datatrove.__file__).parent
     for name, content in (
         ("sbatch", SBATCH),
         ("srun", '#!/bin/bash\nwhile [ "${1:0:1}" = - ]; do [ "$1" = -n ] && shift; shift; done\nexec "$@"\n'),

@@ -36,6 +36,7 @@ from lslm.processing.motion_features import CONVENTIONS
 from . import data_report
 from .data_shards import (
     COLUMNS,
+    FACE,
     FEATURE_FPS,
     FEATURES,
     JOINTS,
@@ -93,6 +94,7 @@ def plan(
     texts: Sequence[str | os.PathLike] | None = None,
     fps: float | None = None,
     features: bool = False,
+    face: bool = False,
     convention: str = "humanml3d",
     columns: Features | Sequence[str] | None = None,
     split_by: str = "official",
@@ -111,6 +113,7 @@ def plan(
         texts: tables of texts; None: those in `source`.
         fps: frame rate of the data set; None: every clip keeps its own.
         features: also store the 623 motion features, of this `convention`.
+        face: also store `jaw_pose` and `expression` of the clips whose files have them.
         columns: names to keep, in this order, or with types; None: all.
         split_by, seed, language: see [`Catalogue`].
         max_seconds: longer clips are dropped.
@@ -164,7 +167,8 @@ def plan(
     finally:
         catalogue.close()
         (places.work / "catalogue.sqlite").unlink()
-    columns = _columns(columns, catalogue.columns, features)
+    optional = {FEATURES: features, **dict.fromkeys(FACE, face)}
+    columns = _columns(columns, catalogue.columns, {name for name, wanted in optional.items() if not wanted})
     recipe = Recipe(
         source=str(source),
         reader=reader,
@@ -176,7 +180,14 @@ def plan(
         columns=columns.to_dict(),
         compression_level=compression_level,
     )
-    options = {"fps": fps, "features": features, "convention": convention, "split_by": split_by, "seed": seed}
+    options = {
+        "fps": fps,
+        "features": features,
+        "face": face,
+        "convention": convention,
+        "split_by": split_by,
+        "seed": seed,
+    }
     options |= {"language": language, "max_seconds": max_seconds, "smooth": smooth, "shard_size": shard_size}
     named = {name: os.path.basename(value) if name == "body_model" else value for name, value in reader.items()}
     options |= {"compression_level": compression_level, "reader": named}
@@ -222,14 +233,15 @@ def _write_plan(folder: Path, split: str, clips: Iterable[dict], shard_size: int
     return shards
 
 
-def _columns(wanted: Features | Sequence[str] | None, extra: Mapping[str, pa.DataType], features: bool) -> Features:
+def _columns(wanted: Features | Sequence[str] | None, extra: Mapping[str, pa.DataType], without: set[str]) -> Features:
     clash = [name for name in extra if name in COLUMNS]
     if clash:
         raise ValueError(f"the tables of texts have the column {clash[0]!r}, which the build fills; rename it")
     types = {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in extra.items()}
-    known = Features(COLUMNS | Features.from_arrow_schema(pa.schema(list(types.items()))))
-    if not features:
-        del known[FEATURES]
+    known = Features(
+        {name: kind for name, kind in COLUMNS.items() if name not in without}
+        | Features.from_arrow_schema(pa.schema(list(types.items())))
+    )
     if wanted is None:
         return known
     if missing := [name for name in wanted if name not in known]:

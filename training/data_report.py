@@ -165,6 +165,8 @@ MEANING = {
     "joints_mm": "joints (T, 52, 3), int16 millimetres",
     "valid": "T bit masks: bit j is 1 where joint j was observed and not filled in",
     "features": "motion features (T-1, 623), float32, not normalised",
+    "jaw_pose": "rotation of the jaw (T, 3), axis times angle in radians; null where the file has none",
+    "expression": "SMPL-X expression (T, n), of as many numbers as the file has; null where it has none",
 }
 
 

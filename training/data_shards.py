@@ -38,7 +38,8 @@ ONE_PAGE_LEVEL = 20
 ONE_PAGE = {"data_page_size": 2**30, "write_batch_size": 2**20}
 VALUES = "list.element.list.element"  # where parquet keeps the numbers of a 2D array
 JOINTS, VALID, FEATURES = "joints_mm", "valid", "features"
-MOTION_COLUMNS = (JOINTS, VALID, FEATURES)
+FACE = ("jaw_pose", "expression")
+MOTION_COLUMNS = (JOINTS, VALID, FEATURES, *FACE)
 COLUMNS = {
     "id": Value("string"),
     "text": Value("string"),
@@ -51,6 +52,7 @@ COLUMNS = {
     JOINTS: Array3D((None, NUM_JOINTS, 3), "int16"),
     VALID: List(Value("int64")),
     FEATURES: Array2D((None, FEATURE_SIZE), "float32"),
+    **dict.fromkeys(FACE, List(List(Value("float32")))),  # files differ in how many numbers an expression has
 }
 MILLIMETRES = 1000.0
 EMPTY = "the text is empty"
@@ -139,7 +141,8 @@ def read_clip(clip: dict, recipe: Recipe) -> tuple[dict, dict]:
     """Read one clip of the plan.
 
     Returns:
-        its motion (`joints_mm` (T, 52, 3) int16, `valid` (T,) int64, `features` (T-1, 623) float32), and facts.
+        its motion (`joints_mm` (T, 52, 3) int16, `valid` (T,) int64, `features` (T-1, 623) float32, `jaw_pose` (T, 3)
+        and `expression` (T, n) float32 or None), and facts.
 
     Raises:
         Exception: whatever a reader raises for a file that cannot be used.
@@ -180,6 +183,9 @@ def read_clip(clip: dict, recipe: Recipe) -> tuple[dict, dict]:
     }
     row = {JOINTS: joints.astype(np.int16), VALID: valid @ MASK}
     row[FEATURES] = features_of(row[JOINTS], facts["fps"], recipe)  # also shows that training can read the clip
+    for name in FACE:
+        values = (motion.smplx or {}).get(name)
+        row[name] = None if values is None else resample(values[..., None], motion.fps, fps)[..., 0].astype(np.float32)
     return row, facts
 
 
@@ -247,9 +253,11 @@ class OldShards:
         return start, table
 
 
-def _to_numpy(column: pa.ChunkedArray, index: int) -> np.ndarray:
+def _to_numpy(column: pa.ChunkedArray, index: int) -> np.ndarray | None:
     """One value of a nested column as an array."""
     values, shape = column.chunk(0).slice(index, 1), []
+    if values.null_count:
+        return None
     values = getattr(values, "storage", values).flatten()
     while isinstance(values, pa.ListArray):
         shape.append(len(values.value_lengths()) and values.value_lengths()[0].as_py())
@@ -258,11 +266,13 @@ def _to_numpy(column: pa.ChunkedArray, index: int) -> np.ndarray:
 
 
 def to_table(rows: Sequence[dict], features: Features) -> pa.Table:
-    """Rows with arrays (T, ...) in `joints_mm`, `valid` and `features` -> a table that `datasets` reads with types."""
+    """Rows with arrays (T, ...) in the columns of motion -> a table that `datasets` reads with types."""
     columns = []
     for field in features.arrow_schema:
         values = [row.get(field.name) for row in rows]
-        if field.name not in MOTION_COLUMNS:
+        if field.name in FACE:
+            values = [None if value is None else list(value) for value in values]
+        if field.name not in MOTION_COLUMNS or field.name in FACE:
             columns.append(pa.array(values, type=field.type))
             continue
         lengths, inner = [len(value) for value in values], values[0].shape[1:]

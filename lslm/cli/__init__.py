@@ -541,6 +541,7 @@ docs/scale.md has the figures for a million clips.""",
     add = build.add_argument_group("what is written").add_argument
     add("--fps", type=float, default=None, help="resample every clip to this rate (default: each keeps its own)")
     add("--features", action="store_true", help="also store the 623 motion features (8 times the size)")
+    add("--face", action="store_true", help="also store jaw and expression, where the files have them")
     add("--convention", default="humanml3d", help="of the motion features: humanml3d (default) or signing")
     add("--max-seconds", type=float, default=None, metavar="S", help="drop longer clips")
     add(
