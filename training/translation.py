@@ -85,6 +85,14 @@ class TranslationTrainer(Trainer):
             )
         return self.optimizer
 
+    def _issue_warnings_after_load(self, load_result):
+        """Frozen weights are not in a checkpoint; only what trains can be missing."""
+        frozen = {
+            name for name, weight in self.model.named_parameters(remove_duplicate=False) if not weight.requires_grad
+        }
+        load_result.missing_keys[:] = [name for name in load_result.missing_keys if name not in frozen]
+        super()._issue_warnings_after_load(load_result)
+
     def compute_loss(self, model, inputs, *args, **kwargs):
         inputs = dict(inputs)
         features, mask = inputs.pop("input_features", None), inputs.pop("input_features_mask", None)
