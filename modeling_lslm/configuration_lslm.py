@@ -19,6 +19,9 @@ class SignMotionVQVAEConfig(PreTrainedConfig):
         code_dim: numbers per code.
         partwise: the body, the left and the right hand each have an encoder, a codebook of `codebook_size` and a
             decoder of their own (52 joints only); False is the paper's one codebook.
+        linear_path: beside its convolutions the encoder has a linear map from the frames of a code to the latent, and
+            the decoder one back. What training never showed, such as another signer's hands, comes through it
+            undistorted; False is the paper's network.
         num_downsamples: how often time is halved; one code stands for `2 ** num_downsamples` frames.
         num_res_blocks: residual blocks after each halving (and before each doubling).
         dilation_growth_rate: the blocks' dilations are its powers.
@@ -40,6 +43,7 @@ class SignMotionVQVAEConfig(PreTrainedConfig):
     codebook_size: int = 1024
     code_dim: int = 512
     partwise: bool = False
+    linear_path: bool = False
     num_downsamples: int = 2
     num_res_blocks: int = 3
     dilation_growth_rate: int = 3

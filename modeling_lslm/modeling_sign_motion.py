@@ -85,6 +85,9 @@ class Encoder(nn.Module):
         )
         self.blocks = nn.ModuleList(_residual_blocks(config) for _ in range(config.num_downsamples))
         self.conv_out = MaskedConv1d(width, config.code_dim, 3, padding=1)
+        self.linear = None
+        if config.linear_path:
+            self.linear = MaskedConv1d(feature_size, config.code_dim, self.factor, stride=self.factor)
 
     def forward(self, features, lengths):
         # The last code of a clip stands for up to `factor` frames: hold the last frame to fill it, so that no tail is
@@ -93,14 +96,16 @@ class Encoder(nn.Module):
         size = -(-features.shape[1] // self.factor) * self.factor
         frame = torch.minimum(torch.arange(size, device=lengths.device)[None], lengths[:, None] - 1)
         features = features.gather(1, frame[..., None].expand(-1, -1, features.shape[-1]))
-        hidden = (features * length_mask(full, size)[..., None].to(features.dtype)).transpose(1, 2)
-        hidden, lengths = self.conv_in(hidden, full)
+        features = (features * length_mask(full, size)[..., None].to(features.dtype)).transpose(1, 2)
+        hidden, lengths = self.conv_in(features, full)
         hidden = F.relu(hidden)
         for down, blocks in zip(self.down, self.blocks, strict=True):
             hidden, lengths = down(hidden, lengths)
             for block in blocks:
                 hidden = block(hidden, lengths)
         hidden, lengths = self.conv_out(hidden, lengths)
+        if self.linear is not None:
+            hidden = hidden + self.linear(features, full)[0]
         return hidden.transpose(1, 2), lengths
 
 
@@ -115,17 +120,25 @@ class Decoder(nn.Module):
         self.up = nn.ModuleList(MaskedConv1d(width, width, 3, padding=1) for _ in range(config.num_downsamples))
         self.conv_mid = MaskedConv1d(width, width, 3, padding=1)
         self.conv_out = MaskedConv1d(width, feature_size, 3, padding=1)
+        self.linear = None
+        if config.linear_path:
+            self.linear = MaskedConv1d(config.code_dim, feature_size * config.downsample_factor, 1)
 
     def forward(self, latents, lengths):
-        hidden = (latents * length_mask(lengths, latents.shape[1])[..., None].to(latents.dtype)).transpose(1, 2)
-        hidden = F.relu(self.conv_in(hidden, lengths)[0])
+        latents = (latents * length_mask(lengths, latents.shape[1])[..., None].to(latents.dtype)).transpose(1, 2)
+        straight = None
+        if self.linear is not None:
+            frames = self.linear(latents, lengths)[0].transpose(1, 2)  # of a code, one after the other
+            straight = frames.reshape(len(frames), -1, self.conv_out.out_channels)
+        hidden = F.relu(self.conv_in(latents, lengths)[0])
         for blocks, up in zip(self.blocks, self.up, strict=True):
             for block in blocks:
                 hidden = block(hidden, lengths)
             lengths = lengths * 2
             hidden, _ = up(hidden.repeat_interleave(2, dim=-1), lengths)
         hidden = F.relu(self.conv_mid(hidden, lengths)[0])
-        return self.conv_out(hidden, lengths)[0].transpose(1, 2)
+        features = self.conv_out(hidden, lengths)[0].transpose(1, 2)
+        return features if straight is None else features + straight
 
 
 def _features_of_parts(num_joints: int = 52) -> list[list[int]]:

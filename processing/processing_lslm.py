@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # In this order, which gives `<motion>` the ids of the paper's Table 9: 128259 with Llama 3, 151668 with Qwen2.5.
 MOTION_TOKENS = ("<motion_start>", "<motion_end>", "<motion_pad>", "<motion>")
 MOTION = "<motion>"
+CUT = "\u2063"  # in an answer: a token ends here, whatever the tokenizer would join. Nothing of it is in the tokens
 # Llama 3.2 would write today's date into every prompt: training and use must see the same one
 DATE = "26 Jul 2024"
 DEFAULT_PROMPT = "Translate the American Sign Language in <motion> into English."
@@ -261,9 +262,7 @@ class SignMotionProcessor(ProcessorMixin):
     def _tokenize(self, prompts: list[str], answers: list[str] | None) -> dict[str, np.ndarray]:
         # the chat template has written the special tokens; adding them again would double Llama's begin-of-text
         ids = self.tokenizer(prompts, add_special_tokens=False)["input_ids"]
-        learnt = (
-            self.tokenizer(answers, add_special_tokens=False)["input_ids"] if answers is not None else [[]] * len(ids)
-        )
+        learnt = [self.answer_tokens(answer) for answer in answers] if answers is not None else [[]] * len(ids)
         longest = max(len(p) + len(a) for p, a in zip(ids, learnt, strict=True))
         input_ids = np.full((len(ids), longest), self.tokenizer.pad_token_id, np.int64)
         mask = np.zeros_like(input_ids)
@@ -275,6 +274,11 @@ class SignMotionProcessor(ProcessorMixin):
             if answer:
                 labels[row, -len(answer) :] = answer
         return {"input_ids": input_ids, "attention_mask": mask} | ({} if answers is None else {"labels": labels})
+
+    def answer_tokens(self, answer: str) -> list[int]:
+        """Token ids of an answer, piece by piece between its `CUT`s."""
+        pieces = self.tokenizer(answer.split(CUT), add_special_tokens=False)["input_ids"]
+        return [token for piece in pieces for token in piece]
 
     # ---- from the model ------------------------------------------------------------------------------------------
 

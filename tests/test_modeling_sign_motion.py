@@ -36,9 +36,13 @@ def assert_same_codes(vqvae, clips, expected, filling=0.0):
         assert (row[len(alone) :] == -100).all()
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["whole", "partwise"])
+@pytest.fixture(
+    scope="module",
+    params=[{}, {"partwise": True}, {"linear_path": True}, {"partwise": True, "linear_path": True}],
+    ids=["whole", "partwise", "linear", "partwise-linear"],
+)
 def vqvae(features, request):
-    return make_vqvae(features, partwise=request.param)
+    return make_vqvae(features, **request.param)
 
 
 @pytest.fixture(scope="module")
@@ -384,6 +388,23 @@ def test_what_a_hand_does_changes_the_code_of_that_hand_alone(features):
         assert changed.tolist() == [k == part for k in range(3)]
         decoded = vqvae.decode(vqvae.encode(other)) != vqvae.decode(vqvae.encode(clip))
         assert set(decoded.any((0, 1)).nonzero().flatten().tolist()) <= set(own)
+
+
+def test_the_linear_path_takes_each_frame_to_where_it_was():
+    size, factor = 11, 4  # features of one joint
+    vqvae = make_vqvae(None, feature_size=size, code_dim=size * factor, linear_path=True)
+    with torch.no_grad():
+        for path in (vqvae.encoder, vqvae.decoder):
+            for convolution in (path.conv_out, path.linear):
+                convolution.weight.zero_()
+                convolution.bias.zero_()
+        for frame in range(factor):
+            for feature in range(size):
+                vqvae.encoder.linear.weight[frame * size + feature, feature, frame] = 1.0
+                vqvae.decoder.linear.weight[frame * size + feature, frame * size + feature] = 1.0
+    clip = torch.randn(1, 3 * factor, size)
+    latents, lengths = vqvae.encoder(clip, torch.tensor([3 * factor]))
+    torch.testing.assert_close(vqvae.decoder(latents, lengths), clip)
 
 
 def test_parts_need_the_features_of_52_joints():

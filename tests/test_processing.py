@@ -15,7 +15,7 @@ from transformers import AutoFeatureExtractor, AutoProcessor, PreTrainedTokenize
 
 from lslm import Motion, SignMotionFeatureExtractor, SignMotionProcessor, joints_to_features
 from lslm.processing.feature_extraction_lslm import resample
-from lslm.processing.processing_lslm import DEFAULT_PROMPT, MOTION_TOKENS
+from lslm.processing.processing_lslm import CUT, DEFAULT_PROMPT, MOTION_TOKENS
 
 START, END, PAD, MOTION = MOTION_TOKENS
 
@@ -179,6 +179,17 @@ def test_labels_with_the_real_tokenizers(real):
         end = {"llama3": "<|eot_id|>", "qwen": "<|im_end|>"}[name]
         assert processor.tokenizer.decode(learnt) == "A small coffee, please." + end
         assert torch.equal(batch["input_ids"][0, -len(learnt) :], learnt)
+
+
+def test_answers_are_cut_where_they_say_so_with_the_real_tokenizers(real):
+    _, *processors = real
+    for processor in processors:
+        batch = processor(motion_codes=[1], answer=f"A tea for Y{CUT}o{CUT}n{CUT}g, please.")
+        learnt = batch["labels"][0][batch["labels"][0] != -100]
+        said = processor.tokenizer.decode(learnt)
+        pieces = [processor.tokenizer.decode([token]) for token in learnt]
+        assert said.startswith("A tea for Yong, please.") and CUT not in said
+        assert pieces[3:9] == [" Y", "o", "n", "g", ",", " please"]
 
 
 # --- prompts ----------------------------------------------------------------------------------------------------------

@@ -16,13 +16,14 @@ import torch
 from safetensors.torch import load_file
 from training_fixtures import TOY_ALIGN, TOY_INSTRUCT, TOY_VQVAE, cut_short, read_jsonl, recipe, write_backbone
 
-from lslm.modeling_lslm import LslmForConditionalGeneration, SignMotionVQVAE, load_backbone_tokenizer
+from lslm.modeling_lslm import LslmForConditionalGeneration, SignMotionVQVAE
 from lslm.processing import SignMotionFeatureExtractor, SignMotionProcessor
 from lslm.training.align import AlignArguments
 from lslm.training.codes import cached_codes, fingerprint
 from lslm.training.data import MotionText, TranslationCollator
 from lslm.training.instruct import InstructArguments
 from lslm.training.recipe import parse
+from lslm.training.spelling import spelled
 from lslm.training.translation import TranslationTrainer, leave_out_long, run, set_trainable
 
 pytest_plugins = ["training_fixtures"]
@@ -134,31 +135,6 @@ def test_the_sign_tokenizer_learns_and_is_saved_with_what_it_needs(toy, tmp_path
 
 
 # --- stages 2 and 3 ---------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def fresh(toy, toy_tokenizer):
-    """A new model on the toy language model, and its processor."""
-
-    def fresh():
-        processor = SignMotionProcessor(
-            SignMotionFeatureExtractor.from_pretrained(toy_tokenizer),
-            load_backbone_tokenizer(str(toy / "llm")),
-            prompt="<motion>",
-            system_prompt="",
-        )
-        torch.manual_seed(0)
-        model = LslmForConditionalGeneration.from_backbone(
-            str(toy / "llm"),
-            SignMotionVQVAE.from_pretrained(toy_tokenizer),
-            vocab_size=len(processor.tokenizer),
-            motion_token_id=processor.motion_token_id,
-            keep_backbone=True,
-            projector_hidden_size=16,
-        )
-        return model, processor
-
-    return fresh
 
 
 @pytest.fixture
@@ -479,17 +455,18 @@ def test_clips_that_are_too_long_are_left_out_and_counted(fresh, toy, capsys):
 
     def tokens(data, index):
         codes = processor.feature_extractor.num_codes(len(data.joints[index]) - 1)
-        batch = processor(templates[1], motion_codes=[[0] * codes], answer=data.texts[index])
+        batch = processor(templates[1], motion_codes=[[0] * codes], answer=spelled(data.texts[index], {"coffee"}))
         return batch["input_ids"].shape[1]
 
     data = MotionText(str(toy / "set"), "train", 15.0)
     lengths = sorted(tokens(data, index) for index in range(8))
-    leave_out_long(data, processor, templates, lengths[4])
+    collator = TranslationCollator(processor, templates, {"coffee"})
+    leave_out_long(data, collator, lengths[4])
     assert len(data) == len(data.rows) == sum(length <= lengths[4] for length in lengths)
     assert max(tokens(data, index) for index in range(len(data))) == lengths[4]
     assert f"left out {8 - len(data)} of 8 clips longer than {lengths[4]} tokens" in capsys.readouterr().out
     with pytest.raises(ValueError, match=f"max_length is 3 tokens, but the shortest clip of 7 has {lengths[0]}"):
-        leave_out_long(data, processor, templates, 3)
+        leave_out_long(data, collator, 3)
 
 
 def test_evaluation_shows_translations_and_the_end_a_plot(align, tmp_path, capsys):

@@ -20,6 +20,8 @@ from datasets import Array3D, Dataset, Features, Value
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from lslm.modeling_lslm import LslmForConditionalGeneration, SignMotionVQVAE, load_backbone_tokenizer
+from lslm.processing import SignMotionFeatureExtractor, SignMotionProcessor
 from lslm.processing.motion_features import HUMANML3D_BONE_LENGTHS, NUM_JOINTS, PARENTS, RAW_DIRECTIONS, RIGHT_HAND
 
 FPS = 15.0
@@ -215,6 +217,31 @@ def toy_model(toy, toy_tokenizer) -> Path:
     flags |= {"logging_steps": 10, "learning_rate": 6e-3}
     assert lslm_cli.main(["align", *recipe(**TOY_ALIGN | flags)]) == 0
     return out
+
+
+@pytest.fixture
+def fresh(toy, toy_tokenizer):
+    """A new model on the toy language model, and its processor."""
+
+    def fresh():
+        processor = SignMotionProcessor(
+            SignMotionFeatureExtractor.from_pretrained(toy_tokenizer),
+            load_backbone_tokenizer(str(toy / "llm")),
+            prompt="<motion>",
+            system_prompt="",
+        )
+        torch.manual_seed(0)
+        model = LslmForConditionalGeneration.from_backbone(
+            str(toy / "llm"),
+            SignMotionVQVAE.from_pretrained(toy_tokenizer),
+            vocab_size=len(processor.tokenizer),
+            motion_token_id=processor.motion_token_id,
+            keep_backbone=True,
+            projector_hidden_size=16,
+        )
+        return model, processor
+
+    return fresh
 
 
 # --- runs in processes of their own, to be killed ---------------------------------------------------------------------

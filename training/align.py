@@ -38,12 +38,20 @@ class AlignArguments(TranslationArguments):
         metadata={"help": "projector, or vocabulary: the paper's MotionGPT baseline, where codes are words of the LLM"},
     )
     projector_hidden_size: int | None = field(default=None, metadata={"help": "width of the MLP; default: the LLM's"})
+    ctc_steps: int = field(
+        default=0,
+        metadata={"help": "steps in which the projector learns to spell what is signed, before the LLM comes"},
+    )
     system_prompt: str | None = field(default=None, metadata={"help": "system message; default: the chat template's"})
 
 
 def main(argv: list[str]) -> None:
     """Run the stage; see the module's docstring."""
     args = parse(AlignArguments, argv, "lslm align")
+    if args.ctc_steps and (args.stream or args.motion_input != "projector"):
+        raise ValueError(
+            "ctc_steps start a projector on clips in memory: they need motion_input projector, stream false"
+        )
     set_seed(args.seed)
     if args.model:
         model = LslmForConditionalGeneration.from_pretrained(args.model)
@@ -70,4 +78,4 @@ def main(argv: list[str]) -> None:
             motion_input=args.motion_input,
             projector_hidden_size=args.projector_hidden_size,
         )
-    run(args, model, processor, args.model or args.tokenizer)
+    run(args, model, processor, args.model or args.tokenizer, args.ctc_steps)

@@ -3,10 +3,12 @@
 import json
 import sys
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from datasets import load_dataset
 
@@ -26,6 +28,8 @@ from lslm.processing.motion_features import (
     feature_slices,
     joints_to_features,
 )
+
+from .spelling import spelled
 
 # Whole millimetres make two finger joints coincide now and then; the repair is small and would be reported per batch.
 warnings.filterwarnings("ignore", message="repaired NaN, infinite or zero-length joints")
@@ -75,6 +79,12 @@ def check_columns(file: str, names: list[str]) -> None:
     """Raise a ValueError if a shard lacks a column."""
     if {"text", "fps"} - set(names) or not {"joints_mm", "joints"} & set(names):
         raise ValueError(f"{file}: expected the columns text, fps and joints_mm or joints, got {', '.join(names)}")
+
+
+def read_texts(folder: str, split: str) -> list[str]:
+    """All texts of a split, without its motion; errors as of [`load_split`]."""
+    files = split_files(folder, split)
+    return [str(text or "") for file in files for text in pq.read_table(file, columns=["text"])["text"].to_pylist()]
 
 
 def read_joints(row: dict) -> np.ndarray:
@@ -363,14 +373,15 @@ class WindowCollator:
 
 
 class TranslationCollator:
-    """Prompt, motion and answer: a batch for the language model. One template is drawn per sample and epoch."""
+    """Prompt, motion and answer: a batch for the language model. One template is drawn per sample and epoch, and the
+    answer says the words of `spelled_words` letter by letter."""
 
-    def __init__(self, processor, templates: list[str]):
-        self.processor, self.templates = processor, templates
+    def __init__(self, processor, templates: list[str], spelled_words: Collection[str] = ()):
+        self.processor, self.templates, self.spelled_words = processor, templates, spelled_words
 
     def __call__(self, items: list[dict]) -> dict[str, torch.Tensor]:
         prompts = [self.templates[item["rng"].integers(len(self.templates))] for item in items]
-        texts = [item["text"] for item in items]
+        texts = [spelled(item["text"], self.spelled_words) for item in items]
         if "codes" in items[0]:
             batch = self.processor(prompts, motion_codes=[item["codes"] for item in items], answer=texts)
         else:

@@ -44,6 +44,9 @@ class TokenizerArguments(StageArguments):
     partwise: bool = field(
         default=False, metadata={"help": "a codebook each for body, left hand, right hand; false: the paper's one"}
     )
+    linear_path: bool = field(
+        default=False, metadata={"help": "a linear map beside the convolutions, both ways; false: the paper's network"}
+    )
     hidden_size: int = field(default=512, metadata={"help": "width of the convolutions"})
     num_downsamples: int = field(default=2, metadata={"help": "halvings of time: 2 gives a code per 4 frames"})
     num_res_blocks: int = field(default=3, metadata={"help": "residual blocks per halving"})
@@ -185,8 +188,8 @@ def main(argv: list[str]) -> None:
     validation = None
     if args.eval_strategy != "no":
         validation = MotionText(args.data, "validation", args.fps)
-    names = ("codebook_size", "code_dim", "partwise", "hidden_size", "num_downsamples", "num_res_blocks", "quantizer")
-    names += ("commitment_weight", "position_weight", "ema_decay")
+    names = ("codebook_size", "code_dim", "partwise", "linear_path", "hidden_size", "num_downsamples")
+    names += ("num_res_blocks", "quantizer", "commitment_weight", "position_weight", "ema_decay")
     model = SignMotionVQVAE(SignMotionVQVAEConfig(**{name: getattr(args, name) for name in names}))
     model.codebook.started.fill_(args.codebook_warmup == 0)
     trainer = TokenizerTrainer(

@@ -12,9 +12,11 @@ from lslm.modeling_lslm import LslmForConditionalGeneration
 from lslm.processing import SignMotionProcessor
 
 from .codes import cached_codes
-from .data import EpochSampler, MotionText, TranslationCollator, load_templates
+from .data import EpochSampler, MotionText, TranslationCollator, load_templates, read_texts
+from .projector_start import start_projector
 from .recipe import StageArguments
-from .resume import train_and_save
+from .resume import last_checkpoint, train_and_save
+from .spelling import rare_words, spelled
 from .streaming import train_loader, training_clips
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -45,6 +47,9 @@ class TranslationArguments(StageArguments):
     )
     code_dropout: float = field(default=0.0, metadata={"help": "fraction of codes replaced by random ones in training"})
     templates: str = field(default="", metadata={"help": "JSON file of user messages; see training/templates"})
+    spell_rare_words: bool = field(
+        default=False, metadata={"help": "words that few training texts have are learnt letter by letter"}
+    )
 
 
 class TranslationTrainer(Trainer):
@@ -198,7 +203,7 @@ def load_in_4bit(model: LslmForConditionalGeneration, args: TranslationArguments
             layer.base_layer = small.to(args.device)  # which quantises
 
 
-def leave_out_long(data: MotionText, processor: SignMotionProcessor, templates: list[str], max_length: int) -> None:
+def leave_out_long(data: MotionText, collator: TranslationCollator, max_length: int) -> None:
     """Keep the clips of `data` whose prompt, motion and answer fit into `max_length` tokens with the longest template.
 
     Longer clips are left out, not cut: half of an utterance with the text of the whole one teaches guessing.
@@ -206,10 +211,11 @@ def leave_out_long(data: MotionText, processor: SignMotionProcessor, templates: 
     Raises:
         ValueError: none fits.
     """
-    texts = processor.tokenizer(data.texts, add_special_tokens=False)["input_ids"]
-    around = tokens_around(processor, templates)
-    codes = [processor.feature_extractor.num_codes(len(joints) - 1) for joints in data.joints]
-    lengths = [around + n + len(text) for n, text in zip(codes, texts, strict=True)]
+    around = tokens_around(collator)
+    lengths = [
+        around + tokens_of_clip(collator, len(joints), text)
+        for joints, text in zip(data.joints, data.texts, strict=True)
+    ]
     fits = [i for i, length in enumerate(lengths) if length <= max_length]
     if not fits:
         raise ValueError(
@@ -222,46 +228,65 @@ def leave_out_long(data: MotionText, processor: SignMotionProcessor, templates: 
     data.keep(fits)
 
 
-def tokens_around(processor: SignMotionProcessor, templates: list[str]) -> int:
+def tokens_around(collator: TranslationCollator) -> int:
     """Tokens of the longest template without its motion and answer."""
-    return processor(max(templates, key=len), motion_codes=[[0]], answer="")["input_ids"].shape[1] - 1
+    longest = max(collator.templates, key=len)
+    return collator.processor(longest, motion_codes=[[0]], answer="")["input_ids"].shape[1] - 1
 
 
-def is_short(processor: SignMotionProcessor, room: int, frames: int, text: str) -> bool:
-    """Whether the codes of so many frames and the text fit into `room` tokens: one clip, as it comes in a stream."""
-    codes = processor.feature_extractor.num_codes(frames - 1)
-    return codes + len(processor.tokenizer(text, add_special_tokens=False)["input_ids"]) <= room
+def tokens_of_clip(collator: TranslationCollator, frames: int, text: str) -> int:
+    """Tokens of the motion and the answer of one clip."""
+    codes = collator.processor.feature_extractor.num_codes(frames - 1)
+    return codes + len(collator.processor.answer_tokens(spelled(text, collator.spelled_words)))
+
+
+def is_short(collator: TranslationCollator, room: int, frames: int, text: str) -> bool:
+    """Whether a clip, as it comes in a stream, fits into `room` tokens."""
+    return tokens_of_clip(collator, frames, text) <= room
 
 
 def run(
-    args: TranslationArguments, model: LslmForConditionalGeneration, processor: SignMotionProcessor, parent: str | None
+    args: TranslationArguments,
+    model: LslmForConditionalGeneration,
+    processor: SignMotionProcessor,
+    parent: str | None,
+    ctc_steps: int = 0,
 ) -> None:
     """Train `model`, which came from the folder `parent`, on `args.data` and save it with its processor to
-    `args.output_dir`; resumes by itself."""
+    `args.output_dir`; resumes by itself. `ctc_steps`: see `projector_start`."""
     set_seed(args.seed)
     set_trainable(model, args.trainable, args)
     if args.load_in_4bit:
         load_in_4bit(model, args)
-    extractor, templates = processor.feature_extractor, load_templates(args.templates)
+    extractor, rare = processor.feature_extractor, set()
+    if args.spell_rare_words:
+        rare = rare_words(read_texts(args.data, "train"))
+    collator = TranslationCollator(processor, load_templates(args.templates), rare)
     fits = None
     if args.stream and args.max_length:
-        fits = partial(is_short, processor, args.max_length - tokens_around(processor, templates))
+        fits = partial(is_short, collator, args.max_length - tokens_around(collator))
     train = training_clips(args, extractor, fits=fits)
     validation = MotionText(args.data, "validation", extractor.fps) if args.eval_strategy != "no" else None
     if args.max_length and not args.stream:
-        leave_out_long(train, processor, templates, args.max_length)
+        leave_out_long(train, collator, args.max_length)
     vqvae = model.model.vqvae.to(args.device)
     # clips that change, or are only passing, are encoded as they come
     kept = [] if args.stream or train.vary.changes_clips else [train]
     for data in kept + ([validation] if validation else []):
         with args.main_process_first(desc="encoding motion"):
             data.codes = cached_codes(vqvae, extractor, data.joints)
+    if ctc_steps and last_checkpoint(args.output_dir) is None:
+        with args.main_process_first(desc="encoding motion"):
+            codes = train.codes or cached_codes(
+                vqvae, extractor, [train[index]["joints"] for index in range(len(train))]
+            )
+        start_projector(model, processor, codes, train.texts, ctc_steps, args.seed, args.bf16)
     trainer = TranslationTrainer(
         model=model,
         args=args,
         train_dataset=train,
         eval_dataset=validation,
-        data_collator=TranslationCollator(processor, templates),
+        data_collator=collator,
         processing_class=processor,
     )
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)

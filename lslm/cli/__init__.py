@@ -64,6 +64,7 @@ the data
 the network; the defaults are the paper's
   hidden_size, code_dim, codebook_size    512, 512, 1024
   partwise             a codebook each for body, left hand and right hand, instead of one (false)
+  linear_path          a linear map beside the convolutions: signs of unseen takes keep their hand shapes (false)
   num_downsamples, num_res_blocks         2 halvings of time, 3 residual blocks each
   quantizer            gradient: equation 2 of the paper; ema: moving averages, unused codes are moved
   commitment_weight, ema_decay, codebook_warmup
@@ -93,6 +94,9 @@ stopped run.
   load_in_4bit             QLoRA: 4 bits a weight under the adapter (pip install 'lslm[qlora]')
   code_dropout             fraction of codes replaced by random ones in training
   max_length               leave out clips whose prompt, motion and answer are longer, in tokens
+  ctc_steps                steps in which the projector alone learns what is signed, from the sentences; before the
+                           language model comes in, and far cheaper (0)
+  spell_rare_words         words that few texts have are learnt letter by letter, as they are fingerspelled (false)
   templates                JSON file of user messages; the default is the motion alone
   motion_input             projector, or vocabulary: codes as new words of the language model, the paper's baseline
   projector_hidden_size, system_prompt
@@ -113,8 +117,8 @@ stopped run.
   templates                JSON file of user messages around <Motion_Placeholder>; 72 come with the package
   trainable                language_model (the paper's choice), projector, or both
   data, augment, mirror, frame_rate_jitter, body_proportions, limit, stream, shuffle_buffer, projector_learning_rate,
-                           lora_r, lora_alpha, lora_dropout, load_in_4bit, code_dropout, max_length: as in
-                           `lslm align --help`
+                           lora_r, lora_alpha, lora_dropout, load_in_4bit, code_dropout, max_length, spell_rare_words:
+                           as in `lslm align --help`
   any flag of the Trainer  output_dir, max_steps, learning_rate, per_device_train_batch_size, bf16, seed, ...
 
 example: lslm instruct --config training/recipes/smollm2-135m/3_instruct.yaml --max_steps 100

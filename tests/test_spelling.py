@@ -1,0 +1,89 @@
+"""Rare words letter by letter, and a projector that learns what is signed before the language model comes in."""
+
+import lslm_cli
+import numpy as np
+import torch
+from training_fixtures import TOY_ALIGN, recipe
+
+from lslm.processing import SignMotionProcessor
+from lslm.processing.processing_lslm import CUT
+from lslm.training import spelling, translation
+from lslm.training.codes import cached_codes
+from lslm.training.data import MotionText, TranslationCollator, read_texts
+from lslm.training.projector_start import start_projector
+from lslm.training.spelling import rare_words, signs, spelled
+
+pytest_plugins = ["training_fixtures"]
+
+
+def test_rare_words_are_those_that_few_texts_have():
+    texts = ["Tea for Émile, Émile and Émile."] + ["Tea, I said."] * spelling.RARE + ["x9 and o'clock"]
+    assert rare_words(texts) == {"for", "émile", "and", "x9", "clock"}  # letters are letters already
+    assert rare_words([]) == set()
+
+
+def test_spelled_text_is_the_same_text():
+    rare = {"emma", "al"}
+    said = spelled("Emma, a tea for EMMA and Al. Also alone.", rare)
+    assert said == "E|m|m|a, a tea for E|M|M|A and A|l. Also alone.".replace("|", CUT)
+    assert said.replace(CUT, "") == "Emma, a tea for EMMA and Al. Also alone."
+    assert signs("Emma, a tea for Al.", rare) == ["e", "m", "m", "a", " a", " tea", " for", "a", "l"]
+
+
+def test_the_collator_spells_the_words_it_was_given(toy_model):
+    processor = SignMotionProcessor.from_pretrained(toy_model)
+    item = {"text": "Some tea.", "codes": [1, 2], "rng": np.random.default_rng(0)}
+
+    def learnt(words):
+        batch = TranslationCollator(processor, ["<motion>"], words)([item])
+        return [token for token in batch["labels"][0].tolist() if token != -100]
+
+    whole, letters = learnt(()), learnt({"tea"})
+    assert processor.decode(whole) == processor.decode(letters) == "Some tea."
+    text = processor.tokenizer.convert_ids_to_tokens
+    assert text(letters)[-5:-2] == ["t", "e", "a"] and len(whole) < len(letters)
+
+
+def test_rare_words_of_the_training_texts_are_spelled(toy, toy_tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(spelling, "RARE", 3)
+    assert read_texts(str(toy / "set"), "test") == list(MotionText(str(toy / "set"), "test", 15.0).texts)
+    collators = []
+
+    class Collator(TranslationCollator):
+        def __init__(self, *args):
+            super().__init__(*args)
+            collators.append(self)
+
+    monkeypatch.setattr(translation, "TranslationCollator", Collator)
+    flags = {"data": toy / "set", "tokenizer": toy_tokenizer, "backbone": toy / "llm", "output_dir": tmp_path}
+    for more, expected in (({}, set()), ({"spell_rare_words": True}, {"am", "al"})):
+        assert lslm_cli.main(["align", *recipe(**TOY_ALIGN | flags | more, max_steps=1)]) == 0
+        assert set(collators[-1].spelled_words) == expected
+
+
+def test_the_projector_learns_what_is_signed_without_the_language_model(toy, fresh, monkeypatch):
+    monkeypatch.setattr(spelling, "RARE", 3)
+    model, processor = fresh()
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    data = MotionText(str(toy / "set"), "train", 15.0)
+    codes = cached_codes(model.model.vqvae, processor.feature_extractor, data.joints)
+    first, last = (start_projector(model, processor, codes, data.texts, steps, seed=0) for steps in (10, 150))
+    assert last < 0.6 * first
+    moved = {name for name, weight in model.state_dict().items() if not torch.equal(weight, before[name])}
+    assert moved == {name for name in before if ".projector." in name} and len(moved) == 4
+    assert all(weight.grad is None for weight in model.parameters())
+    motion = torch.cat([model.model.get_motion_embeds(motion_codes=torch.tensor(clip)[None]) for clip in codes])
+    torch.testing.assert_close(motion.std(), model.get_input_embeddings().weight.std(), rtol=0.3, atol=0)
+
+
+def test_a_run_starts_the_projector_once(toy, toy_tokenizer, tmp_path, monkeypatch, capsys):
+    started = []
+    monkeypatch.setattr(translation, "start_projector", lambda *args: started.append(args[-3:]))
+    flags = {"data": toy / "set", "tokenizer": toy_tokenizer, "backbone": toy / "llm", "output_dir": tmp_path / "out"}
+    flags |= {"ctc_steps": 7, "seed": 3, "max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    for _ in range(2):  # the second time there is a checkpoint
+        assert lslm_cli.main(["align", *recipe(**TOY_ALIGN | flags)]) == 0
+        assert started == [(7, 3, False)]
+    for more in ({"stream": True}, {"motion_input": "vocabulary"}):
+        assert lslm_cli.main(["align", *recipe(**TOY_ALIGN | flags | more)]) == 2
+        assert "ctc_steps start a projector" in capsys.readouterr().err
