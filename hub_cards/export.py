@@ -43,7 +43,8 @@ def export_causal_lm(folder: str, out: str) -> Path:
     processor = SignMotionProcessor.from_pretrained(folder)
     vqvae = model.model.vqvae
     words, head = model.get_input_embeddings().weight, model.lm_head.weight
-    codes = torch.arange(0 if vqvae.config.partwise else vqvae.config.num_codes, device=vqvae.device)
+    one_codebook = vqvae.config.num_codebooks == 1
+    codes = torch.arange(vqvae.config.num_codes if one_codebook else 0, device=vqvae.device)
     motion = model.model.get_motion_embeds(motion_codes=codes[None]).to(words.dtype)
     text_config = copy.deepcopy(model.config.text_config)
     text_config.tie_word_embeddings = False
@@ -68,7 +69,7 @@ def export_causal_lm(folder: str, out: str) -> Path:
         tokenizer.init_kwargs.pop(key, None)
     tokenizer._set_processor_class(None)
     tokenizer.save_pretrained(target)
-    if vqvae.config.partwise:
+    if not one_codebook:
         return target
     vqvae.save_pretrained(target / TOKENIZER)
     processor.feature_extractor.save_pretrained(target / TOKENIZER)

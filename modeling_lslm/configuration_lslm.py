@@ -19,6 +19,8 @@ class SignMotionVQVAEConfig(PreTrainedConfig):
         code_dim: numbers per code.
         partwise: the body, the left and the right hand each have an encoder, a codebook of `codebook_size` and a
             decoder of their own (52 joints only); False is the paper's one codebook.
+        num_quantizers: residual quantisation: each further codebook says what the ones before it left over; 1 is the
+            paper's.
         linear_path: beside its convolutions the encoder has a linear map from the frames of a code to the latent, and
             the decoder one back. What training never showed, such as another signer's hands, comes through it
             undistorted; False is the paper's network.
@@ -43,6 +45,7 @@ class SignMotionVQVAEConfig(PreTrainedConfig):
     codebook_size: int = 1024
     code_dim: int = 512
     partwise: bool = False
+    num_quantizers: int = 1
     linear_path: bool = False
     num_downsamples: int = 2
     num_res_blocks: int = 3
@@ -59,16 +62,26 @@ class SignMotionVQVAEConfig(PreTrainedConfig):
             raise ValueError(f'quantizer must be "gradient" or "ema", not {self.quantizer!r}')
         if self.partwise and self.feature_size != 623:
             raise ValueError(f"partwise needs the 623 features of 52 joints, not {self.feature_size}")
+        if self.num_quantizers < 1 or self.num_codes >= 2**63:
+            raise ValueError(
+                f"{self.num_codebooks} codebooks of {self.codebook_size} with num_quantizers {self.num_quantizers}: "
+                "expected 1 or more quantizers, and so few that a choice from each codebook is one int64 number"
+            )
 
     @property
     def num_parts(self) -> int:
-        """Codebooks: one, or one each for body, left hand and right hand."""
+        """One, or body, left hand and right hand."""
         return 3 if self.partwise else 1
 
     @property
+    def num_codebooks(self) -> int:
+        """`num_quantizers` for each part."""
+        return self.num_parts * self.num_quantizers
+
+    @property
     def num_codes(self) -> int:
-        """Codes are numbers below this: `codebook_size`, or a choice from each of three codebooks."""
-        return self.codebook_size**self.num_parts
+        """Codes are numbers below this: `codebook_size`, or a choice from each of several codebooks."""
+        return self.codebook_size**self.num_codebooks
 
     @property
     def downsample_factor(self) -> int:
@@ -125,7 +138,7 @@ class LslmConfig(PreTrainedConfig):
             raise ValueError(f'motion_input must be "projector" or "vocabulary", not {self.motion_input!r}')
         if self.vqvae_config is None or isinstance(self.vqvae_config, dict):
             self.vqvae_config = SignMotionVQVAEConfig(**(self.vqvae_config or {}))
-        if self.motion_input == "vocabulary" and self.vqvae_config.partwise:
+        if self.motion_input == "vocabulary" and self.vqvae_config.num_codebooks > 1:
             raise ValueError('motion_input="vocabulary" needs a sign tokenizer with one codebook: each code is a word')
         if self.text_config is None or isinstance(self.text_config, dict):
             text = dict(self.text_config or {})

@@ -463,8 +463,8 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
             **config_kwargs,
         )
         projector = _motion_input(config)
-        # every codebook vector once; part-wise, the first of each part side by side, then the second ones, ...
-        same = sum(vqvae.config.codebook_size**part for part in range(vqvae.config.num_parts))
+        # every codebook vector once; of several codebooks, the first of each together, then the second ones, ...
+        same = sum(vqvae.config.codebook_size**book for book in range(vqvae.config.num_codebooks))
         vectors = vqvae.embed(same * torch.arange(vqvae.config.codebook_size, device=vqvae.device)).detach()
         projector.start(vectors, source.get_input_embeddings().weight.float().std().item())
         state = {f"model.vqvae.{k}": v for k, v in vqvae.state_dict().items()}

@@ -17,10 +17,11 @@ def _all_reduce(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class Codebook(nn.Module):
-    """K codes of D numbers; of a part-wise sign tokenizer, K for each of P parts of the body.
+    """K codes of D numbers; for each of P parts of the body in a part-wise sign tokenizer, and for each of Q quantizers
+    of a part in a residual one, where a codebook holds what those before it leave over and vectors are sums.
 
-    A part-wise code is one number as well: its digits to the base K name the codes of the parts. So codes have the same
-    shape whatever the tokenizer.
+    With C = P * Q codebooks a code is one number as well: its digits to the base K are the choices from them, part
+    after part. So codes have the same shape whatever the tokenizer. `weight` is (C * K, D).
 
     `quantizer="gradient"`: the codebook is a parameter and learns by `|| sg[latents] - codes ||^2` (equation 2).
     `quantizer="ema"`: each code is the moving average of the latents assigned to it, and a code that falls out of use
@@ -34,8 +35,9 @@ class Codebook(nn.Module):
         super().__init__()
         self.ema = config.quantizer == "ema"
         self.decay, self.dead_code_threshold = config.ema_decay, config.dead_code_threshold
-        self.num_parts, self.size = config.num_parts, config.codebook_size
-        shape = self.num_parts * self.size, config.code_dim
+        self.num_parts, self.num_quantizers = config.num_parts, config.num_quantizers
+        self.num_codebooks, self.size = config.num_codebooks, config.codebook_size
+        shape = self.num_codebooks * self.size, config.code_dim
         if self.ema:
             self.register_buffer("weight", torch.empty(shape))
             self.register_buffer("ema_sum", torch.zeros(shape))
@@ -45,23 +47,32 @@ class Codebook(nn.Module):
         self.register_buffer("started", torch.ones((), dtype=torch.bool))
 
     def nearest(self, latents: torch.Tensor) -> torch.Tensor:
-        """Equation 1: (..., P * D) latents -> (...) int64 number of the nearest code in squared L2, part by part."""
+        """Equation 1: (..., P * D) latents -> (...) int64 number of the nearest code in squared L2, part by part, and
+        of each part quantizer by quantizer."""
         flat = latents.reshape(-1, self.num_parts, self.weight.shape[-1])
         number = torch.zeros(len(flat), dtype=torch.long, device=latents.device)
-        for part, codes in enumerate(self.weight.to(latents.dtype).split(self.size)):
+        for book, codes in enumerate(self.weight.to(latents.dtype).split(self.size)):
+            if book % self.num_quantizers == 0:
+                rest = flat[:, book // self.num_quantizers]
             # |x|^2 is the same for every code and left out
-            distances = codes.pow(2).sum(-1) - 2 * flat[:, part] @ codes.T
-            number = number * self.size + distances.argmin(-1)
+            distances = codes.pow(2).sum(-1) - 2 * rest @ codes.T
+            chosen = distances.argmin(-1)
+            number = number * self.size + chosen
+            rest = rest - codes[chosen]
         return number.view(latents.shape[:-1])
 
     def rows(self, codes: torch.Tensor) -> torch.Tensor:
-        """(...) int64 codes -> (..., P) the rows of `weight` that they stand for."""
-        part = torch.arange(self.num_parts, device=codes.device)
-        return codes[..., None] // self.size ** (self.num_parts - 1 - part) % self.size + part * self.size
+        """(...) int64 codes -> (..., C) the rows of `weight` that they stand for."""
+        book = torch.arange(self.num_codebooks, device=codes.device)
+        return codes[..., None] // self.size ** (self.num_codebooks - 1 - book) % self.size + book * self.size
+
+    def _vectors(self, codes: torch.Tensor) -> torch.Tensor:
+        """(...) int64 codes -> (..., P, Q, D) rows of `weight`."""
+        return F.embedding(self.rows(codes), self.weight).unflatten(-2, (self.num_parts, self.num_quantizers))
 
     def lookup(self, codes: torch.Tensor) -> torch.Tensor:
         """(...) int64 codes -> (..., P * D) codebook vectors."""
-        return F.embedding(self.rows(codes), self.weight).flatten(-2)
+        return self._vectors(codes).sum(-2).flatten(-2)
 
     def forward(self, latents: torch.Tensor, mask: torch.Tensor):
         """Quantise in training, with straight-through gradients.
@@ -93,14 +104,16 @@ class Codebook(nn.Module):
             raise ValueError(
                 f"k-means start: {len(latents)} latents for {self.size} codes; give more clips or use fewer codes"
             )
-        pick = torch.cat(
-            [torch.randperm(len(latents), generator=generator)[: self.size] for _ in range(self.num_parts)]
-        )
-        self.weight.copy_(self._of_parts(latents)[pick.to(latents.device), self._part_of_row()])
-        for _ in range(iterations):
-            count, total = self._assigned(latents, self.nearest(latents))
-            used = count > 0
-            self.weight[used] = total[used] / count[used, None]
+        self.weight.zero_()
+        for quantizer in range(self.num_quantizers):  # one after the other: they are made of what is left over
+            own = torch.arange(len(self.weight), device=latents.device) // self.size % self.num_quantizers == quantizer
+            left_over = self._left_over(latents, self.nearest(latents))
+            pick = [torch.randperm(len(latents), generator=generator)[: self.size] for _ in range(self.num_parts)]
+            self.weight[own] = left_over[torch.cat(pick).to(latents.device), self._book_of_row()[own]]
+            for _ in range(iterations):
+                count, total = self._assigned(latents, self.nearest(latents))
+                used = (count > 0) & own
+                self.weight[used] = total[used] / count[used, None]
         if self.ema:
             count, _ = self._assigned(latents, self.nearest(latents))
             # the averages start as if every batch so far had looked like this one
@@ -108,19 +121,22 @@ class Codebook(nn.Module):
             self.ema_sum.copy_(self.weight * self.ema_count[:, None])
         self.started.fill_(True)
 
-    def _of_parts(self, latents: torch.Tensor) -> torch.Tensor:
-        """(N, P * D) -> (N, P, D)."""
-        return latents.view(len(latents), self.num_parts, -1)
+    def _left_over(self, latents: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        """(N, P * D) -> (N, C, D): what each codebook is to stand for, given what those before it say in `codes`."""
+        vectors = self._vectors(codes)
+        before = vectors.cumsum(-2) - vectors
+        return (latents.view(len(latents), self.num_parts, 1, -1) - before).flatten(1, 2)
 
-    def _part_of_row(self) -> torch.Tensor:
-        """(P * K,) the part that each row of `weight` belongs to."""
-        return torch.arange(self.num_parts, device=self.weight.device).repeat_interleave(self.size)
+    def _book_of_row(self) -> torch.Tensor:
+        """(C * K,) the codebook that each row of `weight` belongs to."""
+        return torch.arange(self.num_codebooks, device=self.weight.device).repeat_interleave(self.size)
 
     def _assigned(self, latents: torch.Tensor, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """How many of the (N, P * D) latents each row of `weight` got, and their sum."""
+        """How many of the (N, P * D) latents each row of `weight` got, and the sum of what it is to stand for."""
         rows = self.rows(codes).flatten()
         count = torch.bincount(rows, minlength=len(self.weight)).float()
-        return count, torch.zeros_like(self.weight).index_add_(0, rows, self._of_parts(latents).flatten(0, 1))
+        left_over = self._left_over(latents, codes).flatten(0, 1)
+        return count, torch.zeros_like(self.weight).index_add_(0, rows, left_over)
 
     @torch.no_grad()
     def _follow(self, latents: torch.Tensor, codes: torch.Tensor):
@@ -133,12 +149,12 @@ class Codebook(nn.Module):
             torch.where(dead[:, None], self.weight, self.ema_sum / self.ema_count.clamp(min=1e-9)[:, None])
         )
         if dead.any():
-            self._move(dead, latents)
+            self._move(dead, latents, codes)
 
-    def _move(self, dead: torch.Tensor, latents: torch.Tensor):
+    def _move(self, dead: torch.Tensor, latents: torch.Tensor, codes: torch.Tensor):
         """Put unused codes on random latents of the batch, with an even share to begin with."""
         pick = torch.randint(len(latents), (int(dead.sum()),))
-        fresh = self._of_parts(latents)[pick.to(latents.device), self._part_of_row()[dead]]
+        fresh = self._left_over(latents, codes)[pick.to(latents.device), self._book_of_row()[dead]]
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.broadcast(fresh, 0)
         self.weight[dead] = fresh

@@ -38,8 +38,13 @@ def assert_same_codes(vqvae, clips, expected, filling=0.0):
 
 @pytest.fixture(
     scope="module",
-    params=[{}, {"partwise": True}, {"linear_path": True}, {"partwise": True, "linear_path": True}],
-    ids=["whole", "partwise", "linear", "partwise-linear"],
+    params=[
+        {},
+        {"partwise": True},
+        {"linear_path": True},
+        {"partwise": True, "linear_path": True, "num_quantizers": 2},
+    ],
+    ids=["whole", "partwise", "linear", "all"],
 )
 def vqvae(features, request):
     return make_vqvae(features, **request.param)
@@ -375,6 +380,57 @@ def test_part_wise_k_means_starts_each_part_in_its_own_data(quantizer):
     torch.testing.assert_close(centres, torch.tensor([0.0, 50.0, 100.0]), rtol=0, atol=1.0)
     if quantizer == "ema":
         torch.testing.assert_close(codebook.ema_count.view(3, 4).sum(1), torch.full((3,), 1 / 3))
+
+
+# --- residual quantisation --------------------------------------------------------------------------------------------
+
+
+def test_a_second_quantizer_says_what_the_first_leaves_over():
+    codebook = small_codebook("ema", [[0.0], [10.0], [-2.0], [1.0]], codebook_size=2, num_quantizers=2)
+    latents = torch.tensor([[[0.9], [-1.0], [8.2], [11.0]]], dtype=torch.float64)
+    codes = codebook.nearest(latents)
+    assert codes.tolist() == [[0b01, 0b00, 0b10, 0b11]]
+    assert codebook.rows(codes).tolist() == [[[0, 3], [0, 2], [1, 2], [1, 3]]]
+    assert codebook.lookup(codes).tolist() == [[[1.0], [-2.0], [8.0], [11.0]]]
+
+
+def test_parts_have_quantizers_of_their_own():
+    weight = [[[0.0], [10.0]], [[1.0], [2.0]], [[100.0], [200.0]], [[3.0], [5.0]], [[7.0], [9.0]], [[0.5], [0.7]]]
+    codebook = small_codebook("ema", np.concatenate(weight).tolist(), codebook_size=2, num_quantizers=2, partwise=True)
+    latents = torch.tensor([[12.1, 104.9, 9.55]], dtype=torch.float64)
+    codes = codebook.nearest(latents)
+    assert codes.tolist() == [0b110110]
+    torch.testing.assert_close(codebook.lookup(codes), torch.tensor([[12.0, 105.0, 9.5]]))
+
+
+def test_residual_codebooks_follow_what_they_stand_for():
+    codebook = small_codebook(
+        "ema", [[0.0], [10.0], [-1.0], [1.0]], codebook_size=2, num_quantizers=2, ema_decay=0.0, dead_code_threshold=0.0
+    )
+    codebook(torch.tensor([[[0.5], [-0.7], [9.0], [10.2]]]), torch.ones(1, 4, dtype=torch.bool))
+    # the second one gets what was left over before this step: 0.5 and 0.2, -0.7 and -1.0
+    torch.testing.assert_close(codebook.weight[:, 0], torch.tensor([-0.1, 9.6, -0.85, 0.35]))
+
+
+@pytest.mark.parametrize("partwise", [False, True])
+@pytest.mark.parametrize("quantizer", ["gradient", "ema"])
+def test_each_residual_codebook_halves_the_error_of_a_k_means_start(quantizer, partwise):
+    generator = torch.Generator().manual_seed(0)
+    latents, errors = torch.randn(600, 3 if partwise else 1, generator=generator), []
+    for quantizers in (1, 2, 3):
+        config = {"codebook_size": 8, "num_quantizers": quantizers, "partwise": partwise}
+        rows = 8 * quantizers * (3 if partwise else 1)
+        codebook = small_codebook(quantizer, np.full((rows, 1), 1e3, np.float32).tolist(), **config)
+        codebook.start_from(latents, generator=generator)
+        errors.append((codebook.lookup(codebook.nearest(latents)) - latents).detach().abs().mean().item())
+    assert errors[1] < 0.5 * errors[0] and errors[2] < 0.5 * errors[1]
+
+
+def test_choices_that_do_not_fit_into_a_number_are_refused():
+    assert SignMotionVQVAEConfig(partwise=True, num_quantizers=2).num_codes == 2**60
+    for config in ({"partwise": True, "num_quantizers": 3}, {"num_quantizers": 0}):
+        with pytest.raises(ValueError, match="one int64 number"):
+            SignMotionVQVAEConfig(**config)
 
 
 def test_what_a_hand_does_changes_the_code_of_that_hand_alone(features):

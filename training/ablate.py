@@ -138,10 +138,12 @@ def check_recipes(rows: list[Row]) -> None:
     }
     for row in rows:
         check_keys(row.of, row.recipe, known[row.stage])
-        if row.recipe.get("motion_input") == "vocabulary" and row.parent.recipe.get("partwise"):
+        codebooks = row.parent.recipe if row.parent else {}
+        many = codebooks.get("partwise") or codebooks.get("num_quantizers", 1) > 1
+        if row.recipe.get("motion_input") == "vocabulary" and many:
             raise ValueError(
                 f"row {row.of!r}: motion_input: vocabulary makes a word of every code, and {row.parent.of!r} has one "
-                "for every combination of three; give it partwise: false"
+                "for every combination of its codebooks; give it partwise: false and num_quantizers: 1"
             )
 
 

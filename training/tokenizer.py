@@ -44,6 +44,9 @@ class TokenizerArguments(StageArguments):
     partwise: bool = field(
         default=False, metadata={"help": "a codebook each for body, left hand, right hand; false: the paper's one"}
     )
+    num_quantizers: int = field(
+        default=1, metadata={"help": "codebooks of a part, each for what the ones before leave over; 1: the paper's"}
+    )
     linear_path: bool = field(
         default=False, metadata={"help": "a linear map beside the convolutions, both ways; false: the paper's network"}
     )
@@ -123,8 +126,8 @@ class TokenizerTrainer(Trainer):
             codebook = self.accelerator.unwrap_model(model).codebook
             rows = codebook.rows(outputs.codes[outputs.codes >= 0])
             share = torch.bincount(rows.flatten(), minlength=len(codebook.weight)) / rows.numel()
-            # the geometric mean over the parts, which have even shares
-            perplexity = torch.exp(-(share * share.clamp(min=1e-9).log()).sum()) / codebook.num_parts
+            # the geometric mean over the codebooks, which have even shares
+            perplexity = torch.exp(-(share * share.clamp(min=1e-9).log()).sum()) / codebook.num_codebooks
             for name, value in (
                 ("reconstruction", outputs.reconstruction_loss),
                 ("commitment", outputs.commitment_loss),
@@ -188,8 +191,8 @@ def main(argv: list[str]) -> None:
     validation = None
     if args.eval_strategy != "no":
         validation = MotionText(args.data, "validation", args.fps)
-    names = ("codebook_size", "code_dim", "partwise", "linear_path", "hidden_size", "num_downsamples")
-    names += ("num_res_blocks", "quantizer", "commitment_weight", "position_weight", "ema_decay")
+    names = ("codebook_size", "code_dim", "partwise", "num_quantizers", "linear_path", "hidden_size")
+    names += ("num_downsamples", "num_res_blocks", "quantizer", "commitment_weight", "position_weight", "ema_decay")
     model = SignMotionVQVAE(SignMotionVQVAEConfig(**{name: getattr(args, name) for name in names}))
     model.codebook.started.fill_(args.codebook_warmup == 0)
     trainer = TokenizerTrainer(

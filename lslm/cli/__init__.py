@@ -64,6 +64,7 @@ the data
 the network; the defaults are the paper's
   hidden_size, code_dim, codebook_size    512, 512, 1024
   partwise             a codebook each for body, left hand and right hand, instead of one (false)
+  num_quantizers       residual codebooks: each says what the ones before it leave over (1)
   linear_path          a linear map beside the convolutions: signs of unseen takes keep their hand shapes (false)
   num_downsamples, num_res_blocks         2 halvings of time, 3 residual blocks each
   quantizer            gradient: equation 2 of the paper; ema: moving averages, unused codes are moved
