@@ -23,7 +23,7 @@ sys.path.insert(0, str(CAFE))  # build.py is a script beside its data, not a par
 
 import build  # noqa: E402
 import cafe_grammar  # noqa: E402
-from cafe_grammar import SPLITS, combination, compose, gloss_to_english  # noqa: E402
+from cafe_grammar import SPELLING, SPLITS, combination, compose, gloss_to_english  # noqa: E402
 
 ALL_LABELS = {*map(str.lower, cafe_grammar.WORDS), *cafe_grammar.LETTERS}
 
@@ -32,7 +32,8 @@ ALL_LABELS = {*map(str.lower, cafe_grammar.WORDS), *cafe_grammar.LETTERS}
 def shipped():
     """Rows of each split, without the joints."""
     columns = ["id", "text", "gloss", "name", "signs", "fps", "num_frames", "seen_combination"]
-    return {split: pq.read_table(CAFE / "data" / f"{split}.parquet", columns=columns).to_pylist() for split in SPLITS}
+    files = {split: CAFE / "data" / f"{split}.parquet" for split in (*SPLITS, SPELLING)}
+    return {split: pq.read_table(file, columns=columns).to_pylist() for split, file in files.items()}
 
 
 # --- the shipped data -------------------------------------------------------------------------------------------------
@@ -72,6 +73,19 @@ def test_names_of_the_splits_are_disjoint_and_unseen(shipped):
     for split in SPLITS:
         spelled = Counter("".join(row["name"] or "" for row in shipped[split]).lower())
         assert len(spelled) == 26 or split != "train", split
+
+
+def test_the_harder_set_spells_what_train_never_says_with_takes_that_train_never_shows(shipped):
+    rows = shipped[SPELLING]
+    said = {word.lower() for row in shipped["train"] for word in re.findall(r"[A-Za-z]+", row["text"])}
+    spelled = [row["name"].lower() for row in rows]
+    assert not said & set(spelled) and len(rows) == 300 and len(set(spelled)) > 200
+    words = set(cafe_grammar.read_names(cafe_grammar.WORDS_FILE))
+    assert sum(word in words for word in spelled) >= 150 and set("".join(spelled)) == set(string.ascii_lowercase)
+    takes = takes_of(rows)
+    assert not takes & (takes_of(shipped["train"]) | takes_of(shipped["validation"]))
+    for row in rows:
+        assert row["text"] == gloss_to_english(row["gloss"]) and row["name"] in row["text"]
 
 
 def test_sizes_signs_and_unseen_combinations(shipped):

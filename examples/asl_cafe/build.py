@@ -24,7 +24,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from cafe_grammar import LETTERS, SIZES, SPLITS, WORDS, Sentence, combination, compose, gloss_to_english, labels_of
+from cafe_grammar import (
+    LETTERS,
+    SIZES,
+    SPELLING,
+    SPELLING_SIZE,
+    SPLITS,
+    WORDS,
+    Sentence,
+    combination,
+    compose,
+    compose_spelling,
+    gloss_to_english,
+    labels_of,
+)
 from datasets import Array3D, Features, Value
 
 from lslm.processing.mediapipe_landmarks import mediapipe_to_joints
@@ -196,7 +209,7 @@ class Stitcher:
 
     def __init__(self, takes: Sequence[Take], split: str, seed: int):
         self.seed = seed
-        self.rng = np.random.default_rng([seed, SPLITS.index(split), 1])
+        self.rng = np.random.default_rng([seed, (*SPLITS, SPELLING).index(split), 1])
         self.by_label: dict[str, list[Take]] = {}
         for take in takes:
             self.by_label.setdefault(take.label, []).append(take)
@@ -283,7 +296,7 @@ def write_parquet(rows: Sequence[dict], split: str, data: Path) -> None:
             for row in rows:
                 np.savez(source / f"{row['id']}.npz", joints=row["joints_mm"] / 1000, fps=FPS)
                 told = {name: row[name] for name in ("id", "text", "gloss", "name", "signs", "seen_combination")}
-                texts.write(json.dumps(told | {"file": f"{row['id']}.npz", "split": split}) + "\n")
+                texts.write(json.dumps(told | {"file": f"{row['id']}.npz", "split": "test"}) + "\n")
         report = build_data_set(
             source,
             out,
@@ -296,7 +309,7 @@ def write_parquet(rows: Sequence[dict], split: str, data: Path) -> None:
         )
         if report["dropped"]:
             raise ValueError(f"{report['dropped']} utterances of {split} were left out; see dropped.jsonl")
-        shutil.move(out / "data" / f"{split}-00000.parquet", data / f"{split}.parquet")
+        shutil.move(out / "data" / "test-00000.parquet", data / f"{split}.parquet")
 
 
 def _rows(split: str, sentences: Sequence[Sentence], stitcher: Stitcher) -> list[dict]:
@@ -376,6 +389,14 @@ def build(
         rows = _rows(split, sentences, stitcher)
         write_parquet(rows, split, data)
         report["splits"][split] = _statistics(rows)
+        if split == "test":
+            stitcher = Stitcher(raw.takes[split], SPELLING, seed)
+            size = min(SPELLING_SIZE, limit or SPELLING_SIZE)
+            words = compose_spelling(size, seed=seed, labels=stitcher.labels, train=train)
+            if words:
+                spelling = _rows(SPELLING, words, stitcher)
+                write_parquet(spelling, SPELLING, data)
+                report["splits"][SPELLING] = _statistics(spelling)
         if not only_split and split == "test":
             report["clips"] = _write_clips(rows, out / "clips")
     (data / "build.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

@@ -18,7 +18,10 @@ SPLITS = ("train", "validation", "test")
 SIZES = {"train": 4000, "validation": 300, "test": 360}
 NAMED = {"train": 0.4, "validation": 0.3, "test": 0.3}  # share of utterances with a fingerspelled name
 UNSEEN = 0.6  # share of validation and test utterances whose combination of signs never occurs in train
-NAMES_FILE = Path(__file__).with_name("names.txt")
+NAMES_FILE, WORDS_FILE = (Path(__file__).with_name(name) for name in ("names.txt", "words.txt"))
+SPELLING = "spelling"  # the harder set, made of test takes: every utterance spells a word or name that train never did
+SPELLING_SIZE = 300
+SPELLING_FRAMES = ("I {}", "HELLO {}", "THANK-YOU {}", "CAN {} GET TEA", "LARGE COFFEE {}", "MUFFIN {} PLEASE")
 
 DRINKS_AND_FOOD, MEASURES = ("COFFEE", "TEA", "WATER", "MUFFIN"), ("SMALL", "MEDIUM", "LARGE")
 WORDS = (*DRINKS_AND_FOOD, *MEASURES, "CAN", "I", "GET", "HELLO", "NO", "PLEASE", "THANK-YOU")
@@ -206,6 +209,27 @@ def compose(
             )
         used.add(gloss)
         sentences.append(Sentence(gloss, name, seen))
+    return sentences
+
+
+def compose_spelling(count: int, *, seed: int, labels: Iterable[str], train: Sequence[Sentence]) -> list[Sentence]:
+    """What the utterances of the harder set say: words and test names in turn, in short frames."""
+    labels = set(labels)
+    rng = np.random.default_rng([seed, len(SPLITS)])
+    spoken = {sentence.name.lower() for sentence in train if sentence.name}
+    known = {combination(sentence.gloss) for sentence in train}
+    names, words = split_names(read_names(), seed)["test"], read_names(WORDS_FILE)
+    pools = [
+        [word for word in rng.permutation(pool) if set(word.lower()) <= labels and word.lower() not in spoken]
+        for pool in (names, words)
+    ]
+    frames = [frame for frame in SPELLING_FRAMES if {word.lower() for word in frame.split() if word != "{}"} <= labels]
+    sentences = []
+    for index in range(count if frames and all(pools) else 0):
+        pool = pools[index % 2]
+        gloss = str(rng.choice(frames)).format(f"fs-{pool[index // 2 % len(pool)].upper()}")
+        name = pool[index // 2 % len(pool)].capitalize()
+        sentences.append(Sentence(gloss, name, combination(gloss) in known))
     return sentences
 
 
