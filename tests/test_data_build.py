@@ -317,6 +317,7 @@ def test_a_reader_that_fails_in_an_unknown_way(source, tmp_path, monkeypatch):
         if path.stem == "clip-004":
             raise RecursionError("too deep")
         warnings.warn("the hands are taken for relative", stacklevel=2)
+        warnings.warn("unclosed file", ResourceWarning, stacklevel=2)  # of something else, when it is cleaned up
         return load_motion(path, **kwargs)
 
     monkeypatch.setattr(data_shards, "load_motion", fails)

@@ -151,7 +151,9 @@ def read_clip(clip: dict, recipe: Recipe) -> tuple[dict, dict]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         motion = load_motion(Path(recipe.source, clip["file"]), **keywords)
-    notes = [*getattr(motion, "notes", ()), *(str(warning.message) for warning in caught)]
+    # the readers' remarks; an interpreter that cleans up meanwhile has others
+    remarks = (str(warning.message) for warning in caught if warning.category is UserWarning)
+    notes = [*getattr(motion, "notes", ()), *remarks]
     if recipe.max_seconds and motion.duration > recipe.max_seconds:
         raise ValueError(f"it lasts {motion.duration:.1f} s, more than --max-seconds {recipe.max_seconds:g}")
     motion, repaired = repair_motion(motion, smooth_seconds=recipe.smooth)

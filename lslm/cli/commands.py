@@ -63,7 +63,8 @@ def _load(file: str, args) -> lslm.Motion:
     except (ValueError, OSError) as error:
         raise ValueError(_as_flags(_one_line(error))) from error
     for remark in remarks:
-        print(f"lslm: {file}: {_as_flags(_one_line(remark.message))}", file=sys.stderr)
+        if remark.category is UserWarning:
+            print(f"lslm: {file}: {_as_flags(_one_line(remark.message))}", file=sys.stderr)
     return motion
 
 
