@@ -258,6 +258,9 @@ def run(
     set_trainable(model, args.trainable, args)
     if args.load_in_4bit:
         load_in_4bit(model, args)
+    if args.device.type == "cpu":
+        # the fused attention's way back is slow there: a fifth of a step, benchmarks/training_step.py
+        model.set_attn_implementation("eager")
     extractor, rare = processor.feature_extractor, set()
     if args.spell_rare_words:
         rare = rare_words(read_texts(args.data, "train"))
