@@ -3,9 +3,9 @@
     python benchmarks/training_step.py OUT [--rounds 3] [--steps 4]
 
 The shipped checkpoint, a batch of 16 real utterances, forward, backward and AdamW on projector and adapter, in
-bfloat16. Compared are the attention (torch's fused one, eager) and the allocator: glibc gives the large buffers of a step back to
-the system and asks for them again in the next, unless it is told to keep them. Each variant runs in a process of its
-own, in turn, round after round: what else the machine does hits all of them. Writes OUT/results.json.
+bfloat16. Compared are the attention (torch's fused one, eager) and the allocator: glibc gives the large buffers of a
+step back to the system and asks for them again in the next, unless it is told to keep them. Each variant runs in a
+process of its own, in turn, round after round: what else the machine does hits all of them. Writes OUT/results.json.
 """
 
 import argparse
