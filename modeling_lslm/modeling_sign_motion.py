@@ -202,6 +202,8 @@ class SignMotionVQVAE(PreTrainedModel):
     base_model_prefix = "vqvae"
     _auto_class = "AutoModel"  # checkpoints carry the code
     _no_split_modules = ["SignMotionVQVAE"]
+    # it has none, so any will do: what an LSLM is loaded with is asked of its parts as well
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
     # not all of "codebook": that would turn its flag into a float
     _keep_in_fp32_modules_strict = ["encoder", "decoder", "codebook.weight", "codebook.ema_sum", "codebook.ema_count"]
 

@@ -540,6 +540,17 @@ def test_the_vocabulary_baseline_saves_generates_and_forgets_nothing(make_lslm, 
     assert torch.equal(again.generate(**batch, max_new_tokens=8), text)
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager", "flex_attention"])
+def test_the_attention_of_the_language_model_can_be_chosen(make_lslm, attention, tmp_path):
+    model = make_lslm("llama")
+    model.save_pretrained(tmp_path)
+    ids = text(1, 9)
+    again = LslmForConditionalGeneration.from_pretrained(tmp_path, attn_implementation=attention)
+    assert again.model.language_model.config._attn_implementation == attention
+    if attention != "flex_attention":  # which compiles
+        torch.testing.assert_close(again(ids).logits, model(ids).logits, rtol=1e-4, atol=1e-4)
+
+
 def test_an_unknown_motion_input_is_refused():
     with pytest.raises(ValueError, match="projector.*vocabulary.*words"):
         LslmConfig(motion_input="words")
