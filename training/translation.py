@@ -259,7 +259,7 @@ def run(
     if args.load_in_4bit:
         load_in_4bit(model, args)
     if args.device.type == "cpu":
-        # the fused attention's way back is slow there: a fifth of a step, benchmarks/training_step.py
+        # the fused attention's way back is slow there: a tenth of a step, benchmarks/training_step.json
         model.set_attn_implementation("eager")
     extractor, rare = processor.feature_extractor, set()
     if args.spell_rare_words:
