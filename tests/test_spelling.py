@@ -84,6 +84,6 @@ def test_a_run_starts_the_projector_once(toy, toy_tokenizer, tmp_path, monkeypat
     for _ in range(2):  # the second time there is a checkpoint
         assert lslm_cli.main(["align", *recipe(**TOY_ALIGN | flags)]) == 0
         assert started == [(7, 3, False)]
-    for more in ({"stream": True}, {"motion_input": "vocabulary"}):
+    for more in ({"stream": True}, {"motion_input": "vocabulary"}, {"trainable": "language_model"}):
         assert lslm_cli.main(["align", *recipe(**TOY_ALIGN | flags | more)]) == 2
         assert "ctc_steps start a projector" in capsys.readouterr().err

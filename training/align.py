@@ -48,9 +48,10 @@ class AlignArguments(TranslationArguments):
 def main(argv: list[str]) -> None:
     """Run the stage; see the module's docstring."""
     args = parse(AlignArguments, argv, "lslm align")
-    if args.ctc_steps and (args.stream or args.motion_input != "projector"):
+    if args.ctc_steps and (args.stream or args.motion_input != "projector" or "projector" not in args.trainable):
         raise ValueError(
-            "ctc_steps start a projector on clips in memory: they need motion_input projector, stream false"
+            "ctc_steps start a projector that trains, on clips in memory: they need trainable projector, motion_input "
+            "projector, and stream false"
         )
     set_seed(args.seed)
     if args.model:
