@@ -96,19 +96,8 @@ class Memory(threading.Thread):
 
 
 def start_build(source: Path, out: Path, workers: int) -> subprocess.Popen:
-    command = [
-        sys.executable,
-        "-m",
-        "lslm_cli",
-        "data",
-        "build",
-        source,
-        out,
-        "--fps",
-        TARGET_FPS,
-        "--workers",
-        workers,
-    ]
+    command = [sys.executable, "-m", "lslm_cli", "data", "build", source, out]
+    command += ["--fps", TARGET_FPS, "--workers", workers]
     return subprocess.Popen([str(part) for part in command], start_new_session=True)
 
 

@@ -180,15 +180,9 @@ def plan(
         columns=columns.to_dict(),
         compression_level=compression_level,
     )
-    options = {
-        "fps": fps,
-        "features": features,
-        "face": face,
-        "convention": convention,
-        "split_by": split_by,
-        "seed": seed,
-    }
-    options |= {"language": language, "max_seconds": max_seconds, "smooth": smooth, "shard_size": shard_size}
+    options = {"fps": fps, "features": features, "face": face, "convention": convention, "split_by": split_by}
+    options |= {"seed": seed, "language": language, "max_seconds": max_seconds, "smooth": smooth}
+    options["shard_size"] = shard_size
     named = {name: os.path.basename(value) if name == "body_model" else value for name, value in reader.items()}
     options |= {"compression_level": compression_level, "reader": named}
     facts = {

@@ -38,8 +38,9 @@ ONE_PAGE_LEVEL = 20
 ONE_PAGE = {"data_page_size": 2**30, "write_batch_size": 2**20}
 VALUES = "list.element.list.element"  # where parquet keeps the numbers of a 2D array
 JOINTS, VALID, FEATURES = "joints_mm", "valid", "features"
+ALWAYS = (JOINTS, VALID, FEATURES)  # every clip has them, so many numbers a frame
 FACE = ("jaw_pose", "expression")
-MOTION_COLUMNS = (JOINTS, VALID, FEATURES, *FACE)
+MOTION_COLUMNS = (*ALWAYS, *FACE)
 COLUMNS = {
     "id": Value("string"),
     "text": Value("string"),
@@ -272,10 +273,9 @@ def to_table(rows: Sequence[dict], features: Features) -> pa.Table:
     columns = []
     for field in features.arrow_schema:
         values = [row.get(field.name) for row in rows]
-        if field.name in FACE:
-            values = [None if value is None else list(value) for value in values]
-        if field.name not in MOTION_COLUMNS or field.name in FACE:
-            columns.append(pa.array(values, type=field.type))
+        if field.name not in ALWAYS:
+            plain = [list(value) if isinstance(value, np.ndarray) else value for value in values]
+            columns.append(pa.array(plain, type=field.type))
             continue
         lengths, inner = [len(value) for value in values], values[0].shape[1:]
         array: pa.Array = pa.array(np.concatenate(values).reshape(-1))

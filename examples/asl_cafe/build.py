@@ -284,7 +284,7 @@ FEATURES = Features(
 
 def write_parquet(rows: Sequence[dict], split: str, data: Path) -> None:
     """Rows with `joints_mm` (T, 52, 3) int16 -> DATA/SPLIT.parquet: as clips and a table of texts through the same
-    build that everybody's data takes.
+    build that everybody's data takes. It is one split of many rows there, whatever its name is here.
 
     A take's frames recur byte for byte in every utterance that uses it. In one page for all rows, at a level that looks
     back as far, the compressor finds them: the rows stay plain and the file small.
@@ -397,8 +397,8 @@ def build(
                 spelling = _rows(SPELLING, words, stitcher)
                 write_parquet(spelling, SPELLING, data)
                 report["splits"][SPELLING] = _statistics(spelling)
-        if not only_split and split == "test":
-            report["clips"] = _write_clips(rows, out / "clips")
+            if not only_split:
+                report["clips"] = _write_clips(rows, out / "clips")
     (data / "build.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return report
 

@@ -227,9 +227,9 @@ def compose_spelling(count: int, *, seed: int, labels: Iterable[str], train: Seq
     sentences = []
     for index in range(count if frames and all(pools) else 0):
         pool = pools[index % 2]
-        gloss = str(rng.choice(frames)).format(f"fs-{pool[index // 2 % len(pool)].upper()}")
-        name = pool[index // 2 % len(pool)].capitalize()
-        sentences.append(Sentence(gloss, name, combination(gloss) in known))
+        word = pool[index // 2 % len(pool)]
+        gloss = str(rng.choice(frames)).format(f"fs-{word.upper()}")
+        sentences.append(Sentence(gloss, word.capitalize(), combination(gloss) in known))
     return sentences
 
 
