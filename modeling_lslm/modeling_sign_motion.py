@@ -252,25 +252,37 @@ class SignMotionVQVAE(PreTrainedModel):
         return lengths
 
     @torch.no_grad()
-    def latents(self, input_features: torch.Tensor, input_features_mask: torch.Tensor | None = None):
+    def latents(
+        self,
+        input_features: torch.Tensor,
+        input_features_mask: torch.Tensor | None = None,
+        dtype: torch.dtype = torch.float64,
+    ):
         """(B, T, F) normalised features, (B, T) mask of ones then zeros -> (B, L, D) latents before quantisation and
-        (B,) lengths. float64, or float32 on a device that has no float64."""
-        dtype = torch.float32 if input_features.device.type == "mps" else torch.float64
+        (B,) lengths. In `dtype`, or float32 on a device that has no float64."""
+        dtype = torch.float32 if input_features.device.type == "mps" else dtype
         with torch.autocast(device_type=input_features.device.type, enabled=False):
             return self.encoder(input_features.to(dtype), self._lengths(input_features, input_features_mask))
 
     @torch.no_grad()
-    def encode(self, input_features: torch.Tensor, input_features_mask: torch.Tensor | None = None) -> torch.LongTensor:
+    def encode(
+        self,
+        input_features: torch.Tensor,
+        input_features_mask: torch.Tensor | None = None,
+        dtype: torch.dtype = torch.float64,
+    ) -> torch.LongTensor:
         """Motion features to codes (equation 1).
 
         Args:
             input_features: (B, T, F) normalised motion features, any float dtype.
             input_features_mask: (B, T), 1 for the frames of the clip, 0 for right padding; None: no padding.
+            dtype: of the computation. torch.float32 takes a third of the time, and a code may then change with the
+                clip's neighbours; for clips that vary more than that anyway.
 
         Returns:
             (B, L) int64, L = ceil(T / downsample_factor), -100 past each clip's end.
         """
-        latents, lengths = self.latents(input_features, input_features_mask)
+        latents, lengths = self.latents(input_features, input_features_mask, dtype)
         with torch.autocast(device_type=latents.device.type, enabled=False):
             codes = self.codebook.nearest(latents)
         return codes.masked_fill(~length_mask(lengths, codes.shape[1]), IGNORED_CODE)

@@ -122,7 +122,13 @@ def test_all_rows_run_and_fill_the_tables(cafe, tmp_path, capsys, monkeypatch):
     assert text.count("\n| ") >= 41 and "– (" not in text  # every figure of the paper has one of ours before it
     with open(root / "table_8.csv") as file:
         records = list(csv.DictReader(file))
-    bleu = json.loads((root / "seed-0/qwen/joint-joint/results.json").read_text())["metrics"]["bleu1"]
+    metrics = json.loads((root / "seed-0/qwen/joint-joint/results.json").read_text())["metrics"]
+    bleu = metrics["bleu1"]
+    # what a row costs stands beside what it gains
+    assert metrics["training_minutes"] == round(
+        float((root / "seed-0/qwen/joint-joint/training_minutes").read_text()), 2
+    )
+    assert 0 < metrics["training_minutes"] < 10 and 1 < metrics["parameters_m"] < 1000
     assert [r["mean"] for r in records if r["row"] == "qwen/joint-joint" and r["metric"] == "bleu1"] == [str(bleu)]
     with open(root / "figure_2.csv") as file:
         assert all(float(record["mean"]) >= 0 for record in csv.DictReader(file))  # the FID too

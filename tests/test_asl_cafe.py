@@ -17,12 +17,14 @@ import pyarrow.parquet as pq
 
 from lslm.processing.motion_features import JOINT_NAMES, NUM_JOINTS
 from lslm.processing.motion_formats import load_motion
+from lslm.training.data import MotionText
 
 CAFE = Path(__file__).parents[1] / "examples" / "asl_cafe"
 sys.path.insert(0, str(CAFE))  # build.py is a script beside its data, not a part of the package
 
 import build  # noqa: E402
 import cafe_grammar  # noqa: E402
+import spell  # noqa: E402
 from cafe_grammar import SPELLING, SPLITS, combination, compose, gloss_to_english  # noqa: E402
 
 ALL_LABELS = {*map(str.lower, cafe_grammar.WORDS), *cafe_grammar.LETTERS}
@@ -129,6 +131,42 @@ def test_spans_follow_the_gloss_and_leave_room_for_transitions(shipped):
 def test_the_data_fits_into_git():
     files = [file for folder in ("data", "clips") for file in (CAFE / folder).iterdir()]
     assert len(files) >= 4 + 6 and sum(file.stat().st_size for file in files) <= 20e6
+
+
+def test_more_spelling_recombines_the_letters_of_train(tmp_path):
+    """Every sign is cut out of an utterance of train, frame by frame; no word is one that a test asks for."""
+    some = pq.read_table(CAFE / "data" / "train.parquet").slice(0, 60)
+    (tmp_path / "cafe" / "data").mkdir(parents=True)
+    for split in ("train", "validation"):
+        pq.write_table(some, tmp_path / "cafe" / "data" / f"{split}.parquet")
+    arguments = ["--data", str(tmp_path / "cafe"), "--count", "30", "--out"]
+    assert spell.main([*arguments, str(tmp_path / "out")]) == 0
+    assert spell.main([*arguments, str(tmp_path / "again")]) == 0
+    assert digest(tmp_path / "out") == digest(tmp_path / "again")
+    rows = pq.read_table(tmp_path / "out" / "train_spelled.parquet").to_pylist()
+    assert len(rows) == 30 and len({row["name"] for row in rows}) > 25
+    frames = {}
+    for row in some.to_pylist():
+        for sign, (_, is_letter) in zip(row["signs"], cafe_grammar.labels_of(row["gloss"]), strict=True):
+            frames[sign["take"], is_letter] = row["joints_mm"][sign["start"] : sign["end"]]
+    for row in rows:
+        bare = row["gloss"] == f"fs-{row['name'].upper()}"
+        assert row["text"] == (f"{row['name']}." if bare else gloss_to_english(row["gloss"]))
+        assert len(row["joints_mm"]) == row["num_frames"] == row["signs"][-1]["end"]
+        labels = cafe_grammar.labels_of(row["gloss"])
+        assert "".join(label for label, is_letter in labels if is_letter) == row["name"].lower()
+        for sign, (label, is_letter) in zip(row["signs"], labels, strict=True):
+            assert sign["label"] == label
+            assert row["joints_mm"][sign["start"] : sign["end"]] == frames[sign["take"], is_letter]
+    kept = MotionText(str(tmp_path / "out"), "train", 20.0)
+    assert len(kept) == 90
+
+
+def test_more_spelling_never_says_what_a_test_asks_for():
+    assert "Raj" in cafe_grammar.split_names(cafe_grammar.read_names(), seed=0)["test"]
+    stream = spell.words(["Rx", "xaj"], ["q"], np.random.default_rng(0))
+    made = {next(stream) for _ in range(200)}
+    assert {"rj", "xx", "qq"} <= made and "raj" not in made
 
 
 def test_bodies_are_upright_people_in_metres(shipped):

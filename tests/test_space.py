@@ -122,11 +122,12 @@ def test_the_player_knows_the_skeleton():
 
 
 def test_each_codebook_is_a_row():
-    translator = app.Translator({"three": Toy(), "one": Toy(parts=1)})
+    translator = app.Translator({"three": Toy(), "one": Toy(parts=1), "six": Toy(parts=6), "two": Toy(parts=2)})
     path = str(SPACE.parent.parent / "examples" / "asl_cafe" / "clips" / "test-0004.npz")
-    results = [translator.translate(name, path, "Say <motion>.") for name in ("three", "one")]
-    three, one = app.tokens_payload("5", results)["tracks"]
+    results = [translator.translate(name, path, "Say <motion>.") for name in ("three", "one", "six", "two")]
+    three, one, six, two = app.tokens_payload("5", results)["tracks"]
     assert three["rows"] == ["body", "left hand", "right hand"] and one["rows"] == ["token"]
+    assert six["rows"][2:4] == ["left hand", "left hand, rest"] and two["rows"] == ["codebook 1", "codebook 2"]
     assert three["codes"][2] == [14, 15, 16] and one["codes"][2] == [14] and one["seconds"] == 0.2
     assert app.tokens_payload("5", [results[0] | {"motion_codes": []}])["tracks"][0]["codes"] == []
 

@@ -15,6 +15,7 @@ import json
 import statistics
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -175,11 +176,16 @@ def ablate(config: dict, rows: list[Row]) -> list[Row]:
             words = config["evaluate"].get(row.stage, ())
             score += [str(word).format(output_dir=config["output_dir"]) for word in words]
             for command in (train, score):
-                if _lslm(command):
+                started = time.monotonic()
+                failure = _lslm(command)
+                if command is train:
+                    _add_minutes(row, (time.monotonic() - started) / 60)
+                if failure:
                     print(f"{what}: FAILED; again alone: lslm {' '.join(command)}", file=sys.stderr, flush=True)
                     failed.append(row)
                     break
             else:
+                _write_cost(row)
                 write_tables(config)  # what there is so far
     write_tables(config)
     return failed
@@ -198,6 +204,21 @@ def _to_do(rows: list[Row]) -> list[Row]:
 def _lslm(command: list[str]) -> int:
     """Run `lslm COMMAND ...` in a process of its own: what it took of memory is free again afterwards."""
     return subprocess.run([sys.executable, "-m", "lslm_cli", *command], check=False).returncode
+
+
+def _add_minutes(row: Row, minutes: float) -> None:
+    """Add to what the row's training has taken so far."""
+    path = row.folder / "training_minutes"
+    before = float(path.read_text(encoding="utf-8")) if path.is_file() else 0.0
+    path.write_text(f"{before + minutes:.4f}\n", encoding="utf-8")
+
+
+def _write_cost(row: Row) -> None:
+    """Put the minutes of the row's training, loading included, beside its scores."""
+    results = row.results()
+    minutes = float((row.folder / "training_minutes").read_text(encoding="utf-8"))
+    results["metrics"]["training_minutes"] = round(minutes, 2)
+    (row.folder / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
 def _claim(row: Row) -> None:

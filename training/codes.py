@@ -33,7 +33,11 @@ def fingerprint(vqvae: SignMotionVQVAE, extractor: SignMotionFeatureExtractor, j
 
 @torch.no_grad()
 def cached_codes(
-    vqvae: SignMotionVQVAE, extractor: SignMotionFeatureExtractor, joints: list[np.ndarray], folder: str | None = None
+    vqvae: SignMotionVQVAE,
+    extractor: SignMotionFeatureExtractor,
+    joints: list[np.ndarray],
+    folder: str | None = None,
+    dtype: torch.dtype = torch.float64,
 ) -> list[np.ndarray]:
     """Codes of every clip, from disk when they are there.
 
@@ -41,18 +45,21 @@ def cached_codes(
         joints: (T, 52, 3) float32 metres per clip, at the extractor's frame rate.
         folder: where the files lie; default: `lslm/codes` in the Hugging Face cache. A file's name is the fingerprint
             of what made it, so a new tokenizer or changed data never meet old codes.
+        dtype: see [`SignMotionVQVAE.encode`].
 
     Returns:
         one (L,) int64 array per clip.
     """
     folder = Path(folder or Path(constants.HF_HOME) / "lslm" / "codes")
-    path = folder / f"{fingerprint(vqvae, extractor, joints)}.safetensors"
+    name = fingerprint(vqvae, extractor, joints)
+    path = folder / f"{name}{'' if dtype == torch.float64 else '-float32'}.safetensors"
     if not path.is_file():
         codes = []
         for start in tqdm(range(0, len(joints), BATCH), desc="encoding motion", unit="batch"):
             features = [extractor.normalize(extractor.to_features(clip)) for clip in joints[start : start + BATCH]]
             batch = extractor.pad(features, return_tensors="pt")
-            found = vqvae.encode(*(batch[k].to(vqvae.device) for k in ("input_features", "input_features_mask")))
+            inputs = (batch[k].to(vqvae.device) for k in ("input_features", "input_features_mask"))
+            found = vqvae.encode(*inputs, dtype)
             codes += [row[row >= 0] for row in found.cpu().numpy()]
         arrays = {"codes": np.concatenate(codes), "lengths": np.array([len(c) for c in codes])}
         folder.mkdir(parents=True, exist_ok=True)

@@ -75,8 +75,11 @@ def evaluate(
         vqvae, extractor = SignMotionVQVAE.from_pretrained(model), SignMotionFeatureExtractor.from_pretrained(model)
     else:
         processor = SignMotionProcessor.from_pretrained(model)
-        lslm = LslmForConditionalGeneration.from_pretrained(model).merge_lora().eval()
+        lslm = LslmForConditionalGeneration.from_pretrained(model)
         vqvae, extractor = lslm.model.vqvae, processor.feature_extractor
+    parameters = _parameters(lslm or vqvae)
+    if lslm is not None:
+        lslm = lslm.merge_lora().eval()
     if torch.cuda.is_available():
         (lslm or vqvae).cuda()
     dataset = MotionText(data, split, extractor.fps, limit=limit)
@@ -93,6 +96,7 @@ def evaluate(
         templates = load_templates(unseen_templates) if unseen_templates else []
         scores, rows = translation_metrics(translate, processor.prompt, dataset, features, templates, controls, seed)
     scores |= tokenizer_metrics(vqvae, extractor, dataset, features, data, embedding)
+    scores["parameters_m"] = parameters / 1e6
     results = {
         "metrics": {name: round(value, 4) for name, value in scores.items()},
         "model": model,
@@ -124,6 +128,12 @@ def evaluate(
     # last: who finds it finds the others
     (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     return results
+
+
+def _parameters(model: torch.nn.Module) -> int:
+    """Numbers that training found, with those of codebooks that follow an average (buffers, to torch)."""
+    buffers = [buffer for name, buffer in model.named_buffers() if name.endswith("codebook.weight")]
+    return sum(tensor.numel() for tensor in [*model.parameters(), *buffers])
 
 
 def translation_metrics(

@@ -20,7 +20,7 @@ from lslm.processing import SignMotionProcessor
 from .spelling import rare_words, signs
 
 BATCH = 32
-LEARNING_RATE = 1e-3
+LEARNING_RATE = 3e-3
 CODE_DROPOUT = 0.1
 SHARPNESS = 10.0  # of the softmax over cosines, at the start
 

@@ -103,7 +103,9 @@ class TranslationTrainer(Trainer):
         features, mask = inputs.pop("input_features", None), inputs.pop("input_features_mask", None)
         vqvae = self.accelerator.unwrap_model(model).model.vqvae
         if features is not None:  # here, since FSDP would round them to bfloat16 on their way into the model
-            inputs["motion_codes"] = vqvae.encode(features, mask)
+            # clips that vary anyway are not worth float64
+            dtype = torch.float32 if model.training and self.train_dataset.vary.changes_clips else torch.float64
+            inputs["motion_codes"] = vqvae.encode(features, mask, dtype)
         if model.training and self.args.code_dropout > 0:
             codes = inputs["motion_codes"]
             random = torch.randint_like(codes, vqvae.config.num_codes)
@@ -281,7 +283,7 @@ def run(
     if ctc_steps and last_checkpoint(args.output_dir) is None:
         with args.main_process_first(desc="encoding motion"):
             codes = train.codes or cached_codes(
-                vqvae, extractor, [train[index]["joints"] for index in range(len(train))]
+                vqvae, extractor, [train[index]["joints"] for index in range(len(train))], dtype=torch.float32
             )
         start_projector(model, processor, codes, train.texts, ctc_steps, args.seed, args.bf16)
     trainer = TranslationTrainer(

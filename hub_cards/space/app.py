@@ -34,7 +34,9 @@ MISSING = -32768  # for the player: the file has no number for this joint
 
 LEFT_SHOULDER, RIGHT_SHOULDER = 16, 17
 LEGS = [1, 2, 4, 5, 7, 8, 10, 11]
-PARTS = {1: ["token"], 3: ["body", "left hand", "right hand"]}
+BODY_PARTS = ["body", "left hand", "right hand"]
+# what the codebooks of a motion token say; with two quantizers a part has a second one for what the first leaves over
+CODEBOOKS = {1: ["token"], 3: BODY_PARTS, 6: [part + says for part in BODY_PARTS for says in ("", ", rest")]}
 
 INTRODUCTION = """
 <h1>Sign language motion to English</h1>
@@ -235,8 +237,8 @@ def tokens_payload(ident: str, results: list[dict]) -> dict:
     tracks = []
     for result in results:
         codes = result["motion_codes"]
-        parts = len(codes[0]) if codes else 1
-        rows = PARTS.get(parts, [f"codebook {part + 1}" for part in range(parts)])
+        count = len(codes[0]) if codes else 1
+        rows = CODEBOOKS.get(count, [f"codebook {book + 1}" for book in range(count)])
         tracks.append({"name": result["model"], "rows": rows, "seconds": result["seconds_per_code"], "codes": codes})
     return {"id": ident, "tracks": tracks}
 
