@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "examples" / "asl_cafe" / "scores" / "results.json"
+RESULTS, SPELLING = (ROOT / "examples" / "asl_cafe" / "scores" / name for name in ("results.json", "spelling.json"))
 ABLATIONS = ROOT / "examples" / "asl_cafe" / "ablations" / "results"
 
 TRANSLATION = {
@@ -28,13 +28,18 @@ TRANSLATION = {
     "WER %, clips shuffled": "wer_shuffled",
     "WER %, motion zeroed": "wer_zeroed",
 }
+SPELLED = {
+    "character error %": "names_character_error_rate",
+    "words exact %": "names_exact_match",
+    "WER %": "wer",
+}
 TOKENIZER = {
     "upper body, root-aligned, mm": "upper_body_mm",
     "hands, root-aligned, mm": "hands_mm",
     "left hand, wrist-aligned, mm": "left_hand_wrist_aligned_mm",
     "right hand, wrist-aligned, mm": "right_hand_wrist_aligned_mm",
-    "codes used, of 3 x 1024": "codes_used",
-    "perplexity (geometric mean of the three codebooks)": "perplexity",
+    "codes used, of 6 x 1024": "codes_used",
+    "perplexity (geometric mean of the six codebooks)": "perplexity",
     "signs recognised (1-NN), original %": "sign_recognition_original",
     "signs recognised (1-NN), decoded %": "sign_recognition_decoded",
 }
@@ -46,6 +51,9 @@ def shipped() -> str:
     scores, versions = results["metrics"], results["versions"]
     lines = ["| translation | test |", "|---|---|"]
     lines += [f"| {label} | {scores[key]:.1f} |" for label, key in TRANSLATION.items()]
+    harder = json.loads(SPELLING.read_text(encoding="utf-8"))["metrics"]
+    lines += ["", "| spelled words that training never had | spelling |", "|---|---|"]
+    lines += [f"| {label} | {harder[key]:.1f} |" for label, key in SPELLED.items()]
     lines += ["", "| sign tokenizer | test |", "|---|---|"]
     lines += [
         f"| {label} | {scores[key]} |" if isinstance(scores[key], int) else f"| {label} | {scores[key]:.1f} |"
@@ -54,8 +62,8 @@ def shipped() -> str:
     lines += [
         "",
         f"{scores['utterances']} utterances, {scores['reference_words']} words, {scores['names']} names, "
-        f"{scores['unseen_combinations']} with a sign combination unseen in training; "
-        f"{'; '.join(results['signatures'][name] for name in ('bleu4', 'chrf', 'rouge_l', 'wer'))}. "
+        f"{scores['unseen_combinations']} with a sign combination unseen in training, and {harder['utterances']} words "
+        f"spelled; {'; '.join(results['signatures'][name] for name in ('bleu4', 'chrf', 'rouge_l', 'wer'))}. "
         f"`{results['command']}`, seed {results['seed']}; torch {versions['torch']}, transformers "
         f"{versions['transformers']}, {results['machine']}.",
     ]

@@ -113,6 +113,8 @@ class LslmConfig(PreTrainedConfig):
             softmax of the training loss (MotionGPT, the paper's baseline).
         projector_hidden_size: width between the two layers; None means that of the language model.
         projector_hidden_act: activation between the two layers.
+        projector_neighbours: how many codes on either side of a code its motion embedding is made of as well: a sign is
+            longer than the frames of one code. 0 is the paper's.
         backbone: where the language model's own weights come from, when the checkpoint does not hold them (see
             [`load_backbone`]); None when the checkpoint is complete.
         lora: arguments of `peft.LoraConfig` when the language model carries a LoRA adapter, else None.
@@ -129,6 +131,7 @@ class LslmConfig(PreTrainedConfig):
     motion_input: str = "projector"
     projector_hidden_size: int | None = None
     projector_hidden_act: str = "gelu"
+    projector_neighbours: int = 0
     backbone: str | None = None
     lora: dict | None = None
     tie_word_embeddings: bool = False

@@ -63,12 +63,15 @@ class LslmModelOutputWithPast(BaseModelOutputWithPast):
 
 
 class LslmProjector(nn.Module):
-    """phi of section 3.2: (..., D) codebook vectors -> (..., H) motion embeddings."""
+    """phi of section 3.2: (..., L, D) codebook vectors -> (..., L, H) motion embeddings, each of a code and its
+    `projector_neighbours`. Before and after a clip there are zeros."""
 
     def __init__(self, config: LslmConfig):
         super().__init__()
         hidden = config.projector_hidden_size or config.text_config.hidden_size
-        self.linear_1 = nn.Linear(config.vqvae_config.num_parts * config.vqvae_config.code_dim, hidden)
+        self.neighbours = config.projector_neighbours
+        size = config.vqvae_config.num_parts * config.vqvae_config.code_dim
+        self.linear_1 = nn.Linear((2 * self.neighbours + 1) * size, hidden)
         self.act = ACT2FN[config.projector_hidden_act]
         self.linear_2 = nn.Linear(hidden, config.text_config.hidden_size)
 
@@ -76,6 +79,10 @@ class LslmProjector(nn.Module):
         weight = self.linear_1.weight
         if weight.is_floating_point():  # 4-bit weights are uint8
             codebook_vectors = codebook_vectors.to(weight.dtype)
+        if self.neighbours:
+            size, length = 2 * self.neighbours + 1, codebook_vectors.shape[-2]
+            around = nn.functional.pad(codebook_vectors, (0, 0, self.neighbours, self.neighbours))
+            codebook_vectors = torch.cat([around[..., k : k + length, :] for k in range(size)], -1)
         return self.linear_2(self.act(self.linear_1(codebook_vectors)))
 
     @torch.no_grad()
@@ -225,7 +232,7 @@ class LslmModel(LslmPreTrainedModel):
         valid = motion_codes >= 0
         if self.config.motion_input == "vocabulary":
             return self.projector(motion_codes[valid])
-        return self.projector(self.vqvae.embed(motion_codes).detach()[valid])
+        return self.projector(self.vqvae.embed(motion_codes).detach())[valid]
 
     def embed_prompts(
         self,

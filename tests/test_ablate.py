@@ -34,7 +34,7 @@ def matrix(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(ablate, "_lslm", lslm_cli.main)
     for name in ("llama", "qwen2"):
         recipes = tmp_path / "recipes" / name
-        shutil.copytree(ablate.RECIPES / "smollm2-135m", recipes)
+        shutil.copytree(CAFE / "ablations" / "smollm2-135m", recipes)
         align = yaml.safe_load((recipes / "2_align.yaml").read_text())
         align["backbone"] = str(toy / ("llm" if name == "llama" else "qwen2"))
         (recipes / "2_align.yaml").write_text(yaml.safe_dump(align))

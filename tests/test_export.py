@@ -143,13 +143,18 @@ def test_the_client_needs_nothing_of_ours(exported, processor, clips, tmp_path):
     assert request["messages"][0]["content"].count(f"<motion_start>{words}<motion_end>") == 1
 
 
-def test_part_wise_codes_go_in_as_embeddings(features, processor, backbones, tmp_path, capsys):
-    """They are too many to be words: what an engine gets is what `embed_prompts` makes of the prompt."""
+@pytest.mark.parametrize("partwise, neighbours", [(True, 0), (False, 1)])
+def test_codes_that_are_no_words_go_in_as_embeddings(
+    features, processor, backbones, tmp_path, capsys, partwise, neighbours
+):
+    """Part-wise ones are too many, and the embedding of one with neighbours is not of it alone: what an engine gets is
+    what `embed_prompts` makes of the prompt."""
     model = LslmForConditionalGeneration.from_backbone(
         backbones["llama"],
-        make_vqvae(features, partwise=True),
+        make_vqvae(features, partwise=partwise),
         vocab_size=len(processor.tokenizer),
         motion_token_id=processor.motion_token_id,
+        projector_neighbours=neighbours,
     ).eval()
     model.generation_config.max_new_tokens = NEW_TOKENS
     model.save_pretrained(tmp_path / "lslm")

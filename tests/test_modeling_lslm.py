@@ -209,6 +209,31 @@ def test_a_left_padded_batch_equals_single_prompts(models, name, vqvae, features
             torch.testing.assert_close(together[row, -len(single) :], single, rtol=0, atol=1e-4)
 
 
+def test_motion_embeddings_of_a_code_and_its_neighbours(make_lslm, vqvae):
+    """With `projector_neighbours` an embedding changes with the codes beside it and no others, is the same in any
+    batch, and sees zeros where a clip ends."""
+    model = make_lslm("llama", projector_neighbours=1, projector_hidden_size=16)
+    size = vqvae.config.code_dim
+    assert model.model.projector.linear_1.weight.shape == (16, 3 * size)
+    words, motion = model.get_input_embeddings().weight, model.model.projector(vqvae.codebook.weight)
+    assert motion.std().item() == pytest.approx(words.std().item(), rel=1e-2)
+    codes = torch.tensor([[3, 1, 4, 1, 5, 9], [2, 6, 5, -100, -100, -100]])
+    with torch.no_grad():
+        embeds = model.model.get_motion_embeds(motion_codes=codes)
+        assert embeds.shape[0] == 9
+        torch.testing.assert_close(embeds[6:], model.model.get_motion_embeds(motion_codes=codes[1:, :3]))
+        other = codes[:1].clone()
+        other[0, 3] = 7
+        changed = (model.model.get_motion_embeds(motion_codes=other) - embeds[:6]).abs().amax(-1) > 1e-6
+        vectors = vqvae.codebook.weight[codes[0]]
+        around = torch.cat([torch.zeros(1, size), vectors, torch.zeros(1, size)])
+        expected = model.model.projector.linear_1(torch.cat([around[:-2], around[1:-1], around[2:]], -1))
+        expected = model.model.projector.linear_2(torch.nn.functional.gelu(expected))
+    assert changed.tolist() == [False, False, True, True, True, False]
+    torch.testing.assert_close(embeds[:6], expected)
+    assert model.model.get_motion_embeds(motion_codes=codes[:, :0]).shape[0] == 0  # no clip at all
+
+
 def test_a_wrong_number_of_placeholders_is_an_error_with_both_numbers(lslm_model, codes):
     with pytest.raises(ValueError) as error:
         lslm_model(prompt_of(7), motion_codes=codes)

@@ -38,6 +38,9 @@ class AlignArguments(TranslationArguments):
         metadata={"help": "projector, or vocabulary: the paper's MotionGPT baseline, where codes are words of the LLM"},
     )
     projector_hidden_size: int | None = field(default=None, metadata={"help": "width of the MLP; default: the LLM's"})
+    projector_neighbours: int = field(
+        default=0, metadata={"help": "codes on either side that a motion embedding is made of as well; the paper's: 0"}
+    )
     ctc_steps: int = field(
         default=0,
         metadata={"help": "steps in which the projector learns to spell what is signed, before the LLM comes"},
@@ -78,5 +81,6 @@ def main(argv: list[str]) -> None:
             keep_backbone=True,
             motion_input=args.motion_input,
             projector_hidden_size=args.projector_hidden_size,
+            projector_neighbours=args.projector_neighbours,
         )
     run(args, model, processor, args.model or args.tokenizer, args.ctc_steps)

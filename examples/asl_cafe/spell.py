@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(__file__).parent, help="folder with data/train.parquet")
     parser.add_argument("--out", type=Path, required=True, help="folder to fill with parquet files")
-    parser.add_argument("--count", type=int, default=8000, help="so many utterances (default: %(default)s)")
+    parser.add_argument("--count", type=int, default=2500, help="so many utterances (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of words and takes (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
@@ -104,7 +104,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         spelled = spelled_rows(rows, options.count, options.seed)
         for split in ("train", "validation"):
             shutil.copy(options.data / "data" / f"{split}.parquet", options.out)
-        Dataset.from_list(spelled, features=FEATURES).to_parquet(options.out / "train_spelled.parquet")
+        partial = options.out / "train_spelled.partial"  # renamed: a kill leaves no half a file
+        Dataset.from_list(spelled, features=FEATURES).to_parquet(partial)
+        partial.rename(options.out / "train_spelled.parquet")
     except (ValueError, OSError) as error:
         print(f"spell.py: {error}", file=sys.stderr)
         return 2
