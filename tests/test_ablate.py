@@ -72,6 +72,18 @@ def test_the_matrix_of_the_paper_is_complete():
     assert found == printed
 
 
+def test_the_levers_of_the_demo_are_rows_that_train():
+    """Each row is in a table; the demo's own rows are its recipes, and a row may have data of its own."""
+    config = ablate.read_config(CAFE / "ablations" / "levers.yaml")
+    rows = {row.of: row for row in ablate.plan(config) if row.seed == 0}
+    ablate.check_recipes(list(rows.values()))
+    assert {row["of"] for table in config["tables"] for row in table["rows"]} == set(rows)
+    recipe = yaml.safe_load((ablate.RECIPES / "smollm2-135m" / "2_align.yaml").read_text())
+    changed = {key for key, value in rows["smollm2/demo"].recipe.items() if recipe.get(key) != value}
+    assert changed <= {"tokenizer", "output_dir", "max_steps", "ctc_steps", "save_steps"}
+    assert rows["smollm2/no-recombination"].recipe["data"] == "examples/asl_cafe"
+
+
 def test_dry_run_lists_every_row_and_trains_none(matrix, capsys, tmp_path):
     assert lslm_cli.main(["ablate", "--config", matrix(), "--dry-run", "--seeds", "0", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -97,9 +97,10 @@ def plan(config: dict, only: list[str] | None = None) -> list[Row]:
                 parent = None if shared else rows.get((row["from"], seed)) or rows[f"{backbone}/{row['from']}", seed]
                 folder = root / f"seed-{seed}" / of
                 source = RECIPES / recipes if (RECIPES / recipes).is_dir() else Path(recipes)
-                recipe = _yaml(source / STAGES[row["stage"]]) | config["budget"].get(row["stage"], {})
-                recipe |= {key: value for key, value in row.items() if key not in ("stage", "from")}
-                recipe |= {"data": config["data"], "output_dir": str(folder), "seed": seed}
+                own = {"data": config["data"]} | config["budget"].get(row["stage"], {})
+                own |= {key: value for key, value in row.items() if key not in ("stage", "from")}
+                recipe = _yaml(source / STAGES[row["stage"]]) | own
+                recipe |= {"output_dir": str(folder), "seed": seed}
                 if parent:
                     recipe["tokenizer" if parent.stage == "tokenizer" else "model"] = str(parent.folder)
                 rows[of, seed] = Row(of, seed, row["stage"], folder, parent, recipe)
