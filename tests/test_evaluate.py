@@ -188,3 +188,11 @@ def test_the_tokenizer_s_errors_are_those_of_its_reconstruction(toy, toy_tokeniz
         error = error - error[:, :1]
         total += 1000 * np.linalg.norm(error[:, 22:], axis=-1).mean() * len(clip)
     assert scores["hands_mm"] == pytest.approx(total / sum(map(len, features)), rel=1e-4)
+
+
+def test_a_confidence_that_knows_when_it_guesses():
+    right = np.array([True, False, True, False])
+    assert module.area_under_curve([0.9, 0.1, 0.8, 0.2], right) == 100
+    assert module.area_under_curve([0.1, 0.9, 0.2, 0.8], right) == 0
+    assert module.area_under_curve([0.5] * 4, right) == 50
+    assert module.area_under_curve([0.9, 0.8, 0.3, 0.3], right) == pytest.approx(100 * 2.5 / 4)

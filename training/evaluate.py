@@ -7,9 +7,10 @@ id, reference, prediction, prompt, tokens and their probabilities) and report.ht
 """
 
 import json
+import math
 import platform
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,9 @@ def translation_metrics(
         for name, reference, translation in zip(ids, dataset.texts, translations, strict=True)
     ]
     scores = text_metrics(dataset.texts, predictions, names)
+    right = np.array([text == reference for text, reference in zip(predictions, dataset.texts, strict=True)])
+    if right.any() and not right.all():
+        scores["confidence_auc"] = area_under_curve([math.prod(t.probabilities) for t in translations], right)
     if "seen_combination" in dataset.rows.column_names:
         unseen = [i for i, seen in enumerate(dataset.rows["seen_combination"]) if not seen]
         if unseen:
@@ -196,6 +200,18 @@ def translation_metrics(
             texts = [translation.text for translation in translate(clips, name)]
             scores[f"wer_{name}"] = text_metrics(dataset.texts, texts, definitions=["wer"])["wer"]
     return scores, rows
+
+
+def area_under_curve(confidences: Sequence[float], right: np.ndarray) -> float:
+    """How often a right translation is surer than a wrong one, in percent; 50 is a coin. The area under the ROC curve,
+    by ranks (Hanley and McNeil, 1982); ties count half.
+
+    Args:
+        confidences: of each translation. right: (N,) bool; some are right and some are not.
+    """
+    sure = np.asarray(confidences)
+    yes, no = sure[right][:, None], sure[~right]
+    return 100.0 * float(((yes > no) + 0.5 * (yes == no)).mean())
 
 
 def translate_features(
