@@ -150,8 +150,7 @@ def test_more_spelling_recombines_the_letters_of_train(tmp_path):
         for sign, (_, is_letter) in zip(row["signs"], cafe_grammar.labels_of(row["gloss"]), strict=True):
             frames[sign["take"], is_letter] = row["joints_mm"][sign["start"] : sign["end"]]
     for row in rows:
-        bare = row["gloss"] == f"fs-{row['name'].upper()}"
-        assert row["text"] == (f"{row['name']}." if bare else gloss_to_english(row["gloss"]))
+        assert row["text"] == gloss_to_english(row["gloss"])
         assert len(row["joints_mm"]) == row["num_frames"] == row["signs"][-1]["end"]
         labels = cafe_grammar.labels_of(row["gloss"])
         assert "".join(label for label, is_letter in labels if is_letter) == row["name"].lower()
@@ -234,6 +233,7 @@ def test_the_card_gives_the_counts_of_the_build():
     "gloss, text",
     [
         ("HELLO CAN I GET LARGE COFFEE SMALL TEA PLEASE", "Hello, can I get a large coffee and a small tea, please?"),
+        ("fs-EMMA", "Emma."),
         ("HELLO I fs-EMMA", "Hello, I am Emma."),
         ("HELLO fs-EMMA COFFEE", "Hello, Emma. A coffee."),
         ("CAN I GET MEDIUM COFFEE fs-EMMA PLEASE", "Can I get a medium coffee for Emma, please?"),
@@ -254,7 +254,7 @@ def test_grammar(gloss, text):
     assert gloss_to_english(gloss) == text
 
 
-@pytest.mark.parametrize("gloss", ["CAN I", "LARGE", "fs-EMMA", "COFFEE SMALL", "HELLO WORLD", "TEAS"])
+@pytest.mark.parametrize("gloss", ["CAN I", "LARGE", "fs-EMMA COFFEE", "COFFEE SMALL", "HELLO WORLD", "TEAS"])
 def test_glosses_outside_the_grammar_are_refused(gloss):
     with pytest.raises(ValueError, match="cafe grammar"):
         gloss_to_english(gloss)

@@ -19,7 +19,7 @@ import tempfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -312,7 +312,8 @@ def write_parquet(rows: Sequence[dict], split: str, data: Path) -> None:
         shutil.move(out / "data" / "test-00000.parquet", data / f"{split}.parquet")
 
 
-def _rows(split: str, sentences: Sequence[Sentence], stitcher: Stitcher) -> list[dict]:
+def signed(split: str, sentences: Iterable[Sentence], stitcher: Stitcher) -> list[dict]:
+    """A row of the split for each sentence, as `stitcher` signs it."""
     rows = []
     for number, sentence in enumerate(sentences):
         joints, signs = stitcher.sign(sentence)
@@ -386,7 +387,7 @@ def build(
             split, min(SIZES[split], limit or SIZES[split]), seed=seed, labels=stitcher.labels, train=train
         )
         train = train or sentences
-        rows = _rows(split, sentences, stitcher)
+        rows = signed(split, sentences, stitcher)
         write_parquet(rows, split, data)
         report["splits"][split] = _statistics(rows)
         if split == "test":
@@ -394,7 +395,7 @@ def build(
             size = min(SPELLING_SIZE, limit or SPELLING_SIZE)
             words = compose_spelling(size, seed=seed, labels=stitcher.labels, train=train)
             if words:
-                spelling = _rows(SPELLING, words, stitcher)
+                spelling = signed(SPELLING, words, stitcher)
                 write_parquet(spelling, SPELLING, data)
                 report["splits"][SPELLING] = _statistics(spelling)
             if not only_split:

@@ -53,6 +53,8 @@ def gloss_to_english(gloss: str) -> str:
     Raises:
         ValueError: the sequence is outside the grammar.
     """
+    if re.fullmatch(_NAME, gloss):
+        return f"{gloss.removeprefix('fs-').capitalize()}."
     text, position, joined = "", 0, False
     while position < len(gloss):
         match = _CLAUSE.match(gloss, position)

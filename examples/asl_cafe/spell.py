@@ -14,17 +14,17 @@ import argparse
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from build import FEATURES, FPS, Stitcher, Take
+from build import FEATURES, Stitcher, Take, signed
 from cafe_grammar import (
     LETTERS,
     NAMES_FILE,
     SPELLING_FRAMES,
     WORDS_FILE,
     Sentence,
-    gloss_to_english,
     labels_of,
     read_names,
 )
@@ -65,30 +65,13 @@ def words(names: Sequence[str], letters: Sequence[str], rng: np.random.Generator
         yield from (string for string in strings if string not in asked)
 
 
-def spelled_rows(rows: Dataset, count: int, seed: int) -> list[dict]:
-    """So many rows like those of build.py, made of the takes of `rows`."""
-    signer, rng = Recombiner(rows, seed), np.random.default_rng([seed, 3])
+def sentences(signer: Recombiner, names: Sequence[str], seed: int) -> Iterator[Sentence]:
+    """What is spelled, bare or in the short frames of the harder test set, without end."""
+    rng = np.random.default_rng([seed, 3])
     letters = [letter for letter in LETTERS if (letter, True) in signer.takes]
-    stream = words(sorted({name for name in rows["name"] if name}), letters, rng)
-    spelled = []
-    for number, word in zip(tqdm(range(count), desc="spelling", unit="utterance"), stream, strict=False):
+    for word in words(names, letters, rng):
         frame = "{}" if rng.random() < BARE else str(rng.choice(SPELLING_FRAMES))
-        sentence = Sentence(frame.format(f"fs-{word.upper()}"), word.capitalize(), False)
-        joints, signs = signer.sign(sentence)
-        spelled.append(
-            {
-                "id": f"spelled-{number:05d}",
-                "text": f"{sentence.name}." if frame == "{}" else gloss_to_english(sentence.gloss),
-                "gloss": sentence.gloss,
-                "name": sentence.name,
-                "signs": signs,
-                "fps": FPS,
-                "num_frames": len(joints),
-                "joints_mm": joints,
-                "seen_combination": False,
-            }
-        )
-    return spelled
+        yield Sentence(frame.format(f"fs-{word.upper()}"), word.capitalize(), False)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -101,7 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         rows = load_split(str(options.data), "train")
         options.out.mkdir(parents=True, exist_ok=True)
-        spelled = spelled_rows(rows, options.count, options.seed)
+        signer, names = Recombiner(rows, options.seed), sorted({name for name in rows["name"] if name})
+        said = islice(sentences(signer, names, options.seed), options.count)
+        spelled = signed("spelled", tqdm(said, "spelling", options.count, unit="utterance"), signer)
         for split in ("train", "validation"):
             shutil.copy(options.data / "data" / f"{split}.parquet", options.out)
         partial = options.out / "train_spelled.partial"  # renamed: a kill leaves no half a file
