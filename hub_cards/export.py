@@ -31,7 +31,7 @@ def export_causal_lm(folder: str, out: str) -> Path:
 
     Args:
         folder: an LSLM; a LoRA adapter is merged. Where a code is no word (several codebooks,
-            `projector_neighbours`) only the language model is written.
+            `codes_per_embedding`) only the language model is written.
         out: a new folder.
 
     Raises:
@@ -44,7 +44,7 @@ def export_causal_lm(folder: str, out: str) -> Path:
     processor = SignMotionProcessor.from_pretrained(folder)
     vqvae = model.model.vqvae
     words, head = model.get_input_embeddings().weight, model.lm_head.weight
-    one_codebook = vqvae.config.num_codebooks == 1 and not model.config.projector_neighbours
+    one_codebook = vqvae.config.num_codebooks == 1 and model.config.codes_per_embedding == 1
     codes = torch.arange(vqvae.config.num_codes if one_codebook else 0, device=vqvae.device)
     motion = model.model.get_motion_embeds(motion_codes=codes[None]).to(words.dtype)
     text_config = copy.deepcopy(model.config.text_config)

@@ -113,8 +113,8 @@ class LslmConfig(PreTrainedConfig):
             softmax of the training loss (MotionGPT, the paper's baseline).
         projector_hidden_size: width between the two layers; None means that of the language model.
         projector_hidden_act: activation between the two layers.
-        projector_neighbours: how many codes on either side of a code its motion embedding is made of as well: a sign is
-            longer than the frames of one code. 0 is the paper's.
+        codes_per_embedding: how many codes, one after the other, make a motion embedding: prompts get shorter, and a
+            sign is longer than the frames of one code. 1 is the paper's.
         backbone: where the language model's own weights come from, when the checkpoint does not hold them (see
             [`load_backbone`]); None when the checkpoint is complete.
         lora: arguments of `peft.LoraConfig` when the language model carries a LoRA adapter, else None.
@@ -131,7 +131,7 @@ class LslmConfig(PreTrainedConfig):
     motion_input: str = "projector"
     projector_hidden_size: int | None = None
     projector_hidden_act: str = "gelu"
-    projector_neighbours: int = 0
+    codes_per_embedding: int = 1
     backbone: str | None = None
     lora: dict | None = None
     tie_word_embeddings: bool = False
@@ -141,8 +141,12 @@ class LslmConfig(PreTrainedConfig):
             raise ValueError(f'motion_input must be "projector" or "vocabulary", not {self.motion_input!r}')
         if self.vqvae_config is None or isinstance(self.vqvae_config, dict):
             self.vqvae_config = SignMotionVQVAEConfig(**(self.vqvae_config or {}))
+        if self.codes_per_embedding < 1:
+            raise ValueError(f"codes_per_embedding is {self.codes_per_embedding}, expected 1 or more")
         if self.motion_input == "vocabulary" and self.vqvae_config.num_codebooks > 1:
             raise ValueError('motion_input="vocabulary" needs a sign tokenizer with one codebook: each code is a word')
+        if self.motion_input == "vocabulary" and self.codes_per_embedding > 1:
+            raise ValueError('motion_input="vocabulary" makes a word of each code: codes_per_embedding must be 1')
         if self.text_config is None or isinstance(self.text_config, dict):
             text = dict(self.text_config or {})
             self.text_config = CONFIG_MAPPING[text.pop("model_type", "llama")](**text)

@@ -63,15 +63,15 @@ class LslmModelOutputWithPast(BaseModelOutputWithPast):
 
 
 class LslmProjector(nn.Module):
-    """phi of section 3.2: (..., L, D) codebook vectors -> (..., L, H) motion embeddings, each of a code and its
-    `projector_neighbours`. Before and after a clip there are zeros."""
+    """phi of section 3.2: (..., L, D) codebook vectors -> (..., ceil(L / K), H) motion embeddings, each of K =
+    `codes_per_embedding` codes; what the last one lacks are zeros."""
 
     def __init__(self, config: LslmConfig):
         super().__init__()
         hidden = config.projector_hidden_size or config.text_config.hidden_size
-        self.neighbours = config.projector_neighbours
+        self.stack = config.codes_per_embedding
         size = config.vqvae_config.num_parts * config.vqvae_config.code_dim
-        self.linear_1 = nn.Linear((2 * self.neighbours + 1) * size, hidden)
+        self.linear_1 = nn.Linear(self.stack * size, hidden)
         self.act = ACT2FN[config.projector_hidden_act]
         self.linear_2 = nn.Linear(hidden, config.text_config.hidden_size)
 
@@ -79,10 +79,10 @@ class LslmProjector(nn.Module):
         weight = self.linear_1.weight
         if weight.is_floating_point():  # 4-bit weights are uint8
             codebook_vectors = codebook_vectors.to(weight.dtype)
-        if self.neighbours:
-            size, length = 2 * self.neighbours + 1, codebook_vectors.shape[-2]
-            around = nn.functional.pad(codebook_vectors, (0, 0, self.neighbours, self.neighbours))
-            codebook_vectors = torch.cat([around[..., k : k + length, :] for k in range(size)], -1)
+        if self.stack > 1:
+            lacking = -codebook_vectors.shape[-2] % self.stack
+            codebook_vectors = nn.functional.pad(codebook_vectors, (0, 0, 0, lacking))
+            codebook_vectors = codebook_vectors.unflatten(-2, (-1, self.stack)).flatten(-2)
         return self.linear_2(self.act(self.linear_1(codebook_vectors)))
 
     @torch.no_grad()
@@ -225,11 +225,12 @@ class LslmModel(LslmPreTrainedModel):
             motion_codes: (N, L) int64, -100 past each clip's end.
 
         Returns:
-            (sum of the clips' L, H) motion embeddings, clip after clip, in the language model's dtype.
+            (sum of the clips' ceil(L / codes_per_embedding), H) motion embeddings, clip after clip, in the projector's
+            dtype.
         """
         if motion_codes is None:
             motion_codes = self.vqvae.encode(input_features, input_features_mask)
-        valid = motion_codes >= 0
+        valid = motion_codes[:, :: self.config.codes_per_embedding] >= 0
         if self.config.motion_input == "vocabulary":
             return self.projector(motion_codes[valid])
         return self.projector(self.vqvae.embed(motion_codes).detach())[valid]
@@ -259,7 +260,7 @@ class LslmModel(LslmPreTrainedModel):
         if not torch.compiler.is_compiling() and int(placeholders.sum()) != len(motion_embeds):
             raise ValueError(
                 f"The prompts hold {int(placeholders.sum())} <motion> placeholders (id "
-                f"{self.config.motion_token_id}) but the motion has {len(motion_embeds)} codes. Build both with "
+                f"{self.config.motion_token_id}) but the motion has {len(motion_embeds)} embeddings. Build both with "
                 "the same SignMotionProcessor call, and do not truncate the prompt."
             )
         return inputs_embeds.masked_scatter(placeholders[..., None], motion_embeds), motion_embeds
@@ -352,7 +353,8 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
         """Predict the next token of prompts that contain motion.
 
         Args:
-            input_ids: (B, S) int64, with one `<motion>` placeholder for each code of each clip, in order.
+            input_ids: (B, S) int64, with one `<motion>` placeholder for each code of each clip, in order; for each
+                `codes_per_embedding` of them where these are several.
             input_features: (N, T, F) normalised motion features of all clips of the batch, or
             input_features_mask: (N, T), 1 for the frames of the clip, 0 for right padding.
             motion_codes: (N, L) int64 codes, -100 past each clip's end. Same logits as the features they come from.
@@ -417,6 +419,7 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
             else:
                 frames = self.model.vqvae._lengths(motion["input_features"], motion.get("input_features_mask"))
                 lengths = self.model.vqvae.num_codes(frames)
+            lengths = -(-lengths // self.config.codes_per_embedding)
             embeds = model_kwargs.get("inputs_embeds")
             placeholders = self.model._placeholders(input_ids if embeds is None else None, embeds).sum(-1)
             owner = torch.searchsorted(placeholders.cumsum(0), lengths.cumsum(0))

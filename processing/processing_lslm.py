@@ -32,7 +32,8 @@ CHATML = (
 class SignMotionProcessor(ProcessorMixin):
     """Feature extractor and tokenizer of an LSLM checkpoint; with `attach`, its sign tokenizer as well.
 
-    In a prompt, `<motion>` stands for a clip. It becomes `<motion_start>`, one `<motion>` per code, `<motion_end>`.
+    In a prompt, `<motion>` stands for a clip. It becomes `<motion_start>`, one `<motion>` per motion embedding,
+    `<motion_end>`.
 
     Args:
         feature_extractor: a `SignMotionFeatureExtractor`.
@@ -40,6 +41,7 @@ class SignMotionProcessor(ProcessorMixin):
         chat_template: None takes the tokenizer's own.
         prompt: the user's message when none is given.
         system_prompt: the system message; None leaves it to the chat template.
+        codes_per_embedding: as in the model's configuration.
     """
 
     _auto_class = "AutoProcessor"  # checkpoints carry the code
@@ -51,6 +53,7 @@ class SignMotionProcessor(ProcessorMixin):
         chat_template=None,
         prompt: str = DEFAULT_PROMPT,
         system_prompt: str | None = None,
+        codes_per_embedding: int = 1,
     ):
         tokenizer.add_tokens(
             [AddedToken(t, special=True, normalized=False) for t in MOTION_TOKENS], special_tokens=True
@@ -62,6 +65,7 @@ class SignMotionProcessor(ProcessorMixin):
         self.motion_token_id = tokenizer.convert_tokens_to_ids(MOTION)
         self.prompt = prompt
         self.system_prompt = system_prompt
+        self.codes_per_embedding = codes_per_embedding
         self.vqvae = None
         super().__init__(
             feature_extractor,
@@ -239,12 +243,17 @@ class SignMotionProcessor(ProcessorMixin):
                 )
             prompts.append(prompt)
             answers.append(whole[len(prompt) :].rstrip())  # nothing is said after the end-of-turn token
-        batch = self._tokenize(self._expand(prompts, lengths), answers if labels else None)
+        embeddings = [self.num_embeddings(length) for length in lengths]
+        batch = self._tokenize(self._expand(prompts, embeddings), answers if labels else None)
         return BatchFeature({**batch, **inputs}, tensor_type=return_tensors)
+
+    def num_embeddings(self, num_codes: int) -> int:
+        """Motion embeddings, and so `<motion>` placeholders, of a clip of so many codes."""
+        return -(-num_codes // self.codes_per_embedding)
 
     @staticmethod
     def _expand(prompts: list[str], lengths: list[int]) -> list[str]:
-        """Replace each `<motion>` by as many as its clip has codes, between start and end."""
+        """Replace each `<motion>` by as many as its clip has embeddings, between start and end."""
         found = sum(prompt.count(MOTION) for prompt in prompts)
         if found != len(lengths):
             raise ValueError(

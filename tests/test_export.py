@@ -13,7 +13,7 @@ import torch
 from conftest import make_vqvae
 from transformers import AutoModelForCausalLM, AutoTokenizer, ContinuousBatchingConfig, GenerationConfig
 
-from lslm import LslmForConditionalGeneration
+from lslm import LslmForConditionalGeneration, SignMotionProcessor
 from lslm.hub_cards.export import export_causal_lm
 from lslm.modeling_lslm.modeling_lslm import MOTION_INPUTS
 
@@ -143,20 +143,19 @@ def test_the_client_needs_nothing_of_ours(exported, processor, clips, tmp_path):
     assert request["messages"][0]["content"].count(f"<motion_start>{words}<motion_end>") == 1
 
 
-@pytest.mark.parametrize("partwise, neighbours", [(True, 0), (False, 1)])
-def test_codes_that_are_no_words_go_in_as_embeddings(
-    features, processor, backbones, tmp_path, capsys, partwise, neighbours
-):
-    """Part-wise ones are too many, and the embedding of one with neighbours is not of it alone: what an engine gets is
-    what `embed_prompts` makes of the prompt."""
+@pytest.mark.parametrize("partwise, stack", [(True, 1), (False, 2)])
+def test_codes_that_are_no_words_go_in_as_embeddings(features, processor, backbones, tmp_path, capsys, partwise, stack):
+    """Part-wise ones are too many, and an embedding of two is of no single one: what an engine gets is what
+    `embed_prompts` makes of the prompt."""
     model = LslmForConditionalGeneration.from_backbone(
         backbones["llama"],
         make_vqvae(features, partwise=partwise),
         vocab_size=len(processor.tokenizer),
         motion_token_id=processor.motion_token_id,
-        projector_neighbours=neighbours,
+        codes_per_embedding=stack,
     ).eval()
     model.generation_config.max_new_tokens = NEW_TOKENS
+    processor = SignMotionProcessor(processor.feature_extractor, processor.tokenizer, codes_per_embedding=stack)
     model.save_pretrained(tmp_path / "lslm")
     processor.save_pretrained(tmp_path / "lslm")
     assert lslm_cli.main(["export", str(tmp_path / "lslm"), str(tmp_path / "out")]) == 0

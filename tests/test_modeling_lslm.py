@@ -22,7 +22,7 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from lslm import LslmConfig, LslmForConditionalGeneration, LslmModel, SignMotionVQVAE
+from lslm import LslmConfig, LslmForConditionalGeneration, LslmModel, SignMotionProcessor, SignMotionVQVAE
 
 MOTION = WITH_MOTION - 1
 MOTION_TOKENS = list(range(WITH_MOTION - 4, WITH_MOTION))
@@ -209,35 +209,50 @@ def test_a_left_padded_batch_equals_single_prompts(models, name, vqvae, features
             torch.testing.assert_close(together[row, -len(single) :], single, rtol=0, atol=1e-4)
 
 
-def test_motion_embeddings_of_a_code_and_its_neighbours(make_lslm, vqvae):
-    """With `projector_neighbours` an embedding changes with the codes beside it and no others, is the same in any
-    batch, and sees zeros where a clip ends."""
-    model = make_lslm("llama", projector_neighbours=1, projector_hidden_size=16)
+def test_several_codes_to_a_motion_embedding(make_lslm, vqvae, processor, features, tmp_path):
+    """With `codes_per_embedding` an embedding changes with its own codes and no others, is the same in any batch, and
+    sees zeros where a clip ends; processor and model agree, also when loaded again, and whoever expands the batch."""
+    model = make_lslm("llama", codes_per_embedding=2, projector_hidden_size=16).eval()
     size = vqvae.config.code_dim
-    assert model.model.projector.linear_1.weight.shape == (16, 3 * size)
+    assert model.model.projector.linear_1.weight.shape == (16, 2 * size)
     words, motion = model.get_input_embeddings().weight, model.model.projector(vqvae.codebook.weight)
     assert motion.std().item() == pytest.approx(words.std().item(), rel=1e-2)
     codes = torch.tensor([[3, 1, 4, 1, 5, 9], [2, 6, 5, -100, -100, -100]])
     with torch.no_grad():
         embeds = model.model.get_motion_embeds(motion_codes=codes)
-        assert embeds.shape[0] == 9
-        torch.testing.assert_close(embeds[6:], model.model.get_motion_embeds(motion_codes=codes[1:, :3]))
+        assert embeds.shape[0] == 3 + 2
+        torch.testing.assert_close(embeds[3:], model.model.get_motion_embeds(motion_codes=codes[1:, :3]))
         other = codes[:1].clone()
         other[0, 3] = 7
-        changed = (model.model.get_motion_embeds(motion_codes=other) - embeds[:6]).abs().amax(-1) > 1e-6
-        vectors = vqvae.codebook.weight[codes[0]]
-        around = torch.cat([torch.zeros(1, size), vectors, torch.zeros(1, size)])
-        expected = model.model.projector.linear_1(torch.cat([around[:-2], around[1:-1], around[2:]], -1))
-        expected = model.model.projector.linear_2(torch.nn.functional.gelu(expected))
-    assert changed.tolist() == [False, False, True, True, True, False]
-    torch.testing.assert_close(embeds[:6], expected)
-    assert model.model.get_motion_embeds(motion_codes=codes[:, :0]).shape[0] == 0  # no clip at all
+        changed = (model.model.get_motion_embeds(motion_codes=other) - embeds[:3]).abs().amax(-1) > 1e-6
+        vectors = torch.cat([vqvae.codebook.weight[codes[1, :3]], torch.zeros(1, size)]).view(2, 2 * size)
+        torch.testing.assert_close(
+            embeds[3:],
+            model.model.projector.linear_2(torch.nn.functional.gelu(model.model.projector.linear_1(vectors))),
+        )
+        assert changed.tolist() == [False, True, False]
+        assert len(model.model.get_motion_embeds(motion_codes=codes[:, :0])) == 0  # no clip at all
+
+    stacked = SignMotionProcessor(processor.feature_extractor, processor.tokenizer, codes_per_embedding=2)
+    model.save_pretrained(tmp_path)
+    stacked.save_pretrained(tmp_path)
+    again, stacked = AutoModel.from_pretrained(tmp_path), SignMotionProcessor.from_pretrained(tmp_path)
+    batch = stacked.encode_features(["a <motion>", "Longer, and two: <motion> <motion>"], features[:3])
+    lengths = [-(-len(clip) // vqvae.config.downsample_factor) for clip in features[:3]]
+    found = (batch["input_ids"] == stacked.motion_token_id).sum().item()
+    assert found == sum(-(-length // 2) for length in lengths) and len(set(lengths)) > 1
+    with torch.no_grad():
+        assert torch.equal(again(**batch).logits, model(**batch).logits)
+        beams = again.generate(**batch, num_beams=2, max_new_tokens=3)
+        assert torch.equal(beams, again.generate(**batch, num_beams=2, max_new_tokens=3)) and len(beams) == 2
+    with pytest.raises(ValueError, match="codes_per_embedding"):
+        make_lslm("llama", codes_per_embedding=2, motion_input="vocabulary")
 
 
 def test_a_wrong_number_of_placeholders_is_an_error_with_both_numbers(lslm_model, codes):
     with pytest.raises(ValueError) as error:
         lslm_model(prompt_of(7), motion_codes=codes)
-    assert "7 <motion>" in str(error.value) and f"{codes.shape[1]} codes" in str(error.value)
+    assert "7 <motion>" in str(error.value) and f"{codes.shape[1]} embeddings" in str(error.value)
 
 
 def test_ids_and_embeddings_together_are_refused(lslm_model):

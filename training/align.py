@@ -38,8 +38,8 @@ class AlignArguments(TranslationArguments):
         metadata={"help": "projector, or vocabulary: the paper's MotionGPT baseline, where codes are words of the LLM"},
     )
     projector_hidden_size: int | None = field(default=None, metadata={"help": "width of the MLP; default: the LLM's"})
-    projector_neighbours: int = field(
-        default=0, metadata={"help": "codes on either side that a motion embedding is made of as well; the paper's: 0"}
+    codes_per_embedding: int = field(
+        default=1, metadata={"help": "so many codes, one after the other, make a motion embedding; the paper's: 1"}
     )
     ctc_steps: int = field(
         default=0,
@@ -72,6 +72,7 @@ def main(argv: list[str]) -> None:
             load_backbone_tokenizer(args.backbone),
             prompt=load_templates(args.templates)[0],
             system_prompt=args.system_prompt,
+            codes_per_embedding=args.codes_per_embedding,
         )
         model = LslmForConditionalGeneration.from_backbone(
             args.backbone,
@@ -81,6 +82,6 @@ def main(argv: list[str]) -> None:
             keep_backbone=True,
             motion_input=args.motion_input,
             projector_hidden_size=args.projector_hidden_size,
-            projector_neighbours=args.projector_neighbours,
+            codes_per_embedding=args.codes_per_embedding,
         )
     run(args, model, processor, args.model or args.tokenizer, args.ctc_steps)

@@ -239,7 +239,9 @@ def tokens_around(collator: TranslationCollator) -> int:
 def tokens_of_clip(collator: TranslationCollator, frames: int, text: str) -> int:
     """Tokens of the motion and the answer of one clip."""
     codes = collator.processor.feature_extractor.num_codes(frames - 1)
-    return codes + len(collator.processor.answer_tokens(spelled(text, collator.spelled_words)))
+    return collator.processor.num_embeddings(codes) + len(
+        collator.processor.answer_tokens(spelled(text, collator.spelled_words))
+    )
 
 
 def is_short(collator: TranslationCollator, room: int, frames: int, text: str) -> bool:

@@ -100,7 +100,7 @@ stopped run.
   spell_rare_words         words that few texts have are learnt letter by letter, as they are fingerspelled (false)
   templates                JSON file of user messages; the default is the motion alone
   motion_input             projector, or vocabulary: codes as new words of the language model, the paper's baseline
-  projector_neighbours     codes on either side that a motion embedding is made of as well (0)
+  codes_per_embedding      so many codes, one after the other, make a motion embedding (1)
   projector_hidden_size, system_prompt
   any flag of the Trainer  output_dir, max_steps, learning_rate, per_device_train_batch_size, bf16, seed, ...
 
