@@ -26,9 +26,9 @@ format: .venv/dev
 
 # glibc gives the memory of a training step back to the system after every step, and asks for it again, unless told not
 # to: benchmarks/training_step.json.
-train-demo: export MALLOC_MMAP_MAX_ := 0
-train-demo: export MALLOC_TRIM_THRESHOLD_ := 34359738368
-train-demo: export MALLOC_TOP_PAD_ := 268435456
+train-demo ablations levers: export MALLOC_MMAP_MAX_ := 0
+train-demo ablations levers: export MALLOC_TRIM_THRESHOLD_ := 34359738368
+train-demo ablations levers: export MALLOC_TOP_PAD_ := 268435456
 
 # Each stage ends by writing its model.safetensors; started again after a kill, it goes on from its last checkpoint.
 train-demo: $(RUN)/scores/results.json $(RUN)/spelling/results.json  ## train the demo checkpoint again, all three stages
