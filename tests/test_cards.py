@@ -26,6 +26,7 @@ STAGES = {
     for path in sorted(RECIPES.glob("*.yaml"))
 }
 SMOLLM, LLAMA = "HuggingFaceTB/SmolLM2-135M-Instruct", "meta-llama/Llama-3.2-3B-Instruct"
+WER, ROUNDED = (text.format(RESULTS["metrics"]["wer"]) for text in ("value: {}", "| {:.1f} |"))  # as a card has it
 COMPLETE = {**CONFIG, "backbone": None, "lora": None}
 ONE_CODEBOOK = {**CONFIG["vqvae_config"], "partwise": False}
 
@@ -315,20 +316,20 @@ BAD = {
     "base model": (lambda card: card.replace(f"base_model: {SMOLLM}", "base_model: ../smollm/x/y"), "base_model"),
     "relation": (lambda card: card.replace("relation: adapter", "relation: lora"), "base_model_relation"),
     "model index, no dataset": (lambda card: re.sub(r"    dataset:\n(      .*\n)+", "", card), "model-index"),
-    "model index, no value": (lambda card: card.replace("      value: 8.58\n", ""), "model-index"),
-    "model index, a word": (lambda card: card.replace("value: 8.58", "value: low"), "not a number"),
+    "model index, no value": (lambda card: card.replace(f"      {WER}\n", ""), "model-index"),
+    "model index, a word": (lambda card: card.replace(WER, "value: low"), "not a number"),
     "model index, two models": (
         lambda card: card.replace("model-index:\n", "model-index:\n- name: other\n  results: []\n"),
         "model-index",
     ),
-    "verified": (lambda card: card.replace("value: 8.58\n", "value: 8.58\n      verified: true\n"), "verified"),
-    "nan": (lambda card: card.replace("value: 8.58", "value: .nan"), "not a figure"),
+    "verified": (lambda card: card.replace(WER, f"{WER}\n      verified: true"), "verified"),
+    "nan": (lambda card: card.replace(WER, "value: .nan"), "not a figure"),
     "empty": (lambda card: card.replace(f"base_model: {SMOLLM}", "base_model:"), "no value"),
     "braces": (lambda card: card.replace("# asl-cafe", "# {{ title }}"), "template"),
     "braces in code": (lambda card: card.replace('model="lslm/asl-cafe"', 'model="{{ repo_id }}"'), "template"),
     "more information": (lambda card: card + "[More Information Needed]\n", "template"),
-    "None": (lambda card: card.replace("| 8.6 |", "| None |"), "'None'"),
-    "nan in the text": (lambda card: card.replace("| 8.6 |", "| nan |"), "'nan'"),
+    "None": (lambda card: card.replace(ROUNDED, "| None |"), "'None'"),
+    "nan in the text": (lambda card: card.replace(ROUNDED, "| nan |"), "'nan'"),
     "python": (lambda card: card.replace("print(pipe(clip))", "print(pipe(clip)"), "does not compile"),
     "file": (lambda card: card + "[licence](LICENSE.md)\n", "LICENSE.md"),
     "heading": (lambda card: card.replace("## What it is for, and", "## What for, and"), "no such heading"),

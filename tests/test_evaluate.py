@@ -105,6 +105,7 @@ def test_a_sign_tokenizer_alone_gets_the_scores_it_has_inside_a_model(toy, toy_m
     alone = evaluate(str(toy / "set"), "test", str(tmp_path / "a"), str(toy_tokenizer))["metrics"]
     whole = evaluate(str(toy / "set"), "test", str(tmp_path / "b"), str(toy_model))["metrics"]
     assert set(alone) >= MOTION_SCORES and not set(alone) & TEXT_SCORES
+    assert 0 < alone.pop("parameters_m") < whole["parameters_m"]
     assert alone == {name: whole[name] for name in alone}
     assert not (tmp_path / "a" / "predictions.jsonl").exists() and not (tmp_path / "a" / "report.html").exists()
 

@@ -104,8 +104,8 @@ class TranslationTrainer(Trainer):
         vqvae = self.accelerator.unwrap_model(model).model.vqvae
         if features is not None:  # here, since FSDP would round them to bfloat16 on their way into the model
             # clips that vary anyway are not worth float64
-            dtype = torch.float32 if model.training and self.train_dataset.vary.changes_clips else torch.float64
-            inputs["motion_codes"] = vqvae.encode(features, mask, dtype)
+            varies = model.training and self.train_dataset is not None and self.train_dataset.vary.changes_clips
+            inputs["motion_codes"] = vqvae.encode(features, mask, torch.float32 if varies else torch.float64)
         if model.training and self.args.code_dropout > 0:
             codes = inputs["motion_codes"]
             random = torch.randint_like(codes, vqvae.config.num_codes)
