@@ -237,14 +237,18 @@ def test_several_codes_to_a_motion_embedding(make_lslm, vqvae, processor, featur
     model.save_pretrained(tmp_path)
     stacked.save_pretrained(tmp_path)
     again, stacked = AutoModel.from_pretrained(tmp_path), SignMotionProcessor.from_pretrained(tmp_path)
-    batch = stacked.encode_features(["a <motion>", "Longer, and two: <motion> <motion>"], features[:3])
+    prompts = ["a <motion>", "Longer, and two: <motion> <motion>"]
+    batch = stacked.encode_features(prompts, features[:3])
     lengths = [-(-len(clip) // vqvae.config.downsample_factor) for clip in features[:3]]
     found = (batch["input_ids"] == stacked.motion_token_id).sum().item()
     assert found == sum(-(-length // 2) for length in lengths) and len(set(lengths)) > 1
     with torch.no_grad():
         assert torch.equal(again(**batch).logits, model(**batch).logits)
-        beams = again.generate(**batch, num_beams=2, max_new_tokens=3)
-        assert torch.equal(beams, again.generate(**batch, num_beams=2, max_new_tokens=3)) and len(beams) == 2
+        beams = again.generate(**batch, num_beams=2, max_new_tokens=3)[:, batch["input_ids"].shape[1] :]
+        for beam, prompt, clips in zip(beams, prompts, (features[:1], features[1:3]), strict=True):
+            alone = stacked.encode_features([prompt], clips)
+            said = again.generate(**alone, num_beams=2, max_new_tokens=3)[0, alone["input_ids"].shape[1] :]
+            assert torch.equal(beam, said)
     with pytest.raises(ValueError, match="codes_per_embedding"):
         make_lslm("llama", codes_per_embedding=2, motion_input="vocabulary")
 

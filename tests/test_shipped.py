@@ -95,6 +95,7 @@ def test_recorded_scores_hold_the_bars():
     assert scores["upper_body_mm"] <= 10 and scores["hands_mm"] <= 40
     assert max(scores[f"{side}_hand_wrist_aligned_mm"] for side in ("left", "right")) <= 20
     assert scores["sign_recognition_decoded"] >= 92
+    assert scores["perplexity"] >= 204 and scores["codes_used"] >= 396
     harder = json.loads((CAFE / "scores" / "spelling.json").read_text())["metrics"]
     assert harder["utterances"] == harder["names"] == 300 and harder["names_character_error_rate"] <= 20
 

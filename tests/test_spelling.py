@@ -2,6 +2,7 @@
 
 import lslm_cli
 import numpy as np
+import pytest
 import torch
 from training_fixtures import TOY_ALIGN, recipe
 
@@ -61,9 +62,10 @@ def test_rare_words_of_the_training_texts_are_spelled(toy, toy_tokenizer, tmp_pa
         assert set(collators[-1].spelled_words) == expected
 
 
-def test_the_projector_learns_what_is_signed_without_the_language_model(toy, fresh, monkeypatch):
+@pytest.mark.parametrize("codes_per_embedding", [1, 2])
+def test_the_projector_learns_what_is_signed_without_the_language_model(toy, fresh, monkeypatch, codes_per_embedding):
     monkeypatch.setattr(spelling, "RARE", 3)
-    model, processor = fresh()
+    model, processor = fresh(codes_per_embedding)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     data = MotionText(str(toy / "set"), "train", 15.0)
     codes = cached_codes(model.model.vqvae, processor.feature_extractor, data.joints)

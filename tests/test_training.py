@@ -302,6 +302,23 @@ def test_code_dropout_replaces_codes_in_training_only(toy_model, toy, tmp_path, 
     assert 0.1 < share < 0.8 and dropped.max() < 16
 
 
+def test_only_clips_that_vary_are_encoded_in_float32(toy_model, toy, tmp_path, monkeypatch):
+    model = LslmForConditionalGeneration.from_pretrained(toy_model)
+    collator = TranslationCollator(SignMotionProcessor.from_pretrained(toy_model), ["<motion>"])
+    args = parse(AlignArguments, recipe(data=toy / "set", output_dir=tmp_path, report_to="none"), "lslm align")
+    seen, encoder = [], model.model.vqvae.encoder.forward
+    monkeypatch.setattr(
+        model.model.vqvae.encoder,
+        "forward",
+        lambda features, lengths: seen.append(features.dtype) or encoder(features, lengths),
+    )
+    for augment, training in ((True, True), (True, False), (False, True)):
+        clips = MotionText(str(toy / "set"), "train", 15.0, augment=augment)
+        trainer = TranslationTrainer(model=model, args=args, train_dataset=clips)
+        trainer.compute_loss(model.train(training), dict(collator([clips[0], clips[3]])))
+    assert seen == [torch.float32, torch.float64, torch.float64]
+
+
 def test_a_missing_ingredient_is_named(toy, toy_tokenizer, tmp_path, capsys):
     data = recipe(data=toy / "set", output_dir=tmp_path, report_to="none")
     for argv, said in [

@@ -223,12 +223,13 @@ def toy_model(toy, toy_tokenizer) -> Path:
 def fresh(toy, toy_tokenizer):
     """A new model on the toy language model, and its processor."""
 
-    def fresh():
+    def fresh(codes_per_embedding=1):
         processor = SignMotionProcessor(
             SignMotionFeatureExtractor.from_pretrained(toy_tokenizer),
             load_backbone_tokenizer(str(toy / "llm")),
             prompt="<motion>",
             system_prompt="",
+            codes_per_embedding=codes_per_embedding,
         )
         torch.manual_seed(0)
         model = LslmForConditionalGeneration.from_backbone(
@@ -238,6 +239,7 @@ def fresh(toy, toy_tokenizer):
             motion_token_id=processor.motion_token_id,
             keep_backbone=True,
             projector_hidden_size=16,
+            codes_per_embedding=codes_per_embedding,
         )
         return model, processor
 

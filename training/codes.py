@@ -32,12 +32,24 @@ def fingerprint(vqvae: SignMotionVQVAE, extractor: SignMotionFeatureExtractor, j
 
 
 @torch.no_grad()
-def cached_codes(
+def encode_clips(
     vqvae: SignMotionVQVAE,
     extractor: SignMotionFeatureExtractor,
     joints: list[np.ndarray],
-    folder: str | None = None,
     dtype: torch.dtype = torch.float64,
+) -> list[np.ndarray]:
+    """(T, 52, 3) float32 joints of each clip -> its (L,) int64 codes. `dtype`: see [`SignMotionVQVAE.encode`]."""
+    codes = []
+    for start in tqdm(range(0, len(joints), BATCH), desc="encoding motion", unit="batch"):
+        features = [extractor.normalize(extractor.to_features(clip)) for clip in joints[start : start + BATCH]]
+        batch = extractor.pad(features, return_tensors="pt")
+        inputs = (batch[k].to(vqvae.device) for k in ("input_features", "input_features_mask"))
+        codes += [row[row >= 0] for row in vqvae.encode(*inputs, dtype).cpu().numpy()]
+    return codes
+
+
+def cached_codes(
+    vqvae: SignMotionVQVAE, extractor: SignMotionFeatureExtractor, joints: list[np.ndarray], folder: str | None = None
 ) -> list[np.ndarray]:
     """Codes of every clip, from disk when they are there.
 
@@ -45,22 +57,14 @@ def cached_codes(
         joints: (T, 52, 3) float32 metres per clip, at the extractor's frame rate.
         folder: where the files lie; default: `lslm/codes` in the Hugging Face cache. A file's name is the fingerprint
             of what made it, so a new tokenizer or changed data never meet old codes.
-        dtype: see [`SignMotionVQVAE.encode`].
 
     Returns:
         one (L,) int64 array per clip.
     """
     folder = Path(folder or Path(constants.HF_HOME) / "lslm" / "codes")
-    name = fingerprint(vqvae, extractor, joints)
-    path = folder / f"{name}{'' if dtype == torch.float64 else '-float32'}.safetensors"
+    path = folder / f"{fingerprint(vqvae, extractor, joints)}.safetensors"
     if not path.is_file():
-        codes = []
-        for start in tqdm(range(0, len(joints), BATCH), desc="encoding motion", unit="batch"):
-            features = [extractor.normalize(extractor.to_features(clip)) for clip in joints[start : start + BATCH]]
-            batch = extractor.pad(features, return_tensors="pt")
-            inputs = (batch[k].to(vqvae.device) for k in ("input_features", "input_features_mask"))
-            found = vqvae.encode(*inputs, dtype)
-            codes += [row[row >= 0] for row in found.cpu().numpy()]
+        codes = encode_clips(vqvae, extractor, joints)
         arrays = {"codes": np.concatenate(codes), "lengths": np.array([len(c) for c in codes])}
         folder.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(dir=folder)  # written aside and renamed: a kill leaves no half a file
@@ -71,4 +75,4 @@ def cached_codes(
     return np.split(arrays["codes"], arrays["lengths"].cumsum()[:-1])
 
 
-__all__ = ["cached_codes", "fingerprint"]
+__all__ = ["cached_codes", "encode_clips", "fingerprint"]

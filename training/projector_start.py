@@ -68,7 +68,7 @@ def start_projector(
             dropped = (torch.rand(batch.shape, generator=generator) < CODE_DROPOUT) & (batch >= 0)
             noise = torch.randint(vqvae.config.num_codes, batch.shape, generator=generator)
             batch = torch.where(dropped, noise, batch).to(device)
-            lengths = (batch >= 0).sum(-1)
+            lengths = -(-(batch >= 0).sum(-1) // model.config.codes_per_embedding)
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 motion = projector(vqvae.embed(batch).detach())
             scores = sharpness * F.normalize(motion.float(), dim=-1) @ directions.T

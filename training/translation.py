@@ -11,7 +11,7 @@ from transformers import Trainer, set_seed
 from lslm.modeling_lslm import LslmForConditionalGeneration
 from lslm.processing import SignMotionProcessor
 
-from .codes import cached_codes
+from .codes import cached_codes, encode_clips
 from .data import EpochSampler, MotionText, TranslationCollator, load_templates, read_texts
 from .projector_start import start_projector
 from .recipe import StageArguments
@@ -283,10 +283,10 @@ def run(
         with args.main_process_first(desc="encoding motion"):
             data.codes = cached_codes(vqvae, extractor, data.joints)
     if ctc_steps and last_checkpoint(args.output_dir) is None:
-        with args.main_process_first(desc="encoding motion"):
-            codes = train.codes or cached_codes(
-                vqvae, extractor, [train[index]["joints"] for index in range(len(train))], dtype=torch.float32
-            )
+        # clips that vary will not come again like this: not worth keeping, nor float64
+        codes = train.codes or encode_clips(
+            vqvae, extractor, [train[index]["joints"] for index in range(len(train))], torch.float32
+        )
         start_projector(model, processor, codes, train.texts, ctc_steps, args.seed, args.bf16)
     trainer = TranslationTrainer(
         model=model,
