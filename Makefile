@@ -36,10 +36,10 @@ train-demo: $(RUN)/scores/results.json $(RUN)/spelling/results.json  ## train th
 $(RUN)/1_tokenizer/model.safetensors: | .venv/dev
 	$(BIN)/lslm tokenizer --config $(RECIPES)/1_tokenizer.yaml
 
-$(RUN)/data/train_spelled.parquet: | .venv/dev
-	$(BIN)/python examples/asl_cafe/spell.py --out $(RUN)/data
+$(RUN)/data/train_recombined.parquet: | .venv/dev
+	$(BIN)/python examples/asl_cafe/recombine.py --out $(RUN)/data
 
-$(RUN)/2_align/model.safetensors: $(RUN)/1_tokenizer/model.safetensors $(RUN)/data/train_spelled.parquet
+$(RUN)/2_align/model.safetensors: $(RUN)/1_tokenizer/model.safetensors $(RUN)/data/train_recombined.parquet
 	$(BIN)/lslm align --config $(RECIPES)/2_align.yaml
 
 $(RUN)/3_instruct/model.safetensors: $(RUN)/2_align/model.safetensors
@@ -51,13 +51,17 @@ $(RUN)/scores/results.json: $(RUN)/3_instruct/model.safetensors
 $(RUN)/spelling/results.json: $(RUN)/3_instruct/model.safetensors
 	$(BIN)/lslm evaluate --data examples/asl_cafe --split spelling --model $(RUN)/3_instruct --output $(RUN)/spelling
 
+$(RUN)/beams/results.json: $(RUN)/3_instruct/model.safetensors
+	$(BIN)/lslm evaluate --data examples/asl_cafe --split test --num-beams 4 --model $(RUN)/3_instruct --output $(RUN)/beams
+
 SHIPPED := config.json generation_config.json model.safetensors processor_config.json chat_template.jinja \
 	tokenizer.json tokenizer_config.json stages.yaml
-ship-demo: $(RUN)/scores/results.json $(RUN)/spelling/results.json  ## make what `train-demo` trained the shipped checkpoint
+ship-demo: $(RUN)/scores/results.json $(RUN)/spelling/results.json $(RUN)/beams/results.json  ## make what `train-demo` trained the shipped checkpoint
 	mkdir -p examples/asl_cafe/checkpoint examples/asl_cafe/scores
 	cp $(addprefix $(RUN)/3_instruct/,$(SHIPPED)) examples/asl_cafe/checkpoint/
 	cp $(RUN)/scores/results.json $(RUN)/scores/predictions.jsonl examples/asl_cafe/scores/
 	cp $(RUN)/spelling/results.json examples/asl_cafe/scores/spelling.json
+	cp $(RUN)/beams/results.json examples/asl_cafe/scores/beams.json
 	$(BIN)/python benchmarks/readme_tables.py --write
 
 # Rows whose results are in the repository are not run again. What is new is copied there, weights are not.
@@ -74,7 +78,8 @@ ablations: | .venv/dev  ## the paper's rows on ASL Cafe, three seeds (hours); af
 	[ -f runs/tiny-qwen2/config.json ] || $(BIN)/python $(ABLATIONS)/tiny_qwen2.py runs/tiny-qwen2
 	$(call run-matrix,matrix.yaml,runs/ablations,results)
 
-levers: $(RUN)/data/train_spelled.parquet  ## the demo without each of its levers, three seeds (hours)
+levers: | .venv/dev  ## the demo without each of its levers, three seeds (hours); after a kill, give it again
+	[ -f runs/levers/data/train_recombined.parquet ] || $(BIN)/python examples/asl_cafe/recombine.py --count 2000 --out runs/levers/data
 	$(call run-matrix,levers.yaml,runs/levers,levers)
 
 .venv/bin/python:

@@ -100,6 +100,7 @@ class SignData:
         signers: how many people sign.
         fps: frames per second.
         splits: number of clips of each split.
+        recombined: number of clips that a program made of those of train, to train a model on them too.
         columns: the meaning of each column.
         limits: what a user must know, a sentence or two each.
         notice: text that its licence wants to be kept.
@@ -116,6 +117,7 @@ class SignData:
     signers: int | None = None
     fps: float | None = None
     splits: Mapping[str, int] = field(default_factory=dict)
+    recombined: int = 0
     columns: Mapping[str, str] = field(default_factory=dict)
     limits: tuple[str, ...] = ()
     notice: str | None = None
@@ -138,6 +140,7 @@ ASL_CAFE = SignData(
     signers=3,
     fps=15.0,
     splits={"train": 4000, "validation": 300, "test": 360},
+    recombined=7000,
     columns={
         "id": "name of the clip",
         "text": "the English sentence",

@@ -80,7 +80,7 @@ def test_the_levers_of_the_demo_are_rows_that_train():
     assert {row["of"] for table in config["tables"] for row in table["rows"]} == set(rows)
     recipe = yaml.safe_load((ablate.RECIPES / "smollm2-135m" / "2_align.yaml").read_text())
     changed = {key for key, value in rows["smollm2/demo"].recipe.items() if recipe.get(key) != value}
-    assert changed <= {"tokenizer", "output_dir", "max_steps", "ctc_steps", "save_steps"}
+    assert changed <= {"data", "tokenizer", "output_dir", "max_steps", "ctc_steps", "save_steps"}
     assert rows["smollm2/no-recombination"].recipe["data"] == "examples/asl_cafe"
 
 

@@ -24,7 +24,7 @@ sys.path.insert(0, str(CAFE))  # build.py is a script beside its data, not a par
 
 import build  # noqa: E402
 import cafe_grammar  # noqa: E402
-import spell  # noqa: E402
+import recombine  # noqa: E402
 from cafe_grammar import SPELLING, SPLITS, combination, compose, gloss_to_english  # noqa: E402
 
 ALL_LABELS = {*map(str.lower, cafe_grammar.WORDS), *cafe_grammar.LETTERS}
@@ -133,18 +133,24 @@ def test_the_data_fits_into_git():
     assert len(files) >= 4 + 6 and sum(file.stat().st_size for file in files) <= 20e6
 
 
-def test_more_spelling_recombines_the_letters_of_train(tmp_path):
-    """Every sign is cut out of an utterance of train, frame by frame; no word is one that a test asks for."""
+def test_recombination_says_new_things_with_the_signs_of_train(tmp_path):
+    """Every sign is cut out of an utterance of train, frame by frame; what tests keep from training stays unsaid."""
     some = pq.read_table(CAFE / "data" / "train.parquet").slice(0, 60)
     (tmp_path / "cafe" / "data").mkdir(parents=True)
-    for split in ("train", "validation"):
-        pq.write_table(some, tmp_path / "cafe" / "data" / f"{split}.parquet")
-    arguments = ["--data", str(tmp_path / "cafe"), "--count", "30", "--out"]
-    assert spell.main([*arguments, str(tmp_path / "out")]) == 0
-    assert spell.main([*arguments, str(tmp_path / "again")]) == 0
+    asked = ["GET TEA", "CAN I GET COFFEE", "LARGE WATER", "I fs-RAJ", "MUFFIN", "HELLO TEA", "TEA", "COFFEE", "WATER"]
+    held_out = some.slice(0, len(asked)).set_column(some.column_names.index("gloss"), "gloss", [asked])
+    for split, rows in (("train", some), ("validation", some.slice(0, 5)), ("test", held_out)):
+        pq.write_table(rows, tmp_path / "cafe" / "data" / f"{split}.parquet")
+    arguments = ["--data", str(tmp_path / "cafe"), "--count", "60", "--out"]
+    assert recombine.main([*arguments, str(tmp_path / "out")]) == 0
+    assert recombine.main([*arguments, str(tmp_path / "again")]) == 0
     assert digest(tmp_path / "out") == digest(tmp_path / "again")
-    rows = pq.read_table(tmp_path / "out" / "train_spelled.parquet").to_pylist()
-    assert len(rows) == 30 and len({row["name"] for row in rows}) > 25
+    rows = pq.read_table(tmp_path / "out" / "train_recombined.parquet").to_pylist()
+    assert len(rows) == 60 and len({row["text"] for row in rows}) > 50
+    said = {cafe_grammar.combination(row["gloss"]) for row in rows}
+    in_train = {cafe_grammar.combination(gloss) for gloss in some["gloss"].to_pylist()}
+    unsaid = {cafe_grammar.combination(gloss) for gloss in asked} - in_train
+    assert unsaid and not said & unsaid and len(said - in_train) > 20
     frames = {}
     for row in some.to_pylist():
         for sign, (_, is_letter) in zip(row["signs"], cafe_grammar.labels_of(row["gloss"]), strict=True):
@@ -153,17 +159,17 @@ def test_more_spelling_recombines_the_letters_of_train(tmp_path):
         assert row["text"] == gloss_to_english(row["gloss"])
         assert len(row["joints_mm"]) == row["num_frames"] == row["signs"][-1]["end"]
         labels = cafe_grammar.labels_of(row["gloss"])
-        assert "".join(label for label, is_letter in labels if is_letter) == row["name"].lower()
+        assert "".join(label for label, is_letter in labels if is_letter) == (row["name"] or "").lower()
         for sign, (label, is_letter) in zip(row["signs"], labels, strict=True):
             assert sign["label"] == label
             assert row["joints_mm"][sign["start"] : sign["end"]] == frames[sign["take"], is_letter]
     kept = MotionText(str(tmp_path / "out"), "train", 20.0)
-    assert len(kept) == 90
+    assert len(kept) == 120
 
 
-def test_more_spelling_never_says_what_a_test_asks_for():
+def test_recombination_never_spells_what_a_test_asks_for():
     assert "Raj" in cafe_grammar.split_names(cafe_grammar.read_names(), seed=0)["test"]
-    stream = spell.words(["Rx", "xaj"], ["q"], np.random.default_rng(0))
+    stream = recombine.words(["Rx", "xaj"], ["q"], np.random.default_rng(0))
     made = {next(stream) for _ in range(200)}
     assert {"rj", "xx", "qq"} <= made and "raj" not in made
 

@@ -39,13 +39,16 @@ def encode_clips(
     dtype: torch.dtype = torch.float64,
 ) -> list[np.ndarray]:
     """(T, 52, 3) float32 joints of each clip -> its (L,) int64 codes. `dtype`: see [`SignMotionVQVAE.encode`]."""
-    codes = []
-    for start in tqdm(range(0, len(joints), BATCH), desc="encoding motion", unit="batch"):
-        features = [extractor.normalize(extractor.to_features(clip)) for clip in joints[start : start + BATCH]]
+    codes: dict[int, np.ndarray] = {}
+    order = sorted(range(len(joints)), key=lambda index: len(joints[index]))  # alike in length: little padding
+    for start in tqdm(range(0, len(order), BATCH), desc="encoding motion", unit="batch"):
+        indices = order[start : start + BATCH]
+        features = [extractor.normalize(extractor.to_features(joints[index])) for index in indices]
         batch = extractor.pad(features, return_tensors="pt")
         inputs = (batch[k].to(vqvae.device) for k in ("input_features", "input_features_mask"))
-        codes += [row[row >= 0] for row in vqvae.encode(*inputs, dtype).cpu().numpy()]
-    return codes
+        rows = vqvae.encode(*inputs, dtype).cpu().numpy()
+        codes |= {index: row[row >= 0] for index, row in zip(indices, rows, strict=True)}
+    return [codes[index] for index in range(len(joints))]
 
 
 def cached_codes(

@@ -114,8 +114,9 @@ def split_names(names: Iterable[str], seed: int) -> dict[str, list[str]]:
     return parts
 
 
-def _draw_gloss(rng: np.random.Generator, name: str | None) -> str:
-    """One random utterance of the cafe, as glosses. The weights make the fourteen word signs about equally frequent."""
+def draw_gloss(rng: np.random.Generator, name: str | None, ordered: Sequence[float] = (0.74, 0.24, 0.02)) -> str:
+    """One random utterance of the cafe, as glosses. The weights make the fourteen word signs about equally frequent.
+    `ordered`: shares of orders for one thing, two, and so on."""
 
     def chance(p: float) -> bool:
         return rng.random() < p
@@ -134,8 +135,8 @@ def _draw_gloss(rng: np.random.Generator, name: str | None) -> str:
         return [fingerspelled] if place == where else []
 
     glosses: list[str] = []
-    ordered = items((0.74, 0.24, 0.02))
-    refused = str(rng.choice([thing for thing in DRINKS_AND_FOOD if thing not in ordered]))
+    order = items(ordered)
+    refused = str(rng.choice([thing for thing in DRINKS_AND_FOOD if thing not in order]))
     refusal = place == "refusal" or chance(0.11)
     correction = not refusal and chance(0.2)
     if place == "greeting" or (chance(0.4) and not correction):
@@ -153,7 +154,7 @@ def _draw_gloss(rng: np.random.Generator, name: str | None) -> str:
         style
     ]
     please = style in ("get", "bare") and chance(0.3) or chance(0.3)
-    glosses += opening.split() + ordered + named("items") + (["PLEASE"] if please else [])
+    glosses += opening.split() + order + named("items") + (["PLEASE"] if please else [])
     if refusal:
         glosses += ["NO", refused, *named("refusal")]
     if place == "thanks" or (chance(0.3) and "THANK-YOU" not in glosses):
@@ -196,7 +197,7 @@ def compose(
                 queue = [names[pick] for pick in rng.permutation(len(names))]
             name = queue.pop()
         for attempt in range(2000):
-            gloss = _draw_gloss(rng, name)
+            gloss = draw_gloss(rng, name)
             if not {word.lower() for word in gloss.split() if not word.startswith("fs-")} <= labels:
                 continue
             seen = split == "train" or combination(gloss) in known

@@ -1,11 +1,12 @@
-"""More fingerspelling to train on: the takes of the train split in new orders, each time spelling another word.
+"""More to train on than git holds: the takes of the train split in new orders, saying what nobody can know.
 
-    python examples/asl_cafe/spell.py --out runs/asl_cafe/data
+    python examples/asl_cafe/recombine.py --out runs/asl_cafe/data
 
-The train split spells the same few hundred names again and again, and a language model learns to recite them. Here
-every utterance spells another string of letters that nobody can know, so that reading is all that helps. The folder is
-a data set: the train split with them beside it, and the validation split. Nothing is recorded anew: takes are cut out
-of train.parquet.
+The train split says the same few thousand things again and again, and a language model learns to recite them. Here
+every utterance is another one, and every name another string of letters, so that reading is all that helps. The folder
+is a data set: the train split with them beside it, and the validation split. Nothing is recorded anew: takes are cut
+out of train.parquet. No utterance has a word that a test asks for, nor a combination of signs that validation and test
+keep from training.
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ import numpy as np
 from build import FEATURES, Stitcher, Take, signed
 from cafe_grammar import (
     LETTERS,
+    NAMED,
     NAMES_FILE,
     SPELLING_FRAMES,
     WORDS_FILE,
     Sentence,
+    combination,
+    draw_gloss,
     labels_of,
     read_names,
 )
@@ -33,7 +37,8 @@ from tqdm import tqdm
 
 from lslm.training.data import load_split
 
-BARE = 0.5  # share of utterances that are nothing but a word: the cheapest to learn from
+SPELLED = 0.35  # share of utterances about a name: half of them bare, the others in a short frame
+ORDERED = (0.4, 0.3, 0.3)  # shares of orders for one, two and three things: long ones are what is hard
 SIZES = (2, 10)  # letters
 
 
@@ -65,37 +70,52 @@ def words(names: Sequence[str], letters: Sequence[str], rng: np.random.Generator
         yield from (string for string in strings if string not in asked)
 
 
-def sentences(signer: Recombiner, names: Sequence[str], seed: int) -> Iterator[Sentence]:
-    """What is spelled, bare or in the short frames of the harder test set, without end."""
+def sentences(signer: Recombiner, names: Sequence[str], held_out: set[str], seed: int) -> Iterator[Sentence]:
+    """Utterances without end: a name on its own, one in the short frames of the harder test set, or what else is said
+    in the cafe except the combinations `held_out`."""
     rng = np.random.default_rng([seed, 3])
     letters = [letter for letter in LETTERS if (letter, True) in signer.takes]
-    for word in words(names, letters, rng):
-        frame = "{}" if rng.random() < BARE else str(rng.choice(SPELLING_FRAMES))
-        yield Sentence(frame.format(f"fs-{word.upper()}"), word.capitalize(), False)
+    made_up = words(names, letters, rng)
+    while True:
+        kind, name = rng.random() / SPELLED, next(made_up).capitalize()
+        if kind < 1:
+            frame = "{}" if kind < 0.5 else str(rng.choice(SPELLING_FRAMES))
+            gloss = frame.format(f"fs-{name.upper()}")
+        else:
+            name = name if rng.random() < NAMED["train"] else None
+            gloss = draw_gloss(rng, name, ORDERED)
+        if combination(gloss) not in held_out and set(labels_of(gloss)) <= set(signer.takes):
+            yield Sentence(gloss, name, False)
+
+
+def combinations(folder: Path, split: str) -> set[str]:
+    return {combination(gloss) for gloss in load_split(str(folder), split)["gloss"]}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(__file__).parent, help="folder with data/train.parquet")
     parser.add_argument("--out", type=Path, required=True, help="folder to fill with parquet files")
-    parser.add_argument("--count", type=int, default=2500, help="so many utterances (default: %(default)s)")
+    parser.add_argument("--count", type=int, default=7000, help="so many utterances (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of words and takes (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
         rows = load_split(str(options.data), "train")
         options.out.mkdir(parents=True, exist_ok=True)
         signer, names = Recombiner(rows, options.seed), sorted({name for name in rows["name"] if name})
-        said = islice(sentences(signer, names, options.seed), options.count)
-        spelled = signed("spelled", tqdm(said, "spelling", options.count, unit="utterance"), signer)
+        held_out = combinations(options.data, "validation") | combinations(options.data, "test")
+        held_out -= combinations(options.data, "train")
+        said = islice(sentences(signer, names, held_out, options.seed), options.count)
+        recombined = signed("recombined", tqdm(said, "recombining", options.count, unit="utterance"), signer)
         for split in ("train", "validation"):
             shutil.copy(options.data / "data" / f"{split}.parquet", options.out)
-        partial = options.out / "train_spelled.partial"  # renamed: a kill leaves no half a file
-        Dataset.from_list(spelled, features=FEATURES).to_parquet(partial)
-        partial.rename(options.out / "train_spelled.parquet")
+        partial = options.out / "train_recombined.partial"  # renamed: a kill leaves no half a file
+        Dataset.from_list(recombined, features=FEATURES).to_parquet(partial)
+        partial.rename(options.out / "train_recombined.parquet")
     except (ValueError, OSError) as error:
-        print(f"spell.py: {error}", file=sys.stderr)
+        print(f"recombine.py: {error}", file=sys.stderr)
         return 2
-    print(f"{len(spelled)} utterances, {len({row['name'] for row in spelled})} words: {options.out}")
+    print(f"{len(recombined)} utterances, {len({row['text'] for row in recombined})} of them different: {options.out}")
     return 0
 
 
