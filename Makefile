@@ -78,8 +78,11 @@ ablations: | .venv/dev  ## the paper's rows on ASL Cafe, three seeds (hours); af
 	[ -f runs/tiny-qwen2/config.json ] || $(BIN)/python $(ABLATIONS)/tiny_qwen2.py runs/tiny-qwen2
 	$(call run-matrix,matrix.yaml,runs/ablations,results)
 
+# Two seeds at a time, on a core each, get further than one on two cores.
 levers: | .venv/dev  ## the demo without each of its levers, three seeds (hours); after a kill, give it again
 	[ -f runs/levers/data/train_recombined.parquet ] || $(BIN)/python examples/asl_cafe/recombine.py --count 2000 --out runs/levers/data
+	mkdir -p $(ABLATIONS)/levers && cp -rn $(ABLATIONS)/levers/. runs/levers
+	printf '%s\n' 0 1 2 | OMP_NUM_THREADS=1 xargs -P 2 -I SEED $(BIN)/lslm ablate --config $(ABLATIONS)/levers.yaml --seeds SEED
 	$(call run-matrix,levers.yaml,runs/levers,levers)
 
 .venv/bin/python:

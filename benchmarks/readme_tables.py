@@ -77,7 +77,7 @@ def shipped() -> str:
 def matrix(folder: Path, config: str, remark: str = "") -> str:
     """Tables as `lslm ablate` filled them: two to see, the others to open."""
     if not (folder / "tables.md").is_file():
-        return "No row has been run yet."
+        return "The rows are still being run."
     found = (folder / "tables.md").read_text(encoding="utf-8").strip().split("\n\n**")
     runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("seed-*/**/results.json"))]
     seeds = len(list(folder.glob("seed-*")))
