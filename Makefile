@@ -66,9 +66,10 @@ ship-demo: $(RUN)/scores/results.json $(RUN)/spelling/results.json $(RUN)/beams/
 
 # Rows whose results are in the repository are not run again. What is new is copied there, weights are not.
 ABLATIONS := examples/asl_cafe/ablations
-define run-matrix  # its file, where it runs, where its results are kept
+define run-matrix  # its file, where it runs, where its results are kept, what runs first
 	mkdir -p $(ABLATIONS)/$(3) $(2)
 	cp -rn $(ABLATIONS)/$(3)/. $(2)
+	$(4)
 	$(BIN)/lslm ablate --config $(ABLATIONS)/$(1)
 	cd $(2) && cp --parents $$(find . -name results.json -o -name recipe.yaml) tables.md *.csv $$(find . -maxdepth 1 -name '*.png') $(CURDIR)/$(ABLATIONS)/$(3)
 	$(BIN)/python benchmarks/readme_tables.py --write
@@ -81,9 +82,7 @@ ablations: | .venv/dev  ## the paper's rows on ASL Cafe, three seeds (hours); af
 # Two seeds at a time, on a core each, get further than one on two cores.
 levers: | .venv/dev  ## the demo without each of its levers, three seeds (hours); after a kill, give it again
 	[ -f runs/levers/data/train_recombined.parquet ] || $(BIN)/python examples/asl_cafe/recombine.py --count 2000 --out runs/levers/data
-	mkdir -p $(ABLATIONS)/levers && cp -rn $(ABLATIONS)/levers/. runs/levers
-	printf '%s\n' 0 1 2 | OMP_NUM_THREADS=1 xargs -P 2 -I SEED $(BIN)/lslm ablate --config $(ABLATIONS)/levers.yaml --seeds SEED
-	$(call run-matrix,levers.yaml,runs/levers,levers)
+	$(call run-matrix,levers.yaml,runs/levers,levers,printf '%s\n' 0 1 2 | OMP_NUM_THREADS=1 xargs -P 2 -I SEED $(BIN)/lslm ablate --config $(ABLATIONS)/levers.yaml --seeds SEED)
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
         signer, names = Recombiner(rows, options.seed), sorted({name for name in rows["name"] if name})
         held_out = combinations(options.data, "validation") | combinations(options.data, "test")
-        held_out -= combinations(options.data, "train")
+        held_out -= {combination(gloss) for gloss in rows["gloss"]}
         said = islice(sentences(signer, names, held_out, options.seed), options.count)
         recombined = signed("recombined", tqdm(said, "recombining", options.count, unit="utterance"), signer)
         for split in ("train", "validation"):
