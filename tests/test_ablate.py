@@ -82,6 +82,7 @@ def test_the_levers_of_the_demo_are_rows_that_train():
     changed = {key for key, value in rows["smollm2/demo"].recipe.items() if recipe.get(key) != value}
     assert changed <= {"data", "tokenizer", "output_dir", "max_steps", "ctc_steps", "save_steps"}
     assert rows["smollm2/no-recombination"].recipe["data"] == "examples/asl_cafe"
+    assert lslm_cli.main(["ablate", "--config", str(CAFE / "ablations" / "levers.yaml"), "--dry-run"]) == 0
 
 
 def test_dry_run_lists_every_row_and_trains_none(matrix, capsys, tmp_path):
@@ -207,6 +208,7 @@ def test_a_row_is_not_continued_with_other_settings(matrix, tmp_path, capsys):
         ({"rows": {"a": {"stage": "tokenizer", "codebok_size": 16}}}, "did you mean codebook_size"),
         ({"budget": {"tokenizer": {"partwise": True}}}, "give it partwise: false"),
         ({"backbones": {"llama": "nowhere"}}, "nowhere"),
+        ({"evaluate": {"align": ['--limit "80"']}}, "items of their own"),
     ],
 )
 def test_a_wrong_matrix_is_one_line(matrix, capsys, keys, said):
@@ -224,7 +226,7 @@ def test_only_takes_along_what_a_row_goes_on_from(matrix):
 
 def test_intervals_are_those_of_student():
     """1, 2, 3: mean 2, standard deviation 1, t = 4.30 with two degrees of freedom."""
-    found = ablate._summary([{"wer": value} for value in (1.0, 2.0, 3.0)], {"wer": "WER"})
+    found = ablate.summary([{"wer": value} for value in (1.0, 2.0, 3.0)], {"wer": "WER"})
     mean, half, count = found["wer"]
     assert (mean, count) == (2.0, 3) and half == pytest.approx(4.30 / 3**0.5)
-    assert ablate._cell((2.0, half, 3), 5.0) == "2.0 ± 2.5 (5)" and ablate._cell(None, None) == "–"
+    assert ablate.cell((2.0, half, 3), 5.0) == "2.0 ± 2.5 (5)" and ablate.cell(None, None) == "–"

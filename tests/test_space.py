@@ -127,7 +127,7 @@ def test_each_codebook_is_a_row():
     results = [translator.translate(name, path, "Say <motion>.") for name in ("three", "one", "six", "two")]
     three, one, six, two = app.tokens_payload("5", results)["tracks"]
     assert three["rows"] == ["body", "left hand", "right hand"] and one["rows"] == ["token"]
-    assert six["rows"][2:4] == ["left hand", "left hand, rest"] and two["rows"] == ["codebook 1", "codebook 2"]
+    assert six["rows"][2:4] == ["left hand", "+"] and two["rows"] == ["codebook 1", "codebook 2"]
     assert three["codes"][2] == [14, 15, 16] and one["codes"][2] == [14] and one["seconds"] == 0.2
     assert app.tokens_payload("5", [results[0] | {"motion_codes": []}])["tracks"][0]["codes"] == []
 
@@ -310,7 +310,7 @@ def server(tmp_path_factory):
     for number, english in enumerate(("Some tea, please.", None)):
         examples[folder / f"{number}.npz"] = english
         np.savez(folder / f"{number}.npz", joints=make_clip(40 + 20 * number, number), fps=20.0)
-    other = Toy(("No", " tea", ".", ""), (0.99, 0.9, 1.0, 1.0), parts=1)
+    other = Toy(("No", " tea", ".", ""), (0.99, 0.9, 1.0, 1.0), parts=6)
     options = {"prevent_thread_lock": True, "quiet": True}
     _, url, _ = app.serve({"first": Toy(), "second <b>": other}, examples, **options)
     yield url
@@ -551,6 +551,8 @@ def test_the_page_in_a_browser(server, browser, clip, tmp_path):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     wide = "[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > 391)"
     assert page.evaluate(f"{wide}.map(element => element.outerHTML.slice(0, 99))") == []  # nor is anything cut off
+    labels = "[...document.querySelectorAll('.labels')].map(labels => labels.scrollWidth - labels.clientWidth)"
+    assert page.evaluate(labels) == [0, 0]  # beside the strips, not over them
     assert accessible() == []
     assert complaints == []
     assert {re.match(r"\w+:(//[^/]*)?", url)[0] for url in asked} <= {server.rstrip("/"), "data:", "blob:"}

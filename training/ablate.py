@@ -255,14 +255,14 @@ def write_tables(config: dict) -> str:
     blocks = []
     for table in config["tables"]:
         stem = table["title"].partition(":")[0].lower().replace(" ", "_")
-        values = {row["of"]: _summary(runs.get(row["of"], []), table["metrics"]) for row in table["rows"]}
+        values = {row["of"]: summary(runs.get(row["of"], []), table["metrics"]) for row in table["rows"]}
         lines = [[*table["head"], *table["metrics"].values()]]
         for row in table["rows"]:
             paper = row.get("paper") or [None] * len(table["metrics"])
             lines.append(
                 [
                     *row["name"],
-                    *(_cell(values[row["of"]].get(m), p) for m, p in zip(table["metrics"], paper, strict=True)),
+                    *(cell(values[row["of"]].get(m), p) for m, p in zip(table["metrics"], paper, strict=True)),
                 ]
             )
         lines.insert(1, ["---"] * len(lines[0]))
@@ -282,7 +282,7 @@ def write_tables(config: dict) -> str:
     return text
 
 
-def _summary(runs: list[dict], metrics: dict) -> dict[str, tuple[float, float | None, int]]:
+def summary(runs: list[dict], metrics: dict) -> dict[str, tuple[float, float | None, int]]:
     """metric -> mean, half width of the 95 % interval (None for one run), number of runs."""
     summary = {}
     for metric in metrics:
@@ -296,7 +296,7 @@ def _summary(runs: list[dict], metrics: dict) -> dict[str, tuple[float, float | 
     return summary
 
 
-def _cell(value: tuple | None, paper: float | None) -> str:
+def cell(value: tuple | None, paper: float | None = None) -> str:
     ours = "" if value is None else f"{value[0]:.1f}" + ("" if value[1] is None else f" ± {value[1]:.1f}")
     return f"{ours or '–'} ({paper:g})" if paper is not None else ours or "–"
 

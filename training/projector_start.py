@@ -7,8 +7,11 @@ itself which codes belong to which word. It supposes that the order of signs is 
 fingerspelling always and for sentences more or less; alignment proper, which comes next, supposes nothing.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
@@ -23,6 +26,30 @@ BATCH = 32
 LEARNING_RATE = 3e-3
 CODE_DROPOUT = 0.1
 SHARPNESS = 10.0  # of the softmax over cosines, at the start
+
+
+class SignReader(nn.Module):
+    """A projector that is read without a language model: which word or letter each motion embedding resembles.
+
+    Args:
+        projector: (B, L, D) codebook vectors -> (B, M, H) motion embeddings.
+        words: (V, H) float32, what the language model reads for each word or letter.
+        bf16: the projector computes in bfloat16.
+    """
+
+    def __init__(self, projector: nn.Module, words: torch.Tensor, bf16: bool = False):
+        super().__init__()
+        self.projector, self.bf16 = projector, bf16
+        self.directions = F.normalize(words, dim=-1)
+        self.blank = nn.Parameter(torch.zeros(1, device=words.device))
+        self.sharpness = nn.Parameter(torch.tensor(SHARPNESS, device=words.device))
+
+    def forward(self, codebook_vectors: torch.Tensor) -> torch.Tensor:
+        """(B, L, D) -> (B, M, 1 + V) float32 log-probabilities; the first is CTC's blank."""
+        with torch.autocast(codebook_vectors.device.type, torch.bfloat16, enabled=self.bf16):
+            motion = self.projector(codebook_vectors)
+        scores = self.sharpness * F.normalize(motion.float(), dim=-1) @ self.directions.T
+        return torch.cat([self.blank.expand(*scores.shape[:-1], 1), scores], -1).log_softmax(-1)
 
 
 def start_projector(
@@ -43,22 +70,44 @@ def start_projector(
         the mean loss of the last tenth of the steps, for each word or letter.
     """
     vqvae = model.model.vqvae
-    device = vqvae.device
-    projector = model.model.projector.to(device)
+    projector = model.model.projector.to(vqvae.device)
+    targets, known = vocabulary(texts)
+    words = word_embeddings(model, processor, known)
+    reader = SignReader(projector, words.to(vqvae.device), bf16)
+    loss = train_reader(reader, vqvae.embed, vqvae.config.num_codes, codes, targets, steps, seed)
+    with torch.no_grad():  # as large as word embeddings again: directions are what was learnt
+        some = [torch.from_numpy(clip).to(vqvae.device) for clip in codes[:256]]
+        std = words.std() / torch.cat([projector(vqvae.embed(clip[None])[0]) for clip in some]).std()
+        projector.linear_2.weight.mul_(std)
+        projector.linear_2.bias.mul_(std)
+    projector.zero_grad()
+    return loss
+
+
+def train_reader(
+    reader: SignReader,
+    embed: Callable[[torch.Tensor], torch.Tensor],
+    num_codes: int,
+    codes: list[np.ndarray],
+    targets: list[torch.Tensor],
+    steps: int,
+    seed: int,
+) -> float:
+    """Train `reader` for so many steps of 32 clips.
+
+    Args:
+        embed: (B, L) codes, -100 past a clip's end -> (B, L, D) codebook vectors. num_codes: there are.
+        codes: (L,) int64 of each clip. targets: the numbers of what each says, see [`vocabulary`].
+
+    Returns:
+        the mean loss of the last tenth of the steps, for each word or letter.
+    """
+    device, stack = reader.blank.device, reader.projector.stack
     codes = [torch.from_numpy(clip) for clip in codes]
-    rare = rare_words(texts)
-    spoken = [signs(text, rare) for text in texts]
-    known = sorted({sign for text in spoken for sign in text})
-    number = {sign: index for index, sign in enumerate(known, 1)}  # 0 is CTC's blank
-    targets = [torch.tensor([number[sign] for sign in text]) for text in spoken]
-    words = _embeddings(model, processor, known)
-    std = words.std()
-    directions = F.normalize(words, dim=-1)
-    blank = torch.nn.Parameter(torch.zeros(1, device=device))
-    sharpness = torch.nn.Parameter(torch.tensor(SHARPNESS, device=device))
     generator = torch.Generator().manual_seed(seed)
-    own = [*projector.parameters()]
-    optimizer = torch.optim.AdamW([{"params": own}, {"params": [blank, sharpness]}], LEARNING_RATE, weight_decay=0.01)
+    own = [*reader.projector.parameters()]
+    groups = [{"params": own}, {"params": [reader.blank, reader.sharpness]}]
+    optimizer = torch.optim.AdamW(groups, LEARNING_RATE, weight_decay=0.01)
     schedule = get_cosine_schedule_with_warmup(optimizer, steps // 10, steps)
     lately: list[float] = []
     with torch.enable_grad(), tqdm(range(steps), desc="starting the projector", unit="step") as bar:
@@ -66,18 +115,13 @@ def start_projector(
             pick = torch.randint(len(codes), (BATCH,), generator=generator).tolist()
             batch = pad_sequence([codes[i] for i in pick], batch_first=True, padding_value=-100)
             dropped = (torch.rand(batch.shape, generator=generator) < CODE_DROPOUT) & (batch >= 0)
-            noise = torch.randint(vqvae.config.num_codes, batch.shape, generator=generator)
+            noise = torch.randint(num_codes, batch.shape, generator=generator)
             batch = torch.where(dropped, noise, batch).to(device)
-            lengths = -(-(batch >= 0).sum(-1) // model.config.codes_per_embedding)
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                motion = projector(vqvae.embed(batch).detach())
-            scores = sharpness * F.normalize(motion.float(), dim=-1) @ directions.T
-            scores = torch.cat([blank.expand(*scores.shape[:-1], 1), scores], -1).log_softmax(-1)
             answers = [targets[i] for i in pick]
             loss = F.ctc_loss(
-                scores.transpose(0, 1),
+                reader(embed(batch).detach()).transpose(0, 1),
                 torch.cat(answers).to(device),
-                lengths,
+                -(-(batch >= 0).sum(-1) // stack),
                 torch.tensor([len(answer) for answer in answers], device=device),
                 zero_infinity=True,
             )
@@ -90,16 +134,22 @@ def start_projector(
                 lately.append(float(loss.detach()))
             if step % 20 == 0:
                 bar.set_postfix(loss=f"{float(loss.detach()):.3f}")
-    with torch.no_grad():  # as large as word embeddings again: directions are what was learnt
-        motion = torch.cat([projector(vqvae.embed(clip[None].to(device))[0]) for clip in codes[:256]])
-        projector.linear_2.weight.mul_(std / motion.std())
-        projector.linear_2.bias.mul_(std / motion.std())
-    projector.zero_grad()
     return sum(lately) / max(len(lately), 1)
 
 
+def vocabulary(texts: list[str]) -> tuple[list[torch.Tensor], list[str]]:
+    """What `texts` say as numbers, and the word or letter that each number stands for; 0 is CTC's blank."""
+    rare = rare_words(texts)
+    spoken = [signs(text, rare) for text in texts]
+    known = sorted({sign for text in spoken for sign in text})
+    number = {sign: index for index, sign in enumerate(known, 1)}
+    return [torch.tensor([number[sign] for sign in text]) for text in spoken], known
+
+
 @torch.no_grad()
-def _embeddings(model: LslmForConditionalGeneration, processor: SignMotionProcessor, known: list[str]) -> torch.Tensor:
+def word_embeddings(
+    model: LslmForConditionalGeneration, processor: SignMotionProcessor, known: list[str]
+) -> torch.Tensor:
     """(V, H) float32: what the language model reads for each word or letter, the mean over its tokens."""
     ids = processor.tokenizer(known, add_special_tokens=False)["input_ids"]
     table = model.get_input_embeddings()

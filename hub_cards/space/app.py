@@ -36,7 +36,7 @@ LEFT_SHOULDER, RIGHT_SHOULDER = 16, 17
 LEGS = [1, 2, 4, 5, 7, 8, 10, 11]
 BODY_PARTS = ["body", "left hand", "right hand"]
 # what the codebooks of a motion token say; with two quantizers a part has a second one for what the first leaves over
-CODEBOOKS = {1: ["token"], 3: BODY_PARTS, 6: [part + says for part in BODY_PARTS for says in ("", ", rest")]}
+CODEBOOKS = {1: ["token"], 3: BODY_PARTS, 6: [row for part in BODY_PARTS for row in (part, "+")]}
 
 INTRODUCTION = """
 <h1>Sign language motion to English</h1>

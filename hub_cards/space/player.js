@@ -85,7 +85,7 @@ function tell(i) {
   find("frame").value = i; find("frame").setAttribute("aria-valuetext", `${seconds} seconds`);
   find("time").textContent = `${seconds} of ${((clip.frames - 1) / clip.fps).toFixed(1)} s`;
   for (const track of tracks) {
-    const k = tokenAt(track, i), numbers = track.rows.map((row, r) => (track.rows.length > 1 ? row + " " : "") + track.codes[k][r]).join(", ");
+    const k = tokenAt(track, i), numbers = track.rows.map((row, r) => (track.rows.length > 1 ? row + " " : "") + track.codes[k][r]).join(", ").replaceAll(", +", " +");
     track.said.textContent = `${tracks.length > 1 ? track.name + ", m" : "M"}otion token ${k + 1} of ${track.codes.length}: ${numbers}`;
   }
   for (const [name, hand] of [["right", RIGHT], ["left", LEFT]])

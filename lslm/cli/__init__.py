@@ -269,7 +269,8 @@ def _translate(argv: list[str]) -> int:
     return translate(args)
 
 
-def _evaluate(argv: list[str]) -> int:
+def evaluate_parser() -> argparse.ArgumentParser:
+    """The flags of `lslm evaluate`."""
     parser = argparse.ArgumentParser(
         prog="lslm evaluate",
         description="Score a model on a split: translations (BLEU, chrF, ROUGE-L, WER, names apart) and sign tokenizer "
@@ -309,7 +310,11 @@ def _evaluate(argv: list[str]) -> int:
     )
     parser.add_argument("--limit", type=int, default=None, help="the first N clips only")
     parser.add_argument("--seed", type=int, default=0, help="for all that is drawn: shuffled clips, templates (0)")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def _evaluate(argv: list[str]) -> int:
+    args = evaluate_parser().parse_args(argv)
     from .commands import evaluate
 
     return evaluate(args, "lslm evaluate " + " ".join(argv))

@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 import lslm
 
-from . import _one_line
+from . import _one_line, evaluate_parser
 
 # peft imports bitsandbytes where there is one, which then complains of a CPU kernel that nothing here uses
 logging.get_logger("bitsandbytes.backends.cpu.ops").setLevel("ERROR")
@@ -280,6 +280,14 @@ def ablate(args) -> int:
 
     config = matrix.read_config(args.config, data=args.data, output_dir=args.output_dir, seeds=args.seeds)
     rows = matrix.plan(config, args.only)
+    for stage, words in config["evaluate"].items():  # now, not after hours of training
+        needed = ["--data", "", "--split", "", "--output", ""]
+        _, unknown = evaluate_parser().parse_known_args([*needed, *map(str, words)])
+        if unknown:
+            raise ValueError(
+                f"evaluate, {stage}: `lslm evaluate` has no flag {unknown[0]!r}; flags and values are items of "
+                'their own: [--limit, "80"]'
+            )
     if args.dry_run:
         matrix.check_recipes(rows)
         print(matrix.describe(config, rows))
