@@ -31,7 +31,7 @@ def export_causal_lm(folder: str, out: str) -> Path:
 
     Args:
         folder: an LSLM; a LoRA adapter is merged. Where a code is no word (several codebooks,
-            `codes_per_embedding`) only the language model is written.
+            `codes_per_embedding`, latents) only the language model is written.
         out: a new folder.
 
     Raises:
@@ -44,8 +44,9 @@ def export_causal_lm(folder: str, out: str) -> Path:
     processor = SignMotionProcessor.from_pretrained(folder)
     vqvae = model.model.vqvae
     words, head = model.get_input_embeddings().weight, model.lm_head.weight
-    one_codebook = vqvae.config.num_codebooks == 1 and model.config.codes_per_embedding == 1
-    codes = torch.arange(vqvae.config.num_codes if one_codebook else 0, device=vqvae.device)
+    codes_are_words = vqvae.config.num_codebooks == 1 and model.config.codes_per_embedding == 1
+    codes_are_words &= model.config.motion_input != "latents"
+    codes = torch.arange(vqvae.config.num_codes if codes_are_words else 0, device=vqvae.device)
     motion = model.model.get_motion_embeds(motion_codes=codes[None]).to(words.dtype)
     text_config = copy.deepcopy(model.config.text_config)
     text_config.tie_word_embeddings = False
@@ -70,7 +71,7 @@ def export_causal_lm(folder: str, out: str) -> Path:
         tokenizer.init_kwargs.pop(key, None)
     tokenizer._set_processor_class(None)
     tokenizer.save_pretrained(target)
-    if not one_codebook:
+    if not codes_are_words:
         return target
     vqvae.save_pretrained(target / TOKENIZER)
     processor.feature_extractor.save_pretrained(target / TOKENIZER)

@@ -108,9 +108,10 @@ class LslmConfig(PreTrainedConfig):
         vqvae_config: the sign tokenizer.
         text_config: the language model (any Llama or Qwen2 architecture).
         motion_token_id: id of the `<motion>` placeholder; 128259 with Llama 3, 151668 with Qwen2.5 (paper, Table 9).
-        motion_input: how codes reach the language model. `"projector"`: their codebook vectors through the MLP (the
-            paper). `"vocabulary"`: each code is a new word with an embedding of its own, which also competes in the
-            softmax of the training loss (MotionGPT, the paper's baseline).
+        motion_input: how motion reaches the language model. `"projector"`: the vectors of its codes through the
+            MLP (the paper). `"latents"`: the same, but with what the encoder says before it is rounded to codes, where
+            there is motion and not only codes. `"vocabulary"`: each code is a new word with an embedding of its own,
+            which also competes in the softmax of the training loss (MotionGPT, the paper's baseline).
         projector_hidden_size: width between the two layers; None means that of the language model.
         projector_hidden_act: activation between the two layers.
         codes_per_embedding: how many codes, one after the other, make a motion embedding: prompts get shorter, and a
@@ -137,8 +138,8 @@ class LslmConfig(PreTrainedConfig):
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs):
-        if self.motion_input not in ("projector", "vocabulary"):
-            raise ValueError(f'motion_input must be "projector" or "vocabulary", not {self.motion_input!r}')
+        if self.motion_input not in ("projector", "latents", "vocabulary"):
+            raise ValueError(f'motion_input must be "projector", "latents" or "vocabulary", not {self.motion_input!r}')
         if self.vqvae_config is None or isinstance(self.vqvae_config, dict):
             self.vqvae_config = SignMotionVQVAEConfig(**(self.vqvae_config or {}))
         if self.codes_per_embedding < 1:

@@ -115,7 +115,7 @@ class LslmMotionWords(nn.Module):
 
 
 def _motion_input(config: LslmConfig) -> nn.Module:
-    return LslmProjector(config) if config.motion_input == "projector" else LslmMotionWords(config)
+    return LslmMotionWords(config) if config.motion_input == "vocabulary" else LslmProjector(config)
 
 
 class LslmPreTrainedModel(PreTrainedModel):
@@ -217,23 +217,29 @@ class LslmModel(LslmPreTrainedModel):
         input_features: torch.Tensor | None = None,
         input_features_mask: torch.Tensor | None = None,
         motion_codes: torch.Tensor | None = None,
+        motion_latents: torch.Tensor | None = None,
     ) -> torch.FloatTensor:
         """Motion to what the language model sees of it.
 
         Args:
             input_features: (N, T, F) normalised motion features with `input_features_mask` (N, T), or
             motion_codes: (N, L) int64, -100 past each clip's end.
+            motion_latents: (N, L, D) of these codes, zeros past each clip's end, for `motion_input="latents"`; without
+                them it reads the codes' own vectors.
 
         Returns:
             (sum of the clips' ceil(L / codes_per_embedding), H) motion embeddings, clip after clip, in the projector's
             dtype.
         """
         if motion_codes is None:
-            motion_codes = self.vqvae.encode(input_features, input_features_mask)
+            motion_codes, latents = self.vqvae.encode(input_features, input_features_mask, return_latents=True)
+            if self.config.motion_input == "latents":
+                motion_latents = latents
         valid = motion_codes[:, :: self.config.codes_per_embedding] >= 0
         if self.config.motion_input == "vocabulary":
             return self.projector(motion_codes[valid])
-        return self.projector(self.vqvae.embed(motion_codes).detach())[valid]
+        vectors = self.vqvae.embed(motion_codes).detach() if motion_latents is None else motion_latents
+        return self.projector(vectors)[valid]
 
     def embed_prompts(
         self,
@@ -242,6 +248,7 @@ class LslmModel(LslmPreTrainedModel):
         input_features_mask: torch.Tensor | None = None,
         motion_codes: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
+        motion_latents: torch.Tensor | None = None,
     ) -> tuple[torch.FloatTensor, torch.FloatTensor | None]:
         """Prompts to what the language model reads: (B, S, H), with the motion embeddings in the placeholders' places,
         and these by themselves. An engine that takes embeddings (vLLM's `prompt_embeds`) needs no more.
@@ -254,7 +261,7 @@ class LslmModel(LslmPreTrainedModel):
             inputs_embeds = self.get_input_embeddings()(input_ids)
         if input_features is None and motion_codes is None:
             return inputs_embeds, None
-        motion_embeds = self.get_motion_embeds(input_features, input_features_mask, motion_codes)
+        motion_embeds = self.get_motion_embeds(input_features, input_features_mask, motion_codes, motion_latents)
         motion_embeds = motion_embeds.to(inputs_embeds.device, inputs_embeds.dtype)
         placeholders = self._placeholders(input_ids, inputs_embeds)
         if not torch.compiler.is_compiling() and int(placeholders.sum()) != len(motion_embeds):
@@ -279,6 +286,7 @@ class LslmModel(LslmPreTrainedModel):
         input_features: torch.FloatTensor | None = None,
         input_features_mask: torch.Tensor | None = None,
         motion_codes: torch.LongTensor | None = None,
+        motion_latents: torch.FloatTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.LongTensor | None = None,
         past_key_values: Cache | None = None,
@@ -288,7 +296,7 @@ class LslmModel(LslmPreTrainedModel):
     ) -> LslmModelOutputWithPast:
         """See [`LslmForConditionalGeneration.forward`]."""
         inputs_embeds, motion_embeds = self.embed_prompts(
-            input_ids, input_features, input_features_mask, motion_codes, inputs_embeds
+            input_ids, input_features, input_features_mask, motion_codes, inputs_embeds, motion_latents
         )
         if use_cache is None and self.training:
             # Trainer switches the cache off in the top config only; with a cache, packed sequences would see each other
@@ -341,6 +349,7 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
         input_features: torch.FloatTensor | None = None,
         input_features_mask: torch.Tensor | None = None,
         motion_codes: torch.LongTensor | None = None,
+        motion_latents: torch.FloatTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.LongTensor | None = None,
         past_key_values: Cache | None = None,
@@ -357,7 +366,9 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
                 `codes_per_embedding` of them where these are several.
             input_features: (N, T, F) normalised motion features of all clips of the batch, or
             input_features_mask: (N, T), 1 for the frames of the clip, 0 for right padding.
-            motion_codes: (N, L) int64 codes, -100 past each clip's end. Same logits as the features they come from.
+            motion_codes: (N, L) int64 codes, -100 past each clip's end. Same logits as the features they come from; a
+                model of latents needs these as well for that.
+            motion_latents: (N, L, D), zeros past each clip's end.
             labels: (B, S) int64, -100 where nothing is to be learnt.
             logits_to_keep: compute logits for the last n positions only (0: all).
 
@@ -369,6 +380,7 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
             input_features=input_features,
             input_features_mask=input_features_mask,
             motion_codes=motion_codes,
+            motion_latents=motion_latents,
             attention_mask=attention_mask,
             position_ids=position_ids,
             past_key_values=past_key_values,

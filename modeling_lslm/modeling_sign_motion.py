@@ -270,7 +270,8 @@ class SignMotionVQVAE(PreTrainedModel):
         input_features: torch.Tensor,
         input_features_mask: torch.Tensor | None = None,
         dtype: torch.dtype = torch.float64,
-    ) -> torch.LongTensor:
+        return_latents: bool = False,
+    ) -> torch.LongTensor | tuple[torch.LongTensor, torch.Tensor]:
         """Motion features to codes (equation 1).
 
         Args:
@@ -278,14 +279,17 @@ class SignMotionVQVAE(PreTrainedModel):
             input_features_mask: (B, T), 1 for the frames of the clip, 0 for right padding; None: no padding.
             dtype: of the computation. torch.float32 takes a third of the time, and a code may then change with the
                 clip's neighbours; for clips that vary more than that anyway.
+            return_latents: also return what was rounded to the codebooks.
 
         Returns:
-            (B, L) int64, L = ceil(T / downsample_factor), -100 past each clip's end.
+            (B, L) int64, L = ceil(T / downsample_factor), -100 past each clip's end; with `return_latents` also
+            (B, L, D) float32, zeros past it.
         """
         latents, lengths = self.latents(input_features, input_features_mask, dtype)
         with torch.autocast(device_type=latents.device.type, enabled=False):
             codes = self.codebook.nearest(latents)
-        return codes.masked_fill(~length_mask(lengths, codes.shape[1]), IGNORED_CODE)
+        codes = codes.masked_fill(~length_mask(lengths, codes.shape[1]), IGNORED_CODE)
+        return (codes, latents.float()) if return_latents else codes
 
     def embed(self, codes: torch.Tensor) -> torch.Tensor:
         """(B, L) codes -> (B, L, D) float32 codebook vectors; zeros where the code is -100."""

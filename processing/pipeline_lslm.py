@@ -125,8 +125,7 @@ class SignTranslationPipeline(Pipeline):
             sequences = getattr(sequences, "sequences", sequences)[:, batch["input_ids"].shape[1] :]
             return {"sequences": sequences.reshape(len(prompts), -1, sequences.shape[-1])}
         vqvae = self.model.model.vqvae
-        codes = vqvae.encode(batch.pop("input_features"), batch.pop("input_features_mask"))
-        batch["motion_codes"] = codes
+        codes = vqvae.encode(batch["input_features"], batch["input_features_mask"])
         sequences, probabilities = generate_with_probabilities(self.model, batch, **generate_kwargs)
         size = vqvae.config.codebook_size
         digits = vqvae.codebook.rows(codes.clamp(min=0)) % size

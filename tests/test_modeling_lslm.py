@@ -584,6 +584,35 @@ def test_the_vocabulary_baseline_saves_generates_and_forgets_nothing(make_lslm, 
     assert torch.equal(again.generate(**batch, max_new_tokens=8), text)
 
 
+@pytest.mark.parametrize("stack", [1, 2])
+def test_latents_are_read_before_they_are_rounded(make_lslm, vqvae, processor, features, tmp_path, stack):
+    """From features it is the latents that go through the projector, whatever the padding; from codes their vectors."""
+    model = make_lslm("llama", motion_input="latents", codes_per_embedding=stack).eval()
+    batch = processor.feature_extractor.pad(features[:3], return_tensors="pt")
+    codes, latents = vqvae.encode(**batch, return_latents=True)
+    assert torch.equal(codes, vqvae.encode(**batch)) and latents.dtype == torch.float32
+    assert (latents[codes < 0] == 0).all() and (latents[codes >= 0] != vqvae.embed(codes)[codes >= 0]).any()
+    valid = codes[:, ::stack] >= 0
+    with torch.no_grad():
+        embeds = model.model.get_motion_embeds(**batch)
+        torch.testing.assert_close(embeds, model.model.projector(latents)[valid])
+        alone = [model.model.get_motion_embeds(torch.as_tensor(clip)[None]) for clip in features[:3]]
+        torch.testing.assert_close(embeds, torch.cat(alone))
+        rounded = model.model.get_motion_embeds(motion_codes=codes)
+        torch.testing.assert_close(rounded, model.model.projector(vqvae.embed(codes))[valid])
+        assert (rounded - embeds).abs().max() > 1e-3
+        given = model.model.get_motion_embeds(motion_codes=codes, motion_latents=latents)
+        torch.testing.assert_close(given, embeds)
+
+    processor = SignMotionProcessor(processor.feature_extractor, processor.tokenizer, codes_per_embedding=stack)
+    batch = processor.encode_features(["a <motion>", "Longer, and two: <motion> <motion>"], features[:3])
+    said = model.generate(**batch, num_beams=2, max_new_tokens=5)
+    model.save_pretrained(tmp_path)
+    again = AutoModel.from_pretrained(tmp_path)
+    assert again.config.motion_input == "latents"
+    assert torch.equal(again.generate(**batch, num_beams=2, max_new_tokens=5), said)
+
+
 @pytest.mark.parametrize("attention", ["sdpa", "eager", "flex_attention"])
 def test_the_attention_of_the_language_model_can_be_chosen(make_lslm, attention, tmp_path):
     model = make_lslm("llama")

@@ -15,8 +15,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from training_fixtures import TOY_ALIGN, TOY_INSTRUCT, TOY_VQVAE, cut_short, read_jsonl, recipe, write_backbone
+from transformers import pipeline
 
-from lslm.modeling_lslm import LslmForConditionalGeneration, SignMotionVQVAE
+from lslm.modeling_lslm import LslmForConditionalGeneration, LslmModel, SignMotionVQVAE
 from lslm.processing import SignMotionFeatureExtractor, SignMotionProcessor
 from lslm.training.align import AlignArguments
 from lslm.training.codes import cached_codes, fingerprint
@@ -300,6 +301,38 @@ def test_code_dropout_replaces_codes_in_training_only(toy_model, toy, tmp_path, 
     assert torch.equal(kept, true) and torch.equal(dropped < 0, true < 0)
     share = (dropped != true)[true >= 0].float().mean()
     assert 0.1 < share < 0.8 and dropped.max() < 16
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_a_model_of_latents_is_trained_on_them_and_translates(toy, toy_tokenizer, tmp_path, monkeypatch, augment):
+    """Projector's start, code dropout, evaluation while training, resuming, and the translation with its codes."""
+    seen, read = [], LslmModel.get_motion_embeds
+
+    def get_motion_embeds(model, features=None, mask=None, codes=None, latents=None):
+        seen.append((model.training, codes, latents))
+        return read(model, features, mask, codes, latents)
+
+    monkeypatch.setattr(LslmModel, "get_motion_embeds", get_motion_embeds)
+    flags = {"data": toy / "set", "tokenizer": toy_tokenizer, "backbone": toy / "llm", "output_dir": tmp_path}
+    flags |= {"motion_input": "latents", "ctc_steps": 3, "code_dropout": 0.5, "augment": augment, "max_steps": 2}
+    flags |= {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    assert lslm_cli.main(["align", *recipe(**TOY_ALIGN | flags)]) == 0
+    embed = LslmForConditionalGeneration.from_pretrained(tmp_path).model.vqvae.embed
+    trained = [(codes, latents) for training, codes, latents in seen if training]
+    assert len(trained) == 2
+    for codes, latents in trained:
+        rounded = (latents == embed(codes)).all(-1)[codes >= 0].float().mean()
+        assert 0.1 < rounded < 0.9  # dropped ones are vectors of random codes, the others no codes at all
+    assert all(codes is None or latents is not None for training, codes, latents in seen)
+    assert len(read_jsonl(tmp_path / "samples.jsonl")) == 4  # two clips, twice
+    assert lslm_cli.main(["align", *recipe(**TOY_ALIGN | flags | {"max_steps": 3})]) == 0
+
+    pipe = pipeline("sign-translation", model=str(tmp_path))
+    clip = {"joints": MotionText(str(toy / "set"), "test", 15.0).joints[0], "fps": 15.0}
+    seen.clear()
+    plain, detailed = pipe(clip), pipe(clip, details=True)
+    assert plain[0]["translation_text"] == detailed[0]["translation_text"] and detailed[0]["motion_codes"]
+    assert all(codes is None for _, codes, _ in seen)
 
 
 def test_only_clips_that_vary_are_encoded_in_float32(toy_model, toy, tmp_path, monkeypatch):

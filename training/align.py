@@ -35,7 +35,10 @@ class AlignArguments(TranslationArguments):
     model: str = field(default="", metadata={"help": "go on from this LSLM folder instead of backbone and tokenizer"})
     motion_input: str = field(
         default="projector",
-        metadata={"help": "projector, or vocabulary: the paper's MotionGPT baseline, where codes are words of the LLM"},
+        metadata={
+            "help": "projector; latents: as projector, but what the encoder said before it was rounded to codes; or "
+            "vocabulary: the paper's MotionGPT baseline, where codes are words of the LLM"
+        },
     )
     projector_hidden_size: int | None = field(default=None, metadata={"help": "width of the MLP; default: the LLM's"})
     codes_per_embedding: int = field(
@@ -51,10 +54,10 @@ class AlignArguments(TranslationArguments):
 def main(argv: list[str]) -> None:
     """Run the stage; see the module's docstring."""
     args = parse(AlignArguments, argv, "lslm align")
-    if args.ctc_steps and (args.stream or args.motion_input != "projector" or "projector" not in args.trainable):
+    if args.ctc_steps and (args.stream or args.motion_input == "vocabulary" or "projector" not in args.trainable):
         raise ValueError(
             "ctc_steps start a projector that trains, on clips in memory: they need trainable projector, motion_input "
-            "projector, and stream false"
+            "projector or latents, and stream false"
         )
     set_seed(args.seed)
     if args.model:

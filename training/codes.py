@@ -37,18 +37,21 @@ def encode_clips(
     extractor: SignMotionFeatureExtractor,
     joints: list[np.ndarray],
     dtype: torch.dtype = torch.float64,
+    latents: bool = False,
 ) -> list[np.ndarray]:
-    """(T, 52, 3) float32 joints of each clip -> its (L,) int64 codes. `dtype`: see [`SignMotionVQVAE.encode`]."""
-    codes: dict[int, np.ndarray] = {}
+    """(T, 52, 3) float32 joints of each clip -> its (L,) int64 codes, or (L, D) float32 `latents`. `dtype`: see
+    [`SignMotionVQVAE.encode`]."""
+    encoded: dict[int, np.ndarray] = {}
     order = sorted(range(len(joints)), key=lambda index: len(joints[index]))  # alike in length: little padding
     for start in tqdm(range(0, len(order), BATCH), desc="encoding motion", unit="batch"):
         indices = order[start : start + BATCH]
         features = [extractor.normalize(extractor.to_features(joints[index])) for index in indices]
         batch = extractor.pad(features, return_tensors="pt")
         inputs = (batch[k].to(vqvae.device) for k in ("input_features", "input_features_mask"))
-        rows = vqvae.encode(*inputs, dtype).cpu().numpy()
-        codes |= {index: row[row >= 0] for index, row in zip(indices, rows, strict=True)}
-    return [codes[index] for index in range(len(joints))]
+        codes, vectors = (rows.cpu().numpy() for rows in vqvae.encode(*inputs, dtype, return_latents=True))
+        for index, row, vector in zip(indices, codes, vectors, strict=True):
+            encoded[index] = (vector if latents else row)[row >= 0]
+    return [encoded[index] for index in range(len(joints))]
 
 
 def cached_codes(

@@ -382,18 +382,20 @@ class TranslationCollator:
     def __call__(self, items: list[dict]) -> dict[str, torch.Tensor]:
         prompts = [self.templates[item["rng"].integers(len(self.templates))] for item in items]
         texts = [spelled(item["text"], self.spelled_words) for item in items]
-        if "codes" in items[0]:
-            batch = self.processor(prompts, motion_codes=[item["codes"] for item in items], answer=texts)
-        else:
-            extractor = self.processor.feature_extractor
-            features = [extractor.normalize(extractor.to_features(item["joints"])) for item in items]
-            batch = self.processor.encode_features(prompts, features, texts)
-        batch = dict(batch)
+        batch = dict(self.inputs(prompts, items, texts))
         # Answers stand at the right end: logits are needed from the first answer token on, a quarter of the positions.
         first = int((batch["labels"] != -100).any(0).nonzero()[0])
         batch["logits_to_keep"] = batch["labels"].shape[1] - first + 1
         batch["labels"] = batch["labels"][:, -batch["logits_to_keep"] :]
         return batch
+
+    def inputs(self, prompts: list[str], items: list[dict], answers: list[str] | None = None):
+        """Prompts and motion as the processor gives them, from codes where they are known."""
+        if "codes" in items[0]:
+            return self.processor(prompts, motion_codes=[item["codes"] for item in items], answer=answers)
+        extractor = self.processor.feature_extractor
+        features = [extractor.normalize(extractor.to_features(item["joints"])) for item in items]
+        return self.processor.encode_features(prompts, features, answers)
 
 
 def load_templates(path: str) -> list[str]:

@@ -8,6 +8,7 @@ fingerspelling always and for sentences more or less; alignment proper, which co
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -64,7 +65,7 @@ def start_projector(
     """Train the projector of `model` for so many steps of 32 clips.
 
     Args:
-        codes: (L,) int64 codes of each clip. texts: what each says. bf16: compute in bfloat16.
+        codes: (L,) int64 codes of each clip, or its (L, D) latents. texts: what each says. bf16: compute in bfloat16.
 
     Returns:
         the mean loss of the last tenth of the steps, for each word or letter.
@@ -74,10 +75,15 @@ def start_projector(
     targets, known = vocabulary(texts)
     words = word_embeddings(model, processor, known)
     reader = SignReader(projector, words.to(vqvae.device), bf16)
-    loss = train_reader(reader, vqvae.embed, vqvae.config.num_codes, codes, targets, steps, seed)
+    embed, num_codes = vqvae.embed, vqvae.config.num_codes
+    if codes[0].ndim == 2:  # latents: each of each clip is a code of its own
+        table = torch.from_numpy(np.concatenate(codes)).to(vqvae.device)
+        embed, num_codes = partial(look_up, table), len(table)
+        codes = np.split(np.arange(len(table)), np.cumsum([len(clip) for clip in codes])[:-1])
+    loss = train_reader(reader, embed, num_codes, codes, targets, steps, seed)
     with torch.no_grad():  # as large as word embeddings again: directions are what was learnt
         some = [torch.from_numpy(clip).to(vqvae.device) for clip in codes[:256]]
-        std = words.std() / torch.cat([projector(vqvae.embed(clip[None])[0]) for clip in some]).std()
+        std = words.std() / torch.cat([projector(embed(clip[None])[0]) for clip in some]).std()
         projector.linear_2.weight.mul_(std)
         projector.linear_2.bias.mul_(std)
     projector.zero_grad()
@@ -135,6 +141,11 @@ def train_reader(
             if step % 20 == 0:
                 bar.set_postfix(loss=f"{float(loss.detach()):.3f}")
     return sum(lately) / max(len(lately), 1)
+
+
+def look_up(table: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+    """(B, L) rows of `table`, -100 past a clip's end -> (B, L, D), zeros past it."""
+    return table[codes.clamp(min=0)] * (codes >= 0)[..., None]
 
 
 def vocabulary(texts: list[str]) -> tuple[list[torch.Tensor], list[str]]:

@@ -105,12 +105,18 @@ class TranslationTrainer(Trainer):
         if features is not None:  # here, since FSDP would round them to bfloat16 on their way into the model
             # clips that vary anyway are not worth float64
             varies = model.training and self.train_dataset is not None and self.train_dataset.vary.changes_clips
-            inputs["motion_codes"] = vqvae.encode(features, mask, torch.float32 if varies else torch.float64)
+            dtype = torch.float32 if varies else torch.float64
+            inputs["motion_codes"], latents = vqvae.encode(features, mask, dtype, return_latents=True)
+            if self.accelerator.unwrap_model(model).config.motion_input == "latents":
+                inputs["motion_latents"] = latents
         if model.training and self.args.code_dropout > 0:
             codes = inputs["motion_codes"]
             random = torch.randint_like(codes, vqvae.config.num_codes)
             dropped = (torch.rand(codes.shape, device=codes.device) < self.args.code_dropout) & (codes >= 0)
             inputs["motion_codes"] = torch.where(dropped, random, codes)
+            if "motion_latents" in inputs:
+                noise = vqvae.embed(random).detach()
+                inputs["motion_latents"] = torch.where(dropped[..., None], noise, inputs["motion_latents"])
         return super().compute_loss(model, inputs, *args, **kwargs)
 
     def evaluate(self, *args, **kwargs):
@@ -124,7 +130,7 @@ class TranslationTrainer(Trainer):
         """Append translations of the first `count` evaluation clips to OUTPUT/samples.jsonl, and print them."""
         processor, data = self.processing_class, self.eval_dataset
         items = [data[i] for i in range(min(count, len(data)))]
-        inputs = processor(motion_codes=[item["codes"] for item in items]).to(self.args.device)
+        inputs = self.data_collator.inputs([processor.prompt] * len(items), items).to(self.args.device)
         was_training = self.model.training
         self.model.eval()
         with self.compute_loss_context_manager():
@@ -277,15 +283,16 @@ def run(
     if args.max_length and not args.stream:
         leave_out_long(train, collator, args.max_length)
     vqvae = model.model.vqvae.to(args.device)
-    # clips that change, or are only passing, are encoded as they come
+    # clips that change, or are only passing, or are more than their codes, are encoded as they come
+    latents = model.config.motion_input == "latents"
     kept = [] if args.stream or train.vary.changes_clips else [train]
-    for data in kept + ([validation] if validation else []):
+    for data in [] if latents else kept + ([validation] if validation else []):
         with args.main_process_first(desc="encoding motion"):
             data.codes = cached_codes(vqvae, extractor, data.joints)
     if ctc_steps and last_checkpoint(args.output_dir) is None:
         # clips that vary will not come again like this: not worth keeping, nor float64
         codes = train.codes or encode_clips(
-            vqvae, extractor, [train[index]["joints"] for index in range(len(train))], torch.float32
+            vqvae, extractor, [train[index]["joints"] for index in range(len(train))], torch.float32, latents
         )
         start_projector(model, processor, codes, train.texts, ctc_steps, args.seed, args.bf16)
     trainer = TranslationTrainer(

@@ -99,7 +99,8 @@ stopped run.
                            language model comes in, and far cheaper (0)
   spell_rare_words         words that few texts have are learnt letter by letter, as they are fingerspelled (false)
   templates                JSON file of user messages; the default is the motion alone
-  motion_input             projector, or vocabulary: codes as new words of the language model, the paper's baseline
+  motion_input             projector; latents: as projector, but what the encoder says before it is rounded to codes;
+                           or vocabulary: codes as new words of the language model, the paper's baseline
   codes_per_embedding      so many codes, one after the other, make a motion embedding (1)
   projector_hidden_size, system_prompt
   any flag of the Trainer  output_dir, max_steps, learning_rate, per_device_train_batch_size, bf16, seed, ...
