@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 SCORES = ROOT / "examples" / "asl_cafe" / "scores"
 ABLATIONS, LEVERS = (ROOT / "examples" / "asl_cafe" / "ablations" / name for name in ("results", "levers"))
+READING = ROOT / "benchmarks" / "sign_reading.json"
 
 TRANSLATION = {
     "WER %": "wer",
@@ -94,9 +95,29 @@ def matrix(folder: Path, config: str, remark: str = "") -> str:
     return "\n\n".join(lines)
 
 
+def reading() -> str:
+    """What a projector reads in something else than codes."""
+    results = json.loads(READING.read_text(encoding="utf-8"))
+    lines = [
+        f"| The projector reads | {' | '.join(results['names'].values())} |",
+        "|---" * (1 + len(results["names"])) + "|",
+    ]
+    for variant, scores in results["metrics"].items():
+        cells = (f"{mean:.1f} ± {half:.1f}" for mean, half in (scores[metric] for metric in results["names"]))
+        lines.append(f"| {variant} | {' | '.join(cells)} |")
+    versions = results["versions"]
+    seeds = len(next(iter(results["runs"].values())))
+    lines.append(
+        f"\n{seeds} seeds. `{results['command']}`; torch {versions['torch']}, transformers {versions['transformers']}, "
+        f"{results['machine']}."
+    )
+    return "\n".join(lines)
+
+
 BLOCKS = {
     "results": shipped,
     "levers": lambda: matrix(LEVERS, "levers.yaml"),
+    "reading": reading,
     "ablations": lambda: matrix(
         ABLATIONS,
         "matrix.yaml",

@@ -1,0 +1,198 @@
+"""Would the projector read more in something else than codes? Judged without the language model, in minutes.
+
+    python examples/asl_cafe/recombine.py --count 2000 --out runs/levers/data
+    python benchmarks/sign_reading.py OUT [--data runs/levers/data] [--steps 600] [--contrastive 400] [--seeds 0 1 2]
+
+The shipped sign tokenizer, and a fresh projector that learns to spell what is signed (the recipes' `ctc_steps`) from
+
+    codes          the vectors of the codebooks
+    latents        what the encoder says, before it is rounded to the codebooks
+    contrastive    latents of an encoder that first learns further to bring a clip near its own sentence and away from
+                   those of 31 others (CLIP's loss; a clip is the mean of its motion embeddings, a sentence that of its
+                   words)
+
+and what each then reads in test clips and in spelled words that training never had. Writes OUT/results.json.
+"""
+
+import argparse
+import copy
+import json
+import platform
+import sys
+import time
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm
+
+from lslm import LslmForConditionalGeneration, SignMotionProcessor
+from lslm.modeling_lslm.modeling_lslm import LslmProjector
+from lslm.modeling_lslm.modeling_sign_motion import length_mask
+from lslm.training.ablate import cell, summary
+from lslm.training.data import MotionText
+from lslm.training.projector_start import SignReader, look_up, train_reader, vocabulary, word_embeddings
+from lslm.training.sign_translation_metrics.text_metrics import align
+from lslm.training.spelling import rare_words, signs
+
+CAFE = Path(__file__).parents[1] / "examples" / "asl_cafe"
+BATCH = 32
+CONTRASTIVE_LEARNING_RATE = 3e-4
+METRICS = {
+    "sign_error": "signs and letters wrong, test, %",
+    "spelling_character_error": "letters wrong, words never seen, %",
+    "minutes": "minutes",
+}
+
+
+def features_of(processor: SignMotionProcessor, data: MotionText) -> list[torch.Tensor]:
+    """(T, F) float32 normalised features of each clip."""
+    extractor = processor.feature_extractor
+    clips = (data[index]["joints"] for index in range(len(data)))
+    clips = tqdm(clips, desc="features", unit="clip", total=len(data))
+    return [torch.from_numpy(extractor.normalize(extractor.to_features(clip))).float() for clip in clips]
+
+
+@torch.no_grad()
+def latents_of(encoder: nn.Module, features: list[torch.Tensor]) -> list[torch.Tensor]:
+    """(L, D) of each clip."""
+    latents = {}
+    order = sorted(range(len(features)), key=lambda index: len(features[index]))
+    for start in tqdm(range(0, len(order), BATCH), desc="encoding", unit="batch"):
+        clips = order[start : start + BATCH]
+        rows, lengths = encoder(*padded([features[index] for index in clips]))
+        latents |= {index: row[:length] for index, row, length in zip(clips, rows, lengths, strict=True)}
+    return [latents[index] for index in range(len(features))]
+
+
+def padded(clips: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, T, F), (B,) lengths."""
+    return pad_sequence(clips, batch_first=True), torch.tensor([len(clip) for clip in clips])
+
+
+def learn_contrastively(encoder, projector, features, targets, words, steps: int, seed: int) -> None:
+    """Train `encoder` (and `projector`, which makes its latents comparable with words)."""
+    generator = torch.Generator().manual_seed(seed)
+    sharpness = nn.Parameter(torch.tensor(np.log(1 / 0.07)))
+    trained = [*encoder.parameters(), *projector.parameters(), sharpness]
+    optimizer = torch.optim.AdamW(trained, CONTRASTIVE_LEARNING_RATE, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    directions = F.normalize(words, dim=-1)
+    sentences = F.normalize(torch.stack([directions[target - 1].mean(0) for target in targets]), dim=-1)
+    with tqdm(range(steps), desc="contrastive", unit="step") as bar:
+        for step in bar:
+            pick = torch.randint(len(features), (BATCH,), generator=generator).tolist()
+            latents, lengths = encoder(*padded([features[index] for index in pick]))
+            motion = projector(latents)
+            mask = length_mask(-(-lengths // projector.stack), motion.shape[1])[..., None]
+            clips = F.normalize((motion * mask).sum(1), dim=-1)
+            scores = sharpness.exp() * clips @ sentences[pick].T
+            loss = (F.cross_entropy(scores, torch.arange(BATCH)) + F.cross_entropy(scores.T, torch.arange(BATCH))) / 2
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(trained, 1.0)
+            optimizer.step()
+            schedule.step()
+            if step % 20 == 0:
+                bar.set_postfix(loss=f"{float(loss.detach()):.3f}")
+
+
+@torch.no_grad()
+def read(reader: SignReader, known: list[str], vectors: torch.Tensor) -> list[str]:
+    """The likeliest signs of a clip of (L, D) vectors: repetitions and blanks are one and none, as CTC has it."""
+    best = reader(vectors[None])[0].argmax(-1).tolist()
+    return [known[now - 1] for before, now in zip([0, *best], best, strict=False) if now and now != before]
+
+
+def error_rate(reader: SignReader, known, rare, vectors: list[torch.Tensor], data: MotionText, letters: bool) -> float:
+    """Percent of the signs of `data` (of the names' letters, if `letters`) left out, put in or taken for others."""
+    errors = total = 0
+    for clip, text, name in zip(vectors, data.texts, data.rows["name"], strict=True):
+        said, expected = read(reader, known, clip), signs(text, rare | {(name or "").lower()})
+        if letters:
+            said, expected = ([sign for sign in own if not sign.startswith(" ")] for own in (said, expected))
+        errors += sum(theirs != ours for theirs, ours in align(expected, said))
+        total += len(expected)
+    return 100 * errors / total
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("--data", default="runs/levers/data", help="what it learns from")
+    parser.add_argument("--steps", type=int, default=600, help="of the projector")
+    parser.add_argument("--contrastive", type=int, default=400, help="steps of the encoder, where it learns further")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--limit", type=int, help="so many clips of each split")
+    args = parser.parse_args()
+    model = LslmForConditionalGeneration.from_pretrained(CAFE / "checkpoint")
+    processor = SignMotionProcessor.from_pretrained(CAFE / "checkpoint")
+    vqvae, fps = model.model.vqvae, processor.feature_extractor.fps
+    splits = {
+        "train": MotionText(args.data, "train", fps, augment=True, limit=args.limit),
+        "test": MotionText(str(CAFE), "test", fps, limit=args.limit),
+        "spelling": MotionText(str(CAFE), "spelling", fps, limit=args.limit),
+    }
+    features = {split: features_of(processor, data) for split, data in splits.items()}
+    texts = splits["train"].texts
+    targets, known = vocabulary(texts)
+    rare = rare_words(texts)
+    words = word_embeddings(model, processor, known)
+    as_shipped = {split: latents_of(vqvae.encoder, own) for split, own in features.items()}
+    rounded = {
+        split: [vqvae.embed(vqvae.codebook.nearest(clip)[None])[0].detach() for clip in own]
+        for split, own in as_shipped.items()
+    }
+    runs: dict[str, list[dict]] = {"codes": [], "latents": [], "contrastive": []}
+    for seed in args.seeds:
+        for variant, scores in runs.items():
+            torch.manual_seed(seed)
+            started = time.monotonic()
+            vectors = rounded if variant == "codes" else as_shipped
+            if variant == "contrastive":
+                encoder = copy.deepcopy(vqvae.encoder).requires_grad_(True)
+                helper = fresh_projector(model, as_shipped["train"], words)
+                learn_contrastively(encoder, helper, features["train"], targets, words, args.contrastive, seed)
+                vectors = {split: latents_of(encoder, own) for split, own in features.items()}
+            reader = SignReader(fresh_projector(model, vectors["train"], words), words, bf16=True)
+            # `train_reader` takes codes: each vector of each clip is one
+            table = torch.cat(vectors["train"])
+            ends = np.cumsum([len(clip) for clip in vectors["train"]])
+            codes = np.split(np.arange(len(table)), ends[:-1])
+            train_reader(reader, partial(look_up, table), len(table), codes, targets, args.steps, seed)
+            minutes = (time.monotonic() - started) / 60
+            errors = (
+                error_rate(reader, known, rare, vectors[split], splits[split], split == "spelling")
+                for split in ("test", "spelling")
+            )
+            scores.append(dict(zip(METRICS, (*errors, minutes), strict=True)))
+            print(variant, seed, scores[-1], flush=True)
+    table = {variant: summary(scores, METRICS) for variant, scores in runs.items()}
+    results = {
+        "metrics": {variant: {metric: own[metric][:2] for metric in METRICS} for variant, own in table.items()},
+        "names": METRICS,
+        "runs": runs,
+        "command": "python benchmarks/sign_reading.py " + " ".join(sys.argv[1:]),
+        "versions": {name: version(name) for name in ("torch", "transformers")},
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, cpu",
+    }
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    for variant, own in table.items():
+        print(variant, *(f"{name}: {cell(own[metric])}" for metric, name in METRICS.items()), sep="; ")
+
+
+def fresh_projector(model: LslmForConditionalGeneration, vectors: list[torch.Tensor], words: torch.Tensor):
+    """A projector as `from_backbone` makes it."""
+    projector = LslmProjector(model.config)
+    projector.start(torch.cat(vectors[:256]), words.std().item())
+    return projector
+
+
+if __name__ == "__main__":
+    main()
