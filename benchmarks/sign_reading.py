@@ -20,7 +20,6 @@ import json
 import platform
 import sys
 import time
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -36,7 +35,7 @@ from lslm.modeling_lslm.modeling_lslm import LslmProjector
 from lslm.modeling_lslm.modeling_sign_motion import length_mask
 from lslm.training.ablate import cell, summary
 from lslm.training.data import MotionText
-from lslm.training.projector_start import SignReader, look_up, train_reader, vocabulary, word_embeddings
+from lslm.training.projector_start import SignReader, numbered, train_reader, vocabulary, word_embeddings
 from lslm.training.sign_translation_metrics.text_metrics import align
 from lslm.training.spelling import rare_words, signs
 
@@ -160,11 +159,7 @@ def main() -> None:
                 learn_contrastively(encoder, helper, features["train"], targets, words, args.contrastive, seed)
                 vectors = {split: latents_of(encoder, own) for split, own in features.items()}
             reader = SignReader(fresh_projector(model, vectors["train"], words), words, bf16=True)
-            # `train_reader` takes codes: each vector of each clip is one
-            table = torch.cat(vectors["train"])
-            ends = np.cumsum([len(clip) for clip in vectors["train"]])
-            codes = np.split(np.arange(len(table)), ends[:-1])
-            train_reader(reader, partial(look_up, table), len(table), codes, targets, args.steps, seed)
+            train_reader(reader, *numbered([clip.numpy() for clip in vectors["train"]]), targets, args.steps, seed)
             minutes = (time.monotonic() - started) / 60
             errors = (
                 error_rate(reader, known, rare, vectors[split], splits[split], split == "spelling")

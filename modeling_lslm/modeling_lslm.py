@@ -26,7 +26,7 @@ from .backbone_lslm import load_backbone
 from .configuration_lslm import LocalFirst, LslmConfig
 from .modeling_sign_motion import SignMotionVQVAE
 
-MOTION_INPUTS = ("input_features", "input_features_mask", "motion_codes")
+MOTION_INPUTS = ("input_features", "input_features_mask", "motion_codes", "motion_latents")
 # What `trust_remote_code` looks for in config.json, beside what transformers writes there by itself. The files of the
 # processor and the pipeline come with the processor.
 AUTO_MAP = {

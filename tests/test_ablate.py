@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from lslm.training import ablate, motion_embedding
+from lslm.training.align import AlignArguments
 from lslm.training.data import load_split
 
 pytest_plugins = ["training_fixtures"]
@@ -73,7 +74,8 @@ def test_the_matrix_of_the_paper_is_complete():
 
 
 def test_the_levers_of_the_demo_are_rows_that_train():
-    """Each row is in a table; the demo's own rows are its recipes, and a row may have data of its own."""
+    """Each row is in a table; the demo's own rows are its recipes, and a row may have data of its own. The paper's way,
+    codes, is one flag away."""
     config = ablate.read_config(CAFE / "ablations" / "levers.yaml")
     rows = {row.of: row for row in ablate.plan(config) if row.seed == 0}
     ablate.check_recipes(list(rows.values()))
@@ -81,6 +83,9 @@ def test_the_levers_of_the_demo_are_rows_that_train():
     recipe = yaml.safe_load((ablate.RECIPES / "smollm2-135m" / "2_align.yaml").read_text())
     changed = {key for key, value in rows["smollm2/demo"].recipe.items() if recipe.get(key) != value}
     assert changed <= {"data", "tokenizer", "output_dir", "max_steps", "ctc_steps", "save_steps"}
+    demo, codes = rows["smollm2/demo"].recipe, rows["smollm2/codes"].recipe
+    assert {key for key in demo if demo[key] != codes[key]} == {"motion_input", "output_dir"}
+    assert codes["motion_input"] == AlignArguments.motion_input
     assert rows["smollm2/no-recombination"].recipe["data"] == "examples/asl_cafe"
     assert lslm_cli.main(["ablate", "--config", str(CAFE / "ablations" / "levers.yaml"), "--dry-run"]) == 0
 

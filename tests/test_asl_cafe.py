@@ -142,9 +142,8 @@ def test_recombination_says_new_things_with_the_signs_of_train(tmp_path):
     arguments = ["--data", str(tmp_path / "cafe"), "--count", "60", "--out"]
     assert recombine.main([*arguments, str(tmp_path / "before")]) == 0
     asked = pq.read_table(tmp_path / "before" / "train_recombined.parquet", columns=["gloss"])["gloss"].to_pylist()
-    asked = [
-        gloss for gloss in asked if len(cafe_grammar.combination(gloss).split()) > 3
-    ]  # words on their own have no end
+    # words on their own have no end
+    asked = [gloss for gloss in asked if len(cafe_grammar.combination(gloss).split()) > 3]
     held_out = some.slice(0, len(asked)).set_column(some.column_names.index("gloss"), "gloss", [asked])
     pq.write_table(held_out, tmp_path / "cafe" / "data" / "test.parquet")
     assert recombine.main([*arguments, str(tmp_path / "out")]) == 0

@@ -607,6 +607,9 @@ def test_latents_are_read_before_they_are_rounded(make_lslm, vqvae, processor, f
     processor = SignMotionProcessor(processor.feature_extractor, processor.tokenizer, codes_per_embedding=stack)
     batch = processor.encode_features(["a <motion>", "Longer, and two: <motion> <motion>"], features[:3])
     said = model.generate(**batch, num_beams=2, max_new_tokens=5)
+    encoded = {key: batch[key] for key in ("input_ids", "attention_mask")}
+    encoded |= {"motion_codes": codes, "motion_latents": latents}
+    assert torch.equal(model.generate(**encoded, num_beams=2, max_new_tokens=5), said)
     model.save_pretrained(tmp_path)
     again = AutoModel.from_pretrained(tmp_path)
     assert again.config.motion_input == "latents"

@@ -42,14 +42,13 @@ def test_it_reads_the_motion_and_not_the_prior(pipe, rows):
     assert text_metrics(references, shifted)["wer"] > 60
 
 
-def test_features_and_codes_give_the_same_logits(pipe, rows):
+def test_features_and_what_they_are_encoded_to_give_the_same_logits(pipe, rows):
     batch = pipe.processor(motion=[clip["joints"] for clip in clips_of(rows)[:3]], fps=15.0)
     with_features = pipe.model(**batch).logits
-    codes = pipe.model.model.vqvae.encode(batch["input_features"], batch["input_features_mask"])
-    with_codes = pipe.model(
-        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], motion_codes=codes
-    ).logits
-    assert (with_features - with_codes).abs().max() < 1e-5
+    features, mask = batch.pop("input_features"), batch.pop("input_features_mask")
+    codes, latents = pipe.model.model.vqvae.encode(features, mask, return_latents=True)
+    encoded = pipe.model(**batch, motion_codes=codes, motion_latents=latents).logits
+    assert (with_features - encoded).abs().max() < 1e-5
 
 
 def test_auto_classes_load_it():

@@ -76,10 +76,8 @@ def start_projector(
     words = word_embeddings(model, processor, known)
     reader = SignReader(projector, words.to(vqvae.device), bf16)
     embed, num_codes = vqvae.embed, vqvae.config.num_codes
-    if codes[0].ndim == 2:  # latents: each of each clip is a code of its own
-        table = torch.from_numpy(np.concatenate(codes)).to(vqvae.device)
-        embed, num_codes = partial(look_up, table), len(table)
-        codes = np.split(np.arange(len(table)), np.cumsum([len(clip) for clip in codes])[:-1])
+    if codes[0].ndim == 2:
+        embed, num_codes, codes = numbered(codes, vqvae.device)
     loss = train_reader(reader, embed, num_codes, codes, targets, steps, seed)
     with torch.no_grad():  # as large as word embeddings again: directions are what was learnt
         some = [torch.from_numpy(clip).to(vqvae.device) for clip in codes[:256]]
@@ -143,7 +141,17 @@ def train_reader(
     return sum(lately) / max(len(lately), 1)
 
 
-def look_up(table: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+def numbered(
+    clips: list[np.ndarray], device: torch.device | str = "cpu"
+) -> tuple[Callable[[torch.Tensor], torch.Tensor], int, list[np.ndarray]]:
+    """(L, D) latents of each clip as if each were a code of its own: `embed`, `num_codes` and `codes` for
+    [`train_reader`]."""
+    table = torch.from_numpy(np.concatenate(clips)).to(device)
+    codes = np.split(np.arange(len(table)), np.cumsum([len(clip) for clip in clips])[:-1])
+    return partial(_look_up, table), len(table), codes
+
+
+def _look_up(table: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
     """(B, L) rows of `table`, -100 past a clip's end -> (B, L, D), zeros past it."""
     return table[codes.clamp(min=0)] * (codes >= 0)[..., None]
 
