@@ -204,11 +204,11 @@ STAGES = {"tokenizer": "1. sign tokenizer", "align": "2. alignment", "instruct":
 # keys of a recipe that a card shows: no paths, nothing of the machine
 SETTINGS = (
     "trainable lora_r lora_alpha lora_dropout load_in_4bit quantizer partwise num_quantizers linear_path "
-    "codebook_size code_dim hidden_size spell_rare_words ctc_steps commitment_weight ema_decay codebook_warmup "
-    "position_weight arm_weight finger_weight window fps convention augment projector_hidden_size "
-    "codes_per_embedding code_dropout "
-    "max_length limit num_train_epochs max_steps per_device_train_batch_size gradient_accumulation_steps optim "
-    "learning_rate projector_learning_rate lr_scheduler_type warmup_steps weight_decay max_grad_norm bf16 seed"
+    "codebook_size code_dim hidden_size num_downsamples num_res_blocks motion_input spell_rare_words ctc_steps "
+    "commitment_weight ema_decay codebook_warmup position_weight arm_weight finger_weight window fps convention "
+    "target_skeleton augment mirror frame_rate_jitter body_proportions projector_hidden_size codes_per_embedding "
+    "code_dropout max_length limit num_train_epochs max_steps per_device_train_batch_size gradient_accumulation_steps "
+    "optim learning_rate projector_learning_rate lr_scheduler_type warmup_steps weight_decay max_grad_norm bf16 seed"
 ).split()
 
 

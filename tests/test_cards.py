@@ -4,15 +4,28 @@ import ast
 import importlib
 import json
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 import yaml
 from huggingface_hub import DatasetCard, ModelCard
+from transformers import TrainingArguments
 
-from lslm.hub_cards.cards import ASL_CAFE, TORCH, TRANSFORMERS, SignData, dataset_card, model_card, tokenizer_card
+from lslm.hub_cards.cards import (
+    ASL_CAFE,
+    SETTINGS,
+    TORCH,
+    TRANSFORMERS,
+    SignData,
+    dataset_card,
+    model_card,
+    tokenizer_card,
+)
 from lslm.hub_cards.lint import lint_card
+from lslm.training.align import AlignArguments
+from lslm.training.instruct import InstructArguments
+from lslm.training.tokenizer import TokenizerArguments
 
 ROOT = Path(__file__).parent.parent
 CAFE = ROOT / "examples" / "asl_cafe"
@@ -282,6 +295,14 @@ def test_an_adapter_names_its_base(model):
     assert "LoRA adapter" in model and f"https://huggingface.co/{SMOLLM}" in model
     card = model_card("lslm/asl-cafe", **{**SHIPPED, "config": COMPLETE})
     assert front_matter(card)["base_model_relation"] == "finetune" and "adapter" not in card
+
+
+def test_every_setting_of_ours_that_shapes_a_model_is_shown():
+    """What is left out is a path, a text, or how clips are read."""
+    stages = (TokenizerArguments, AlignArguments, InstructArguments)
+    ours = {key.name for stage in stages for key in fields(stage)} - {key.name for key in fields(TrainingArguments)}
+    left_out = {"data", "tokenizer", "backbone", "model", "templates", "system_prompt", "stream", "shuffle_buffer"}
+    assert ours - left_out <= set(SETTINGS) and not left_out & set(SETTINGS)
 
 
 def test_asl_cafe_is_what_its_own_card_says(monkeypatch):
