@@ -42,7 +42,7 @@ INTRODUCTION = """
 <h1>Sign language motion to English</h1>
 <p class="lead">LSLM reads 3D movements of body and hands and writes English. The demo checkpoint knows one small world:
 orders in a cafe in American Sign Language, joined from single signs of three people (ASL Cafe). It does not see the
-face, and fingerspelled names are often wrong.</p>
+face, and may get a letter of a fingerspelled name wrong.</p>
 <p class="lead"><b>It is a research demo, not an interpreter.</b> Do not use it where understanding matters. Uploads are
 deleted from this server within an hour.</p>
 """
