@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 SCORES = ROOT / "examples" / "asl_cafe" / "scores"
 ABLATIONS, LEVERS = (ROOT / "examples" / "asl_cafe" / "ablations" / name for name in ("results", "levers"))
-READING = ROOT / "benchmarks" / "sign_reading.json"
+READING, DECODING = (ROOT / "benchmarks" / f"{name}.json" for name in ("sign_reading", "decoding"))
 
 TRANSLATION = {
     "WER %": "wer",
@@ -114,10 +114,35 @@ def reading() -> str:
     return "\n".join(lines)
 
 
+def decoding() -> str:
+    """What beams and a length penalty change."""
+    results = json.loads(DECODING.read_text(encoding="utf-8"))
+    lines = [
+        "| Decoding | WER % | against greedy, 95 % interval | words put in, left out | names, character error % | "
+        "letters of words never seen, % | seconds a clip |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for way, row in results["rows"].items():
+        difference, low, high = row["against_greedy"]
+        against = "" if way == "greedy" else f"{difference:+.1f} ({low:+.1f} to {high:+.1f})"
+        lines.append(
+            f"| {way} | {row['wer']:.1f} | {against} | {row['insertions']}, {row['deletions']} | "
+            f"{row['names_character_error_rate']:.1f} | {row['spelling_character_error_rate']:.1f} | "
+            f"{row['seconds_per_clip']:.2f} |"
+        )
+    utterances, versions = results["utterances"], results["versions"]
+    lines.append(
+        f"\n{utterances['test']} utterances, {utterances['spelling']} spelled words. `{results['command']}`; torch "
+        f"{versions['torch']}, transformers {versions['transformers']}, {results['machine']}."
+    )
+    return "\n".join(lines)
+
+
 BLOCKS = {
     "results": shipped,
     "levers": lambda: matrix(LEVERS, "levers.yaml"),
     "reading": reading,
+    "decoding": decoding,
     "ablations": lambda: matrix(
         ABLATIONS,
         "matrix.yaml",
