@@ -123,7 +123,9 @@ class LslmConfig(PreTrainedConfig):
 
     model_type = "lslm"
     _auto_class = "AutoConfig"  # checkpoints carry the code
-    keys_to_ignore_at_inference = ["past_key_values"]
+    # what Trainer does not hand to `compute_metrics`: the cache, by either name that transformers has had for it, and
+    # what has another number of rows than the batch
+    keys_to_ignore_at_inference = ["cache", "past_key_values", "motion_embeds"]
     sub_configs = {"vqvae_config": SignMotionVQVAEConfig, "text_config": AutoConfig}
 
     vqvae_config: dict | PreTrainedConfig | None = None

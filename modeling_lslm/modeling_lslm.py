@@ -16,15 +16,16 @@ from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.generation import GenerationConfig, GenerationMixin
-from transformers.modeling_outputs import BaseModelOutputWithPast, ModelOutput
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import PreTrainedModel
 from transformers.models.auto import AutoModel
-from transformers.utils import can_return_tuple
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple
 from transformers.utils.hub import cached_file
 
 from .backbone_lslm import load_backbone
 from .configuration_lslm import LocalFirst, LslmConfig
-from .modeling_sign_motion import SignMotionVQVAE
+from .modeling_sign_motion import SignMotionVQVAE, float32_by_default
 
 MOTION_INPUTS = ("input_features", "input_features_mask", "motion_codes", "motion_latents")
 # What `trust_remote_code` looks for in config.json, beside what transformers writes there by itself. The files of the
@@ -42,16 +43,27 @@ PIPELINES = {
 }
 
 
+# What the cache of keys and values is called changes with the release of transformers (`past_key_values` until 5.23,
+# `cache` from 5.24 on), and this file is beside weights that nobody renews. So outputs are those of the library with a
+# field more, filled with whatever the language model's output holds; a cache goes to the language model under the name
+# it came by, or the library's of these two.
+CACHE_NAMES = ("cache", "past_key_values")
+CACHE_NAME = next((name for name in CACHE_NAMES if name in BaseModelOutputWithPast.__dataclass_fields__), None)
+
+
+def _cache_argument(**given) -> dict:
+    """The cache that a caller named in one of two ways, as the library at hand names it."""
+    given = {name: cache for name, cache in given.items() if cache is not None}
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} are two names of one thing; give one of them")
+    return {CACHE_NAME or name: cache for name, cache in given.items()}
+
+
 @dataclass
-class LslmCausalLMOutputWithPast(ModelOutput):
+class LslmCausalLMOutputWithPast(CausalLMOutputWithPast):
     """Output of [`LslmForConditionalGeneration`]: loss, (B, S, vocabulary) logits, cache, optional (B, S, H) states and
     attentions of the language model, and the (sum of L, H) motion embeddings that were put in."""
 
-    loss: torch.FloatTensor | None = None
-    logits: torch.FloatTensor | None = None
-    past_key_values: Cache | None = None
-    hidden_states: tuple[torch.FloatTensor] | None = None
-    attentions: tuple[torch.FloatTensor] | None = None
     motion_embeds: torch.FloatTensor | None = None
 
 
@@ -99,13 +111,16 @@ class LslmProjector(nn.Module):
 
 class LslmMotionWords(nn.Module):
     """The paper's baseline in the projector's place (`motion_input="vocabulary"`): each of the K codes is a new word,
-    with one row of H numbers for the way in and, as in language models with tied embeddings, for the way out."""
+    with one row of H numbers for the way in (of `codes`) and, as in language models with tied embeddings, for the way out
+    (of `states`, to K logits)."""
 
     def __init__(self, config: LslmConfig):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(config.vqvae_config.codebook_size, config.text_config.hidden_size))
 
-    def forward(self, codes: torch.Tensor) -> torch.Tensor:
+    def forward(self, codes: torch.Tensor | None = None, states: torch.Tensor | None = None) -> torch.Tensor:
+        if states is not None:
+            return states @ self.weight.to(states.dtype).T
         return nn.functional.embedding(codes, self.weight)
 
     @torch.no_grad()
@@ -126,7 +141,7 @@ class LslmPreTrainedModel(PreTrainedModel):
     input_modalities = ("audio", "text")  # transformers has no word for motion; audio is the modality treated alike
     supports_gradient_checkpointing = True
     _no_split_modules = ["SignMotionVQVAE"]
-    _skip_keys_device_placement = ["past_key_values"]
+    _skip_keys_device_placement = list(CACHE_NAMES)
     _keep_in_fp32_modules_strict = ["projector", "lora_A", "lora_B"]  # and those of the sign tokenizer
     _keep_in_fp32_modules = [".*projector", ".*lora_A", ".*lora_B"]  # the same, as quantizers read names
     _supports_flash_attn = True
@@ -185,7 +200,8 @@ class LslmModel(LslmPreTrainedModel):
         # The language model comes first: transformers takes a model's dtype from its first parameter, and the sign
         # tokenizer is float32 always.
         self.language_model = AutoModel.from_config(config.text_config)
-        self.projector = _motion_input(config)
+        with float32_by_default():
+            self.projector = _motion_input(config)
         self.vqvae = SignMotionVQVAE._from_config(config.vqvae_config).requires_grad_(False)
         self.post_init()
         if config.lora is not None:
@@ -204,6 +220,7 @@ class LslmModel(LslmPreTrainedModel):
         inject_adapter_in_model(LoraConfig(**self.config.lora), self.language_model)
         for name, module in self.language_model.named_modules():
             if "lora_" in name:
+                module.float()
                 module._is_hf_initialized = True  # LoRA has its own start (B = 0), which `init_weights` would undo
 
     def get_input_embeddings(self):
@@ -239,7 +256,8 @@ class LslmModel(LslmPreTrainedModel):
         if self.config.motion_input == "vocabulary":
             return self.projector(motion_codes[valid])
         vectors = self.vqvae.embed(motion_codes).detach() if motion_latents is None else motion_latents
-        return self.projector(vectors)[valid]
+        embeds = self.projector(vectors)
+        return embeds[valid.to(embeds.device)]
 
     def embed_prompts(
         self,
@@ -287,35 +305,19 @@ class LslmModel(LslmPreTrainedModel):
         input_features_mask: torch.Tensor | None = None,
         motion_codes: torch.LongTensor | None = None,
         motion_latents: torch.FloatTensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
-        past_key_values: Cache | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         use_cache: bool | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> LslmModelOutputWithPast:
-        """See [`LslmForConditionalGeneration.forward`]."""
+        """See [`LslmForConditionalGeneration.forward`]; what is not named here goes to the language model as it is."""
         inputs_embeds, motion_embeds = self.embed_prompts(
             input_ids, input_features, input_features_mask, motion_codes, inputs_embeds, motion_latents
         )
         if use_cache is None and self.training:
             # Trainer switches the cache off in the top config only; with a cache, packed sequences would see each other
             use_cache = False
-        outputs = self.language_model(
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            past_key_values=past_key_values,
-            inputs_embeds=inputs_embeds,
-            use_cache=use_cache,
-            **kwargs,
-        )
-        return LslmModelOutputWithPast(
-            last_hidden_state=outputs.last_hidden_state,
-            past_key_values=outputs.past_key_values,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-            motion_embeds=motion_embeds,
-        )
+        outputs = self.language_model(inputs_embeds=inputs_embeds, use_cache=use_cache, **kwargs)
+        return LslmModelOutputWithPast(**outputs, motion_embeds=motion_embeds)
 
 
 class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
@@ -357,7 +359,8 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
-        **kwargs,
+        cache: Cache | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> LslmCausalLMOutputWithPast:
         """Predict the next token of prompts that contain motion.
 
@@ -369,11 +372,12 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
             motion_codes: (N, L) int64 codes, -100 past each clip's end. Same logits as the features they come from; a
                 model of latents needs these as well for that.
             motion_latents: (N, L, D), zeros past each clip's end.
+            cache: keys and values of earlier tokens; `past_key_values` is the same.
             labels: (B, S) int64, -100 where nothing is to be learnt.
             logits_to_keep: compute logits for the last n positions only (0: all).
 
         Raises:
-            ValueError: the number of placeholders differs from the number of codes.
+            ValueError: the number of placeholders differs from the number of codes; a cache under both names.
         """
         outputs = self.model(
             input_ids=input_ids,
@@ -383,9 +387,9 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
             motion_latents=motion_latents,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
+            **_cache_argument(cache=cache, past_key_values=past_key_values),
             **kwargs,
         )
         keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
@@ -394,19 +398,17 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
         if labels is not None:
             scored = logits
             if self.config.motion_input == "vocabulary":
-                words = self.model.projector.weight.to(logits.dtype)
-                scored = torch.cat([logits, outputs.last_hidden_state[:, keep].to(logits.dtype) @ words.T], -1)
+                states = outputs.last_hidden_state[:, keep].to(logits.dtype)
+                scored = torch.cat([logits, self.model.projector(states=states)], -1)
             loss = self.loss_function(scored, labels, vocab_size=scored.shape[-1], **kwargs)
-        return LslmCausalLMOutputWithPast(
-            loss=loss,
-            logits=logits,
-            past_key_values=outputs.past_key_values,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-            motion_embeds=outputs.motion_embeds,
-        )
+        rest = {name: value for name, value in outputs.items() if name != "last_hidden_state"}
+        return LslmCausalLMOutputWithPast(loss=loss, logits=logits, **rest)
 
     # ---- generation ----------------------------------------------------------------------------------------------
+
+    def generate(self, *args, cache: Cache | None = None, past_key_values: Cache | None = None, **kwargs):
+        """As `GenerationMixin.generate`; a cache of the user's own may be given under either name."""
+        return super().generate(*args, **kwargs, **_cache_argument(cache=cache, past_key_values=past_key_values))
 
     def prepare_inputs_for_generation(
         self, input_ids, inputs_embeds=None, motion_codes=None, is_first_iteration=False, **kwargs

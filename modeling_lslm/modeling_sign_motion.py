@@ -4,6 +4,7 @@ Shapes: B clips, T frames, F features a frame, L = ceil(T / downsample_factor) c
 all three codebooks together, when they are part-wise).
 """
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,8 @@ from torch.nn import functional as F
 from transformers import initialization as init
 from transformers.modeling_outputs import ModelOutput
 from transformers.modeling_utils import PreTrainedModel
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple
 
 from .configuration_lslm import SignMotionVQVAEConfig
 from .quantization_lslm import Codebook
@@ -35,6 +38,17 @@ class SignMotionVQVAEOutput(ModelOutput):
 def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
     """(B,) lengths -> (B, size) bool, True inside each sequence."""
     return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
+@contextmanager
+def float32_by_default():
+    """New parameters are float32, whatever dtype a model around them is made in."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 class MaskedConv1d(nn.Conv1d):
@@ -209,9 +223,10 @@ class SignMotionVQVAE(PreTrainedModel):
 
     def __init__(self, config: SignMotionVQVAEConfig):
         super().__init__(config)
-        self.encoder = PartwiseEncoder(config) if config.partwise else Encoder(config, config.feature_size)
-        self.codebook = Codebook(config)
-        self.decoder = PartwiseDecoder(config) if config.partwise else Decoder(config, config.feature_size)
+        with float32_by_default():
+            self.encoder = PartwiseEncoder(config) if config.partwise else Encoder(config, config.feature_size)
+            self.codebook = Codebook(config)
+            self.decoder = PartwiseDecoder(config) if config.partwise else Decoder(config, config.feature_size)
         self.post_init()
 
     @torch.no_grad()
@@ -246,10 +261,14 @@ class SignMotionVQVAE(PreTrainedModel):
     def _lengths(features, mask):
         if mask is None:
             return torch.full((features.shape[0],), features.shape[1], dtype=torch.long, device=features.device)
-        lengths = mask.sum(-1).long()
-        if lengths.min() < 1:
+        lengths = mask.sum(-1).long().to(features.device)
+        if not torch.compiler.is_compiling() and lengths.min() < 1:  # a graph cannot branch on a number
             raise ValueError("every clip needs at least one valid frame; input_features_mask has a row of zeros")
         return lengths
+
+    def _here(self, tensor: torch.Tensor) -> torch.Tensor:
+        """`tensor` on the device of the weights, unless accelerate keeps them all elsewhere until they are needed."""
+        return next((tensor.to(p.device) for p in self.parameters() if p.device.type != "meta"), tensor)
 
     @torch.no_grad()
     def latents(
@@ -260,6 +279,7 @@ class SignMotionVQVAE(PreTrainedModel):
     ):
         """(B, T, F) normalised features, (B, T) mask of ones then zeros -> (B, L, D) latents before quantisation and
         (B,) lengths. In `dtype`, or float32 on a device that has no float64."""
+        input_features = self._here(input_features)
         dtype = torch.float32 if input_features.device.type == "mps" else dtype
         with torch.autocast(device_type=input_features.device.type, enabled=False):
             return self.encoder(input_features.to(dtype), self._lengths(input_features, input_features_mask))
@@ -287,29 +307,31 @@ class SignMotionVQVAE(PreTrainedModel):
         """
         latents, lengths = self.latents(input_features, input_features_mask, dtype)
         with torch.autocast(device_type=latents.device.type, enabled=False):
-            codes = self.codebook.nearest(latents)
+            codes = self.codebook(latents)
         codes = codes.masked_fill(~length_mask(lengths, codes.shape[1]), IGNORED_CODE)
         return (codes, latents.float()) if return_latents else codes
 
     def embed(self, codes: torch.Tensor) -> torch.Tensor:
         """(B, L) codes -> (B, L, D) float32 codebook vectors; zeros where the code is -100."""
-        valid = codes >= 0
-        return self.codebook.lookup(codes.clamp(min=0)) * valid[..., None]
+        codes = self._here(codes)
+        return self.codebook(codes=codes.clamp(min=0)) * (codes >= 0)[..., None]
 
     @torch.no_grad()
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         """(B, L) int64 codes, -100 past the end -> (B, L * downsample_factor, F) normalised features, zeros past the
         end. Drop the frames that the clip did not have (its last code may stand for fewer than `downsample_factor`)."""
+        codes = self._here(codes)
         with torch.autocast(device_type=codes.device.type, enabled=False):
             return self.decoder(self.embed(codes), (codes >= 0).sum(-1))
 
+    @can_return_tuple
     def forward(
         self,
         input_features: torch.FloatTensor,
         input_features_mask: torch.Tensor | None = None,
         observed_mask: torch.Tensor | None = None,
         return_loss: bool = True,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> SignMotionVQVAEOutput:
         """Equation 2 on a batch.
 

@@ -27,6 +27,9 @@ class Codebook(nn.Module):
     `quantizer="ema"`: each code is the moving average of the latents assigned to it, and a code that falls out of use
     is moved onto a latent of the batch (the EMA-and-reset quantizer of MotionGPT).
 
+    Whatever needs `weight` while a model runs comes in through `forward`: that is where accelerate brings offloaded weights
+    in for a moment.
+
     Until `start_from` has been called (`started` is False) latents pass unquantised in training: a few hundred steps of
     plain auto-encoding followed by a k-means start keep all codes in use, which a random start does not.
     """
@@ -74,16 +77,29 @@ class Codebook(nn.Module):
         """(...) int64 codes -> (..., P * D) codebook vectors."""
         return self._vectors(codes).sum(-2).flatten(-2)
 
-    def forward(self, latents: torch.Tensor, mask: torch.Tensor):
-        """Quantise in training, with straight-through gradients.
+    def forward(
+        self,
+        latents: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+        codes: torch.Tensor | None = None,
+    ):
+        """Latents to codes (`codebook(latents)`), codes to vectors (`codebook(codes=codes)`), or both, as training needs
+        them (`codebook(latents, mask)`).
 
         Args:
-            latents: (B, L, P * D).
+            latents: (..., P * D), with a mask (B, L, P * D).
             mask: (B, L) bool, True where the position belongs to the clip.
+            codes: (...) int64.
 
         Returns:
-            (B, L, P * D) quantised latents, (B, L) codes, and the scalar codebook and commitment losses.
+            (...) codes, as [`nearest`]; or (..., P * D) vectors, as [`lookup`]; or with a mask, (B, L, P * D) quantised
+            latents with straight-through gradients, (B, L) codes, and the scalar codebook and commitment losses.
         """
+        if codes is not None:
+            return self.lookup(codes)
+        return self.nearest(latents) if mask is None else self._quantize(latents, mask)
+
+    def _quantize(self, latents: torch.Tensor, mask: torch.Tensor):
         latents = latents.float()
         codes = self.nearest(latents.detach())
         zero = latents.new_zeros(())
