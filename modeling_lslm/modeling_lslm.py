@@ -111,8 +111,8 @@ class LslmProjector(nn.Module):
 
 class LslmMotionWords(nn.Module):
     """The paper's baseline in the projector's place (`motion_input="vocabulary"`): each of the K codes is a new word,
-    with one row of H numbers for the way in (of `codes`) and, as in language models with tied embeddings, for the way out
-    (of `states`, to K logits)."""
+    with one row of H numbers for the way in (from `codes`) and, as in language models with tied embeddings, for the way
+    out (from `states`, to K logits)."""
 
     def __init__(self, config: LslmConfig):
         super().__init__()

@@ -27,8 +27,8 @@ class Codebook(nn.Module):
     `quantizer="ema"`: each code is the moving average of the latents assigned to it, and a code that falls out of use
     is moved onto a latent of the batch (the EMA-and-reset quantizer of MotionGPT).
 
-    Whatever needs `weight` while a model runs comes in through `forward`: that is where accelerate brings offloaded weights
-    in for a moment.
+    Whatever needs `weight` while a model runs comes in through `forward`: there accelerate brings offloaded weights in
+    for a moment.
 
     Until `start_from` has been called (`started` is False) latents pass unquantised in training: a few hundred steps of
     plain auto-encoding followed by a k-means start keep all codes in use, which a random start does not.
@@ -83,8 +83,8 @@ class Codebook(nn.Module):
         mask: torch.Tensor | None = None,
         codes: torch.Tensor | None = None,
     ):
-        """Latents to codes (`codebook(latents)`), codes to vectors (`codebook(codes=codes)`), or both, as training needs
-        them (`codebook(latents, mask)`).
+        """Latents to codes (`codebook(latents)`), codes to vectors (`codebook(codes=codes)`), or both, as in training
+        (`codebook(latents, mask)`).
 
         Args:
             latents: (..., P * D), with a mask (B, L, P * D).
