@@ -558,6 +558,8 @@ def _backbone_state(source: PreTrainedModel, config: LslmConfig) -> dict[str, to
             state[f"model.language_model.{module}.base_layer.{parameter}"] = weight
         else:
             state[f"model.language_model.{module}.{parameter}"] = weight
+    if config.tie_word_embeddings:  # by this name, too: that is where a head is looked for that lies on disk
+        state["lm_head.weight"] = state["model.language_model.embed_tokens.weight"]
     return state
 
 
