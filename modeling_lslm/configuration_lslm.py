@@ -2,8 +2,25 @@
 
 import sys
 
-from transformers.configuration_utils import PreTrainedConfig
-from transformers.models.auto import CONFIG_MAPPING, AutoConfig
+import transformers
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+from transformers.utils import logging
+
+TESTED_WITH = "5.16", "5.24"  # the first and the last minor release of transformers that all tests passed on
+
+
+def _remark_on_a_newer_library():
+    """Say so when code beside weights, which stays as it was published, runs on a library that nobody tried it on."""
+    here, (major, minor) = ([int(n) for n in v.split(".")[:2]] for v in (transformers.__version__, TESTED_WITH[1]))
+    if __name__.startswith("transformers_modules") and here > [major, minor]:
+        logging.get_logger(__name__).warning_once(
+            f"The code beside these weights was tested with transformers {' to '.join(TESTED_WITH)}; this is "
+            f"{transformers.__version__}. Where it fails: pip install 'transformers<{major}.{minor + 1}'. "
+            "Who published it can renew it: lslm publish --code-only."
+        )
+
+
+_remark_on_a_newer_library()
 
 
 class SignMotionVQVAEConfig(PreTrainedConfig):

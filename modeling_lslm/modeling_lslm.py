@@ -11,17 +11,12 @@ from dataclasses import dataclass
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from transformers import AutoModel, Cache, GenerationConfig, GenerationMixin, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
-from transformers.cache_utils import Cache
-from transformers.configuration_utils import PreTrainedConfig
-from transformers.generation import GenerationConfig, GenerationMixin
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
-from transformers.modeling_utils import PreTrainedModel
-from transformers.models.auto import AutoModel
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, can_return_tuple
-from transformers.utils.hub import cached_file
+from transformers.utils import TransformersKwargs, cached_file, can_return_tuple
 
 from .backbone_lslm import load_backbone
 from .configuration_lslm import LocalFirst, LslmConfig
@@ -316,7 +311,7 @@ class LslmModel(LslmPreTrainedModel):
         if use_cache is None and self.training:
             # Trainer switches the cache off in the top config only; with a cache, packed sequences would see each other
             use_cache = False
-        outputs = self.language_model(inputs_embeds=inputs_embeds, use_cache=use_cache, **kwargs)
+        outputs = self.language_model(inputs_embeds=inputs_embeds, use_cache=use_cache, return_dict=True, **kwargs)
         return LslmModelOutputWithPast(**outputs, motion_embeds=motion_embeds)
 
 
@@ -389,6 +384,7 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
+            return_dict=True,
             **_cache_argument(cache=cache, past_key_values=past_key_values),
             **kwargs,
         )

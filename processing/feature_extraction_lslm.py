@@ -4,8 +4,7 @@ feature convention, target skeleton, mean and standard deviation."""
 import os
 
 import numpy as np
-from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
-from transformers.feature_extraction_utils import BatchFeature
+from transformers import BatchFeature, SequenceFeatureExtractor
 
 from .motion_features import (
     _FEET,

@@ -1,12 +1,11 @@
 """Motion and text to model input, and codes and token ids back to motion and text."""
 
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from transformers.feature_extraction_utils import BatchFeature
-from transformers.processing_utils import ProcessorMixin
-from transformers.tokenization_utils_base import AddedToken
+from transformers import AddedToken, BatchFeature, ProcessorMixin
 
 if TYPE_CHECKING:
     # Never imported at run time: saving follows relative imports, so these lines make a checkpoint carry the code of
@@ -27,6 +26,17 @@ CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+
+
+def _as_dict(message) -> dict:
+    """A chat message, or a block of its content, as a dict of the fields that are set."""
+    if is_dataclass(message):
+        message = {field.name: getattr(message, field.name) for field in fields(message)}
+    elif hasattr(message, "model_dump"):  # pydantic, as OpenAI's client has them
+        message = message.model_dump()
+    if not isinstance(message, dict):
+        raise ValueError(f"a chat message is a dict, a dataclass or a pydantic model, not {message!r}")
+    return {key: value for key, value in message.items() if value is not None}
 
 
 class SignMotionProcessor(ProcessorMixin):
@@ -162,17 +172,21 @@ class SignMotionProcessor(ProcessorMixin):
         "motion": clip}` (or `"path": file`, or `"motion_codes": codes`).
 
         Args:
-            conversation: messages, or a list of conversations.
+            conversation: messages, or a list of conversations. A message and a block of its content are dicts, data
+                classes or pydantic models; what has `messages` is a conversation.
             tokenize: False gives the rendered text, with one `<motion>` per clip.
             return_labels: learn the last message, which must be the assistant's.
         """
-        conversations = [conversation] if isinstance(conversation[0], dict) else list(conversation)
+        several = isinstance(conversation, (list, tuple)) and (
+            isinstance(conversation[0], (list, tuple)) or hasattr(conversation[0], "messages")
+        )
         clips, codes, flat = [], [], []
-        for messages in conversations:
+        for messages in conversation if several else [conversation]:
+            messages = [_as_dict(message) for message in getattr(messages, "messages", messages)]
             flat.append([{**m, "content": self._flatten(m.get("content", ""), clips, codes)} for m in messages])
         if not tokenize:
             texts = [self._render(m, add_generation_prompt, chat_template) for m in flat]
-            return texts[0] if isinstance(conversation[0], dict) else texts
+            return texts if several else texts[0]
         inputs, lengths = self._motion_inputs(clips or None, codes or None, fps)
         batch = self._encode(flat, inputs, lengths, return_tensors, return_labels, chat_template)
         return batch if return_dict else batch["input_ids"]
@@ -183,14 +197,14 @@ class SignMotionProcessor(ProcessorMixin):
         if isinstance(content, str):
             return content
         parts = []
-        for block in content:
+        for block in map(_as_dict, content):
             if block["type"] == "text":
                 parts.append(block["text"])
             elif block["type"] == "motion":
-                if block.get("motion_codes") is not None:
+                if "motion_codes" in block:
                     codes.append(block["motion_codes"])
                 else:
-                    clips.append(block["motion"] if block.get("motion") is not None else block["path"])
+                    clips.append(block["motion"] if "motion" in block else block["path"])
                 parts.append(MOTION)
             else:
                 raise ValueError(f"a message block is 'text' or 'motion', not {block['type']!r}")
@@ -311,14 +325,14 @@ class SignMotionProcessor(ProcessorMixin):
         """Clips (any form) -> one (L,) int64 array of codes per clip."""
         batch = self.feature_extractor(motion, fps=fps)
         vqvae = self._need_vqvae()
-        codes = vqvae.encode(*(batch[k].to(vqvae.device) for k in ("input_features", "input_features_mask")))
+        codes = vqvae.encode(batch["input_features"], batch["input_features_mask"])
         return [row[row >= 0] for row in codes.cpu().numpy()]
 
     def decode_motion(self, motion_codes, num_frames: int | None = None) -> np.ndarray:
         """(L,) codes of one clip -> (L * downsample_factor, 52, 3) float32 joints in metres at the model's frame rate,
         cut to `num_frames` if given."""
         vqvae = self._need_vqvae()
-        codes = torch.as_tensor(np.asarray(motion_codes), dtype=torch.long, device=vqvae.device)
+        codes = torch.as_tensor(np.asarray(motion_codes), dtype=torch.long)
         joints = self.feature_extractor.to_joints(vqvae.decode(codes[None])[0].cpu().numpy())
         return joints[:num_frames]
 

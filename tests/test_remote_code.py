@@ -22,15 +22,15 @@ for name in ("lslm", "lslm_cli", "peft", "accelerate", "datasets", "evaluate", "
 """
 
 
-def stranger(code: str, cwd, **env) -> str:
-    """Run Python in a fresh process without our package; -> what it printed."""
+def stranger(code: str, cwd, errors: bool = False, **env) -> str:
+    """Run Python in a fresh process without our package; -> what it printed, or said on standard error."""
     env = os.environ | {"HF_HOME": str(cwd / "hf"), "PYTHONPATH": ""} | env
     env["OMP_NUM_THREADS"] = str(torch.get_num_threads())  # sums depend on it
     process = subprocess.run(
         [sys.executable, "-c", STRANGER + code], capture_output=True, text=True, cwd=cwd, env=env, timeout=300
     )
     assert process.returncode == 0, process.stderr[-3000:]
-    return process.stdout
+    return process.stderr if errors else process.stdout
 
 
 @pytest.fixture(scope="module")
