@@ -28,32 +28,24 @@ def resolve_backbone(backbone: str) -> str:
     return str(path)
 
 
-def _dequantized(gguf: str) -> str:
-    """Folder with the weights and tokenizer of a GGUF file in float32, made on first use.
+def _unpacked(gguf: str, what: str, load) -> str:
+    """Folder with what `load` makes of a GGUF file, written on first use.
 
-    Reading a GGUF of 135 M parameters through transformers takes about 15 s, a folder takes one; the folder lies in the
-    Hugging Face cache under a name that changes with the file.
+    Reading a GGUF of 135 M parameters through transformers takes many seconds, a folder takes one. It lies in the
+    Hugging Face cache under a name that changes with what is in the file: the same file in another environment is not
+    unpacked again.
     """
     source = Path(gguf)
     if not source.is_file():
         raise FileNotFoundError(f"No GGUF file at {gguf}")
-    stat = source.stat()
-    key = hashlib.sha256(f"{source.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:16]
-    folder = Path(constants.HF_HOME) / "lslm" / f"{source.stem}-{key}"
+    key = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
+    folder = Path(constants.HF_HOME) / "lslm" / f"{source.stem}-{what}-{key}"
     if not folder.is_dir():
-        from transformers import GgufConfig
-
         folder.parent.mkdir(parents=True, exist_ok=True)
-        model = AutoModelForCausalLM.from_pretrained(
-            str(source.parent),
-            gguf_file=source.name,
-            quantization_config=GgufConfig(dequantize=True),
-            dtype=torch.float32,
-        )
+        loaded = load(str(source.parent), gguf_file=source.name)
         # written aside and renamed, so that a kill leaves no half-written folder behind
         partial = tempfile.mkdtemp(dir=folder.parent)
-        model.save_pretrained(partial)
-        AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name).save_pretrained(partial)
+        loaded.save_pretrained(partial)
         try:
             os.rename(partial, folder)
         except OSError:  # another process was faster
@@ -61,9 +53,11 @@ def _dequantized(gguf: str) -> str:
     return str(folder)
 
 
-def _folder_or_id(backbone: str) -> str:
-    path = resolve_backbone(backbone)
-    return _dequantized(path) if path.endswith(".gguf") else path
+def _dequantized(folder: str, gguf_file: str) -> torch.nn.Module:
+    from transformers import GgufConfig
+
+    options = {"quantization_config": GgufConfig(dequantize=True), "dtype": torch.float32}
+    return AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf_file, **options)
 
 
 def load_backbone(backbone: str, **kwargs) -> torch.nn.Module:
@@ -77,12 +71,18 @@ def load_backbone(backbone: str, **kwargs) -> torch.nn.Module:
     Raises:
         OSError: nothing there; the message says what to install.
     """
-    return AutoModelForCausalLM.from_pretrained(_folder_or_id(backbone), **kwargs)
+    path = resolve_backbone(backbone)
+    if path.endswith(".gguf"):
+        path = _unpacked(path, "weights", _dequantized)
+    return AutoModelForCausalLM.from_pretrained(path, **kwargs)
 
 
 def load_backbone_tokenizer(backbone: str):
     """The tokenizer that belongs to `backbone` (same forms as [`load_backbone`])."""
-    return AutoTokenizer.from_pretrained(_folder_or_id(backbone))
+    path = resolve_backbone(backbone)
+    if path.endswith(".gguf"):
+        path = _unpacked(path, "tokenizer", AutoTokenizer.from_pretrained)
+    return AutoTokenizer.from_pretrained(path)
 
 
 __all__ = ["load_backbone", "load_backbone_tokenizer", "resolve_backbone"]

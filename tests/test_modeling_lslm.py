@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from lslm import LslmConfig, LslmForConditionalGeneration, LslmModel, SignMotionProcessor, SignMotionVQVAE
+from lslm.modeling_lslm import backbone_lslm
 
 MOTION = WITH_MOTION - 1
 MOTION_TOKENS = list(range(WITH_MOTION - 4, WITH_MOTION))
@@ -660,3 +661,21 @@ def test_part_wise_codes_are_read_like_others(backbones, processor, features, tm
 def test_the_vocabulary_baseline_needs_one_codebook():
     with pytest.raises(ValueError, match="vocabulary.* needs a sign tokenizer with one codebook"):
         LslmConfig(vqvae_config={"partwise": True}, motion_input="vocabulary")
+
+
+def test_a_gguf_file_is_unpacked_once_wherever_it_lies(make_tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(backbone_lslm.constants, "HF_HOME", str(tmp_path / "cache"))
+    unpacked = []
+
+    def load(folder, gguf_file):
+        unpacked.append(Path(folder, gguf_file).read_bytes())
+        return make_tokenizer()
+
+    for place, content in (("a", b"one"), ("b", b"one"), ("c", b"two")):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "m.gguf").write_bytes(content)
+    folders = [backbone_lslm._unpacked(str(tmp_path / place / "m.gguf"), "words", load) for place in "abca"]
+    assert unpacked == [b"one", b"two"] and folders[0] == folders[1] == folders[3] != folders[2]
+    assert Path(folders[0], "tokenizer.json").is_file() and len(list((tmp_path / "cache" / "lslm").iterdir())) == 2
+    with pytest.raises(FileNotFoundError, match="No GGUF file at nowhere"):
+        backbone_lslm._unpacked("nowhere/x.gguf", "words", load)
