@@ -2,13 +2,13 @@
 
     lowest        prints the lower bound of every requirement as a constraint, for an environment of the oldest releases
     newest        prints every requirement without its upper bound, for an environment of the newest
-    write         writes constraints.txt from the environment that runs this, and moves upper bounds to the release after
+    write         writes constraints.txt from the environment that runs this, and moves upper bounds past it
     moved         names the packages of the environment that runs this that are not as constraints.txt says
     known-breaks  succeeds where that environment holds a release that .ci/known-breaks names
     cpu-torch     succeeds where pip has a CPU build of torch for an interpreter; says why where not
 
-Requirements are those of the package and of its extras demo, train and dev. torch stays as setup.py declares it: another
-release may bring gigabytes of CUDA. Needs packaging and setuptools.
+Requirements are those of the package and of its extras demo, train and dev. torch stays as setup.py declares it:
+another release may bring gigabytes of CUDA. Needs packaging and setuptools.
 """
 
 import argparse
@@ -144,7 +144,8 @@ def moved() -> list[str]:
     """What differs between constraints.txt and this environment; packages that only the environment has are not named,
     it also holds pip and what the Makefile adds."""
     before = constraints()
-    return differences(before, {name: version for name, (version, _) in installed().items() if name in before})
+    now = {name: version for name, (version, _) in installed().items() if name in before}
+    return differences(before, now) or ["moved: nothing"]
 
 
 def known_breaks(text: str, versions: dict[str, str]) -> list[str]:
