@@ -30,10 +30,17 @@ ROOT = Path(__file__).parent.parent
 CONSTRAINTS = ROOT / "constraints.txt"
 KNOWN_BREAKS = ROOT / ".ci" / "known-breaks"
 # where upper bounds are written; tests/test_versions.py holds them together
-DECLARATIONS = ["setup.py", "hub_cards/cards.py", "hub_cards/space/requirements.txt"]
+DECLARATIONS = [
+    "setup.py",
+    "hub_cards/cards.py",
+    "hub_cards/space/requirements.txt",
+    "modeling_lslm/configuration_lslm.py",
+]
 AS_DECLARED = "torch"
 OLDEST_PYTHON = 10  # the minor of python_requires
 BOUNDED = re.compile(r"([A-Za-z][\w.-]*)(>=[\d.]+),<([\d.]+)")
+# what code beside published weights knows of it
+TESTED_WITH = re.compile(r'(TESTED_WITH = "[\d.]+"), "[\d.]+"')
 
 
 def metadata() -> dict:
@@ -96,7 +103,7 @@ def constraint(name: str, version: str, requires_python: str) -> str:
 
 def with_bounds(text: str, versions: dict[str, str]) -> str:
     """`text` with every `name>=lower,<upper` moved to the release after the one in `versions`, to as many places as the
-    bound was written with: 5.25.1 moves `<5.25` to `<5.26`, and `<6` stays."""
+    bound was written with: 5.25.1 moves `<5.25` to `<5.26`, and `<6` stays. TESTED_WITH ends at that transformers."""
 
     def moved(match: re.Match) -> str:
         name, lower, upper = match.groups()
@@ -106,6 +113,9 @@ def with_bounds(text: str, versions: dict[str, str]) -> str:
         *kept, last = [*Version(versions[canonicalize_name(name)]).release, 0, 0][:places]
         return f"{name}{lower},<{'.'.join(map(str, [*kept, last + 1]))}"
 
+    if "transformers" in versions:
+        minor = ".".join(map(str, Version(versions["transformers"]).release[:2]))
+        text = TESTED_WITH.sub(rf'\1, "{minor}"', text)
     return BOUNDED.sub(moved, text)
 
 
@@ -122,9 +132,9 @@ def write(without: list[str]) -> None:
         text = (ROOT / path).read_text(encoding="utf-8")
         new = with_bounds(text, versions)
         (ROOT / path).write_text(new, encoding="utf-8")
-        for old, now in zip(BOUNDED.findall(text), BOUNDED.findall(new), strict=True):
+        for old, now in zip(text.splitlines(), new.splitlines(), strict=True):
             if old != now:
-                print(f"{path}: {old[0]}<{old[2]} -> <{now[2]}")
+                print(f"{path}: {now.strip()}")
 
 
 def differences(before: dict[str, str], now: dict[str, str]) -> list[str]:

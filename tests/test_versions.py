@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from lslm.hub_cards.cards import TORCH, TRANSFORMERS
+from lslm.modeling_lslm.configuration_lslm import TESTED_WITH
 
 ROOT = Path(__file__).parent.parent
 spec = importlib.util.spec_from_file_location("versions", ROOT / ".ci" / "versions.py")
@@ -61,8 +62,10 @@ def test_everything_has_a_lower_bound_and_what_runs_an_upper_one():
     assert len(names) == len(set(names)), "one package, two requirements"
 
 
-def test_cards_and_space_require_what_setup_does():
+def test_cards_space_and_travelling_code_say_what_setup_does():
     assert {TRANSFORMERS, TORCH} < set(REQUIRED)
+    first, last = TESTED_WITH
+    assert TRANSFORMERS.startswith(f"transformers>={first},<") and PINNED["transformers"].startswith(f"{last}.")
     lines = (ROOT / "hub_cards" / "space" / "requirements.txt").read_text(encoding="utf-8").splitlines()
     space = {Requirement(line) for line in lines if not line.startswith("#")}
     declared = set(versions.requirements(("space",)))
@@ -84,6 +87,7 @@ def test_a_bound_moves_to_the_release_after_the_tested_one(bound, tested, moved)
     text = '["one>=5.16,<{}", "two>=1"]'
     assert versions.with_bounds(text.format(bound), {"one": tested}) == text.format(moved)
     assert versions.with_bounds(text.format(bound), {"two": tested}) == text.format(bound)
+    assert versions.with_bounds('TESTED_WITH = "5.16", "5.24"', {"transformers": "5.25.1"}).endswith('"5.16", "5.25"')
 
 
 def test_a_bump_says_what_moved():
