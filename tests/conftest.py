@@ -3,6 +3,7 @@
 Nothing here is downloaded and nothing is larger than a few hundred kilobytes.
 """
 
+import logging
 import os
 
 # before transformers is imported: a test that asks the Hub for anything is wrong
@@ -31,6 +32,20 @@ from lslm.processing.motion_features import (
     RIGHT_HAND,
 )
 
+
+class RefuseDeprecations(logging.Handler):
+    """Transformers logs some of what it is going to remove, instead of warning: an error here as well."""
+
+    # of assisted decoding, which passes them on within the library
+    THE_LIBRARYS_OWN = "Passing `generation_config` together with generation-related arguments"
+
+    def emit(self, record):
+        message = record.getMessage()
+        if "deprecat" in message.lower() and not message.startswith(self.THE_LIBRARYS_OWN):
+            raise FutureWarning(message)
+
+
+logging.getLogger("transformers").addHandler(RefuseDeprecations())
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, torch.get_num_threads()))
 
 FPS = 20.0

@@ -129,3 +129,13 @@ def test_the_recipes_for_the_paper_s_backbones_have_its_hyper_parameters(folder)
         assert (args.projector_learning_rate, args.learning_rate) == (1e-6, 5e-7)
         assert (args.per_device_train_batch_size, args.max_length, args.optim) == (16, 250, "adamw_torch")
     assert (two.trainable, three.trainable) == (["projector"], ["language_model"])
+
+
+def test_an_argument_that_the_library_renamed_is_taken_by_either_name(read):
+    """`gradient_checkpointing` is `activation_checkpointing` in later releases of transformers."""
+    for name in ("gradient_checkpointing", "activation_checkpointing"):
+        for args in (read(f"{name}: true"), read("", f"--{name}", "true"), read("", f"--{name}=true")):
+            assert args.gradient_checkpointing is True  # the old name is an alias where the new one exists
+        assert read(f"{name}: true", "--activation_checkpointing", "false").gradient_checkpointing is False
+    with pytest.raises(ValueError, match="two keys are names of one thing; leave out (gradient|activation)_checkpoint"):
+        read("gradient_checkpointing: true\nactivation_checkpointing: true")

@@ -414,10 +414,10 @@ def test_two_processes_can_share_a_model(fresh, tmp_path):
 
 
 @pytest.mark.parametrize("trainable", [["projector"], ["projector", "language_model"]])
-def test_gradient_checkpointing_changes_nothing_but_memory(align, tmp_path, trainable):
+def test_activation_checkpointing_changes_nothing_but_memory(align, tmp_path, trainable):
     flags = {"trainable": trainable, "lora_r": 2, "max_steps": 3, "logging_steps": 1, "learning_rate": 1e-2}
     _, plain, _ = align(**flags, output_dir=tmp_path / "plain")
-    _, checkpointed, _ = align(**flags, gradient_checkpointing="true", output_dir=tmp_path / "checkpointed")
+    _, checkpointed, _ = align(**flags, activation_checkpointing="true", output_dir=tmp_path / "checkpointed")
     np.testing.assert_allclose(losses(tmp_path / "checkpointed"), losses(tmp_path / "plain"), rtol=1e-5)
     for name, weight in plain.items():
         torch.testing.assert_close(checkpointed[name], weight, rtol=1e-3, atol=1e-5, msg=name)

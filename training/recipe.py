@@ -15,6 +15,12 @@ import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
+# Arguments of the Trainer that were renamed while we support both releases. Either name is taken.
+RENAMED = {
+    "gradient_checkpointing": "activation_checkpointing",
+    "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
+}
+
 
 @dataclass
 class StageArguments(TrainingArguments):
@@ -60,14 +66,16 @@ def parse(stage: type[StageArguments], argv: list[str], prog: str) -> StageArgum
             of the wrong kind. FileNotFoundError: no such recipe.
     """
     parser = _Parser(stage, prog=prog, allow_abbrev=False)
+    flags = {f.name for f in dataclasses.fields(stage) if f.init}
     argv = [part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
+    argv = [_flag_here(word, flags) if word.startswith("--") else word for word in argv]
     values = {}
     if "--config" in argv:
         at = argv.index("--config")
         if at + 1 >= len(argv):
             raise ValueError("--config needs a recipe file")
         path = Path(argv[at + 1])
-        values = _read(path, {f.name for f in dataclasses.fields(stage) if f.init})
+        values = _read(path, flags)
         del argv[at : at + 2]
     for action in parser._actions:
         # argparse takes a default as it stands, and 5e-5 without a dot is a string to YAML
@@ -85,7 +93,6 @@ def parse(stage: type[StageArguments], argv: list[str], prog: str) -> StageArgum
     arguments, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
     if not arguments.data:
         raise ValueError("which data set? Give data: in the recipe or --data FOLDER")
-    flags = {f.name for f in dataclasses.fields(stage) if f.init}
     if unknown:
         raise ValueError(f"unknown argument {unknown[0]!r}{_suggestion(unknown[0].lstrip('-'), flags, '--')}")
     given = values.keys() | {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
@@ -146,8 +153,24 @@ def _read(path: Path, known: set[str]) -> dict:
         raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: a recipe is a flat list of `key: value` lines")
-    check_keys(path, values, known)
-    return values
+    here = {_name_here(name, known): value for name, value in values.items()}
+    if len(here) < len(values):
+        raise ValueError(f"{path}: two keys are names of one thing; leave out {', '.join(values.keys() - here.keys())}")
+    check_keys(path, here, known)
+    return here
+
+
+def _name_here(name: str, known: set[str]) -> str:
+    """What the transformers at hand calls an argument that it has renamed."""
+    for old, new in RENAMED.items():
+        if name in (old, new):
+            return new if new in known else old
+    return name
+
+
+def _flag_here(flag: str, known: set[str]) -> str:
+    name, equals, value = flag.removeprefix("--").partition("=")
+    return f"--{_name_here(name, known)}{equals}{value}"
 
 
 def check_keys(where: str | Path, keys: Iterable[str], known: set[str]) -> None:
