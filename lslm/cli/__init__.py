@@ -24,7 +24,8 @@ data
   data build SOURCE OUT     motion files and their texts to a training set: resumable, on one machine or a cluster
 
 share
-  publish FOLDER org/name   a checkpoint with its code and card to the Hub; then tries it from there
+  publish FOLDER org/name   a checkpoint with its code and card to the Hub; then tries it from there; --code-only renews
+                            the code of one that is there
   data push DIR org/name    a data set to the Hub
   export FOLDER OUT         a plain Llama or Qwen2 with a word for each motion code, for vLLM and other engines
 
@@ -457,19 +458,32 @@ def _hub_arguments(parser: argparse.ArgumentParser) -> None:
 def _publish(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="lslm publish",
+        usage="lslm publish FOLDER ORG/NAME [...]\n       lslm publish --code-only ORG/NAME [...]",
         description="Send a checkpoint (an LSLM or a sign tokenizer) to the Hub in one commit: weights with a LoRA "
         "adapter merged, processor, the code of both, a card with the scores, an example clip. Then load it from the "
         "Hub in a fresh process without this package, and translate the clip. After a broken upload give the same "
-        "command again: what has arrived is not sent twice.",
+        "command again: what has arrived is not sent twice. With --code-only, give one that is there the code of this "
+        "version, which works with newer transformers, and leave its weights alone.",
         epilog="Log in first: hf auth login, or HF_TOKEN. Another Hub: HF_ENDPOINT. "
         "Example: lslm publish runs/asl_cafe/3_instruct me/lslm-asl-cafe --dry-run",
     )
-    parser.add_argument("folder", metavar="FOLDER", help="checkpoint")
+    parser.add_argument("folder", nargs="?", metavar="FOLDER", help="checkpoint")
     _hub_arguments(parser)
+    parser.add_argument(
+        "--code-only",
+        action="store_true",
+        help="only renew the code of ORG/NAME: *.py, where its configurations point to them, and the versions in its "
+        "card. Weights stay, *.py that are no longer needed go. Takes --revision, --dry-run, --message and --clip",
+    )
     parser.add_argument(
         "--adapter-only", action="store_true", help="the LoRA adapter as it is, with its base named, instead of merged"
     )
-    parser.add_argument("--clip", default=None, metavar="FILE", help="example clip (default: one of ASL Cafe's)")
+    parser.add_argument(
+        "--clip",
+        default=None,
+        metavar="FILE",
+        help="example clip (default: one of ASL Cafe's; with --code-only, the repository's example.npz)",
+    )
     parser.add_argument(
         "--results",
         default=None,
@@ -479,10 +493,25 @@ def _publish(argv: list[str]) -> int:
     parser.add_argument(
         "--base-model", default=None, metavar="ORG/NAME", help="language model, if the checkpoint does not tell"
     )
-    args = vars(parser.parse_args(argv))
+    # flags may stand between FOLDER and ORG/NAME
+    args = vars(parser.parse_intermixed_args(argv))
+    folder, repo_id = args.pop("folder"), args.pop("repo_id")
+    if args.pop("code_only"):
+        used = ("revision", "dry_run", "clip", "message")
+        senseless = ["--" + name.replace("_", "-") for name, value in args.items() if value and name not in used]
+        if folder:
+            raise ValueError(f"--code-only takes ORG/NAME alone, its weights stay; {folder} {repo_id} came")
+        if senseless:
+            raise ValueError(f"--code-only sends no weights and no new card; leave out {', '.join(senseless)}")
+        from lslm.hub_cards.renew import renew_code
+
+        print(renew_code(repo_id, **{name: args[name] for name in used}))
+        return 0
+    if not folder:
+        raise ValueError(f"expected FOLDER ORG/NAME, or --code-only ORG/NAME; only {repo_id} came")
     from lslm.hub_cards.publish import publish
 
-    print(publish(args.pop("folder"), args.pop("repo_id"), **args))
+    print(publish(folder, repo_id, **args))
     return 0
 
 
