@@ -24,6 +24,7 @@ from lslm.hub_cards.cards import (
     with_todays_versions,
 )
 from lslm.hub_cards.lint import lint_card
+from lslm.modeling_lslm.configuration_lslm import TESTED_WITH
 from lslm.training.align import AlignArguments
 from lslm.training.instruct import InstructArguments
 from lslm.training.tokenizer import TokenizerArguments
@@ -216,13 +217,14 @@ def test_quick_start_names_the_packages_it_needs(model):
 
 
 def test_cards_say_with_which_versions_their_code_was_tested(model, tokenizer):
-    """The first and the last of those that setup.py allows."""
+    """The first and the last of those that setup.py allows; the code itself says the same."""
     setup = (ROOT / "setup.py").read_text(encoding="utf-8")
     said = r"^Code tested with transformers (\S+) to (\d+)\.(\d+) and torch (\S+) to (\d+)\.(\d+)\.$"
     for card in (model, tokenizer):
         first, major, last, torch_first, torch_major, torch_last = re.search(said, card, re.MULTILINE).groups()
         assert f'"transformers>={first},<{major}.{int(last) + 1}"' in setup
         assert f'"torch>={torch_first},<{torch_major}.{int(torch_last) + 1}"' in setup
+        assert (first, f"{major}.{last}") == TESTED_WITH
         assert with_todays_versions(card) == card
     versions = {"transformers": "5.20.0", "torch": "2.12.0"}  # those that trained it are another thing
     card = model_card("lslm/asl-cafe", **{**SHIPPED, "versions": versions})
