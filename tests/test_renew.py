@@ -20,6 +20,8 @@ from lslm.hub_cards.cards import versions_tested
 from lslm.hub_cards.renew import renewed_files
 
 ROOT = Path(__file__).parent.parent
+# what huggingface_hub does while it uploads is not ours
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 OLD, TEXT = "2026-11-23", "Some tea and if you please."
 
 
