@@ -7,6 +7,7 @@ transformers moves on, and the code that travels with a checkpoint has to follow
 """
 
 import json
+import re
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -106,9 +107,22 @@ def renewed_files(folder: str | Path, kind: str) -> dict[str, bytes | None]:
     if (folder / CARD).is_file():
         # bytes: reading as text would turn the line ends of other systems into ours
         files[CARD] = with_todays_versions((folder / CARD).read_bytes().decode("utf-8")).encode()
-    gone = {path.name: None for path in folder.glob("*.py") if path.name not in files}
+    gone = dict.fromkeys(_travelled(folder) - files.keys())
     same = {name for name in files if (folder / name).is_file() and (folder / name).read_bytes() == files[name]}
     return gone | {name: content for name, content in files.items() if name not in same}
+
+
+def _travelled(folder: Path) -> set[str]:
+    """Names of the *.py that the configurations of a checkpoint point to, and of those they import. Others are the
+    owner's."""
+    configs = "".join((folder / name).read_text(encoding="utf-8") for name in CONFIGS if (folder / name).is_file())
+    found: set[str] = set()
+    modules = re.findall(r'"(\w+)\.\w+"', configs)  # "file.Class"
+    while new := {f"{module}.py" for module in modules if (folder / f"{module}.py").is_file()} - found:
+        found |= new
+        code = "\n".join((folder / name).read_text(encoding="utf-8") for name in new)
+        modules = re.findall(r"^\s*from \.(\w+) import", code, re.MULTILINE)
+    return found
 
 
 def _save_blank(folder: Path, kind: str) -> None:

@@ -58,6 +58,13 @@ def hub(tmp_path_factory):
         yield server
 
 
+def leave_over(folder: Path):
+    """Code that an earlier version brought along, and today's does not."""
+    (folder / "left_over.py").write_text("# of an earlier version\n")
+    entry = folder / "modeling_lslm.py"
+    entry.write_text(f"{entry.read_text(encoding='utf-8')}\nfrom .left_over import x\n", encoding="utf-8")
+
+
 class Repository:
     """A repository on the Hub, made of a folder."""
 
@@ -129,7 +136,8 @@ print("RESULT", pipe(hf_hub_download("lslm/old", "example.npz"))[0]["translation
 
 
 def test_a_dry_run_lists_what_would_change(hub, old):
-    (old / "left_over.py").write_text("# of an earlier version\n")
+    leave_over(old)
+    (old / "handler.py").write_text("# the owner's\n")
     (old / "rotations.py").unlink()
     repo = Repository(hub, "lslm/dry", old)
     codes, out, _ = renew(hub, ["lslm/dry", "--dry-run"], ["lslm/dry", "--dry-run", "--revision", "next"])
@@ -138,13 +146,16 @@ def test_a_dry_run_lists_what_would_change(hub, old):
     assert listed[: len(listed) // 2] == listed[len(listed) // 2 :]  # a branch that is not there is made from main
     listed = {name: what for what, name in listed}
     assert listed["left_over.py"] == "deleted" and listed["rotations.py"] == "added"
-    assert listed["modeling_lslm.py"] == listed["README.md"] == "changed" and "model.safetensors" not in listed
+    assert listed["modeling_lslm.py"] == listed["README.md"] == "changed" and not {
+        "model.safetensors",
+        "handler.py",
+    } & set(listed)
     assert len(repo.commits()) == 2 and list(hub.load("models/lslm/dry")["branches"]) == ["main"]
 
 
 def test_a_branch_leaves_main_alone(hub, old):
     """And without a clip the checkpoint is loaded, no more."""
-    (old / "left_over.py").write_text("# of an earlier version\n")
+    leave_over(old)
     (old / "example.npz").unlink()
     repo = Repository(hub, "lslm/branch", old)
     before, commits = repo.files(), repo.commits()

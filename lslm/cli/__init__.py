@@ -473,7 +473,7 @@ def _publish(argv: list[str]) -> int:
         "--code-only",
         action="store_true",
         help="only renew the code of ORG/NAME: *.py, where its configurations point to them, and the versions in its "
-        "card. Weights stay, *.py that are no longer needed go. Takes --revision, --dry-run, --message and --clip",
+        "card. Weights stay; *.py that only the old code needs go. Takes --revision, --dry-run, --message and --clip",
     )
     parser.add_argument(
         "--adapter-only", action="store_true", help="the LoRA adapter as it is, with its base named, instead of merged"
