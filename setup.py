@@ -10,14 +10,14 @@ SPACE = "lslm.hub_cards.space"
 METRICS = "lslm.training.sign_translation_metrics"
 # Lower bounds work together: `make test-oldest`. Upper bounds are the release after the one tested: `make bump`.
 TRANSFORMERS = "transformers>=5.16,<5.25"  # its minor releases break what builds on it
-DATA = ["datasets>=5.0,<6"]  # streams that are divided by row group
+DATA = ["datasets>=5.1,<6"]  # streams that are divided by row group
 PAGE = ["gradio>=6.31,<7"]
 SCORES = ["sacrebleu>=2.4,<3", "rouge-score>=0.1.2,<0.2"]
 # before accelerate 1.7 a run that is resumed within its second epoch shuffles as in its first
 ADAPTER = ["peft>=0.18,<1", "accelerate>=1.7,<2"]
 GGUF = ["gguf>=0.10,<1"]
 QLORA = ["bitsandbytes>=0.49,<1"]
-PARQUET = ["pyarrow>=21,<27"]
+PARQUET = ["pyarrow>=24,<27"]
 CARDS = ["jinja2>=3.1,<4"]
 BUILD = ["datatrove>=0.10.1,<0.11"]
 
