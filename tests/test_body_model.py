@@ -272,7 +272,8 @@ def test_betas_for_all_for_clips_and_for_frames():
     expected = smplx_to_joints(params | {"betas": same}, body, flat_hand_mean=True)
     assert np.array_equal(smplx_to_joints(params | {"betas": betas[:, 0]}, body, flat_hand_mean=True), expected)
     for_all = smplx_to_joints(params | {"betas": betas[0, 0]}, body, flat_hand_mean=True)
-    assert np.array_equal(for_all[0], expected[0]) and not np.allclose(for_all[1], expected[1])
+    # another number of betas is another product: numpy before 2.3 rounds it otherwise
+    assert np.allclose(for_all[0], expected[0], atol=1e-12) and not np.allclose(for_all[1], expected[1])
 
 
 def test_missing_betas_are_zero_betas():
