@@ -24,6 +24,7 @@ from transformers import (
 
 from lslm import LslmConfig, LslmForConditionalGeneration, LslmModel, SignMotionProcessor, SignMotionVQVAE
 from lslm.modeling_lslm import backbone_lslm
+from lslm.modeling_lslm.modeling_lslm import CACHE_NAME
 
 MOTION = WITH_MOTION - 1
 MOTION_TOKENS = list(range(WITH_MOTION - 4, WITH_MOTION))
@@ -298,8 +299,8 @@ def test_the_sign_tokenizer_is_frozen_and_the_rest_gets_gradients(make_lslm, cli
 def test_training_keeps_no_cache(make_lslm, codes):
     model = make_lslm("llama")
     ids = prompt_of(codes.shape[1])
-    assert model.eval()(ids, motion_codes=codes).past_key_values is not None
-    assert model.train()(ids, motion_codes=codes).past_key_values is None
+    assert CACHE_NAME in model.eval()(ids, motion_codes=codes)
+    assert CACHE_NAME not in model.train()(ids, motion_codes=codes)
 
 
 # --- save and load ----------------------------------------------------------------------------------------------------
