@@ -161,6 +161,9 @@ def moved() -> list[str]:
 def known_breaks(text: str, versions: dict[str, str]) -> list[str]:
     """The lines `name==version  date  reason` whose release is installed."""
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    for line in lines:
+        if not re.fullmatch(r"[\w.-]+==\S+  \d{4}-\d\d-\d\d  \S.*", line):
+            raise SystemExit(f"{KNOWN_BREAKS.name}: expected `name==version  YYYY-MM-DD  reason`, got {line!r}")
     return [
         line
         for line in lines

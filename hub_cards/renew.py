@@ -79,7 +79,7 @@ def renew_code(
             return f"{constants.ENDPOINT}/{repo_id} (nothing was sent)"
         print(f"{len(changes):>8}  files, for {where}", flush=True)
         commit = _send(api, repo_id, changes, before, revision, new_branch, message)
-        example = Path(clip) if clip else folder / CLIP
+        example = Path(clip).resolve() if clip else folder / CLIP  # it is read in another folder
         _compare(commit, before, repo_id, SCRIPTS[kind], example if example.is_file() else None)
     return str(commit.commit_url)
 
@@ -107,22 +107,21 @@ def renewed_files(folder: str | Path, kind: str) -> dict[str, bytes | None]:
     if (folder / CARD).is_file():
         # bytes: reading as text would turn the line ends of other systems into ours
         files[CARD] = with_todays_versions((folder / CARD).read_bytes().decode("utf-8")).encode()
-    gone = dict.fromkeys(_travelled(folder) - files.keys())
+    gone = dict.fromkeys(_no_longer_needed(folder, {name for name in files if name.endswith(".py")}))
     same = {name for name in files if (folder / name).is_file() and (folder / name).read_bytes() == files[name]}
     return gone | {name: content for name, content in files.items() if name not in same}
 
 
-def _travelled(folder: Path) -> set[str]:
-    """Names of the *.py that the configurations of a checkpoint point to, and of those they import. Others are the
-    owner's."""
-    configs = "".join((folder / name).read_text(encoding="utf-8") for name in CONFIGS if (folder / name).is_file())
+def _no_longer_needed(folder: Path, today: set[str]) -> set[str]:
+    """Names of the *.py that the code of an earlier day imports and today's does not have. Others are the owner's."""
     found: set[str] = set()
-    modules = re.findall(r'"(\w+)\.\w+"', configs)  # "file.Class"
-    while new := {f"{module}.py" for module in modules if (folder / f"{module}.py").is_file()} - found:
+    new = {name for name in today if (folder / name).is_file()}
+    while new:
         found |= new
         code = "\n".join((folder / name).read_text(encoding="utf-8") for name in new)
         modules = re.findall(r"^\s*from \.(\w+) import", code, re.MULTILINE)
-    return found
+        new = {f"{module}.py" for module in modules if (folder / f"{module}.py").is_file()} - found
+    return found - today
 
 
 def _save_blank(folder: Path, kind: str) -> None:
@@ -147,11 +146,12 @@ def _save_blank(folder: Path, kind: str) -> None:
 
 
 def _with_entries(config: dict, today: dict, nested: bool = False) -> dict:
-    """`config` with the entries of `today` that point to code; in a nested configuration, those that it has."""
+    """`config` with the entries of `today` that point to code, beside the owner's own; in a nested configuration, those
+    that it has."""
     new = dict(config)
     for key, value in today.items():
         if key in ENTRIES and (key in config or not nested):
-            new[key] = value
+            new[key] = {**config.get(key, {}), **value}
         elif isinstance(value, dict) and isinstance(config.get(key), dict):
             new[key] = _with_entries(config[key], value, nested=True)
     return new

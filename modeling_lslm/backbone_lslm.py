@@ -38,18 +38,25 @@ def _unpacked(gguf: str, what: str, load) -> str:
     source = Path(gguf)
     if not source.is_file():
         raise FileNotFoundError(f"No GGUF file at {gguf}")
-    key = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
+    digest = hashlib.sha256()
+    with source.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    key = digest.hexdigest()[:16]
     folder = Path(constants.HF_HOME) / "lslm" / f"{source.stem}-{what}-{key}"
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         loaded = load(str(source.parent), gguf_file=source.name)
         # written aside and renamed, so that a kill leaves no half-written folder behind
         partial = tempfile.mkdtemp(dir=folder.parent)
-        loaded.save_pretrained(partial)
         try:
+            loaded.save_pretrained(partial)
+            os.chmod(partial, folder.parent.stat().st_mode)  # a shared cache is for others, too
             os.rename(partial, folder)
-        except OSError:  # another process was faster
+        except BaseException as error:
             shutil.rmtree(partial)
+            if not (isinstance(error, OSError) and folder.is_dir()):  # else another process was faster
+                raise
     return str(folder)
 
 

@@ -1,5 +1,6 @@
 """Configurations of the VQ-VAE sign tokenizer and of LSLM."""
 
+import re
 import sys
 
 import transformers
@@ -11,8 +12,10 @@ TESTED_WITH = "5.16", "5.24"  # the first and the last minor release of transfor
 
 def _remark_on_a_newer_library():
     """Say so when code beside weights, which stays as it was published, runs on a library that nobody tried it on."""
-    here, (major, minor) = ([int(n) for n in v.split(".")[:2]] for v in (transformers.__version__, TESTED_WITH[1]))
-    if __name__.startswith("transformers_modules") and here > [major, minor]:
+    major, minor = map(int, TESTED_WITH[1].split("."))
+    here = re.match(r"(\d+)(?:\.(\d+))?", transformers.__version__)
+    newer = here is not None and (int(here[1]), int(here[2] or 0)) > (major, minor)
+    if newer and __name__.startswith("transformers_modules"):
         logging.get_logger(__name__).warning_once(
             f"The code beside these weights was tested with transformers {' to '.join(TESTED_WITH)}; this is "
             f"{transformers.__version__}. Where it fails: pip install 'transformers<{major}.{minor + 1}'. "

@@ -40,8 +40,9 @@ PIPELINES = {
 
 # What the cache of keys and values is called changes with the release of transformers (`past_key_values` until 5.23,
 # `cache` from 5.24 on), and this file is beside weights that nobody renews. So outputs are those of the library with a
-# field more, filled with whatever the language model's output holds; a cache goes to the language model under the name
-# it came by, or the library's of these two.
+# field more, filled with whatever the language model's output holds. A cache may be given under either name, and goes
+# on under that of the library at hand; where that is a third one (None here), `generate` and the language model still
+# hand theirs to each other, through arguments that are not named here.
 CACHE_NAMES = ("cache", "past_key_values")
 CACHE_NAME = next((name for name in CACHE_NAMES if name in BaseModelOutputWithPast.__dataclass_fields__), None)
 
@@ -277,7 +278,9 @@ class LslmModel(LslmPreTrainedModel):
         motion_embeds = self.get_motion_embeds(input_features, input_features_mask, motion_codes, motion_latents)
         motion_embeds = motion_embeds.to(inputs_embeds.device, inputs_embeds.dtype)
         placeholders = self._placeholders(input_ids, inputs_embeds)
-        if not torch.compiler.is_compiling() and int(placeholders.sum()) != len(motion_embeds):
+        if torch.compiler.is_compiling():  # a graph cannot branch on a number
+            torch._assert_async(placeholders.sum() == motion_embeds.shape[0], "as many <motion> as motion embeddings")
+        elif int(placeholders.sum()) != len(motion_embeds):
             raise ValueError(
                 f"The prompts hold {int(placeholders.sum())} <motion> placeholders (id "
                 f"{self.config.motion_token_id}) but the motion has {len(motion_embeds)} embeddings. Build both with "
@@ -304,13 +307,15 @@ class LslmModel(LslmPreTrainedModel):
         use_cache: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> LslmModelOutputWithPast:
-        """See [`LslmForConditionalGeneration.forward`]; what is not named here goes to the language model as it is."""
+        """See [`LslmForConditionalGeneration.forward`]; what is not named here goes to the language model as it is, a
+        cache by the library's name for it."""
         inputs_embeds, motion_embeds = self.embed_prompts(
             input_ids, input_features, input_features_mask, motion_codes, inputs_embeds, motion_latents
         )
         if use_cache is None and self.training:
             # Trainer switches the cache off in the top config only; with a cache, packed sequences would see each other
             use_cache = False
+        kwargs |= _cache_argument(**{name: kwargs.pop(name, None) for name in CACHE_NAMES})
         outputs = self.language_model(inputs_embeds=inputs_embeds, use_cache=use_cache, return_dict=True, **kwargs)
         return LslmModelOutputWithPast(**outputs, motion_embeds=motion_embeds)
 
@@ -385,7 +390,8 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             return_dict=True,
-            **_cache_argument(cache=cache, past_key_values=past_key_values),
+            cache=cache,
+            past_key_values=past_key_values,
             **kwargs,
         )
         keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
@@ -403,7 +409,13 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
     # ---- generation ----------------------------------------------------------------------------------------------
 
     def generate(self, *args, cache: Cache | None = None, past_key_values: Cache | None = None, **kwargs):
-        """As `GenerationMixin.generate`; a cache of the user's own may be given under either name."""
+        """As `GenerationMixin.generate`; a cache of the user's own may be given under either name.
+
+        Raises:
+            ValueError: a cache under both names; `prefill_chunk_size` with motion, which would lose its place.
+        """
+        if kwargs.get("prefill_chunk_size") and any(kwargs.get(name) is not None for name in MOTION_INPUTS):
+            raise ValueError("prefill_chunk_size cuts the prompt, and motion cannot be cut with it: leave it out")
         return super().generate(*args, **kwargs, **_cache_argument(cache=cache, past_key_values=past_key_values))
 
     def prepare_inputs_for_generation(
@@ -509,13 +521,19 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
         Args:
             lora: arguments of `peft.LoraConfig`, `target_modules` as a list of layer names.
         """
+        self._need_weights("add a LoRA adapter")
         self.config.lora = self.model.config.lora = dict(lora)
         self.model.inject_lora()
         return self
 
+    def _need_weights(self, what: str):
+        if any(parameter.device.type == "meta" for parameter in self.parameters()):
+            raise ValueError(f"Cannot {what} where weights are offloaded: load the model without device_map first")
+
     @torch.no_grad()
     def merge_lora(self) -> "LslmForConditionalGeneration":
         """Fold the LoRA adapter into the language model's weights, in place; checkpoints are complete from then on."""
+        self._need_weights("merge a LoRA adapter")
         if self.config.lora is not None:
             try:  # so that transformers does not take it for something every checkpoint needs
                 from peft.tuners.lora import LoraLayer
@@ -554,7 +572,7 @@ def _backbone_state(source: PreTrainedModel, config: LslmConfig) -> dict[str, to
             state[f"model.language_model.{module}.base_layer.{parameter}"] = weight
         else:
             state[f"model.language_model.{module}.{parameter}"] = weight
-    if config.tie_word_embeddings:  # by this name, too: that is where a head is looked for that lies on disk
+    if config.tie_word_embeddings:  # accelerate looks for a head that lies on disk by this name
         state["lm_head.weight"] = state["model.language_model.embed_tokens.weight"]
     return state
 

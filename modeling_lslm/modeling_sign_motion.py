@@ -41,7 +41,8 @@ def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
 
 @contextmanager
 def float32_by_default():
-    """New parameters are float32, whatever dtype a model around them is made in."""
+    """New parameters are float32, whatever dtype a model around them is made in. (`_keep_in_fp32_modules_strict` tells
+    the loader, `_keep_in_fp32_modules` quantizers; neither is asked when a model is made.)"""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
@@ -266,7 +267,8 @@ class SignMotionVQVAE(PreTrainedModel):
         return lengths
 
     def _here(self, tensor: torch.Tensor) -> torch.Tensor:
-        """`tensor` on the device of the weights, unless accelerate keeps them all elsewhere until they are needed."""
+        """`tensor` on the device of the weights. Where accelerate keeps them all elsewhere (their device is "meta"), it
+        stays: each layer is handed its own inputs on the device on which it runs."""
         return next((tensor.to(p.device) for p in self.parameters() if p.device.type != "meta"), tensor)
 
     @torch.no_grad()
@@ -307,13 +309,14 @@ class SignMotionVQVAE(PreTrainedModel):
         latents, lengths = self.latents(input_features, input_features_mask, dtype)
         with torch.autocast(device_type=latents.device.type, enabled=False):
             codes = self.codebook(latents)
-        codes = codes.masked_fill(~length_mask(lengths, codes.shape[1]), IGNORED_CODE)
+        codes = codes.masked_fill(~length_mask(lengths.to(codes.device), codes.shape[1]), IGNORED_CODE)
         return (codes, latents.float()) if return_latents else codes
 
     def embed(self, codes: torch.Tensor) -> torch.Tensor:
         """(B, L) codes -> (B, L, D) float32 codebook vectors; zeros where the code is -100."""
         codes = self._here(codes)
-        return self.codebook(codes=codes.clamp(min=0)) * (codes >= 0)[..., None]
+        vectors = self.codebook(codes=codes.clamp(min=0))
+        return vectors * (codes >= 0)[..., None].to(vectors.device)
 
     @torch.no_grad()
     def decode(self, codes: torch.Tensor) -> torch.Tensor:

@@ -53,7 +53,7 @@ class Codebook(nn.Module):
         """Equation 1: (..., P * D) latents -> (...) int64 number of the nearest code in squared L2, part by part, and
         of each part quantizer by quantizer."""
         flat = latents.reshape(-1, self.num_parts, self.weight.shape[-1])
-        number = torch.zeros(len(flat), dtype=torch.long, device=latents.device)
+        number = torch.zeros(flat.shape[0], dtype=torch.long, device=latents.device)  # len() would fix it in a graph
         for book, codes in enumerate(self.weight.to(latents.dtype).split(self.size)):
             if book % self.num_quantizers == 0:
                 rest = flat[:, book // self.num_quantizers]

@@ -28,12 +28,20 @@ CHATML = (
 )
 
 
+def _is_message(value) -> bool:
+    return not hasattr(value, "messages") and (
+        isinstance(value, dict) or is_dataclass(value) or hasattr(value, "model_dump")
+    )
+
+
 def _as_dict(message) -> dict:
     """A chat message, or a block of its content, as a dict of the fields that are set."""
     if is_dataclass(message):
         message = {field.name: getattr(message, field.name) for field in fields(message)}
-    elif hasattr(message, "model_dump"):  # pydantic, as OpenAI's client has them
-        message = message.model_dump()
+    elif hasattr(
+        message, "model_dump"
+    ):  # pydantic, as OpenAI's client has them; iterated, a clip in it stays what it is
+        message = dict(message) if hasattr(message, "__iter__") else message.model_dump()
     if not isinstance(message, dict):
         raise ValueError(f"a chat message is a dict, a dataclass or a pydantic model, not {message!r}")
     return {key: value for key, value in message.items() if value is not None}
@@ -177,11 +185,12 @@ class SignMotionProcessor(ProcessorMixin):
             tokenize: False gives the rendered text, with one `<motion>` per clip.
             return_labels: learn the last message, which must be the assistant's.
         """
-        several = isinstance(conversation, (list, tuple)) and (
-            isinstance(conversation[0], (list, tuple)) or hasattr(conversation[0], "messages")
-        )
+        items = list(getattr(conversation, "messages", conversation))
+        if not items:
+            raise ValueError("no chat messages came; expected a list of them, or of conversations")
+        several = not (_is_message(items[0]) or isinstance(items[0], str))
         clips, codes, flat = [], [], []
-        for messages in conversation if several else [conversation]:
+        for messages in items if several else [items]:
             messages = [_as_dict(message) for message in getattr(messages, "messages", messages)]
             flat.append([{**m, "content": self._flatten(m.get("content", ""), clips, codes)} for m in messages])
         if not tokenize:
@@ -198,16 +207,19 @@ class SignMotionProcessor(ProcessorMixin):
             return content
         parts = []
         for block in map(_as_dict, content):
-            if block["type"] == "text":
+            kind = block.get("type")
+            if kind == "text":
                 parts.append(block["text"])
-            elif block["type"] == "motion":
+            elif kind == "motion":
                 if "motion_codes" in block:
                     codes.append(block["motion_codes"])
-                else:
+                elif "motion" in block or "path" in block:
                     clips.append(block["motion"] if "motion" in block else block["path"])
+                else:
+                    raise ValueError(f"a motion block has motion, path or motion_codes; this one has {sorted(block)}")
                 parts.append(MOTION)
             else:
-                raise ValueError(f"a message block is 'text' or 'motion', not {block['type']!r}")
+                raise ValueError(f"a message block is 'text' or 'motion', not {kind!r}")
         return " ".join(parts)
 
     def _render(self, messages: list[dict], add_generation_prompt: bool, chat_template: str | None = None) -> str:

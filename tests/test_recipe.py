@@ -134,8 +134,21 @@ def test_the_recipes_for_the_paper_s_backbones_have_its_hyper_parameters(folder)
 def test_an_argument_that_the_library_renamed_is_taken_by_either_name(read):
     """`gradient_checkpointing` is `activation_checkpointing` in later releases of transformers."""
     for name in ("gradient_checkpointing", "activation_checkpointing"):
-        for args in (read(f"{name}: true"), read("", f"--{name}", "true"), read("", f"--{name}=true")):
+        for args in (
+            read(f"{name}: true"),
+            read("", f"--{name}", "true"),
+            read("", f"--{name}=true"),
+            read("", f"--{name.replace('_', '-')}=true"),
+        ):
             assert args.gradient_checkpointing is True  # the old name is an alias where the new one exists
-        assert read(f"{name}: true", "--activation_checkpointing", "false").gradient_checkpointing is False
+        for flag in ("--activation_checkpointing", "--gradient-checkpointing"):
+            args = read(f"{name}: true", flag, "false")
+            assert args.gradient_checkpointing is False and list(args.recipe.values()).count(False) == 1
     with pytest.raises(ValueError, match="two keys are names of one thing; leave out (gradient|activation)_checkpoint"):
         read("gradient_checkpointing: true\nactivation_checkpointing: true")
+
+
+def test_label_smoothing_is_refused(read):
+    """The library's Trainer would smooth the token that is read, not the next one."""
+    with pytest.raises(ValueError, match="label_smoothing_factor: .* Leave it out"):
+        read("label_smoothing_factor: 0.1", stage=AlignArguments)

@@ -167,7 +167,7 @@ def test_a_branch_leaves_main_alone(hub, old):
 
 def test_entries_follow_the_code_and_nothing_else_changes(old):
     stale = {
-        "config.json": {"auto_map": {"AutoModel": "old_name.LSLM"}, "custom_pipelines": {"old": {"impl": "a.B"}}},
+        "config.json": {"auto_map": {"AutoModel": "old_name.LSLM", "AutoModelForCausalLM": "mine.Model"}},
         "processor_config.json": {"auto_map": {"AutoProcessor": "old_name.Processor"}},
         "tokenizer_config.json": {"auto_map": {"AutoProcessor": "old_name.Processor"}},
     }
@@ -175,13 +175,16 @@ def test_entries_follow_the_code_and_nothing_else_changes(old):
     assert not set(stale) & set(renewed_files(old, "lslm"))
     for name, entries in stale.items():
         config = json.loads(shipped[name]) | entries | {"of_theirs": [0.1, None]}
-        for nested in ("vqvae_config", "feature_extractor"):
+        for nested, entry in (("vqvae_config", "AutoModel"), ("feature_extractor", "AutoFeatureExtractor")):
             if nested in config:
-                config[nested]["auto_map"] = {"AutoModel": "old_name.Other"}
+                config[nested]["auto_map"][entry] = "old_name.Other"
         (old / name).write_text(json.dumps(config), encoding="utf-8")
     new = renewed_files(old, "lslm")
     for name, text in shipped.items():
-        assert json.loads(new[name]) == json.loads(text) | {"of_theirs": [0.1, None]}
+        expected = json.loads(text) | {"of_theirs": [0.1, None]}
+        if name == "config.json":
+            expected["auto_map"]["AutoModelForCausalLM"] = "mine.Model"
+        assert json.loads(new[name]) == expected
     # a nested configuration without entries gets none
     config = json.loads(shipped["config.json"])
     del config["vqvae_config"]["auto_map"]

@@ -106,6 +106,9 @@ def test_known_breaks_are_those_that_are_installed():
     text = "# a comment\n\npeft==0.22.0  2026-12-01  adapters load with other names\n"
     assert versions.known_breaks(text, {"peft": "0.21.2"}) == []
     assert versions.known_breaks(text, {"peft": "0.22.0"}) == [text.splitlines()[-1]]
+    for wrong in ("peft ==0.22.0  2026-12-01  x", "peft==0.22.0 2026-12-01 x", "peft>=0.22  2026-12-01  x"):
+        with pytest.raises(SystemExit, match="expected `name==version"):
+            versions.known_breaks(wrong, {})
     for line in versions.KNOWN_BREAKS.read_text(encoding="utf-8").splitlines():
         assert not line or re.fullmatch(r"#.*|[\w.-]+==\S+  \d{4}-\d\d-\d\d  \S.*", line), line
 

@@ -15,7 +15,7 @@ import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
-# Arguments of the Trainer that were renamed while we support both releases. Either name is taken.
+# Arguments of the Trainer that transformers has renamed since 5.16, our oldest. Either name is taken.
 RENAMED = {
     "gradient_checkpointing": "activation_checkpointing",
     "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
@@ -49,6 +49,11 @@ class StageArguments(TrainingArguments):
             raise ValueError("stream: the clips are not counted, so the run needs an end: say max_steps, not epochs")
         if self.stream and self.limit is not None:
             raise ValueError("limit is for clips in memory: leave it out, or leave out stream")
+        if self.label_smoothing_factor:
+            raise ValueError(
+                "label_smoothing_factor: the Trainer of transformers shifts the labels of its own models alone; ours "
+                "would learn to repeat what it reads. Leave it out"
+            )
         self.remove_unused_columns = False  # our data sets have no columns that match the model's arguments
         super().__post_init__()
 
@@ -170,7 +175,8 @@ def _name_here(name: str, known: set[str]) -> str:
 
 def _flag_here(flag: str, known: set[str]) -> str:
     name, equals, value = flag.removeprefix("--").partition("=")
-    return f"--{_name_here(name, known)}{equals}{value}"
+    here = _name_here(name.replace("-", "_"), known)
+    return flag if here == name.replace("-", "_") else f"--{here}{equals}{value}"
 
 
 def check_keys(where: str | Path, keys: Iterable[str], known: set[str]) -> None:
