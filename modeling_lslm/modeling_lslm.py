@@ -22,6 +22,7 @@ from .backbone_lslm import load_backbone
 from .configuration_lslm import LocalFirst, LslmConfig
 from .modeling_sign_motion import SignMotionVQVAE, float32_by_default
 
+PLAIN_LORA = {"r", "lora_alpha", "lora_dropout", "target_modules"}  # W + lora_alpha / r * B A, and no more
 MOTION_INPUTS = ("input_features", "input_features_mask", "motion_codes", "motion_latents")
 # What `trust_remote_code` looks for in config.json, beside what transformers writes there by itself. The files of the
 # processor and the pipeline come with the processor.
@@ -147,9 +148,16 @@ class LslmPreTrainedModel(PreTrainedModel):
     _can_compile_fullgraph = True
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *args, config=None, state_dict=None, **kwargs):
+    def from_pretrained(
+        cls, pretrained_model_name_or_path, *args, config=None, state_dict=None, merge_lora: bool = False, **kwargs
+    ):
         """As `PreTrainedModel.from_pretrained`; also fetches the language model's own weights from `config.backbone`
-        when the checkpoint does not hold them."""
+        when the checkpoint does not hold them.
+
+        Args:
+            merge_lora: fold a LoRA adapter into the language model's weights, as [`merge_lora`]. For an adapter without
+                extras this needs no peft, whose import takes longer than the rest of loading.
+        """
         hub_names = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
         hub = {name: kwargs[name] for name in hub_names if name in kwargs}
         if not isinstance(config, PreTrainedConfig):
@@ -158,8 +166,16 @@ class LslmPreTrainedModel(PreTrainedModel):
         if config.backbone is not None and state_dict is None:
             dtype = kwargs.get("dtype", "auto")
             kwargs["dtype"] = dtype = (config.dtype or torch.float32) if dtype == "auto" else dtype
-            state_dict = _backbone_state(load_backbone(config.backbone, dtype=dtype), config)
-            state_dict |= load_file(cached_file(folder, "model.safetensors", **hub))
+            own, backbone, lora = (
+                load_file(cached_file(folder, "model.safetensors", **hub)),
+                config.backbone,
+                config.lora,
+            )
+            fold = merge_lora and lora is not None and set(lora) <= PLAIN_LORA
+            if fold:
+                config.lora = config.backbone = None
+            state_dict = _backbone_state(load_backbone(backbone, dtype=dtype), config)
+            state_dict |= _folded(state_dict, own, lora["lora_alpha"] / lora["r"]) if fold else own
             if cls.can_generate():
                 generation_config = GenerationConfig.from_pretrained(folder, **hub)
             folder = None  # transformers takes weights from a folder or from a state dict
@@ -167,6 +183,8 @@ class LslmPreTrainedModel(PreTrainedModel):
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         if generation_config is not None:
             model.generation_config = generation_config
+        if merge_lora and config.lora is not None:
+            model.merge_lora()
         # the loader makes new parameters, which forget that they are frozen
         getattr(model, "model", model).vqvae.requires_grad_(False)
         return loaded
@@ -186,6 +204,27 @@ class LslmPreTrainedModel(PreTrainedModel):
                 k: v for k, v in state_dict.items() if k.removeprefix("model.").startswith(own) or "lora_" in k
             }
         return super().save_pretrained(save_directory, *args, state_dict=state_dict, **kwargs)
+
+    def _need_weights(self, what: str):
+        if any(parameter.device.type == "meta" for parameter in self.parameters()):
+            raise ValueError(f"Cannot {what} where weights are offloaded: load the model without device_map first")
+
+    @torch.no_grad()
+    def merge_lora(self):
+        """Fold the LoRA adapter into the language model's weights, in place; checkpoints are complete from then on."""
+        self._need_weights("merge a LoRA adapter")
+        if self.config.lora is not None:
+            try:  # so that transformers does not take it for something every checkpoint needs
+                from peft.tuners.lora import LoraLayer
+            except ImportError as error:
+                raise ImportError("merging a LoRA adapter needs peft: pip install peft") from error
+
+            for name, module in list(self.base_model.language_model.named_modules()):
+                if isinstance(module, LoraLayer):
+                    module.merge()
+                    self.base_model.language_model.set_submodule(name, module.get_base_layer())
+        self.config.lora = self.config.backbone = None
+        return self
 
 
 class LslmModel(LslmPreTrainedModel):
@@ -526,27 +565,6 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
         self.model.inject_lora()
         return self
 
-    def _need_weights(self, what: str):
-        if any(parameter.device.type == "meta" for parameter in self.parameters()):
-            raise ValueError(f"Cannot {what} where weights are offloaded: load the model without device_map first")
-
-    @torch.no_grad()
-    def merge_lora(self) -> "LslmForConditionalGeneration":
-        """Fold the LoRA adapter into the language model's weights, in place; checkpoints are complete from then on."""
-        self._need_weights("merge a LoRA adapter")
-        if self.config.lora is not None:
-            try:  # so that transformers does not take it for something every checkpoint needs
-                from peft.tuners.lora import LoraLayer
-            except ImportError as error:
-                raise ImportError("merging a LoRA adapter needs peft: pip install peft") from error
-
-            for name, module in list(self.model.language_model.named_modules()):
-                if isinstance(module, LoraLayer):
-                    module.merge()
-                    self.model.language_model.set_submodule(name, module.get_base_layer())
-        self.config.lora = self.config.backbone = None
-        return self
-
 
 def _backbone_state(source: PreTrainedModel, config: LslmConfig) -> dict[str, torch.Tensor]:
     """The weights of a causal language model under the names they have inside LSLM.
@@ -575,6 +593,17 @@ def _backbone_state(source: PreTrainedModel, config: LslmConfig) -> dict[str, to
     if config.tie_word_embeddings:  # accelerate looks for a head that lies on disk by this name
         state["lm_head.weight"] = state["model.language_model.embed_tokens.weight"]
     return state
+
+
+def _folded(state: dict[str, torch.Tensor], own: dict[str, torch.Tensor], scale: float) -> dict[str, torch.Tensor]:
+    """The weights of a checkpoint, its LoRA layers folded into those of the language model in `state`."""
+    folded = {name: weight for name, weight in own.items() if ".lora_" not in name}
+    for name, a in own.items():
+        if ".lora_A." in name:
+            b, target = own[name.replace(".lora_A.", ".lora_B.")], f"{name.partition('.lora_A.')[0]}.weight"
+            target = target if target in state else f"model.{target}"  # saved from the model without the head
+            folded[target] = state[target] + (b @ a * scale).to(state[target].dtype)
+    return folded
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 and generation."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -387,6 +388,27 @@ def test_merged_lora_keeps_the_logits_and_makes_the_checkpoint_complete(make_lsl
     assert not any("lora_" in n or "base_layer" in n for n in names)
     assert "model.language_model.layers.1.self_attn.q_proj.weight" in names
     assert torch.equal(logits(AutoModel.from_pretrained(tmp_path), codes), logits(model, codes))
+
+
+@pytest.mark.parametrize("extra", [{}, {"use_rslora": True}])
+@pytest.mark.parametrize("model_class", [LslmForConditionalGeneration, LslmModel])
+def test_an_adapter_merged_while_it_is_loaded_is_the_one_merged_afterwards(
+    make_lslm, codes, tmp_path, monkeypatch, model_class, extra
+):
+    model = make_lslm("llama-tied", keep_backbone=True).eval()
+    stir(model.add_lora(LORA | extra))
+    (model if model_class is LslmForConditionalGeneration else model.model).save_pretrained(tmp_path)
+    expected = model_class.from_pretrained(tmp_path).merge_lora()
+    ids = prompt_of(codes.shape[1])
+    with monkeypatch.context() as patch:
+        if not extra:
+            patch.setitem(sys.modules, "peft", None)
+        merged = model_class.from_pretrained(tmp_path, merge_lora=True)
+    with torch.no_grad():
+        found, wanted = merged(ids, motion_codes=codes)[0], expected(ids, motion_codes=codes)[0]
+    assert torch.equal(found, wanted)
+    assert merged.config.lora is merged.config.backbone is None
+    assert not any("lora_" in name for name in merged.state_dict())
 
 
 def test_merging_without_lora_makes_the_checkpoint_complete_as_well(make_lslm, codes, tmp_path):

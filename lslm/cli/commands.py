@@ -114,7 +114,7 @@ def translate(args) -> int:
                 from transformers import pipeline
 
                 try:
-                    pipe = pipeline("sign-translation", model=folder)
+                    pipe = pipeline("sign-translation", model=folder, model_kwargs={"merge_lora": True})
                 except SafetensorError as error:
                     raise ValueError(f"{folder}: damaged checkpoint ({error}); copy it again") from error
             options = {k: v for k, v in (("prompt", args.prompt), ("num_beams", args.num_beams)) if v is not None}
