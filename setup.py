@@ -13,8 +13,9 @@ TRANSFORMERS = "transformers>=5.16,<5.25"  # its minor releases break what build
 DATA = ["datasets>=5.1,<6"]  # streams that are divided by row group
 PAGE = ["gradio>=6.31,<7"]
 SCORES = ["sacrebleu>=2.4,<3", "rouge-score>=0.1.2,<0.2"]
-# before accelerate 1.7 a run that is resumed within its second epoch shuffles as in its first
-ADAPTER = ["peft>=0.18,<1", "accelerate>=1.7,<2"]
+# accelerate before 1.15 puts weights that it kept on disk into other layers; before 1.7 a run that is resumed within
+# its second epoch shuffles as in its first
+ADAPTER = ["peft>=0.18,<1", "accelerate>=1.15,<2"]
 GGUF = ["gguf>=0.10,<1"]
 QLORA = ["bitsandbytes>=0.49,<1"]
 PARQUET = ["pyarrow>=24,<27"]

@@ -11,14 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import accelerate
 import numpy as np
 import pytest
 import torch
 import transformers
 from accelerate import cpu_offload, disk_offload
 from datasets import Dataset
-from packaging.version import Version
 from test_remote_code import stranger
 from transformers import AutoModel, DynamicCache, Trainer, TrainingArguments, pipeline
 from transformers.modeling_outputs import BaseModelOutputWithPast
@@ -240,8 +238,6 @@ def test_a_clip_without_a_valid_frame_is_refused_outside_graphs(model, batch):
 
 # --- offloading -------------------------------------------------------------------------------------------------------
 
-# before accelerate 1.15 a model all of which would be on disk is refused, in words
-ALL_ON_DISK = Version(accelerate.__version__) >= Version("1.15")
 PLACES = {
     "sign tokenizer on disk": {"vqvae": "disk", "language_model": "cpu", "projector": "cpu", "lm_head": "cpu"},
     "the rest on disk": {"vqvae": "cpu", "language_model": "disk", "projector": "disk", "lm_head": "disk"},
@@ -275,7 +271,6 @@ def test_weights_elsewhere_change_nothing(make_lslm, processor, clips, tmp_path,
     ]
     options = [{"device_map": places} for places in maps]
     options += [{"device_map": "auto", "max_memory": {"cpu": size}} for size in ("90KB", "300KB")]
-    options = options if ALL_ON_DISK else options[:2]
     loaded = [load(offload_folder=str(tmp_path / "disk"), **more) for more in options]
     assert all("disk" in one.hf_device_map.values() for one in loaded)
 
@@ -294,7 +289,6 @@ def test_weights_elsewhere_change_nothing(make_lslm, processor, clips, tmp_path,
     assert torch.equal(much_on_disk.generate(**inputs, max_new_tokens=3), expected)
 
 
-@pytest.mark.skipif(not ALL_ON_DISK, reason="accelerate before 1.15 leaves no model on disk as a whole")
 def test_a_sign_tokenizer_on_disk_encodes_and_decodes_the_same(vqvae, processor, clips, tmp_path):
     vqvae.save_pretrained(tmp_path / "vqvae")
     away = SignMotionVQVAE.from_pretrained(
