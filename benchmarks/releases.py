@@ -31,7 +31,7 @@ def record(out: Path, limit: int) -> None:
     pipe = pipeline("sign-translation", model=str(CAFE / "checkpoint"))
     library = load_backbone(pipe.model.config.backbone, dtype=torch.float32).eval()
     words = library.config.vocab_size
-    found = {"transformers": transformers.__version__, "torch": torch.__version__, "lslm": lslm.__version__}
+    found = {"transformers": transformers.__version__, "torch": str(torch.__version__), "lslm": lslm.__version__}
     found |= {"texts": [], "logits": [], "library": []}
     with torch.no_grad():
         for clip in sorted(CAFE.glob("clips/*.npz"))[:limit]:
