@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
-SUBPACKAGES = ["modeling_lslm", "processing", "training", "hub_cards"]
-SPACE = "lslm.hub_cards.space"
-METRICS = "lslm.training.sign_translation_metrics"
+# In a checkout lslm/ holds links to these folders: editors and type checkers follow them.
+FOLDERS = ["modeling_lslm", "processing", "training", "hub_cards"]
+PACKAGES = [f"lslm.{name}" for name in find_packages(ROOT, include=[f"{folder}*" for folder in FOLDERS])]
 # Lower bounds work together: `make test-oldest`. Upper bounds are the release after the one tested: `make bump`.
 TRANSFORMERS = "transformers>=5.16,<5.25"  # its minor releases break what builds on it
 DATA = ["datasets>=5.1,<6"]  # streams that are divided by row group
@@ -30,18 +30,19 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=["lslm", "lslm_cli", *(f"lslm.{name}" for name in SUBPACKAGES), METRICS, SPACE],
+    packages=["lslm", "lslm_cli", "lslm.hub_cards.space", *PACKAGES],
     package_dir={
         "lslm": "lslm",
         "lslm_cli": "lslm/cli",
-        **{f"lslm.{name}": name for name in SUBPACKAGES},
-        SPACE: "hub_cards/space",
+        **{f"lslm.{name}": name for name in FOLDERS},
     },
     package_data={
         "lslm": ["py.typed"],
-        "lslm.training": ["recipes/**/*.yaml", "templates/*.json", "report.html"],
+        "lslm.training": ["recipes/**/*.yaml"],
+        "lslm.training.stages": ["templates/*.json"],
+        "lslm.training.evaluation": ["report.html"],
         "lslm.hub_cards": ["*.jinja", "vocabulary.json"],
-        SPACE: ["page.css", "player.html", "player.js", "README.md", "requirements.txt"],
+        "lslm.hub_cards.space": ["page.css", "player.html", "player.js", "README.md", "requirements.txt"],
     },
     entry_points={"console_scripts": ["lslm = lslm_cli:main"]},
     # Translating needs these alone.

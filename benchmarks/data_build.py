@@ -31,7 +31,7 @@ import pyarrow
 import pyarrow.parquet as pq
 
 from lslm.processing.motion_features import HUMANML3D_BONE_LENGTHS, NUM_JOINTS, PARENTS, RAW_DIRECTIONS
-from lslm.training.data import load_split, read_joints
+from lslm.training.dataset.motion_text import load_split, read_joints
 
 FPS, TARGET_FPS = 24.0, 20.0
 DAMAGED_EVERY = 1000
@@ -177,7 +177,7 @@ def measure(out: Path, clips: int, frames: int, workers: int) -> dict:
 
 PLAN = """
 import json, resource, sys, time
-from lslm.training.data_build import plan
+from lslm.training.dataset.build.build import plan
 before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
 plan(sys.argv[1], sys.argv[2])
 seconds, after = time.process_time() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

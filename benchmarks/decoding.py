@@ -18,10 +18,10 @@ from pathlib import Path
 import torch
 
 from lslm import LslmForConditionalGeneration, SignMotionProcessor
-from lslm.training.data import MotionText
-from lslm.training.evaluate import translate_features
-from lslm.training.sign_translation_metrics import text_metrics
-from lslm.training.sign_translation_metrics.significance import compare
+from lslm.training.dataset.motion_text import MotionText
+from lslm.training.evaluation.evaluate import translate_features
+from lslm.training.evaluation.sign_translation_metrics import text_metrics
+from lslm.training.evaluation.sign_translation_metrics.significance import compare
 
 CAFE = Path(__file__).parents[1] / "examples" / "asl_cafe"
 WAYS = {  # beams, length penalty

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, ContinuousBatching
 
 from lslm import LslmForConditionalGeneration, SignMotionProcessor
 from lslm.hub_cards.export import export_causal_lm
-from lslm.training.data import MotionText
+from lslm.training.dataset.motion_text import MotionText
 
 
 @torch.no_grad()

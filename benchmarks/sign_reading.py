@@ -34,10 +34,10 @@ from lslm import LslmForConditionalGeneration, SignMotionProcessor
 from lslm.modeling_lslm.modeling_lslm import LslmProjector
 from lslm.modeling_lslm.modeling_sign_motion import length_mask
 from lslm.training.ablate import cell, summary
-from lslm.training.data import MotionText
-from lslm.training.projector_start import SignReader, numbered, train_reader, vocabulary, word_embeddings
-from lslm.training.sign_translation_metrics.text_metrics import align
-from lslm.training.spelling import rare_words, signs
+from lslm.training.dataset.motion_text import MotionText
+from lslm.training.dataset.spelling import rare_words, signs
+from lslm.training.evaluation.sign_translation_metrics.text_metrics import align
+from lslm.training.stages.projector_start import SignReader, numbered, train_reader, vocabulary, word_embeddings
 
 CAFE = Path(__file__).parents[1] / "examples" / "asl_cafe"
 BATCH = 32

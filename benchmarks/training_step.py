@@ -34,8 +34,8 @@ def step_seconds(attention: str, steps: int) -> float:
     import torch
 
     from lslm import LslmForConditionalGeneration, SignMotionProcessor
-    from lslm.training.data import MotionText, TranslationCollator
-    from lslm.training.translation import TranslationArguments, set_trainable
+    from lslm.training.dataset.motion_text import MotionText, TranslationCollator
+    from lslm.training.stages.translation import TranslationArguments, set_trainable
 
     model = LslmForConditionalGeneration.from_pretrained(CAFE / "checkpoint", attn_implementation=attention).train()
     processor = SignMotionProcessor.from_pretrained(CAFE / "checkpoint")

@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM
 
-from lslm.modeling_lslm import LslmForConditionalGeneration
-from lslm.processing import SignMotionProcessor
-from lslm.processing.processing_lslm import DATE
+from ..modeling_lslm import LslmForConditionalGeneration
+from ..processing import SignMotionProcessor
+from ..processing.processing_lslm import DATE
 
 TOKENIZER = "sign_tokenizer"  # folder of the sign tokenizer inside the exported one
 CLIENT = Path(__file__).with_name("client.py")

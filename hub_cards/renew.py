@@ -129,8 +129,8 @@ def _save_blank(folder: Path, kind: str) -> None:
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 
-    from lslm.modeling_lslm import LslmConfig, LslmForConditionalGeneration, SignMotionVQVAE, SignMotionVQVAEConfig
-    from lslm.processing import SignMotionFeatureExtractor, SignMotionProcessor
+    from ..modeling_lslm import LslmConfig, LslmForConditionalGeneration, SignMotionVQVAE, SignMotionVQVAEConfig
+    from ..processing import SignMotionFeatureExtractor, SignMotionProcessor
 
     vqvae = SignMotionVQVAE(SignMotionVQVAEConfig(hidden_size=1, codebook_size=1, code_dim=1))
     vqvae.save_pretrained(folder)

@@ -4,25 +4,16 @@ Importing this package registers LSLM with transformers: `AutoModel.from_pretrai
 `pipeline("sign-translation", model=folder)` work from then on.
 """
 
-import os as _os
-
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForMultimodalLM, AutoProcessor
 
-# In a source checkout the sub-packages lie beside this folder, not in it.
-_root = _os.path.dirname(_os.path.dirname(_os.path.abspath(__file__)))
-if not _os.path.isdir(_os.path.join(_os.path.dirname(__file__), "modeling_lslm")) and _os.path.isfile(
-    _os.path.join(_root, "modeling_lslm", "modeling_lslm.py")
-):
-    __path__.append(_root)
-
-from .modeling_lslm import (  # noqa: E402
+from .modeling_lslm import (
     LslmConfig,
     LslmForConditionalGeneration,
     LslmModel,
     SignMotionVQVAE,
     SignMotionVQVAEConfig,
 )
-from .processing import (  # noqa: E402
+from .processing import (
     Motion,
     SignMotionFeatureExtractor,
     SignMotionProcessor,
@@ -31,7 +22,7 @@ from .processing import (  # noqa: E402
     joints_to_features,
     load_motion,
 )
-from .processing.pipeline_lslm import register_pipeline as _register_pipeline  # noqa: E402
+from .processing.pipeline_lslm import register_pipeline as _register_pipeline
 
 __version__ = "0.1.0"
 

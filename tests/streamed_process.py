@@ -12,9 +12,9 @@ import torch.distributed as dist
 from transformers import Trainer
 
 from lslm.processing import SignMotionFeatureExtractor
+from lslm.training.dataset.streaming import train_loader, training_clips
 from lslm.training.recipe import parse
-from lslm.training.streaming import train_loader, training_clips
-from lslm.training.tokenizer import TokenizerArguments
+from lslm.training.stages.tokenizer import TokenizerArguments
 
 WORKERS = 2
 

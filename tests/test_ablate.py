@@ -11,9 +11,10 @@ import lslm_cli
 import pytest
 import yaml
 
-from lslm.training import ablate, motion_embedding
-from lslm.training.align import AlignArguments
-from lslm.training.data import load_split
+from lslm.training import ablate
+from lslm.training.dataset.motion_text import load_split
+from lslm.training.evaluation import motion_embedding
+from lslm.training.stages.align import AlignArguments
 
 pytest_plugins = ["training_fixtures"]
 CAFE = Path(__file__).parent.parent / "examples" / "asl_cafe"

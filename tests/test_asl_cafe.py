@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from lslm.processing.motion_features import JOINT_NAMES, NUM_JOINTS
 from lslm.processing.motion_formats import load_motion
-from lslm.training.data import MotionText
+from lslm.training.dataset.motion_text import MotionText
 
 CAFE = Path(__file__).parents[1] / "examples" / "asl_cafe"
 sys.path.insert(0, str(CAFE))  # build.py is a script beside its data, not a part of the package

@@ -25,9 +25,9 @@ from lslm.hub_cards.cards import (
 )
 from lslm.hub_cards.lint import lint_card
 from lslm.modeling_lslm.configuration_lslm import TESTED_WITH
-from lslm.training.align import AlignArguments
-from lslm.training.instruct import InstructArguments
-from lslm.training.tokenizer import TokenizerArguments
+from lslm.training.stages.align import AlignArguments
+from lslm.training.stages.instruct import InstructArguments
+from lslm.training.stages.tokenizer import TokenizerArguments
 
 ROOT = Path(__file__).parent.parent
 CAFE = ROOT / "examples" / "asl_cafe"

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from training_fixtures import FPS
 
-from lslm.training.data import MotionText
+from lslm.training.dataset.motion_text import MotionText
 
 pytest_plugins = ["training_fixtures"]
 LSLM = Path(sys.executable).with_name("lslm")
@@ -53,10 +53,10 @@ def test_help_comes_at_once(argv):
 def test_help_names_every_command_and_each_command_its_flags():
     assert all(command in lslm_cli.HELP for command in COMMANDS)
     # what the help of a stage mentions exists, and its own arguments are all mentioned
-    from lslm.training.align import AlignArguments
-    from lslm.training.instruct import InstructArguments
     from lslm.training.recipe import StageArguments
-    from lslm.training.tokenizer import TokenizerArguments
+    from lslm.training.stages.align import AlignArguments
+    from lslm.training.stages.instruct import InstructArguments
+    from lslm.training.stages.tokenizer import TokenizerArguments
 
     for command, arguments in (
         ("tokenizer", TokenizerArguments),

@@ -13,8 +13,8 @@ from training_fixtures import recipe
 from lslm.modeling_lslm import LslmForConditionalGeneration
 from lslm.processing import SignMotionFeatureExtractor, SignMotionProcessor
 from lslm.processing.motion_features import JOINT_NAMES, LEFT_HAND, PARENTS, RIGHT_HAND, feature_slices
-from lslm.training import data
-from lslm.training.data import (
+from lslm.training.dataset import motion_text as data
+from lslm.training.dataset.motion_text import (
     EpochSampler,
     MotionText,
     TranslationCollator,
@@ -29,9 +29,9 @@ from lslm.training.data import (
     of_another_body,
     read_joints,
 )
+from lslm.training.dataset.streaming import training_clips
 from lslm.training.recipe import parse
-from lslm.training.streaming import training_clips
-from lslm.training.tokenizer import TokenizerArguments
+from lslm.training.stages.tokenizer import TokenizerArguments
 
 pytest_plugins = ["training_fixtures"]
 TEMPLATES = Path(data.__file__).parent / "templates"

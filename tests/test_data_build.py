@@ -29,10 +29,12 @@ from lslm.hub_cards.lint import lint_card
 from lslm.hub_cards.publish import publish_data
 from lslm.processing import SignMotionFeatureExtractor, load_motion
 from lslm.processing.feature_extraction_lslm import resample
-from lslm.training import data_build, data_report, data_shards
-from lslm.training.data import MotionText, feature_statistics, load_split, read_joints
-from lslm.training.data_build import build
-from lslm.training.streaming import StreamedMotionText, streamed_statistics
+from lslm.training.dataset.build import build as data_build
+from lslm.training.dataset.build import report as data_report
+from lslm.training.dataset.build import shards as data_shards
+from lslm.training.dataset.build.build import build
+from lslm.training.dataset.motion_text import MotionText, feature_statistics, load_split, read_joints
+from lslm.training.dataset.streaming import StreamedMotionText, streamed_statistics
 
 TAKES = 26
 ALL_VALID = 2**52 - 1
@@ -634,7 +636,7 @@ echo Submitted batch job 7
 def test_datatrove(executor, built, source, tmp_path, monkeypatch):
     import datatrove
 
-    from lslm.training import data_cluster
+    from lslm.training.dataset.build import cluster as data_cluster
 
     launcher = Path(datatrove.__file__).parent
     for name, content in (

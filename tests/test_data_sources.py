@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lslm.training.data_sources import Catalogue, find_tables
-from lslm.training.data_texts import SPLITS, Fault, Text, read_texts
+from lslm.training.dataset.build.sources import Catalogue, find_tables
+from lslm.training.dataset.build.texts import SPLITS, Fault, Text, read_texts
 
 HOW2SIGN = "VIDEO_ID\tVIDEO_NAME\tSENTENCE_ID\tSENTENCE_NAME\tSTART_REALIGNED\tEND_REALIGNED\tSENTENCE\n"
 PHOENIX = "name|video|start|end|speaker|orth|translation\n"

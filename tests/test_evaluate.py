@@ -11,9 +11,9 @@ from training_fixtures import ENGLISH, FPS, UTTERANCES, read_jsonl, sign_joints
 
 from lslm.modeling_lslm import SignMotionVQVAE
 from lslm.processing import SignMotionFeatureExtractor
-from lslm.training import evaluate as module
-from lslm.training.data import MotionText
-from lslm.training.evaluate import evaluate
+from lslm.training.dataset.motion_text import MotionText
+from lslm.training.evaluation import evaluate as module
+from lslm.training.evaluation.evaluate import evaluate
 
 pytest_plugins = ["training_fixtures"]
 TEXT_SCORES = {"bleu1", "bleu2", "bleu3", "bleu4", "chrf", "rouge_l", "wer", "insertions", "deletions", "substitutions"}

@@ -9,7 +9,7 @@ import pytest
 
 from lslm.processing import Motion
 from lslm.processing.body_model import load_body_model
-from lslm.training.inspection import as_ranges, draw_strip, inspect_motion
+from lslm.processing.readers.inspection import as_ranges, draw_strip, inspect_motion
 
 
 @pytest.fixture(scope="module")

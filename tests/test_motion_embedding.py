@@ -10,10 +10,10 @@ from datasets import Dataset
 from training_fixtures import FPS, write_data
 
 from lslm.processing import SignMotionFeatureExtractor
-from lslm.training import motion_embedding as module
-from lslm.training.data import MotionText
-from lslm.training.motion_embedding import MotionEmbedding, motion_embedding, retrieval
-from lslm.training.motion_metrics import frechet_distance
+from lslm.training.dataset.motion_text import MotionText
+from lslm.training.evaluation import motion_embedding as module
+from lslm.training.evaluation.motion_embedding import MotionEmbedding, motion_embedding, retrieval
+from lslm.training.evaluation.motion_metrics import frechet_distance
 
 pytest_plugins = ["training_fixtures"]
 QUICK = {"steps": 40, "batch_size": 8, "learning_rate": 3e-3}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lslm.processing.motion_features import LEFT_HAND, NUM_JOINTS, RIGHT_HAND
-from lslm.training.motion_metrics import (
+from lslm.training.evaluation.motion_metrics import (
     code_usage,
     frechet_distance,
     motion_errors,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lslm.processing.motion_features import LEFT_HAND, PARENTS, RIGHT_HAND
 from lslm.processing.motion_formats import Motion
-from lslm.processing.motion_repair import MAX_GAP, repair_motion
+from lslm.processing.readers.motion_repair import MAX_GAP, repair_motion
 
 NOTHING = {
     "filled_frames": 0,

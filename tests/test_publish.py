@@ -17,7 +17,7 @@ from training_fixtures import TOY_ALIGN, TOY_VQVAE, recipe
 from transformers import pipeline
 
 from lslm import LslmForConditionalGeneration, SignMotionProcessor
-from lslm.training.data import MotionText
+from lslm.training.dataset.motion_text import MotionText
 
 pytest_plugins = ["training_fixtures", "hub_server"]
 LSLM = [sys.executable, "-m", "lslm_cli"]

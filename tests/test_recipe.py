@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from lslm.training import recipe
-from lslm.training.align import AlignArguments
-from lslm.training.instruct import InstructArguments
 from lslm.training.recipe import parse
-from lslm.training.tokenizer import TokenizerArguments
+from lslm.training.stages.align import AlignArguments
+from lslm.training.stages.instruct import InstructArguments
+from lslm.training.stages.tokenizer import TokenizerArguments
 
 STAGES = {"1_tokenizer": TokenizerArguments, "2_align": AlignArguments, "3_instruct": InstructArguments}
 RECIPES = sorted((Path(recipe.__file__).parent / "recipes").glob("*/*.yaml"))

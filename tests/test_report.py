@@ -10,9 +10,9 @@ import torch
 from conftest import FPS, make_clip
 
 from lslm.processing.pipeline_lslm import spell_out
-from lslm.training.evaluate import evaluate, translate_features
-from lslm.training.report import differences, report_html
-from lslm.training.sign_translation_metrics import text_metrics
+from lslm.training.evaluation.evaluate import evaluate, translate_features
+from lslm.training.evaluation.report import differences, report_html
+from lslm.training.evaluation.sign_translation_metrics import text_metrics
 
 pytest_plugins = ["training_fixtures"]
 HOSTILE = '</script><script>alert("x")</script> & <!--content--> Ärger <b>tea</b>'

@@ -10,8 +10,8 @@ import pytest
 from transformers import AutoModel, AutoProcessor, pipeline
 
 import lslm
-from lslm.training.data import load_split, read_joints
-from lslm.training.sign_translation_metrics import text_metrics
+from lslm.training.dataset.motion_text import load_split, read_joints
+from lslm.training.evaluation.sign_translation_metrics import text_metrics
 
 ROOT = Path(__file__).parent.parent
 CAFE = ROOT / "examples" / "asl_cafe"

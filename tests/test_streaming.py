@@ -21,10 +21,10 @@ from training_fixtures import FPS, TOY_ALIGN, TOY_VQVAE, recipe, sign_joints
 
 from lslm.processing import SignMotionFeatureExtractor
 from lslm.processing.motion_features import NUM_JOINTS
-from lslm.training.data import MotionText, feature_statistics
+from lslm.training.dataset.motion_text import MotionText, feature_statistics
+from lslm.training.dataset.streaming import STATISTICS, StreamedMotionText, streamed_statistics
 from lslm.training.recipe import parse
-from lslm.training.streaming import STATISTICS, StreamedMotionText, streamed_statistics
-from lslm.training.tokenizer import TokenizerArguments
+from lslm.training.stages.tokenizer import TokenizerArguments
 
 pytest_plugins = ["training_fixtures"]
 SHARDS, ROWS = 4, 7

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from lslm.training.data import TranslationCollator, load_templates
-from lslm.training.evaluate import UNSEEN_SCORES, evaluate
-from lslm.training.translation import TEMPLATES
+from lslm.training.dataset.motion_text import TranslationCollator, load_templates
+from lslm.training.evaluation.evaluate import UNSEEN_SCORES, evaluate
+from lslm.training.stages.translation import TEMPLATES
 
 pytest_plugins = ["training_fixtures"]
 TRAINED = load_templates(str(TEMPLATES / "instruct.json")) + load_templates(str(TEMPLATES / "pretraining.json"))

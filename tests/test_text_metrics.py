@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU, CHRF
 
-import lslm.training.sign_translation_metrics as package
-from lslm.training.sign_translation_metrics import (
+import lslm.training.evaluation.sign_translation_metrics as package
+from lslm.training.evaluation.sign_translation_metrics import (
     ALL,
     bertscore,
     bleurt,
@@ -28,8 +28,8 @@ from lslm.training.sign_translation_metrics import (
     signatures,
     text_metrics,
 )
-from lslm.training.sign_translation_metrics.significance import _draws
-from lslm.training.sign_translation_metrics.text_metrics import BLOCKED, BLOCKLIST, align
+from lslm.training.evaluation.sign_translation_metrics.significance import _draws
+from lslm.training.evaluation.sign_translation_metrics.text_metrics import BLOCKED, BLOCKLIST, align
 
 REFERENCES = ["Can I have a small coffee, please?", "My name is Dana and I want tea.", "No sugar for me today.", "Hi!"]
 PREDICTIONS = ["Can I have a large coffee please?", "my name is Dana and I want tea.", "No milk for you.", ""]

@@ -19,13 +19,13 @@ from transformers import pipeline
 
 from lslm.modeling_lslm import LslmForConditionalGeneration, LslmModel, SignMotionVQVAE
 from lslm.processing import SignMotionFeatureExtractor, SignMotionProcessor
-from lslm.training.align import AlignArguments
-from lslm.training.codes import cached_codes, fingerprint
-from lslm.training.data import MotionText, TranslationCollator
-from lslm.training.instruct import InstructArguments
+from lslm.training.dataset.encodings import cached_codes, fingerprint
+from lslm.training.dataset.motion_text import MotionText, TranslationCollator
+from lslm.training.dataset.spelling import spelled
 from lslm.training.recipe import parse
-from lslm.training.spelling import spelled
-from lslm.training.translation import TranslationTrainer, leave_out_long, run, set_trainable
+from lslm.training.stages.align import AlignArguments
+from lslm.training.stages.instruct import InstructArguments
+from lslm.training.stages.translation import TranslationTrainer, leave_out_long, run, set_trainable
 
 pytest_plugins = ["training_fixtures"]
 create_optimizer = TranslationTrainer.create_optimizer
@@ -494,7 +494,7 @@ def test_training_on_kept_codes_is_training_on_motion(align, tmp_path, monkeypat
     """Without augmentation the same losses, whether codes come from disk or from features."""
     flags = {"trainable": "projector", "max_steps": 3, "augment": "false", "logging_steps": 1}
     align(**flags, output_dir=tmp_path / "kept")
-    monkeypatch.setattr("lslm.training.translation.cached_codes", lambda *args: None)
+    monkeypatch.setattr("lslm.training.stages.translation.cached_codes", lambda *args: None)
     align(**flags, output_dir=tmp_path / "made")
     np.testing.assert_allclose(losses(tmp_path / "kept"), losses(tmp_path / "made"), rtol=1e-5)
 

@@ -16,8 +16,8 @@ from training_fixtures import FPS, TOY_VQVAE, recipe
 from lslm.processing import SignMotionFeatureExtractor
 from lslm.processing.feature_extraction_lslm import resample, resample_valid
 from lslm.processing.motion_features import LEFT_HAND, LOWER_BODY, NUM_JOINTS, RIGHT_HAND, feature_slices
-from lslm.training.data import MotionText, WindowCollator, load_split, read_valid
-from lslm.training.tokenizer import TokenizerTrainer
+from lslm.training.dataset.motion_text import MotionText, WindowCollator, load_split, read_valid
+from lslm.training.stages.tokenizer import TokenizerTrainer
 
 pytest_plugins = ["training_fixtures"]
 ARMS = [*range(18, 22), *LEFT_HAND, *RIGHT_HAND]  # what the floor and the heading do not depend on

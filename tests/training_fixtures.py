@@ -277,7 +277,7 @@ class Commands:
     def __init__(self, folder: Path):
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(
-            ["lslm.training.tokenizer", "lslm.training.instruct", "lslm.training.align", "peft"]
+            ["lslm.training.stages.tokenizer", "lslm.training.stages.instruct", "lslm.training.stages.align", "peft"]
         )
         self.folder, self.count = folder, 0
 

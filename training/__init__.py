@@ -1,1 +1,1 @@
-"""Three stages with the Hugging Face Trainer (tokenizer, align, instruct), and evaluate."""
+"""Training: `stages/`, the `dataset/` they read, their `evaluation/`, ablation matrices."""

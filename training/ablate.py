@@ -125,10 +125,10 @@ def check_recipes(rows: list[Row]) -> None:
     Raises:
         ValueError: with the nearest known key, or the row.
     """
-    from .align import AlignArguments
-    from .instruct import InstructArguments
     from .recipe import check_keys
-    from .tokenizer import TokenizerArguments
+    from .stages.align import AlignArguments
+    from .stages.instruct import InstructArguments
+    from .stages.tokenizer import TokenizerArguments
 
     known = {
         stage: {field.name for field in dataclasses.fields(arguments) if field.init}

@@ -42,7 +42,7 @@ from datasets import Array3D, Features, Value
 
 from lslm.processing.mediapipe_landmarks import mediapipe_to_joints
 from lslm.processing.motion_features import JOINT_NAMES, NUM_JOINTS
-from lslm.training.data_build import build as build_data_set
+from lslm.training.dataset.build.build import build as build_data_set
 
 FPS = 15.0  # nominal: the recordings hold no frame rate
 # The webcam's picture is 16:9, though no file says so. Only with this shape do palm and forearm keep their length when

@@ -17,8 +17,8 @@ def main():
     from transformers.utils import logging
 
     import lslm  # noqa: F401  (registers the pipeline)
-    from lslm.training.data import load_split
-    from lslm.training.sign_translation_metrics import text_metrics
+    from lslm.training.dataset.motion_text import load_split
+    from lslm.training.evaluation.sign_translation_metrics import text_metrics
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()

@@ -35,7 +35,7 @@ from cafe_grammar import (
 from datasets import Dataset
 from tqdm import tqdm
 
-from lslm.training.data import load_split
+from lslm.training.dataset.motion_text import load_split
 
 SPELLED = 0.35  # share of utterances about a name: half of them bare, the others in a short frame
 ORDERED = (0.4, 0.3, 0.3)  # shares of orders for one, two and three things: long ones are what is hard

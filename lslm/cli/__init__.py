@@ -144,7 +144,7 @@ def main(argv: list[str] | None = None) -> int:
                 return 0
             import importlib
 
-            importlib.import_module(f"lslm.training.{command}").main(rest)
+            importlib.import_module(f"lslm.training.stages.{command}").main(rest)
             return 0
         if command == "translate":
             return _translate(rest)

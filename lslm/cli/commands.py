@@ -70,7 +70,7 @@ def _load(file: str, args) -> lslm.Motion:
 
 def inspect(args) -> int:
     """`lslm inspect`: facts about every file; exit code 2 if any could not be read."""
-    from lslm.training.inspection import as_text, draw_strip, inspect_motion
+    from lslm.processing.readers.inspection import as_text, draw_strip, inspect_motion
 
     failed = False
     png = None if args.png is None else Path(args.png)
@@ -167,8 +167,8 @@ def demo(args) -> int:
 def evaluate(args, command: str) -> int:
     """`lslm evaluate`."""
     _quiet()
-    from lslm.training.evaluate import evaluate as run
-    from lslm.training.translation import TEMPLATES
+    from lslm.training.evaluation.evaluate import evaluate as run
+    from lslm.training.stages.translation import TEMPLATES
 
     results = run(
         args.data,
@@ -207,7 +207,7 @@ def _read_lines(file: str) -> list[str]:
 def score(args) -> int:
     """`lslm score`."""
     _quiet()
-    from lslm.training import sign_translation_metrics as metrics
+    from lslm.training.evaluation import sign_translation_metrics as metrics
 
     definitions = args.definitions or metrics.DEFAULT
     definitions = metrics.ALL if "all" in definitions else definitions
@@ -302,7 +302,7 @@ def ablate(args) -> int:
 def data_build(args: dict) -> int:
     """`lslm data build`."""
     _quiet()
-    from lslm.training import data_build as building
+    from lslm.training.dataset.build import build as building
 
     source, out = args.pop("source"), args.pop("out")
     executor, tasks, workers = (args.pop(name) for name in ("executor", "tasks", "workers"))
@@ -328,7 +328,7 @@ def data_build(args: dict) -> int:
     if not executor:
         report = building.build(source, out, workers=workers or 1, **args, **license)
     else:
-        from lslm.training import data_cluster
+        from lslm.training.dataset.build import cluster as data_cluster
 
         building.plan(source, out, **args)
         shards = len(building.Places(out).shards())

@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from test_remote_code import stranger
 from training_fixtures import FPS, TOY_ALIGN, TOY_VQVAE, recipe, write_backbone, write_data
 
-from lslm.training.data import MotionText
+from lslm.training.dataset.motion_text import MotionText
 
 # The format of the demo's checkpoint, as small as it goes: a zip stays in the repository for ever.
 TOKENIZER = {"convention": "signing", "partwise": "true", "num_quantizers": 2, "linear_path": "true"}

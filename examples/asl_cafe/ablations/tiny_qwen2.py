@@ -14,8 +14,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from lslm.processing.processing_lslm import CHATML
-from lslm.training.data import load_split
-from lslm.training.translation import TEMPLATES
+from lslm.training.dataset.motion_text import load_split
+from lslm.training.stages.translation import TEMPLATES
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 

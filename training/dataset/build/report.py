@@ -180,7 +180,7 @@ def write_card(out: Path, report: Mapping, license: Mapping) -> bool:
     Returns:
         whether it was written.
     """
-    from lslm.hub_cards.cards import SignData, dataset_card
+    from ....hub_cards.cards import SignData, dataset_card
 
     path = out / "README.md"
     if path.is_file() and HEADER not in path.read_text(encoding="utf-8"):

@@ -18,10 +18,9 @@ from datasets.distributed import split_dataset_by_node
 from torch.utils.data import DataLoader, get_worker_info
 from transformers import Trainer
 
-from lslm.processing.feature_extraction_lslm import SignMotionFeatureExtractor, resample
-from lslm.processing.motion_features import NUM_JOINTS
-
-from .data import MotionText, Variation, check_columns, feature_statistics, read_clip, split_files, with_floor
+from ...processing.feature_extraction_lslm import SignMotionFeatureExtractor, resample
+from ...processing.motion_features import NUM_JOINTS
+from .motion_text import MotionText, Variation, check_columns, feature_statistics, read_clip, split_files, with_floor
 
 ROWS_AT_ONCE = 64
 STATISTICS = "statistics.json"  # in a data set folder, from `lslm data build`

@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 import torch
 from datasets import load_dataset
 
-from lslm.processing.feature_extraction_lslm import (
+from ...processing.feature_extraction_lslm import (
     ALL_OBSERVED,
     SignMotionFeatureExtractor,
     resample,
     resample_valid,
 )
-from lslm.processing.motion_features import (
+from ...processing.motion_features import (
     JOINT_NAMES,
     LEFT_HAND,
     LOWER_BODY,
@@ -28,7 +28,6 @@ from lslm.processing.motion_features import (
     feature_slices,
     joints_to_features,
 )
-
 from .spelling import spelled
 
 # Whole millimetres make two finger joints coincide now and then; the repair is small and would be reported per batch.

@@ -6,7 +6,7 @@ Beside the distances of [`motion_errors`], [`reconstruction_errors`] has those t
 
 import numpy as np
 
-from lslm.processing.motion_features import LEFT_HAND, NUM_BODY_JOINTS, NUM_JOINTS, RIGHT_HAND, UPPER_BODY
+from ...processing.motion_features import LEFT_HAND, NUM_BODY_JOINTS, NUM_JOINTS, RIGHT_HAND, UPPER_BODY
 
 LEFT_WRIST, RIGHT_WRIST = 20, 21
 

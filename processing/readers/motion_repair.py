@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from .motion_features import LEFT_HAND, NUM_BODY_JOINTS, PARENTS, RIGHT_HAND
-from .motion_formats import Motion
+from ..motion_features import LEFT_HAND, NUM_BODY_JOINTS, PARENTS, RIGHT_HAND
+from ..motion_formats import Motion
 
 MAX_GAP = 5  # frames: a quarter of a second at 20 fps; in a longer one a hand can make another sign
 PARTS = {"body": list(range(NUM_BODY_JOINTS)), "left_hand": LEFT_HAND, "right_hand": RIGHT_HAND}

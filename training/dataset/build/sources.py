@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from .data_texts import SPLITS, Fault, Text, bare, read_texts
+from .texts import SPLITS, Fault, Text, bare, read_texts
 
 SPLIT_UP_TO = (0.8, 0.9, 1.0)  # of clips without an official split: 80 % train, 10 % validation, 10 % test
 SPLIT_BY = ("official", "video", "signer", "clip")

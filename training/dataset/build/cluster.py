@@ -15,8 +15,8 @@ from typing import Any
 from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, SlurmPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 
-from .data_build import THREADS, finish
-from .data_shards import Places, build_shard
+from .build import THREADS, finish
+from .shards import Places, build_shard
 
 EXECUTORS = {"local": LocalPipelineExecutor, "slurm": SlurmPipelineExecutor, "ray": RayPipelineExecutor}
 

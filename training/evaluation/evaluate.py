@@ -19,12 +19,11 @@ from tqdm import tqdm
 from transformers import AutoConfig, set_seed
 from transformers import __version__ as transformers_version
 
-from lslm.modeling_lslm import LslmForConditionalGeneration, SignMotionVQVAE, SignMotionVQVAEConfig
-from lslm.processing import SignMotionFeatureExtractor, SignMotionProcessor
-from lslm.processing.pipeline_lslm import Translation, generate_with_probabilities, spell_out
-
+from ...modeling_lslm import LslmForConditionalGeneration, SignMotionVQVAE, SignMotionVQVAEConfig
+from ...processing import SignMotionFeatureExtractor, SignMotionProcessor
+from ...processing.pipeline_lslm import Translation, generate_with_probabilities, spell_out
+from ..dataset.motion_text import MotionText, load_templates
 from . import motion_metrics
-from .data import MotionText, load_templates
 from .motion_embedding import MotionEmbedding, motion_embedding
 from .report import report_html
 from .sign_translation_metrics import signatures, text_metrics

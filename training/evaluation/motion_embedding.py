@@ -21,9 +21,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from lslm.processing import SignMotionFeatureExtractor
-
-from .data import EpochSampler, MotionText, feature_statistics
+from ...processing import SignMotionFeatureExtractor
+from ..dataset.motion_text import EpochSampler, MotionText, feature_statistics
 
 STRIDE = 4  # frames per step of the encoder, as many as a code stands for
 GROUP = 32  # texts to choose from, as in HumanML3D's R-precision

@@ -1,6 +1,6 @@
 """The scores as an `evaluate` module, offline:
 
-    scores = evaluate.load("training/sign_translation_metrics").compute(predictions=[...], references=[...])
+    scores = evaluate.load("training/evaluation/sign_translation_metrics").compute(predictions=[...], references=[...])
 
 `evaluate` copies this file and those that it imports by name here, no others.
 """

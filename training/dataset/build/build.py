@@ -30,11 +30,11 @@ from datasets import Features
 from tqdm import tqdm
 
 import lslm.processing
-from lslm.processing import load_motion
-from lslm.processing.motion_features import CONVENTIONS
+from ....processing import load_motion
+from ....processing.motion_features import CONVENTIONS
 
-from . import data_report
-from .data_shards import (
+from . import report as data_report
+from .shards import (
     COLUMNS,
     FACE,
     FEATURE_FPS,
@@ -48,8 +48,8 @@ from .data_shards import (
     state,
     write_whole,
 )
-from .data_sources import Catalogue, find_tables
-from .data_texts import SPLITS
+from .sources import Catalogue, find_tables
+from .texts import SPLITS
 
 SHARD_SIZE = 1000
 COMPRESSION_LEVEL = 3
@@ -247,7 +247,7 @@ def _columns(wanted: Features | Sequence[str] | None, extra: Mapping[str, pa.Dat
 
 def _reader_version(reader: Mapping[str, Any]) -> str:
     """Changes with the code that reads motion, and with a file that it is given: then all clips are read again."""
-    code = sorted(Path(lslm.processing.__file__).parent.glob("*.py"))
+    code = sorted(Path(lslm.processing.__file__).parent.rglob("*.py"))
     files = [state(Path(value)) for value in reader.values() if isinstance(value, (str, os.PathLike))]
     return digest([[path.name, path.read_text(encoding="utf-8")] for path in code] + files)
 

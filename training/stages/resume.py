@@ -5,8 +5,8 @@ from pathlib import Path
 
 from transformers import Trainer, TrainerState
 
-from .recipe import save_stages
-from .streaming import StreamedMotionText
+from ..dataset.streaming import StreamedMotionText
+from ..recipe import save_stages
 
 
 def last_checkpoint(folder: str) -> Path | None:

@@ -8,16 +8,15 @@ from pathlib import Path
 import torch
 from transformers import Trainer, set_seed
 
-from lslm.modeling_lslm import LslmForConditionalGeneration
-from lslm.processing import SignMotionProcessor
-
-from .codes import cached_codes, encode_clips
-from .data import EpochSampler, MotionText, TranslationCollator, load_templates, read_texts
+from ...modeling_lslm import LslmForConditionalGeneration
+from ...processing import SignMotionProcessor
+from ..dataset.encodings import cached_codes, encode_clips
+from ..dataset.motion_text import EpochSampler, MotionText, TranslationCollator, load_templates, read_texts
+from ..dataset.spelling import rare_words, spelled
+from ..dataset.streaming import train_loader, training_clips
+from ..recipe import StageArguments
 from .projector_start import start_projector
-from .recipe import StageArguments
 from .resume import last_checkpoint, train_and_save
-from .spelling import rare_words, spelled
-from .streaming import train_loader, training_clips
 
 TEMPLATES = Path(__file__).parent / "templates"
 PARTS = ("projector", "language_model")
@@ -46,7 +45,7 @@ class TranslationArguments(StageArguments):
         default=None, metadata={"help": "leave out clips whose prompt, motion and answer are longer, in tokens"}
     )
     code_dropout: float = field(default=0.0, metadata={"help": "fraction of codes replaced by random ones in training"})
-    templates: str = field(default="", metadata={"help": "JSON file of user messages; see training/templates"})
+    templates: str = field(default="", metadata={"help": "JSON file of user messages; see training/stages/templates"})
     spell_rare_words: bool = field(
         default=False, metadata={"help": "words that few training texts have are learnt letter by letter"}
     )

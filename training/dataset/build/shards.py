@@ -23,12 +23,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Array2D, Array3D, Features, List, Value
 
-from lslm.processing import SignMotionFeatureExtractor, load_motion
-from lslm.processing.feature_extraction_lslm import resample, resample_valid
-from lslm.processing.motion_features import FEATURE_SIZE, NUM_JOINTS, repair_joints
-from lslm.processing.motion_repair import MAX_GAP, repair_motion
+from ....processing import SignMotionFeatureExtractor, load_motion
+from ....processing.feature_extraction_lslm import resample, resample_valid
+from ....processing.motion_features import FEATURE_SIZE, NUM_JOINTS, repair_joints
+from ....processing.readers.motion_repair import MAX_GAP, repair_motion
 
-from .data_report import summarise
+from .report import summarise
 
 FORMAT = 1  # raised when the same clip becomes another row
 FEATURE_FPS = 20.0  # of the statistics, when clips keep their own rate: the extractor's default

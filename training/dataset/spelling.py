@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable
 
-from lslm.processing.processing_lslm import CUT
+from ...processing.processing_lslm import CUT
 
 RARE = 20  # a word that fewer training texts have is rare
 WORD = re.compile(r"[^\W_]+")

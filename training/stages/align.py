@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 
 from transformers import set_seed
 
-from lslm.modeling_lslm import LslmForConditionalGeneration, SignMotionVQVAE, load_backbone_tokenizer
-from lslm.processing import SignMotionFeatureExtractor, SignMotionProcessor
-
-from .data import load_templates
-from .recipe import parse
+from ...modeling_lslm import LslmForConditionalGeneration, SignMotionVQVAE, load_backbone_tokenizer
+from ...processing import SignMotionFeatureExtractor, SignMotionProcessor
+from ..dataset.motion_text import load_templates
+from ..recipe import parse
 from .translation import TEMPLATES, TranslationArguments, run
 
 

@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 import torch
 from transformers import Trainer, set_seed
 
-from lslm.modeling_lslm import SignMotionVQVAE, SignMotionVQVAEConfig
-from lslm.processing import SignMotionFeatureExtractor
-from lslm.processing.motion_features import LEFT_HAND, RIGHT_HAND, feature_slices
-
-from .data import EpochSampler, MotionText, WindowCollator, feature_statistics
-from .recipe import StageArguments, parse
+from ...modeling_lslm import SignMotionVQVAE, SignMotionVQVAEConfig
+from ...processing import SignMotionFeatureExtractor
+from ...processing.motion_features import LEFT_HAND, RIGHT_HAND, feature_slices
+from ..dataset.motion_text import EpochSampler, MotionText, WindowCollator, feature_statistics
+from ..dataset.streaming import StreamedMotionText, streamed_statistics, train_loader, training_clips
+from ..recipe import StageArguments, parse
 from .resume import train_and_save
-from .streaming import StreamedMotionText, streamed_statistics, train_loader, training_clips
 
 POSITIONS = feature_slices()["positions"]
 # within the positions, which start at joint 1

@@ -8,11 +8,10 @@ Goes on from an aligned model with many phrasings of "translate this": one templ
 
 from dataclasses import dataclass, field
 
-from lslm.modeling_lslm import LslmForConditionalGeneration
-from lslm.processing import SignMotionProcessor
-
-from .data import load_templates
-from .recipe import parse
+from ...modeling_lslm import LslmForConditionalGeneration
+from ...processing import SignMotionProcessor
+from ..dataset.motion_text import load_templates
+from ..recipe import parse
 from .translation import TEMPLATES, TranslationArguments, run
 
 

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lslm.processing.motion_features import LEFT_HAND, PARENTS, RIGHT_HAND
-
+from ...processing.motion_features import LEFT_HAND, PARENTS, RIGHT_HAND
 from .sign_translation_metrics.text_metrics import align
 
 PAGE = Path(__file__).with_name("report.html")

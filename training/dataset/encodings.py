@@ -12,8 +12,8 @@ from huggingface_hub import constants
 from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
-from lslm.modeling_lslm import SignMotionVQVAE
-from lslm.processing import SignMotionFeatureExtractor
+from ...modeling_lslm import SignMotionVQVAE
+from ...processing import SignMotionFeatureExtractor
 
 BATCH = 32
 

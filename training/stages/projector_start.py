@@ -18,10 +18,9 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
-from lslm.modeling_lslm import LslmForConditionalGeneration
-from lslm.processing import SignMotionProcessor
-
-from .spelling import rare_words, signs
+from ...modeling_lslm import LslmForConditionalGeneration
+from ...processing import SignMotionProcessor
+from ..dataset.spelling import rare_words, signs
 
 BATCH = 32
 LEARNING_RATE = 3e-3

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lslm.processing.motion_features import JOINT_NAMES, LEFT_HAND, PARENTS, RIGHT_HAND, UPPER_BODY
-from lslm.processing.motion_formats import Motion
-from lslm.processing.motion_repair import runs
-from lslm.processing.smplx_formats import LAYOUTS
+from ..motion_features import JOINT_NAMES, LEFT_HAND, PARENTS, RIGHT_HAND, UPPER_BODY
+from ..motion_formats import Motion
+from ..smplx_formats import LAYOUTS
+from .motion_repair import runs
 
 MAX_SPEED = 10.0  # metres per second; the wrists of fluent signers peak at 3 to 5
 BONE_CHANGE, BONE_METRES = 0.5, 0.05  # of a bone's median length, and in metres; landmarks of a webcam stay within

@@ -1,0 +1,1 @@
+"""The three stages with the Hugging Face Trainer: tokenizer, align, instruct."""
