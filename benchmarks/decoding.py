@@ -18,8 +18,9 @@ from pathlib import Path
 import torch
 
 from lslm import LslmForConditionalGeneration, SignMotionProcessor
+from lslm.training.dataset.encodings import encode_clips
 from lslm.training.dataset.motion_text import MotionText
-from lslm.training.evaluation.evaluate import translate_features
+from lslm.training.evaluation.evaluate import translate_clips
 from lslm.training.evaluation.sign_translation_metrics import text_metrics
 from lslm.training.evaluation.sign_translation_metrics.significance import compare
 
@@ -42,18 +43,15 @@ def main() -> None:
     model = LslmForConditionalGeneration.from_pretrained(CAFE / "checkpoint").merge_lora().eval()
     extractor = processor.feature_extractor
     splits = {name: MotionText(str(CAFE), name, extractor.fps, limit=args.limit) for name in ("test", "spelling")}
-    features = {
-        name: [extractor.normalize(extractor.to_features(joints)) for joints in data.joints]
-        for name, data in splits.items()
-    }
+    encodings = {name: encode_clips(model.model.vqvae, extractor, data.joints) for name, data in splits.items()}
     rows: dict[str, dict] = {}
     greedy: list[str] = []
     for way, (beams, penalty) in WAYS.items():
         model.generation_config.length_penalty = penalty if beams > 1 else None
         texts, seconds = {}, {}
-        for split, clips in features.items():
+        for split, clips in encodings.items():
             started = time.monotonic()
-            answers = translate_features(model, processor, clips, num_beams=beams, what=f"{way}, {split}")
+            answers = translate_clips(model, processor, clips, num_beams=beams, what=f"{way}, {split}")
             texts[split], seconds[split] = [answer.text for answer in answers], time.monotonic() - started
         scores, spelled = (
             text_metrics(data.texts, texts[split], list(data.rows["name"])) for split, data in splits.items()

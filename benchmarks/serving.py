@@ -39,10 +39,10 @@ def main() -> None:
     first = tokenizer.convert_tokens_to_ids("<motion_0>")
     difference, same, prompts, answers, seconds = 0.0, 0, [], [], 0.0
     for joints in tqdm(data.joints, unit="clip"):
-        codes = processor.encode_motion(joints)[0]
-        inputs = processor(motion_codes=[codes])
+        codes = processor.encode_motion(joints).codes[0]
+        inputs = processor(motion_codes=codes)
         ids = inputs["input_ids"].clone()
-        ids[ids == processor.motion_token_id] = torch.as_tensor(codes) + first
+        ids[ids == processor.motion_token_id] = codes.flatten() + first
         expected = lslm(**inputs).logits
         found = plain(ids).logits[..., : expected.shape[-1]]
         difference = max(difference, (found - expected).abs().max().item())

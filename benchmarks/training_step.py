@@ -42,7 +42,7 @@ def step_seconds(attention: str, steps: int) -> float:
     set_trainable(model, ["projector", "language_model"], TranslationArguments(output_dir="unused"))
     clips = MotionText(str(CAFE), "test", processor.feature_extractor.fps, limit=BATCH)
     batch = TranslationCollator(processor, [processor.prompt])([clips[index] for index in range(BATCH)])
-    codes = model.model.vqvae.encode(batch.pop("input_features"), batch.pop("input_features_mask"))
+    codes = model.model.vqvae.encode(batch.pop("input_features"), batch.pop("input_features_mask")).codes
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer, seconds = torch.optim.AdamW(trained, 1e-5), []
     for _ in range(steps + 1):

@@ -34,8 +34,8 @@ class MotionWords:
             prompt: a request with <motion> where the clip belongs; None: the one of the training.
             fps: frame rate of joints.
         """
-        codes = self.vqvae.encode(**self.extractor(motion, fps=fps))[0].tolist()
-        words = "".join(f"<motion_{code}>" for code in codes)
+        codes = self.vqvae.encode(**self.extractor(motion, fps=fps)).codes
+        words = "".join(f"<motion_{code}>" for code in codes.flatten().tolist())
         return (prompt or self.prompt).replace("<motion>", f"<motion_start>{words}<motion_end>")
 
 

@@ -46,8 +46,10 @@ def export_causal_lm(folder: str, out: str) -> Path:
     words, head = model.get_input_embeddings().weight, model.lm_head.weight
     codes_are_words = vqvae.config.num_codebooks == 1 and model.config.codes_per_embedding == 1
     codes_are_words &= model.config.motion_input != "latents"
-    codes = torch.arange(vqvae.config.num_codes if codes_are_words else 0, device=vqvae.device)
-    motion = model.model.get_motion_embeds(motion_codes=codes[None]).to(words.dtype)
+    motion = words[:0]
+    if codes_are_words:
+        codes = torch.arange(vqvae.config.codebook_size, device=vqvae.device)
+        motion = model.model.get_motion_embeds(motion_codes=codes[None, :, None]).to(words.dtype)
     text_config = copy.deepcopy(model.config.text_config)
     text_config.tie_word_embeddings = False
     text_config.vocab_size = len(words) + len(motion)

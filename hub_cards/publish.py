@@ -40,7 +40,11 @@ from transformers import AutoFeatureExtractor, AutoModel
 options = {"revision": revision, "trust_remote_code": True}
 extractor = AutoFeatureExtractor.from_pretrained(repo_id, **options)
 model = AutoModel.from_pretrained(repo_id, **options)
-result = model.encode(**extractor(clip)).tolist() if clip else None
+result = None
+if clip:
+    codes = model.encode(**extractor(clip))
+    motion = model.decode(getattr(codes, "codes", codes))[0]  # code of before 2026-12 gives the codes alone
+    result = [round(mean, 5) for mean in motion.mean(0).tolist()]
 """
 LOAD_DATA = """
 from datasets import load_dataset
@@ -199,8 +203,10 @@ def _stage_tokenizer(folder, repo_id, out, facts) -> tuple[str, str, list]:
     config, extractor_config = (
         json.loads((out / name).read_text(encoding="utf-8")) for name in ("config.json", "preprocessor_config.json")
     )
+    motion = model.decode(model.encode(**extractor(str(out / CLIP))).codes)[0]
+    expected = [round(mean, 5) for mean in motion.mean(0).tolist()]
     card = tokenizer_card(repo_id, config=config, extractor=extractor_config, recipe=recipes.get("tokenizer"), **facts)
-    return card, LOAD_TOKENIZER, model.encode(**extractor(str(out / CLIP))).tolist()
+    return card, LOAD_TOKENIZER, expected
 
 
 def _send(out, repo_id, repo_type, private, revision, dry_run, message, script, expected) -> str:

@@ -26,6 +26,16 @@ def _remark_on_a_newer_library():
 _remark_on_a_newer_library()
 
 
+# What configurations of earlier checkpoints say, and nothing ever changed: the code has these values.
+CONSTANTS = {"dilation_growth_rate": 3, "projector_hidden_act": "gelu"}
+
+
+def _drop_constants(kwargs: dict) -> None:
+    for name, value in CONSTANTS.items():
+        if kwargs.pop(name, value) != value:
+            raise ValueError(f"{name} cannot be changed: LSLM has {value!r}")
+
+
 class SignMotionVQVAEConfig(PreTrainedConfig):
     """Shape and training objective of [`SignMotionVQVAE`].
 
@@ -46,7 +56,6 @@ class SignMotionVQVAEConfig(PreTrainedConfig):
             undistorted; False is the paper's network.
         num_downsamples: how often time is halved; one code stands for `2 ** num_downsamples` frames.
         num_res_blocks: residual blocks after each halving (and before each doubling).
-        dilation_growth_rate: the blocks' dilations are its powers.
         quantizer: `"gradient"`, the codebook learns by the second term of equation 2, or `"ema"`, it follows the
             moving average of what is assigned to it and codes that fall out of use are moved (MotionGPT's `ema_reset`).
         commitment_weight: beta of equation 2. The paper does not give it; 0.25 is that of the VQ-VAE paper.
@@ -69,7 +78,6 @@ class SignMotionVQVAEConfig(PreTrainedConfig):
     linear_path: bool = False
     num_downsamples: int = 2
     num_res_blocks: int = 3
-    dilation_growth_rate: int = 3
     quantizer: str = "gradient"
     commitment_weight: float = 0.25
     position_weight: float = 1.0
@@ -77,16 +85,14 @@ class SignMotionVQVAEConfig(PreTrainedConfig):
     dead_code_threshold: float = 0.2
 
     def __post_init__(self, **kwargs):
+        _drop_constants(kwargs)
         super().__post_init__(**kwargs)
         if self.quantizer not in ("gradient", "ema"):
             raise ValueError(f'quantizer must be "gradient" or "ema", not {self.quantizer!r}')
         if self.partwise and self.feature_size != 623:
             raise ValueError(f"partwise needs the 623 features of 52 joints, not {self.feature_size}")
-        if self.num_quantizers < 1 or self.num_codes >= 2**63:
-            raise ValueError(
-                f"{self.num_codebooks} codebooks of {self.codebook_size} with num_quantizers {self.num_quantizers}: "
-                "expected 1 or more quantizers, and so few that a choice from each codebook is one int64 number"
-            )
+        if self.num_quantizers < 1:
+            raise ValueError(f"num_quantizers is {self.num_quantizers}, expected 1 or more")
 
     @property
     def num_parts(self) -> int:
@@ -95,13 +101,8 @@ class SignMotionVQVAEConfig(PreTrainedConfig):
 
     @property
     def num_codebooks(self) -> int:
-        """`num_quantizers` for each part."""
+        """C, `num_quantizers` for each part: a code is a choice from each."""
         return self.num_parts * self.num_quantizers
-
-    @property
-    def num_codes(self) -> int:
-        """Codes are numbers below this: `codebook_size`, or a choice from each of several codebooks."""
-        return self.codebook_size**self.num_codebooks
 
     @property
     def downsample_factor(self) -> int:
@@ -133,7 +134,6 @@ class LslmConfig(PreTrainedConfig):
             there is motion and not only codes. `"vocabulary"`: each code is a new word with an embedding of its own,
             which also competes in the softmax of the training loss (MotionGPT, the paper's baseline).
         projector_hidden_size: width between the two layers; None means that of the language model.
-        projector_hidden_act: activation between the two layers.
         codes_per_embedding: how many codes, one after the other, make a motion embedding: prompts get shorter, and a
             sign is longer than the frames of one code. 1 is the paper's.
         backbone: where the language model's own weights come from, when the checkpoint does not hold them (see
@@ -153,13 +153,13 @@ class LslmConfig(PreTrainedConfig):
     motion_token_id: int = 128259
     motion_input: str = "projector"
     projector_hidden_size: int | None = None
-    projector_hidden_act: str = "gelu"
     codes_per_embedding: int = 1
     backbone: str | None = None
     lora: dict | None = None
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs):
+        _drop_constants(kwargs)
         if self.motion_input not in ("projector", "latents", "vocabulary"):
             raise ValueError(f'motion_input must be "projector", "latents" or "vocabulary", not {self.motion_input!r}')
         if self.vqvae_config is None or isinstance(self.vqvae_config, dict):

@@ -3,7 +3,7 @@
 Motion features -> frozen VQ-VAE -> codes -> codebook vectors -> two-layer MLP -> motion embeddings, which take the
 place of the `<motion>` placeholders among the word embeddings.
 
-Shapes: B prompts, S tokens, N clips, T frames, L codes, H hidden size of the language model.
+Shapes: B prompts, S tokens, N clips, T frames, L codes, C codebooks, H hidden size of the language model.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModel, Cache, GenerationConfig, GenerationMixin, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
-from transformers.activations import ACT2FN
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, cached_file, can_return_tuple
@@ -81,7 +80,6 @@ class LslmProjector(nn.Module):
         self.stack = config.codes_per_embedding
         size = config.vqvae_config.num_parts * config.vqvae_config.code_dim
         self.linear_1 = nn.Linear(self.stack * size, hidden)
-        self.act = ACT2FN[config.projector_hidden_act]
         self.linear_2 = nn.Linear(hidden, config.text_config.hidden_size)
 
     def forward(self, codebook_vectors: torch.Tensor) -> torch.Tensor:
@@ -92,7 +90,7 @@ class LslmProjector(nn.Module):
             lacking = -codebook_vectors.shape[-2] % self.stack
             codebook_vectors = nn.functional.pad(codebook_vectors, (0, 0, 0, lacking))
             codebook_vectors = codebook_vectors.unflatten(-2, (-1, self.stack)).flatten(-2)
-        return self.linear_2(self.act(self.linear_1(codebook_vectors)))
+        return self.linear_2(nn.functional.gelu(self.linear_1(codebook_vectors)))
 
     @torch.no_grad()
     def start(self, codebook: torch.Tensor, std: float):
@@ -275,22 +273,25 @@ class LslmModel(LslmPreTrainedModel):
 
         Args:
             input_features: (N, T, F) normalised motion features with `input_features_mask` (N, T), or
-            motion_codes: (N, L) int64, -100 past each clip's end.
+            motion_codes: (N, L, C) int64, -100 past each clip's end.
             motion_latents: (N, L, D) of these codes, zeros past each clip's end, for `motion_input="latents"`; without
-                them it reads the codes' own vectors.
+                them it reads the codes' own vectors. Others do not look at them.
 
         Returns:
             (sum of the clips' ceil(L / codes_per_embedding), H) motion embeddings, clip after clip, in the projector's
             dtype.
         """
         if motion_codes is None:
-            motion_codes, latents = self.vqvae.encode(input_features, input_features_mask, return_latents=True)
-            if self.config.motion_input == "latents":
-                motion_latents = latents
-        valid = motion_codes[:, :: self.config.codes_per_embedding] >= 0
+            encoding = self.vqvae.encode(input_features, input_features_mask)
+            motion_codes, motion_latents = encoding.codes, encoding.latents
+        if motion_codes.ndim != 3:
+            shape = tuple(motion_codes.shape)
+            raise ValueError(f"motion_codes have the shape {shape}, expected (clips, length, codebooks)")
+        valid = motion_codes[:, :: self.config.codes_per_embedding, 0] >= 0
         if self.config.motion_input == "vocabulary":
-            return self.projector(motion_codes[valid])
-        vectors = self.vqvae.embed(motion_codes).detach() if motion_latents is None else motion_latents
+            return self.projector(motion_codes[valid][:, 0])
+        reads_latents = self.config.motion_input == "latents" and motion_latents is not None
+        vectors = motion_latents if reads_latents else self.vqvae.embed(motion_codes).detach()
         embeds = self.projector(vectors)
         return embeds[valid.to(embeds.device)]
 
@@ -408,8 +409,8 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
                 `codes_per_embedding` of them where these are several.
             input_features: (N, T, F) normalised motion features of all clips of the batch, or
             input_features_mask: (N, T), 1 for the frames of the clip, 0 for right padding.
-            motion_codes: (N, L) int64 codes, -100 past each clip's end. Same logits as the features they come from; a
-                model of latents needs these as well for that.
+            motion_codes: (N, L, C) int64 codes, -100 past each clip's end. Same logits as the features they come from;
+                a model of latents needs these as well for that ([`MotionEncoding`] has both).
             motion_latents: (N, L, D), zeros past each clip's end.
             cache: keys and values of earlier tokens; `past_key_values` is the same.
             labels: (B, S) int64, -100 where nothing is to be learnt.
@@ -455,6 +456,9 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
         """
         if kwargs.get("prefill_chunk_size") and any(kwargs.get(name) is not None for name in MOTION_INPUTS):
             raise ValueError("prefill_chunk_size cuts the prompt, and motion cannot be cut with it: leave it out")
+        if kwargs.get("input_features") is not None:  # encoded once, not for each beam and not in each step
+            features, mask = kwargs.pop("input_features"), kwargs.pop("input_features_mask", None)
+            kwargs |= self.model.vqvae.encode(features, mask).inputs()
         return super().generate(*args, **kwargs, **_cache_argument(cache=cache, past_key_values=past_key_values))
 
     def prepare_inputs_for_generation(
@@ -475,11 +479,7 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
         A and B becomes A B A B, where the plain repetition would give A A B B."""
         motion = {key: model_kwargs.pop(key) for key in MOTION_INPUTS if model_kwargs.get(key) is not None}
         if motion and expand_size > 1 and input_ids is not None:
-            if "motion_codes" in motion:
-                lengths = (motion["motion_codes"] >= 0).sum(-1)
-            else:
-                frames = self.model.vqvae._lengths(motion["input_features"], motion.get("input_features_mask"))
-                lengths = self.model.vqvae.num_codes(frames)
+            lengths = (motion["motion_codes"][..., 0] >= 0).sum(-1)
             lengths = -(-lengths // self.config.codes_per_embedding)
             embeds = model_kwargs.get("inputs_embeds")
             placeholders = self.model._placeholders(input_ids if embeds is None else None, embeds).sum(-1)
@@ -535,8 +535,8 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
         )
         projector = _motion_input(config)
         # every codebook vector once; of several codebooks, the first of each together, then the second ones, ...
-        same = sum(vqvae.config.codebook_size**book for book in range(vqvae.config.num_codebooks))
-        vectors = vqvae.embed(same * torch.arange(vqvae.config.codebook_size, device=vqvae.device)).detach()
+        same = torch.arange(vqvae.config.codebook_size, device=vqvae.device)
+        vectors = vqvae.embed(same[:, None].expand(-1, vqvae.config.num_codebooks)).detach()
         projector.start(vectors, source.get_input_embeddings().weight.float().std().item())
         state = {f"model.vqvae.{k}": v for k, v in vqvae.state_dict().items()}
         state |= {f"model.projector.{k}": v for k, v in projector.state_dict().items()}

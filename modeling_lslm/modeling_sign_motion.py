@@ -1,7 +1,7 @@
 """The sign tokenizer: a VQ-VAE over motion features (section 3.1 of the paper, equations 1 and 2).
 
-Shapes: B clips, T frames, F features a frame, L = ceil(T / downsample_factor) codes, D numbers per codebook vector (of
-all three codebooks together, when they are part-wise).
+Shapes: B clips, T frames, F features a frame, L = ceil(T / downsample_factor) codes, C codebooks, D numbers per
+codebook vector (of all three parts of the body together, when it is part-wise).
 """
 
 from contextlib import contextmanager
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.processing_utils import Unpack
@@ -24,7 +25,7 @@ IGNORED_CODE = -100  # pads code sequences of different lengths, as in labels
 @dataclass
 class SignMotionVQVAEOutput(ModelOutput):
     """Output of [`SignMotionVQVAE`]: the loss of equation 2 and its three terms, (B, T, F) reconstructed features and
-    (B, L) int64 codes, padded with -100."""
+    (B, L, C) int64 codes, padded with -100."""
 
     loss: torch.FloatTensor | None = None
     reconstruction_loss: torch.FloatTensor | None = None
@@ -32,6 +33,43 @@ class SignMotionVQVAEOutput(ModelOutput):
     commitment_loss: torch.FloatTensor | None = None
     reconstruction: torch.FloatTensor | None = None
     codes: torch.LongTensor | None = None
+
+
+@dataclass
+class MotionEncoding:
+    """What the sign tokenizer makes of clips, and the language model reads.
+
+    Attributes:
+        codes: (B, L, C) int64, the choice from each codebook; -100 past each clip's end.
+        latents: (B, L, D) float32, what was rounded to the codebooks; zeros past each clip's end.
+        lengths: (B,) int64 codes of each clip.
+    """
+
+    codes: torch.LongTensor
+    latents: torch.FloatTensor
+    lengths: torch.LongTensor
+
+    def inputs(self) -> dict[str, torch.Tensor]:
+        """As [`LslmForConditionalGeneration`] takes it."""
+        return {"motion_codes": self.codes, "motion_latents": self.latents}
+
+    def to(self, device) -> "MotionEncoding":
+        return MotionEncoding(self.codes.to(device), self.latents.to(device), self.lengths.to(device))
+
+    def split(self) -> list["MotionEncoding"]:
+        """Clip by clip (B = 1), without padding."""
+        return [
+            MotionEncoding(codes[None, :length], latents[None, :length], length[None])
+            for codes, latents, length in zip(self.codes, self.latents, self.lengths, strict=True)
+        ]
+
+    @classmethod
+    def join(cls, encodings: list["MotionEncoding"]) -> "MotionEncoding":
+        """The clips of several encodings in one, padded."""
+        parts = [part for encoding in encodings for part in encoding.split()]
+        codes = pad_sequence([part.codes[0] for part in parts], batch_first=True, padding_value=IGNORED_CODE)
+        latents = pad_sequence([part.latents[0] for part in parts], batch_first=True)
+        return cls(codes, latents, torch.cat([part.lengths for part in parts]))
 
 
 def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
@@ -82,7 +120,7 @@ class ResidualBlock(nn.Module):
 
 def _residual_blocks(config) -> nn.ModuleList:
     # widest dilation first, as MotionGPT has it in both directions
-    dilations = [config.dilation_growth_rate**i for i in reversed(range(config.num_res_blocks))]
+    dilations = [3**i for i in reversed(range(config.num_res_blocks))]
     return nn.ModuleList(ResidualBlock(config.hidden_size, d) for d in dilations)
 
 
@@ -291,40 +329,43 @@ class SignMotionVQVAE(PreTrainedModel):
         input_features: torch.Tensor,
         input_features_mask: torch.Tensor | None = None,
         dtype: torch.dtype = torch.float64,
-        return_latents: bool = False,
-    ) -> torch.LongTensor | tuple[torch.LongTensor, torch.Tensor]:
-        """Motion features to codes (equation 1).
+    ) -> MotionEncoding:
+        """Motion features to codes (equation 1), with the latents that were rounded to them.
 
         Args:
             input_features: (B, T, F) normalised motion features, any float dtype.
             input_features_mask: (B, T), 1 for the frames of the clip, 0 for right padding; None: no padding.
             dtype: of the computation. torch.float32 takes a third of the time, and a code may then change with the
                 clip's neighbours; for clips that vary more than that anyway.
-            return_latents: also return what was rounded to the codebooks.
-
-        Returns:
-            (B, L) int64, L = ceil(T / downsample_factor), -100 past each clip's end; with `return_latents` also
-            (B, L, D) float32, zeros past it.
         """
         latents, lengths = self.latents(input_features, input_features_mask, dtype)
         with torch.autocast(device_type=latents.device.type, enabled=False):
             codes = self.codebook(latents)
-        codes = codes.masked_fill(~length_mask(lengths.to(codes.device), codes.shape[1]), IGNORED_CODE)
-        return (codes, latents.float()) if return_latents else codes
+        past = ~length_mask(lengths.to(codes.device), codes.shape[1])
+        return MotionEncoding(codes.masked_fill(past[..., None], IGNORED_CODE), latents.float(), lengths)
 
     def embed(self, codes: torch.Tensor) -> torch.Tensor:
-        """(B, L) codes -> (B, L, D) float32 codebook vectors; zeros where the code is -100."""
+        """(B, L, C) codes -> (B, L, D) float32 codebook vectors; zeros where the code is -100.
+
+        Raises:
+            ValueError: another number of codebooks.
+        """
+        if codes.shape[-1] != self.config.num_codebooks:
+            raise ValueError(
+                f"the codes have shape {tuple(codes.shape)}, expected (clips, length, {self.config.num_codebooks}): a "
+                "choice from each codebook"
+            )
         codes = self._here(codes)
         vectors = self.codebook(codes=codes.clamp(min=0))
-        return vectors * (codes >= 0)[..., None].to(vectors.device)
+        return vectors * (codes[..., :1] >= 0).to(vectors.device)
 
     @torch.no_grad()
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
-        """(B, L) int64 codes, -100 past the end -> (B, L * downsample_factor, F) normalised features, zeros past the
+        """(B, L, C) int64 codes, -100 past the end -> (B, L * downsample_factor, F) normalised features, zeros past the
         end. Drop the frames that the clip did not have (its last code may stand for fewer than `downsample_factor`)."""
         codes = self._here(codes)
         with torch.autocast(device_type=codes.device.type, enabled=False):
-            return self.decoder(self.embed(codes), (codes >= 0).sum(-1))
+            return self.decoder(self.embed(codes), (codes[..., 0] >= 0).sum(-1))
 
     @can_return_tuple
     def forward(
@@ -332,7 +373,6 @@ class SignMotionVQVAE(PreTrainedModel):
         input_features: torch.FloatTensor,
         input_features_mask: torch.Tensor | None = None,
         observed_mask: torch.Tensor | None = None,
-        return_loss: bool = True,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SignMotionVQVAEOutput:
         """Equation 2 on a batch.
@@ -365,7 +405,7 @@ class SignMotionVQVAE(PreTrainedModel):
             codebook_loss=codebook_loss,
             commitment_loss=commitment_loss,
             reconstruction=reconstruction,
-            codes=codes.masked_fill(~mask, IGNORED_CODE),
+            codes=codes.masked_fill(~mask[..., None], IGNORED_CODE),
         )
 
     def _feature_weights(self, features: torch.Tensor) -> torch.Tensor:
@@ -380,4 +420,4 @@ class SignMotionVQVAE(PreTrainedModel):
         return weights
 
 
-__all__ = ["SignMotionVQVAE", "SignMotionVQVAEOutput", "length_mask"]
+__all__ = ["MotionEncoding", "SignMotionVQVAE", "SignMotionVQVAEOutput", "length_mask"]

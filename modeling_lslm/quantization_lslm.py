@@ -20,8 +20,7 @@ class Codebook(nn.Module):
     """K codes of D numbers; for each of P parts of the body in a part-wise sign tokenizer, and for each of Q quantizers
     of a part in a residual one, where a codebook holds what those before it leave over and vectors are sums.
 
-    With C = P * Q codebooks a code is one number as well: its digits to the base K are the choices from them, part
-    after part. So codes have the same shape whatever the tokenizer. `weight` is (C * K, D).
+    A code is a choice from each of the C = P * Q codebooks, part after part. `weight` is (C * K, D).
 
     `quantizer="gradient"`: the codebook is a parameter and learns by `|| sg[latents] - codes ||^2` (equation 2).
     `quantizer="ema"`: each code is the moving average of the latents assigned to it, and a code that falls out of use
@@ -50,31 +49,29 @@ class Codebook(nn.Module):
         self.register_buffer("started", torch.ones((), dtype=torch.bool))
 
     def nearest(self, latents: torch.Tensor) -> torch.Tensor:
-        """Equation 1: (..., P * D) latents -> (...) int64 number of the nearest code in squared L2, part by part, and
-        of each part quantizer by quantizer."""
+        """Equation 1: (..., P * D) latents -> (..., C) int64 numbers of the nearest codes in squared L2, part by part,
+        and of each part quantizer by quantizer."""
         flat = latents.reshape(-1, self.num_parts, self.weight.shape[-1])
-        number = torch.zeros(flat.shape[0], dtype=torch.long, device=latents.device)  # len() would fix it in a graph
+        choices = []
         for book, codes in enumerate(self.weight.to(latents.dtype).split(self.size)):
             if book % self.num_quantizers == 0:
                 rest = flat[:, book // self.num_quantizers]
             # |x|^2 is the same for every code and left out
             distances = codes.pow(2).sum(-1) - 2 * rest @ codes.T
-            chosen = distances.argmin(-1)
-            number = number * self.size + chosen
-            rest = rest - codes[chosen]
-        return number.view(latents.shape[:-1])
+            choices.append(distances.argmin(-1))
+            rest = rest - codes[choices[-1]]
+        return torch.stack(choices, -1).view(*latents.shape[:-1], self.num_codebooks)
 
     def rows(self, codes: torch.Tensor) -> torch.Tensor:
-        """(...) int64 codes -> (..., C) the rows of `weight` that they stand for."""
-        book = torch.arange(self.num_codebooks, device=codes.device)
-        return codes[..., None] // self.size ** (self.num_codebooks - 1 - book) % self.size + book * self.size
+        """(..., C) int64 codes -> (..., C) the rows of `weight` that they stand for."""
+        return codes + self.size * torch.arange(self.num_codebooks, device=codes.device)
 
     def _vectors(self, codes: torch.Tensor) -> torch.Tensor:
-        """(...) int64 codes -> (..., P, Q, D) rows of `weight`."""
+        """(..., C) int64 codes -> (..., P, Q, D) rows of `weight`."""
         return F.embedding(self.rows(codes), self.weight).unflatten(-2, (self.num_parts, self.num_quantizers))
 
     def lookup(self, codes: torch.Tensor) -> torch.Tensor:
-        """(...) int64 codes -> (..., P * D) codebook vectors."""
+        """(..., C) int64 codes -> (..., P * D) codebook vectors."""
         return self._vectors(codes).sum(-2).flatten(-2)
 
     def forward(
@@ -89,11 +86,12 @@ class Codebook(nn.Module):
         Args:
             latents: (..., P * D), with a mask (B, L, P * D).
             mask: (B, L) bool, True where the position belongs to the clip.
-            codes: (...) int64.
+            codes: (..., C) int64.
 
         Returns:
-            (...) codes, as [`nearest`]; or (..., P * D) vectors, as [`lookup`]; or with a mask, (B, L, P * D) quantised
-            latents with straight-through gradients, (B, L) codes, and the scalar codebook and commitment losses.
+            (..., C) codes, as [`nearest`]; or (..., P * D) vectors, as [`lookup`]; or with a mask, (B, L, P * D)
+            quantised latents with straight-through gradients, (B, L, C) codes, and the scalar codebook and commitment
+            losses.
         """
         if codes is not None:
             return self.lookup(codes)

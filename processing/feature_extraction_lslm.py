@@ -2,6 +2,7 @@
 feature convention, target skeleton, mean and standard deviation."""
 
 import os
+from collections.abc import Mapping
 
 import numpy as np
 from transformers import BatchFeature, SequenceFeatureExtractor
@@ -199,12 +200,23 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
         """Codes for a clip of `num_frames` feature frames: ceil(num_frames / downsample_factor)."""
         return -(-num_frames // self.downsample_factor)
 
-    def __call__(self, motion, fps: float | None = None, return_tensors: str | None = "pt", **kwargs) -> BatchFeature:
+    def __call__(
+        self,
+        motion,
+        fps: float | None = None,
+        padding: bool | str = True,
+        max_length: int | None = None,
+        truncation: bool = False,
+        padding_side: str = "right",
+        pad_to_multiple_of: int | None = None,
+        return_tensors: str | None = "pt",
+    ) -> BatchFeature:
         """Clips to model input.
 
         Args:
             motion: a clip in any form that [`to_features`] takes, or a list of clips.
             fps: frame rate of clips that are arrays.
+            padding, max_length, truncation, padding_side, pad_to_multiple_of: see [`pad`].
 
         Returns:
             `input_features` (N, T, feature_size) float32, normalised, zero past each clip's end, and
@@ -214,17 +226,75 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
         if not clips:
             raise ValueError("no clip to read: the list is empty")
         features = [self.normalize(self.to_features(clip, fps)) for clip in clips]
-        return self.pad(features, return_tensors=return_tensors)
+        return self.pad(
+            features, padding, max_length, truncation, padding_side, pad_to_multiple_of, return_tensors=return_tensors
+        )
 
-    def pad(self, features: list[np.ndarray], return_tensors: str | None = "pt", **kwargs) -> BatchFeature:
-        """Normalised (T, feature_size) features of several clips to one padded batch (see [`__call__`])."""
-        longest = max(len(clip) for clip in features)
+    def pad(
+        self,
+        features,
+        padding: bool | str = True,
+        max_length: int | None = None,
+        truncation: bool = False,
+        padding_side: str = "right",
+        pad_to_multiple_of: int | None = None,
+        return_tensors: str | None = "pt",
+    ) -> BatchFeature:
+        """Normalised features of several clips to one padded batch, as [`__call__`] gives it.
+
+        Args:
+            features: (T, feature_size) of each clip; or as other feature extractors take them, a dict with a list of
+                them as `input_features`, or a list of such dicts. What an `input_features_mask` excludes is left out.
+            padding: True or "longest"; "max_length"; False for clips of one length.
+            max_length: frames. pad_to_multiple_of: frames.
+            truncation: refused: half an utterance says something else. padding_side: "right" alone: codes count from
+                the first frame.
+
+        Raises:
+            ValueError: what cannot be done with motion.
+        """
+        if truncation:
+            raise ValueError(
+                "truncation: motion is not cut, half an utterance says something else; cut the clip yourself"
+            )
+        if padding_side != "right":
+            raise ValueError(
+                f"padding_side is {padding_side!r}: motion is padded at the right, codes count from frame 0"
+            )
+        features = _clips_of(features)
+        lengths = [len(clip) for clip in features]
+        longest = max(lengths)
+        if padding == "max_length":
+            if max_length is None or max_length < longest:
+                raise ValueError(
+                    f"padding='max_length': max_length is {max_length}, the longest clip has {longest} frames"
+                )
+            longest = max_length
+        elif padding in (False, "do_not_pad") and min(lengths) < longest:
+            raise ValueError(f"padding={padding!r}, but the clips have {min(lengths)} to {longest} frames")
+        elif padding not in (True, False, "longest", "do_not_pad"):
+            raise ValueError(f"padding is {padding!r}, expected True, 'longest', 'max_length' or False")
+        longest = -(-longest // (pad_to_multiple_of or 1)) * (pad_to_multiple_of or 1)
         batch = np.full((len(features), longest, self.feature_size), self.padding_value, np.float32)
         mask = np.zeros((len(features), longest), np.int64)
         for row, (clip, out) in enumerate(zip(features, batch, strict=True)):
             out[: len(clip)] = clip
             mask[row, : len(clip)] = 1
         return BatchFeature({"input_features": batch, "input_features_mask": mask}, tensor_type=return_tensors)
+
+
+def _clips_of(features) -> list[np.ndarray]:
+    """What [`SignMotionFeatureExtractor.pad`] takes, as a list of (T, F) arrays."""
+    if not isinstance(features, Mapping):
+        features = list(features)
+        if not features or not isinstance(features[0], Mapping):
+            return [np.asarray(clip, np.float32) for clip in features]
+        features = {key: [clip[key] for clip in features] for key in features[0]}
+    if "input_features" not in features:
+        raise ValueError(f"expected input_features, got {', '.join(map(str, features)) or 'nothing'}")
+    clips = [np.asarray(clip, np.float32) for clip in features["input_features"]]
+    masks = features.get("input_features_mask", [None] * len(clips))
+    return [clip if mask is None else clip[np.asarray(mask, bool)] for clip, mask in zip(clips, masks, strict=True)]
 
 
 def is_clip(value) -> bool:

@@ -79,6 +79,7 @@ class SignTranslationPipeline(Pipeline):
         # the base class would pad motion at the left, like text; the processor pads a whole batch in `_forward`
         self.feature_extractor = None
         self.tokenizer = self.processor.tokenizer
+        self.processor.attach(self.model.model.vqvae)
 
     def _sanitize_parameters(self, prompt=None, fps=None, details=None, generate_kwargs=None, **kwargs):
         preprocess = {k: v for k, v in (("prompt", prompt), ("fps", fps)) if v is not None}
@@ -119,20 +120,17 @@ class SignTranslationPipeline(Pipeline):
         features, prompts = model_inputs["features"], model_inputs["prompt"]
         if isinstance(prompts, str):
             features, prompts = [features], [prompts]
-        batch = self.processor.encode_features(prompts, features).to(self.device)
+        encoding = self.processor.encode_motion(self.processor.feature_extractor.pad(features))
+        batch = self.processor(prompts, motion_codes=encoding).to(self.device)
         if not details:
             sequences = self.model.generate(**batch, **generate_kwargs)
             sequences = getattr(sequences, "sequences", sequences)[:, batch["input_ids"].shape[1] :]
             return {"sequences": sequences.reshape(len(prompts), -1, sequences.shape[-1])}
-        vqvae = self.model.model.vqvae
-        codes = vqvae.encode(batch["input_features"], batch["input_features_mask"])
         sequences, probabilities = generate_with_probabilities(self.model, batch, **generate_kwargs)
-        size = vqvae.config.codebook_size
-        digits = vqvae.codebook.rows(codes.clamp(min=0)) % size
         return {
             "sequences": sequences.reshape(len(prompts), -1, sequences.shape[-1]),
             "probabilities": probabilities.reshape(len(prompts), -1, sequences.shape[-1]),
-            "motion_codes": torch.where(codes[..., None] < 0, -1, digits),
+            "motion_codes": encoding.codes,
         }
 
     def postprocess(self, model_outputs):

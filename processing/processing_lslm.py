@@ -1,11 +1,19 @@
 """Motion and text to model input, and codes and token ids back to motion and text."""
 
-from dataclasses import fields, is_dataclass
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlparse
+from urllib.request import urlopen
 
 import numpy as np
 import torch
 from transformers import AddedToken, BatchFeature, ProcessorMixin
+
+from .array_files import MAX_BYTES
 
 if TYPE_CHECKING:
     # Never imported at run time: saving follows relative imports, so these lines make a checkpoint carry the code of
@@ -110,8 +118,12 @@ class SignMotionProcessor(ProcessorMixin):
         motion_codes=None,
         answer: str | list[str] | None = None,
         fps: float | None = None,
+        padding: bool | str = True,
+        max_length: int | None = None,
+        truncation: bool | str | None = None,
+        padding_side: str = "left",
+        pad_to_multiple_of: int | None = None,
         return_tensors: str | None = "pt",
-        **kwargs,
     ) -> BatchFeature:
         """Prompts with motion to model input.
 
@@ -120,19 +132,26 @@ class SignMotionProcessor(ProcessorMixin):
                 every clip. It is put through the chat template.
             motion: a clip in any form that `SignMotionFeatureExtractor` takes, or a list of clips in the order of the
                 placeholders, or
-            motion_codes: (L,) int codes of a clip, or a list of them.
+            motion_codes: (L, C) int codes of a clip, a list of them, or the `MotionEncoding` of clips.
             answer: what the model is to say; gives `labels`, which are -100 everywhere but on the answer and its end.
             fps: frame rate of clips that are arrays.
+            padding: of the prompts: True or "longest"; "max_length"; False. padding_side: "left", since generation goes
+                on at the right, or "right". pad_to_multiple_of: tokens.
+            max_length: of a prompt with its motion and answer, in tokens.
+            truncation: True refuses what is longer than `max_length` (None: than the tokenizer says): a prompt cannot
+                be cut where its motion stands.
 
         Returns:
-            `input_ids`, `attention_mask` (B, S), `input_features` (N, T, 623) with `input_features_mask` or
-            `motion_codes` (N, L), and with `answer` `labels` (B, S). Padded at the left (prompts) and right (motion).
+            `input_ids`, `attention_mask` (B, S), `input_features` (N, T, 623) with `input_features_mask`, or
+            `motion_codes` (N, L, C) and `motion_latents` (N, L, D) where they are known, and with `answer` `labels`
+            (B, S). Padded at the left (prompts) and right (motion).
 
         Raises:
-            ValueError: the number of placeholders differs from the number of clips.
+            ValueError: the number of placeholders differs from the number of clips; a prompt is too long.
         """
         inputs, lengths = self._motion_inputs(motion, motion_codes, fps)
-        return self._prompt(text, inputs, lengths, answer, return_tensors)
+        pad = PromptPadding(padding, max_length, truncation, padding_side, pad_to_multiple_of)
+        return self._prompt(text, inputs, lengths, answer, return_tensors, pad)
 
     def encode_features(
         self,
@@ -148,7 +167,7 @@ class SignMotionProcessor(ProcessorMixin):
     def _lengths(self, inputs: dict) -> list[int]:
         return [self.feature_extractor.num_codes(int(n)) for n in inputs["input_features_mask"].sum(-1)]
 
-    def _prompt(self, text, inputs: dict, lengths: list[int], answer, return_tensors) -> BatchFeature:
+    def _prompt(self, text, inputs: dict, lengths: list[int], answer, return_tensors, pad=None) -> BatchFeature:
         """User messages and answers as conversations of one turn."""
         texts = [self.prompt] * len(lengths) if text is None else [text] if isinstance(text, str) else list(text)
         if not texts:
@@ -160,7 +179,8 @@ class SignMotionProcessor(ProcessorMixin):
                 raise ValueError(f"{len(texts)} prompts but {len(answers)} answers")
             for conversation, a in zip(conversations, answers, strict=True):
                 conversation.append({"role": "assistant", "content": a})
-        return self._encode(conversations, inputs, lengths, return_tensors, labels=answers is not None)
+        prompts, rest = self._texts(conversations, answers is not None)
+        return self._encode(prompts, rest, inputs, lengths, return_tensors, pad)
 
     def apply_chat_template(
         self,
@@ -169,22 +189,41 @@ class SignMotionProcessor(ProcessorMixin):
         tokenize: bool = False,
         return_dict: bool = False,
         return_labels: bool = False,
-        add_generation_prompt: bool = True,
+        add_generation_prompt: bool | None = None,
+        continue_final_message: bool = False,
         fps: float | None = None,
+        padding: bool | str = True,
+        max_length: int | None = None,
+        truncation: bool | str | None = None,
+        padding_side: str = "left",
+        pad_to_multiple_of: int | None = None,
         return_tensors: str | None = "pt",
-        **kwargs,
+        **template_variables,
     ):
         """Chat messages with motion to model input.
 
         A message's content is a string, or a list of blocks `{"type": "text", "text": ...}` and `{"type": "motion",
-        "motion": clip}` (or `"path": file`, or `"motion_codes": codes`).
+        "motion": clip}` (or `"path": file`, `"url": address`, or `"motion_codes": codes`).
 
         Args:
             conversation: messages, or a list of conversations. A message and a block of its content are dicts, data
                 classes or pydantic models; what has `messages` is a conversation.
             tokenize: False gives the rendered text, with one `<motion>` per clip.
             return_labels: learn the last message, which must be the assistant's.
+            add_generation_prompt: end with the beginning of an answer; None: where the last message is not one.
+            continue_final_message: the model is to go on with the last message.
+            padding, max_length, truncation, padding_side, pad_to_multiple_of: see [`__call__`].
+            template_variables: what the chat template itself reads (`tools`, `date_string`, ...).
+
+        Raises:
+            TypeError: a keyword that neither this method nor the chat template knows.
+            ValueError: what came cannot be read as messages with motion.
         """
+        template = self.tokenizer.get_chat_template(chat_template or self.chat_template)
+        for name in template_variables:
+            if not re.search(rf"\b{name}\b", template):
+                raise TypeError(f"apply_chat_template got {name!r}, which neither it nor the chat template knows")
+        options = template_variables | {"chat_template": template, "continue_final_message": continue_final_message}
         items = list(getattr(conversation, "messages", conversation))
         if not items:
             raise ValueError("no chat messages came; expected a list of them, or of conversations")
@@ -192,16 +231,16 @@ class SignMotionProcessor(ProcessorMixin):
         clips, codes, flat = [], [], []
         for messages in items if several else [items]:
             messages = [_as_dict(message) for message in getattr(messages, "messages", messages)]
-            flat.append([{**m, "content": self._flatten(m.get("content", ""), clips, codes)} for m in messages])
+            flat.append([{**m, "content": self._flatten(m.get("content", ""), clips, codes, fps)} for m in messages])
+        prompts, answers = self._texts(flat, return_labels and tokenize, add_generation_prompt, **options)
         if not tokenize:
-            texts = [self._render(m, add_generation_prompt, chat_template) for m in flat]
-            return texts if several else texts[0]
+            return prompts if several else prompts[0]
         inputs, lengths = self._motion_inputs(clips or None, codes or None, fps)
-        batch = self._encode(flat, inputs, lengths, return_tensors, return_labels, chat_template)
+        pad = PromptPadding(padding, max_length, truncation, padding_side, pad_to_multiple_of)
+        batch = self._encode(prompts, answers, inputs, lengths, return_tensors, pad)
         return batch if return_dict else batch["input_ids"]
 
-    @staticmethod
-    def _flatten(content, clips: list, codes: list) -> str:
+    def _flatten(self, content, clips: list, codes: list, fps: float | None) -> str:
         """Content blocks to a string with placeholders; the motion goes to `clips` and `codes`."""
         if isinstance(content, str):
             return content
@@ -213,24 +252,37 @@ class SignMotionProcessor(ProcessorMixin):
             elif kind == "motion":
                 if "motion_codes" in block:
                     codes.append(block["motion_codes"])
+                elif "url" in block:
+                    clips.append(self._fetch(block["url"], fps))
                 elif "motion" in block or "path" in block:
                     clips.append(block["motion"] if "motion" in block else block["path"])
                 else:
-                    raise ValueError(f"a motion block has motion, path or motion_codes; this one has {sorted(block)}")
+                    raise ValueError(
+                        f"a motion block has motion, path, url or motion_codes; this one has {sorted(block)}"
+                    )
                 parts.append(MOTION)
             else:
                 raise ValueError(f"a message block is 'text' or 'motion', not {kind!r}")
         return " ".join(parts)
 
-    def _render(self, messages: list[dict], add_generation_prompt: bool, chat_template: str | None = None) -> str:
+    def _fetch(self, url: str, fps: float | None):
+        """The motion file at an http(s) address as a `Motion`."""
+        if not url.startswith(("https://", "http://")):
+            raise ValueError(f'a url begins with https:// or http://, not {url[:40]!r}; a file is "path"')
+        with tempfile.TemporaryDirectory() as folder, urlopen(url, timeout=60) as answer:
+            file = Path(folder, Path(urlparse(url).path).name or "motion")
+            content = answer.read(MAX_BYTES + 1)  # one more: the reader refuses what is too large
+            file.write_bytes(content)
+            return self.feature_extractor.to_motion(file, fps)
+
+    def _render(self, messages: list[dict], add_generation_prompt: bool, **options) -> str:
         if self.system_prompt is not None and messages[0]["role"] != "system":
             messages = [{"role": "system", "content": self.system_prompt}, *messages]
         return self.tokenizer.apply_chat_template(
             messages,
-            chat_template=chat_template or self.chat_template,
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
-            date_string=DATE,
+            **{"chat_template": self.chat_template, "date_string": DATE, **options},
         )
 
     def _motion_inputs(self, motion, motion_codes, fps) -> tuple[dict[str, np.ndarray], list[int]]:
@@ -242,35 +294,48 @@ class SignMotionProcessor(ProcessorMixin):
             return inputs, self._lengths(inputs)
         if motion_codes is None:
             return {}, []
+        if hasattr(motion_codes, "inputs"):  # a MotionEncoding
+            inputs = {name: tensor.cpu().numpy() for name, tensor in motion_codes.inputs().items()}
+            return inputs, motion_codes.lengths.tolist()
         if not len(motion_codes):
             raise ValueError("no codes to read: the list is empty")
-        clips = [np.asarray(clip) for clip in ([motion_codes] if np.ndim(motion_codes[0]) == 0 else motion_codes)]
-        clips = [clip[clip >= 0] for clip in clips]  # a batch of the sign tokenizer is padded with -100
+        clips = [motion_codes] if _depth(motion_codes[0]) == 1 else motion_codes
+        if any(_depth(clip) != 2 for clip in clips):
+            raise ValueError("codes of a clip are (length, codebooks); expected those, or a list of them")
+        clips = [np.asarray(clip) for clip in clips]
+        clips = [clip[clip[:, 0] >= 0] for clip in clips]  # a batch of the sign tokenizer is padded with -100
         lengths = [len(clip) for clip in clips]
-        codes = np.full((len(clips), max(lengths)), -100, np.int64)
+        codes = np.full((len(clips), max(lengths), clips[0].shape[1]), -100, np.int64)
         for row, clip in zip(codes, clips, strict=True):
             row[: len(clip)] = clip
         return {"motion_codes": codes}, lengths
 
-    def _encode(self, conversations, inputs, lengths, return_tensors, labels=False, chat_template=None) -> BatchFeature:
+    def _texts(self, conversations, labels: bool, add_generation_prompt: bool | None = None, **options):
+        """Conversations as prompts; with `labels`, the last messages apart, as the answers to learn."""
         prompts, answers = [], []
         for messages in conversations:
+            ends_with_answer = messages[-1]["role"] == "assistant"
             if not labels:
-                last_is_user = messages[-1]["role"] != "assistant"
-                prompts.append(self._render(messages, last_is_user, chat_template))
+                add = add_generation_prompt
+                if add is None:
+                    add = not ends_with_answer and not options.get("continue_final_message")
+                prompts.append(self._render(messages, add, **options))
                 continue
-            if messages[-1]["role"] != "assistant":
+            if not ends_with_answer:
                 raise ValueError("labels are for the last message, which must be the assistant's")
-            prompt = self._render(messages[:-1], True, chat_template)
-            whole = self._render(messages, False, chat_template)
+            prompt = self._render(messages[:-1], True, **options)
+            whole = self._render(messages, False, **options)
             if not whole.startswith(prompt):
                 raise ValueError(
                     "this chat template changes the prompt when the answer follows; labels are not defined"
                 )
             prompts.append(prompt)
             answers.append(whole[len(prompt) :].rstrip())  # nothing is said after the end-of-turn token
+        return prompts, answers if labels else None
+
+    def _encode(self, prompts, answers, inputs, lengths, return_tensors, pad=None) -> BatchFeature:
         embeddings = [self.num_embeddings(length) for length in lengths]
-        batch = self._tokenize(self._expand(prompts, embeddings), answers if labels else None)
+        batch = self._tokenize(self._expand(prompts, embeddings), answers, pad or PromptPadding())
         return BatchFeature({**batch, **inputs}, tensor_type=return_tensors)
 
     def num_embeddings(self, num_codes: int) -> int:
@@ -294,21 +359,25 @@ class SignMotionProcessor(ProcessorMixin):
             )
         return expanded
 
-    def _tokenize(self, prompts: list[str], answers: list[str] | None) -> dict[str, np.ndarray]:
+    def _tokenize(self, prompts: list[str], answers: list[str] | None, pad: "PromptPadding") -> dict:
         # the chat template has written the special tokens; adding them again would double Llama's begin-of-text
         ids = self.tokenizer(prompts, add_special_tokens=False)["input_ids"]
         learnt = [self.answer_tokens(answer) for answer in answers] if answers is not None else [[]] * len(ids)
-        longest = max(len(p) + len(a) for p, a in zip(ids, learnt, strict=True))
-        input_ids = np.full((len(ids), longest), self.tokenizer.pad_token_id, np.int64)
-        mask = np.zeros_like(input_ids)
-        labels = np.full_like(input_ids, -100)
-        for row, (prompt, answer) in enumerate(zip(ids, learnt, strict=True)):
-            start = longest - len(prompt) - len(answer)
-            input_ids[row, start:] = prompt + answer
-            mask[row, start:] = 1
-            if answer:
-                labels[row, -len(answer) :] = answer
-        return {"input_ids": input_ids, "attention_mask": mask} | ({} if answers is None else {"labels": labels})
+        lengths = [len(p) + len(a) for p, a in zip(ids, learnt, strict=True)]
+        size = pad.size(lengths, self.tokenizer.model_max_length)
+        rows: dict[str, list] = {"input_ids": [], "attention_mask": [], "labels": []}
+        for prompt, answer, length in zip(ids, learnt, lengths, strict=True):
+            blank = 0 if size is None else max(size - length, 0)
+            for name, row, filling in (
+                ("input_ids", prompt + answer, self.tokenizer.pad_token_id),
+                ("attention_mask", [1] * length, 0),
+                ("labels", [-100] * len(prompt) + answer, -100),
+            ):
+                left = pad.padding_side == "left"
+                rows[name].append([filling] * blank * left + row + [filling] * blank * (not left))
+        if answers is None:
+            del rows["labels"]
+        return rows if size is None else {name: np.array(row, np.int64) for name, row in rows.items()}
 
     def answer_tokens(self, answer: str) -> list[int]:
         """Token ids of an answer, piece by piece between its `CUT`s."""
@@ -333,18 +402,16 @@ class SignMotionProcessor(ProcessorMixin):
         self.vqvae = vqvae
         return self
 
-    def encode_motion(self, motion, fps: float | None = None) -> list[np.ndarray]:
-        """Clips (any form) -> one (L,) int64 array of codes per clip."""
-        batch = self.feature_extractor(motion, fps=fps)
-        vqvae = self._need_vqvae()
-        codes = vqvae.encode(batch["input_features"], batch["input_features_mask"])
-        return [row[row >= 0] for row in codes.cpu().numpy()]
+    def encode_motion(self, motion, fps: float | None = None, dtype: torch.dtype = torch.float64):
+        """Clips to their `MotionEncoding`: codes, and the latents that were rounded to them. See [`encode_motion`]."""
+        return encode_motion(self._need_vqvae(), self.feature_extractor, motion, fps, dtype)
 
     def decode_motion(self, motion_codes, num_frames: int | None = None) -> np.ndarray:
-        """(L,) codes of one clip -> (L * downsample_factor, 52, 3) float32 joints in metres at the model's frame rate,
-        cut to `num_frames` if given."""
+        """(L, C) codes of one clip -> (L * downsample_factor, 52, 3) float32 joints in metres at the model's frame
+        rate, cut to `num_frames` if given."""
         vqvae = self._need_vqvae()
-        codes = torch.as_tensor(np.asarray(motion_codes), dtype=torch.long)
+        codes = torch.as_tensor(motion_codes, dtype=torch.long)
+        codes = codes[codes[:, 0] >= 0]
         joints = self.feature_extractor.to_joints(vqvae.decode(codes[None])[0].cpu().numpy())
         return joints[:num_frames]
 
@@ -352,6 +419,64 @@ class SignMotionProcessor(ProcessorMixin):
         if self.vqvae is None:
             raise ValueError("no sign tokenizer attached; call processor.attach(model.model.vqvae) first")
         return self.vqvae
+
+
+@dataclass(frozen=True)
+class PromptPadding:
+    """How prompts of a batch get one length; see `SignMotionProcessor.__call__`."""
+
+    padding: bool | str = True
+    max_length: int | None = None
+    truncation: bool | str | None = None
+    padding_side: str = "left"
+    pad_to_multiple_of: int | None = None
+
+    def size(self, lengths: list[int], model_max_length: int) -> int | None:
+        """Tokens of each prompt of the batch, given their own `lengths`; None: as they are.
+
+        Raises:
+            ValueError: an unknown value, or a prompt that is to be cut.
+        """
+        if self.padding_side not in ("left", "right"):
+            raise ValueError(f"padding_side is {self.padding_side!r}, expected 'left' or 'right'")
+        longest, limit = max(lengths), self.max_length or model_max_length
+        if self.truncation not in (None, False, "do_not_truncate") and longest > limit:
+            raise ValueError(
+                f"a prompt has {longest} tokens with its motion and answer, the limit is {limit}: it cannot be cut "
+                "where its motion stands. Cut the clip into utterances, or leave it out"
+            )
+        if self.padding in (False, "do_not_pad"):
+            return None
+        if self.padding == "max_length":
+            if self.max_length is None:
+                raise ValueError("padding='max_length' needs max_length, in tokens")
+            longest = max(longest, self.max_length)
+        elif self.padding not in (True, "longest"):
+            raise ValueError(f"padding is {self.padding!r}, expected True, 'longest', 'max_length' or False")
+        multiple = self.pad_to_multiple_of or 1
+        return -(-longest // multiple) * multiple
+
+
+def _depth(value) -> int:
+    """Dimensions of an array or of nested lists; 0 where these are ragged."""
+    try:
+        return np.ndim(value)
+    except ValueError:
+        return 0
+
+
+def encode_motion(vqvae, feature_extractor, motion, fps: float | None = None, dtype: torch.dtype = torch.float64):
+    """Clips to their `MotionEncoding`: the one way from motion to codes.
+
+    Args:
+        vqvae: the sign tokenizer. feature_extractor: its `SignMotionFeatureExtractor`.
+        motion: a clip in any form that the feature extractor takes, a list of clips, or what it made of them.
+        fps: frame rate of clips that are arrays.
+        dtype: of the computation, see `SignMotionVQVAE.encode`.
+    """
+    made = isinstance(motion, Mapping) and "input_features" in motion
+    batch = motion if made else feature_extractor(motion, fps=fps)
+    return vqvae.encode(batch["input_features"], batch.get("input_features_mask"), dtype)
 
 
 __all__ = ["MOTION_TOKENS", "SignMotionProcessor"]

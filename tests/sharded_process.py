@@ -25,7 +25,7 @@ def main(folder: str) -> None:
     config = yaml.safe_load(RECIPE.read_text())["fsdp_config"]
     model = LslmForConditionalGeneration.from_pretrained(folder)
     features = torch.randn(1, 23, model.config.vqvae_config.feature_size, generator=torch.Generator().manual_seed(0))
-    codes = model.model.vqvae.encode(features)
+    codes = model.model.vqvae.encode(features).codes
     ids = torch.tensor([[5, *[model.config.motion_token_id] * codes.shape[1], 6, 7, 8]])
     batch = {"input_ids": ids, "motion_codes": codes, "labels": ids.where(ids < 100, -100)}
     with torch.no_grad():
@@ -44,7 +44,7 @@ def main(folder: str) -> None:
     fully_shard(model, mp_policy=policy, ignored_params=whole)
     sharded = {name for name, parameter in model.named_parameters() if isinstance(parameter, DTensor)}
     assert sharded == {name for name, _ in model.named_parameters() if not name.startswith("model.vqvae.")}
-    assert torch.equal(model.model.vqvae.encode(features), codes)
+    assert torch.equal(model.model.vqvae.encode(features).codes, codes)
 
     before = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
     before = {name: tensor.clone() for name, tensor in before.items()}

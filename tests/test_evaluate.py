@@ -11,6 +11,7 @@ from training_fixtures import ENGLISH, FPS, UTTERANCES, read_jsonl, sign_joints
 
 from lslm.modeling_lslm import SignMotionVQVAE
 from lslm.processing import SignMotionFeatureExtractor
+from lslm.training.dataset.encodings import encode_clips
 from lslm.training.dataset.motion_text import MotionText
 from lslm.training.evaluation import evaluate as module
 from lslm.training.evaluation.evaluate import evaluate
@@ -87,13 +88,29 @@ def test_in_the_controls_no_clip_keeps_its_own_utterance(toy, toy_model, tmp_pat
         seen[what] = clips
         return [module.Translation("x", ["x"], [1.0])] * len(clips)
 
-    monkeypatch.setattr(module, "translate_features", spy)
+    monkeypatch.setattr(module, "translate_clips", spy)
     evaluate(str(toy / "set"), "train", str(tmp_path), str(toy_model), controls=True, seed=seed)
     own, shuffled, zeroed = (seen[what] for what in ("translating", "shuffled", "zeroed"))
     assert len(own) == len(shuffled) == len(zeroed) == 8
     assert all(mine is not other for mine, other in zip(own, shuffled, strict=True))
     assert {id(clip) for clip in shuffled} == {id(clip) for clip in own}  # each is used once
-    assert all(z.shape == mine.shape and not z.any() for z, mine in zip(zeroed, own, strict=True))
+    assert all(z.codes.shape == mine.codes.shape for z, mine in zip(zeroed, own, strict=True))
+    shortest = min(len(z.codes[0]) for z in zeroed)
+    assert len({str(z.codes[0, : shortest - 2].tolist()) for z in zeroed}) == 1  # nothing to tell them apart by
+
+
+def test_a_clip_is_encoded_once(toy, toy_model, tmp_path, monkeypatch):
+    """However often it is translated, and for the scores of the sign tokenizer as well."""
+    encoded, encode = [], SignMotionVQVAE.encode
+
+    def spy(vqvae, input_features, input_features_mask=None, *args, **kwargs):
+        encoded.append(len(input_features))
+        return encode(vqvae, input_features, input_features_mask, *args, **kwargs)
+
+    monkeypatch.setattr(SignMotionVQVAE, "encode", spy)
+    evaluate(str(toy / "set"), "test", str(tmp_path), str(toy_model), num_beams=2, controls=True)
+    clips = len(MotionText(str(toy / "set"), "test", FPS))
+    assert sum(encoded) == 2 * clips  # each, and each without its motion
 
 
 def test_one_clip_cannot_be_shuffled(toy, toy_model, tmp_path):
@@ -181,10 +198,11 @@ def test_the_tokenizer_s_errors_are_those_of_its_reconstruction(toy, toy_tokeniz
     )
     clips = MotionText(str(toy / "set"), "test", FPS)
     features = [extractor.normalize(extractor.to_features(joints)) for joints in clips.joints]
-    scores = module.tokenizer_metrics(vqvae, extractor, clips, features, str(toy / "set"))
+    encodings = encode_clips(vqvae, extractor, features)
+    scores = module.tokenizer_metrics(vqvae, extractor, clips, features, encodings, str(toy / "set"))
     total = 0.0
     for clip in features:
-        decoded = vqvae.decode(vqvae.encode(extractor.pad([clip])["input_features"]))[0, : len(clip)].numpy()
+        decoded = vqvae.decode(vqvae.encode(extractor.pad([clip])["input_features"]).codes)[0, : len(clip)].numpy()
         error = extractor.to_joints(clip) - extractor.to_joints(decoded)
         error = error - error[:, :1]
         total += 1000 * np.linalg.norm(error[:, 22:], axis=-1).mean() * len(clip)

@@ -49,7 +49,9 @@ def export(name, tmp_path_factory, make_lslm, processor):
 def messages(model) -> list[list[int]]:
     """Codes of CLIPS clips of 4 to 19 codes."""
     rng = np.random.default_rng(0)
-    return [rng.integers(model.config.vqvae_config.num_codes, size=rng.integers(4, 20)).tolist() for _ in range(CLIPS)]
+    return [
+        rng.integers(model.config.vqvae_config.codebook_size, size=rng.integers(4, 20)).tolist() for _ in range(CLIPS)
+    ]
 
 
 @pytest.mark.parametrize("name", ["llama", "llama-tied", "qwen2", "vocabulary", "lora"])
@@ -60,7 +62,7 @@ def test_logits_and_greedy_text_are_those_of_the_checkpoint(name, tmp_path_facto
     processor.system_prompt = "Answer in English." if name == "qwen2" else None
     prompts, answers, texts = [], [], []
     for codes in messages(model):
-        inputs = processor(motion_codes=[codes])
+        inputs = processor(motion_codes=[[code] for code in codes])
         words = "".join(f"<motion_{code}>" for code in codes)
         said = processor.prompt.replace("<motion>", f"<motion_start>{words}<motion_end>")
         ids = tokenizer.apply_chat_template(
@@ -87,7 +89,7 @@ def test_continuous_batching_serves_it(exported, processor):
     plain, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
     prompts, answers = [], []
     for codes in messages(model):
-        inputs = processor(motion_codes=[codes])
+        inputs = processor(motion_codes=[[code] for code in codes])
         ids = inputs["input_ids"][0].clone()
         ids[ids == processor.motion_token_id] = torch.tensor(codes) + tokenizer.convert_tokens_to_ids("<motion_0>")
         prompts.append(ids.tolist())
@@ -99,7 +101,8 @@ def test_continuous_batching_serves_it(exported, processor):
         pad_token_id=tokenizer.pad_token_id,
         suppress_tokens=plain.generation_config.suppress_tokens,
     )
-    small = ContinuousBatchingConfig(max_memory_percent=0.02, block_size=32, num_blocks=64, max_batch_tokens=256)
+    page = "page_size" if "page_size" in ContinuousBatchingConfig.__dataclass_fields__ else "block_size"  # until 5.23
+    small = ContinuousBatchingConfig(max_memory_percent=0.02, num_blocks=64, max_batch_tokens=256, **{page: 32})
     found = plain.generate_batch(
         prompts, generation_config=config, continuous_batching_config=small, progress_bar=False, warmup=False
     )
@@ -137,7 +140,7 @@ def test_the_client_needs_nothing_of_ours(exported, processor, clips, tmp_path):
     assert process.returncode == 2 and process.stdout == "clip.npz: A coffee, please.\n"
     assert "nowhere.npz" in process.stderr and "Traceback" not in process.stderr
     (path, request), *others = asked
-    codes = model.model.vqvae.encode(**processor.feature_extractor(str(tmp_path / "clip.npz")))[0].tolist()
+    codes = model.model.vqvae.encode(**processor.feature_extractor(str(tmp_path / "clip.npz"))).codes.flatten().tolist()
     words = "".join(f"<motion_{code}>" for code in codes)
     assert path == "/v1/chat/completions" and not others
     assert request["messages"][0]["content"].count(f"<motion_start>{words}<motion_end>") == 1

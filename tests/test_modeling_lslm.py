@@ -65,7 +65,7 @@ def clip(features):
 
 @pytest.fixture(scope="module")
 def codes(vqvae, clip):
-    return vqvae.encode(clip)
+    return vqvae.encode(clip).codes
 
 
 @torch.no_grad()
@@ -167,7 +167,7 @@ def test_features_and_their_codes_give_the_same_logits(models, name, clip, codes
     with torch.no_grad():
         from_features = models[name](ids, input_features=clip, input_features_mask=torch.ones(clip.shape[:2])).logits
         from_codes = models[name](ids, motion_codes=codes).logits
-        other = models[name](ids, motion_codes=codes.flip(-1)).logits
+        other = models[name](ids, motion_codes=codes.flip(1)).logits
     assert torch.equal(from_features, from_codes)
     assert (from_codes - other).abs().max() > 0.1
 
@@ -177,7 +177,7 @@ def test_motion_embeddings_take_the_places_of_the_placeholders_in_order(lslm_mod
     ids = prompt_of(codes.shape[1])
     with torch.no_grad():
         embeds = model.get_input_embeddings()(ids)
-        embeds[0, 4 : 4 + codes.shape[1]] = model.projector(model.vqvae.codebook.weight[codes[0]])
+        embeds[0, 4 : 4 + codes.shape[1]] = model.projector(model.vqvae.codebook.weight[codes[0, :, 0]])
         expected = lslm_model(inputs_embeds=embeds).logits
         placeholders = lslm_model(inputs_embeds=model.get_input_embeddings()(ids), motion_codes=codes).logits
     assert torch.equal(logits(lslm_model, codes), expected)
@@ -193,7 +193,7 @@ def test_motion_embeddings_start_as_large_as_word_embeddings(lslm_model):
 @pytest.mark.parametrize("name", BACKBONES)
 def test_a_left_padded_batch_equals_single_prompts(models, name, vqvae, features):
     clips = [torch.as_tensor(clip) for clip in features[:3]]
-    alone = [vqvae.encode(clip[None]) for clip in clips]
+    alone = [vqvae.encode(clip[None]).codes for clip in clips]
     prompts = [prompt_of(c.shape[1], before=2 + i) for i, c in enumerate(alone)]
     longest, frames = max(p.shape[1] for p in prompts), max(map(len, clips))
     ids = torch.zeros(3, longest, dtype=torch.long)
@@ -220,7 +220,7 @@ def test_several_codes_to_a_motion_embedding(make_lslm, vqvae, processor, featur
     assert model.model.projector.linear_1.weight.shape == (16, 2 * size)
     words, motion = model.get_input_embeddings().weight, model.model.projector(vqvae.codebook.weight)
     assert motion.std().item() == pytest.approx(words.std().item(), rel=1e-2)
-    codes = torch.tensor([[3, 1, 4, 1, 5, 9], [2, 6, 5, -100, -100, -100]])
+    codes = torch.tensor([[3, 1, 4, 1, 5, 9], [2, 6, 5, -100, -100, -100]])[..., None]
     with torch.no_grad():
         embeds = model.model.get_motion_embeds(motion_codes=codes)
         assert embeds.shape[0] == 3 + 2
@@ -228,7 +228,7 @@ def test_several_codes_to_a_motion_embedding(make_lslm, vqvae, processor, featur
         other = codes[:1].clone()
         other[0, 3] = 7
         changed = (model.model.get_motion_embeds(motion_codes=other) - embeds[:3]).abs().amax(-1) > 1e-6
-        vectors = torch.cat([vqvae.codebook.weight[codes[1, :3]], torch.zeros(1, size)]).view(2, 2 * size)
+        vectors = torch.cat([vqvae.codebook.weight[codes[1, :3, 0]], torch.zeros(1, size)]).view(2, 2 * size)
         torch.testing.assert_close(
             embeds[3:],
             model.model.projector.linear_2(torch.nn.functional.gelu(model.model.projector.linear_1(vectors))),
@@ -423,7 +423,7 @@ def test_codes_and_logits_of_a_model_in_bfloat16(make_lslm, keep_backbone, clip,
     make_lslm("qwen2-tied", keep_backbone=keep_backbone).save_pretrained(tmp_path)
     model = LslmForConditionalGeneration.from_pretrained(tmp_path, dtype=torch.bfloat16)
     assert model.dtype == torch.bfloat16
-    assert torch.equal(model.model.vqvae.encode(clip), codes)
+    assert torch.equal(model.model.vqvae.encode(clip).codes, codes)
     ids = prompt_of(codes.shape[1])
     with torch.no_grad():
         assert torch.equal(model(ids, input_features=clip).logits, model(ids, motion_codes=codes).logits)
@@ -501,7 +501,7 @@ def greedy_by_hand(model, inputs, steps=12):
 
 def with_codes(model, inputs):
     """The same inputs, the motion as codes."""
-    codes = model.model.vqvae.encode(inputs["input_features"], inputs["input_features_mask"])
+    codes = model.model.vqvae.encode(inputs["input_features"], inputs["input_features_mask"]).codes
     return {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"], "motion_codes": codes}
 
 
@@ -533,10 +533,10 @@ def test_beams_and_several_answers_keep_the_clips_of_a_prompt_together(lslm_mode
 
 
 def test_expansion_repeats_clip_by_clip(lslm_model, two_clips):
-    inputs = dict(two_clips)
+    inputs = with_codes(lslm_model, two_clips)
     ids, expanded = lslm_model._expand_inputs_for_generation(expand_size=2, **inputs)
-    a, b, c = inputs["input_features"]
-    assert torch.equal(expanded["input_features"], torch.stack([a, b, a, b, c, c]))
+    a, b, c = inputs["motion_codes"]
+    assert torch.equal(expanded["motion_codes"], torch.stack([a, b, a, b, c, c]))
     assert torch.equal(ids, inputs["input_ids"].repeat_interleave(2, 0))
 
 
@@ -588,7 +588,7 @@ def test_the_vocabulary_baseline_is_a_language_model_with_more_words(make_lslm, 
         plain.get_input_embeddings().weight.copy_(torch.cat([model.get_input_embeddings().weight, words]))
         plain.get_output_embeddings().weight.copy_(torch.cat([model.lm_head.weight, words]))
     ids = batch["input_ids"].clone()
-    codes = model.model.vqvae.encode(batch["input_features"], batch["input_features_mask"])
+    codes = model.model.vqvae.encode(batch["input_features"], batch["input_features_mask"]).codes
     ids[ids == model.config.motion_token_id] = start + codes[codes >= 0]
     expected = plain(input_ids=ids, attention_mask=batch["attention_mask"], labels=batch["labels"])
     torch.testing.assert_close(out.loss, expected.loss)
@@ -613,10 +613,11 @@ def test_latents_are_read_before_they_are_rounded(make_lslm, vqvae, processor, f
     """From features it is the latents that go through the projector, whatever the padding; from codes their vectors."""
     model = make_lslm("llama", motion_input="latents", codes_per_embedding=stack).eval()
     batch = processor.feature_extractor.pad(features[:3], return_tensors="pt")
-    codes, latents = vqvae.encode(**batch, return_latents=True)
-    assert torch.equal(codes, vqvae.encode(**batch)) and latents.dtype == torch.float32
-    assert (latents[codes < 0] == 0).all() and (latents[codes >= 0] != vqvae.embed(codes)[codes >= 0]).any()
-    valid = codes[:, ::stack] >= 0
+    encoding = vqvae.encode(**batch)
+    codes, latents, inside = encoding.codes, encoding.latents, encoding.codes[..., 0] >= 0
+    assert latents.dtype == torch.float32 and torch.equal(inside.sum(1), encoding.lengths)
+    assert (latents[~inside] == 0).all() and (latents[inside] != vqvae.embed(codes)[inside]).any()
+    valid = inside[:, ::stack]
     with torch.no_grad():
         embeds = model.model.get_motion_embeds(**batch)
         torch.testing.assert_close(embeds, model.model.projector(latents)[valid])
@@ -666,7 +667,7 @@ def test_part_wise_codes_are_read_like_others(backbones, processor, features, tm
         keep_backbone=True,
     )
     clips = [torch.as_tensor(clip)[None] for clip in features[:2]]
-    codes = [vqvae.encode(clip)[0] for clip in clips]
+    codes = [vqvae.encode(clip).codes[0] for clip in clips]
     by_codes = processor(motion_codes=[row.tolist() for row in codes])
     by_features = processor.encode_features([processor.prompt] * 2, features[:2])
     expected = model(**by_features).logits
@@ -675,9 +676,9 @@ def test_part_wise_codes_are_read_like_others(backbones, processor, features, tm
     again = LslmForConditionalGeneration.from_pretrained(tmp_path)
     assert torch.equal(again(**by_codes).logits, expected)
     # each part counts
-    for digit in (1, 32, 32**2):
-        other = dict(by_codes) | {"motion_codes": (by_codes["motion_codes"] + digit) % 32**3}
-        other["motion_codes"][by_codes["motion_codes"] < 0] = -100
+    for part in torch.eye(3, dtype=torch.long):
+        codes = by_codes["motion_codes"]
+        other = dict(by_codes) | {"motion_codes": torch.where(codes < 0, codes, (codes + part) % 32)}
         assert not torch.allclose(model(**other).logits, expected)
 
 

@@ -9,7 +9,7 @@ from conftest import make_vqvae
 from transformers import AutoModel
 
 from lslm import SignMotionVQVAE, SignMotionVQVAEConfig
-from lslm.modeling_lslm.modeling_sign_motion import _features_of_parts
+from lslm.modeling_lslm.modeling_sign_motion import MotionEncoding, _features_of_parts
 from lslm.modeling_lslm.quantization_lslm import Codebook
 from lslm.processing.motion_features import LEFT_HAND, RIGHT_HAND, feature_slices
 
@@ -26,11 +26,11 @@ def pad(clips, filling=0.0):
 
 
 def codes_one_by_one(vqvae, clips):
-    return [vqvae.encode(torch.as_tensor(clip)[None])[0] for clip in clips]
+    return [vqvae.encode(torch.as_tensor(clip)[None]).codes[0] for clip in clips]
 
 
 def assert_same_codes(vqvae, clips, expected, filling=0.0):
-    codes = vqvae.encode(*pad(clips, filling))
+    codes = vqvae.encode(*pad(clips, filling)).codes
     for row, alone in zip(codes, expected, strict=True):
         assert row[: len(alone)].tolist() == alone.tolist()
         assert (row[len(alone) :] == -100).all()
@@ -134,7 +134,7 @@ def test_a_clip_without_frames_is_refused(vqvae, features):
 
 
 def test_decoded_clips_do_not_depend_on_batch_neighbours(vqvae, expected):
-    batch = torch.full((len(expected), max(map(len, expected))), -100)
+    batch = torch.full((len(expected), max(map(len, expected)), expected[0].shape[1]), -100)
     for row, codes in zip(batch, expected, strict=True):
         row[: len(codes)] = codes
     decoded = vqvae.decode(batch)
@@ -165,7 +165,7 @@ def test_loss_is_equation_2_over_valid_frames(features, quantizer, position_weig
         latents = vqvae.latents(torch.as_tensor(clip)[None])[0][0]
         codes = torch.cdist(latents, codebook).argmin(-1)
         between.append((latents - codebook[codes]) ** 2)
-        decoded = vqvae.decode(codes[None])[0, : len(clip)]
+        decoded = vqvae.decode(codes[None, :, None])[0, : len(clip)]
         reconstruction.append((torch.as_tensor(clip).double() - decoded).abs() * weights)
     reconstruction, between = torch.cat(reconstruction).mean().item(), torch.cat(between).mean().item()
 
@@ -206,7 +206,7 @@ def test_gradient_codebook_learns_from_its_term_alone():
     codebook = small_codebook("gradient", [[0.0, 0.0], [4.0, 4.0], [9.0, 9.0]])
     latents = torch.tensor([[[1.0, 0.0], [3.0, 4.0], [0.0, 2.0]]], requires_grad=True)
     quantized, codes, codebook_loss, commitment = codebook(latents, EVERYWHERE)
-    assert codes.tolist() == [[0, 1, 0]]
+    assert codes.tolist() == [[[0], [1], [0]]]
     assert quantized.tolist() == [[[0, 0], [4, 4], [0, 0]]]
 
     (gradient,) = torch.autograd.grad(codebook_loss, codebook.weight, retain_graph=True)
@@ -299,7 +299,7 @@ def test_before_the_start_latents_pass_and_the_codebook_rests(features, quantize
     quantized, codes, codebook_loss, commitment = vqvae.codebook(latents, torch.ones(2, 3, dtype=torch.bool))
     assert torch.equal(quantized, latents)
     assert codebook_loss == commitment == 0
-    assert codes.shape == (2, 3)
+    assert codes.shape == (2, 3, 1)
     output = vqvae(*pad(features[:2]))
     assert output.loss == output.reconstruction_loss
     assert all(torch.equal(before[name], value) for name, value in vqvae.codebook.state_dict().items())
@@ -319,13 +319,15 @@ def test_k_means_start_puts_the_codes_into_the_data(quantizer):
     assert len(codes.unique()) == 6
     # every code is the mean of what it stands for, which its random start is not
     for code in range(6):
-        torch.testing.assert_close(codebook.weight[code].detach(), latents[codes == code].mean(0), rtol=0, atol=1e-4)
+        torch.testing.assert_close(
+            codebook.weight[code].detach(), latents[codes[:, 0] == code].mean(0), rtol=0, atol=1e-4
+        )
     assert (
         torch.cdist(latents, codebook.weight.detach()).min(1).values.mean()
         < torch.cdist(latents, *random_start).min(1).values.mean()
     )
     if quantizer == "ema":
-        assert codebook.ema_count.tolist() == pytest.approx((torch.bincount(codes) / 300).tolist())
+        assert codebook.ema_count.tolist() == pytest.approx((torch.bincount(codes[:, 0]) / 300).tolist())
         torch.testing.assert_close(codebook.ema_sum, codebook.weight * codebook.ema_count[:, None])
 
 
@@ -350,14 +352,15 @@ def test_the_parts_share_out_the_features():
         assert part == expected
 
 
-def test_a_part_wise_code_is_the_codes_of_the_parts_as_digits():
+def test_a_part_wise_code_is_a_choice_for_each_part():
     codebook = small_codebook("ema", [[0.0], [1.0], [4.0], [5.0], [8.0], [9.0]], codebook_size=2, partwise=True)
     latents = torch.tensor([[[0.1, 5.2, 8.3], [0.9, 4.0, 9.0]]], dtype=torch.float64)
     codes = codebook.nearest(latents)
-    assert codes.tolist() == [[0b010, 0b101]]
+    assert codes.tolist() == [[[0, 1, 0], [1, 0, 1]]]
     assert codebook.rows(codes).tolist() == [[[0, 3, 4], [1, 2, 5]]]
     assert codebook.lookup(codes).tolist() == [[[0, 5, 8], [1, 4, 9]]]
-    assert codebook.nearest(codebook.lookup(torch.arange(8))).tolist() == list(range(8))
+    choices = torch.cartesian_prod(*[torch.arange(2)] * 3)
+    assert torch.equal(codebook.nearest(codebook.lookup(choices)), choices)
 
 
 def test_part_wise_codes_follow_and_move_within_their_part():
@@ -389,7 +392,7 @@ def test_a_second_quantizer_says_what_the_first_leaves_over():
     codebook = small_codebook("ema", [[0.0], [10.0], [-2.0], [1.0]], codebook_size=2, num_quantizers=2)
     latents = torch.tensor([[[0.9], [-1.0], [8.2], [11.0]]], dtype=torch.float64)
     codes = codebook.nearest(latents)
-    assert codes.tolist() == [[0b01, 0b00, 0b10, 0b11]]
+    assert codes.tolist() == [[[0, 1], [0, 0], [1, 0], [1, 1]]]
     assert codebook.rows(codes).tolist() == [[[0, 3], [0, 2], [1, 2], [1, 3]]]
     assert codebook.lookup(codes).tolist() == [[[1.0], [-2.0], [8.0], [11.0]]]
 
@@ -399,7 +402,7 @@ def test_parts_have_quantizers_of_their_own():
     codebook = small_codebook("ema", np.concatenate(weight).tolist(), codebook_size=2, num_quantizers=2, partwise=True)
     latents = torch.tensor([[12.1, 104.9, 9.55]], dtype=torch.float64)
     codes = codebook.nearest(latents)
-    assert codes.tolist() == [0b110110]
+    assert codes.tolist() == [[1, 1, 0, 1, 1, 0]]
     torch.testing.assert_close(codebook.lookup(codes), torch.tensor([[12.0, 105.0, 9.5]]))
 
 
@@ -426,23 +429,43 @@ def test_each_residual_codebook_halves_the_error_of_a_k_means_start(quantizer, p
     assert errors[1] < 0.5 * errors[0] and errors[2] < 0.5 * errors[1]
 
 
-def test_choices_that_do_not_fit_into_a_number_are_refused():
-    assert SignMotionVQVAEConfig(partwise=True, num_quantizers=2).num_codes == 2**60
-    for config in ({"partwise": True, "num_quantizers": 3}, {"num_quantizers": 0}):
-        with pytest.raises(ValueError, match="one int64 number"):
-            SignMotionVQVAEConfig(**config)
+def test_what_a_configuration_cannot_mean_is_refused():
+    assert SignMotionVQVAEConfig(partwise=True, num_quantizers=7).num_codebooks == 21
+    with pytest.raises(ValueError, match="num_quantizers is 0"):
+        SignMotionVQVAEConfig(num_quantizers=0)
+    # what checkpoints of earlier days say, and no recipe could change
+    assert not hasattr(SignMotionVQVAEConfig(dilation_growth_rate=3), "dilation_growth_rate")
+    with pytest.raises(ValueError, match="dilation_growth_rate cannot be changed"):
+        SignMotionVQVAEConfig(dilation_growth_rate=2)
+
+
+def test_codes_of_another_number_of_codebooks_are_refused(vqvae, features):
+    clip_codes = vqvae.encode(torch.as_tensor(features[0])[None]).codes
+    for codes in (clip_codes[..., 0], clip_codes[..., :1].expand(-1, -1, 2)):
+        with pytest.raises(ValueError, match=r"expected \(clips, length, \d\)"):
+            vqvae.decode(codes)
+
+
+def test_encodings_are_split_and_joined(vqvae, features):
+    encoding = vqvae.encode(*pad(features[:3]))
+    parts = encoding.split()
+    assert [part.codes.shape[1] for part in parts] == encoding.lengths.tolist()
+    assert all((part.codes >= 0).all() for part in parts)
+    again = MotionEncoding.join([parts[0], MotionEncoding.join(parts[1:])])
+    for name in ("codes", "latents", "lengths"):
+        assert torch.equal(getattr(again, name), getattr(encoding, name))
 
 
 def test_what_a_hand_does_changes_the_code_of_that_hand_alone(features):
     vqvae = make_vqvae(features, partwise=True)
     clip = torch.as_tensor(features[0])[None]
-    before = vqvae.codebook.rows(vqvae.encode(clip))
+    before = vqvae.codebook.rows(vqvae.encode(clip).codes)
     for part, own in enumerate(_features_of_parts()):
         other = clip.clone()
         other[..., own] = torch.as_tensor(features[2])[None, : clip.shape[1], own]
-        changed = (vqvae.codebook.rows(vqvae.encode(other)) != before).any((0, 1))
+        changed = (vqvae.codebook.rows(vqvae.encode(other).codes) != before).any((0, 1))
         assert changed.tolist() == [k == part for k in range(3)]
-        decoded = vqvae.decode(vqvae.encode(other)) != vqvae.decode(vqvae.encode(clip))
+        decoded = vqvae.decode(vqvae.encode(other).codes) != vqvae.decode(vqvae.encode(clip).codes)
         assert set(decoded.any((0, 1)).nonzero().flatten().tolist()) <= set(own)
 
 

@@ -252,12 +252,27 @@ def test_a_prompt_without_its_placeholder_is_refused(pipe, joints):
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_details_are_tokens_probabilities_and_codes(pipe, processor, vqvae, joints, expected, batch_size):
     results = pipe(joints, details=True, batch_size=batch_size)
-    codes = [code.tolist() for code in copy.copy(processor).attach(vqvae).encode_motion(joints)]
+    encoding = copy.copy(processor).attach(vqvae).encode_motion(joints)
+    codes = [part.codes[0].tolist() for part in encoding.split()]
     for (result,), text, code in zip(results, expected, codes, strict=True):
         assert result["translation_text"] == text == "".join(result["tokens"]).strip()
         assert len(result["tokens"]) == len(result["probabilities"]) == 8
         assert all(0 < chance <= 1 for chance in result["probabilities"])
-        assert result["motion_codes"] == [[step] for step in code]
+        assert result["motion_codes"] == code
+
+
+@pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"details": True, "num_beams": 2}, {"use_cache": False}])
+def test_a_clip_is_encoded_once(pipe, processor, joints, monkeypatch, options):
+    vqvae, encoded = pipe.model.model.vqvae, []
+    forward = vqvae.encoder.forward
+    monkeypatch.setattr(
+        vqvae.encoder, "forward", lambda features, lengths: encoded.append(len(features)) or forward(features, lengths)
+    )
+    pipe(joints[:2], **options)
+    assert encoded == [1, 1]
+    options.pop("details", None)
+    pipe.model.generate(**processor(motion=joints[0]), max_new_tokens=3, **options)
+    assert encoded == [1, 1, 1]
 
 
 def test_details_of_several_beams(pipe, joints):

@@ -148,7 +148,7 @@ def test_real_tokenizers_read_a_prompt_as_published(real):
 
 def test_prompt_of_the_real_tokenizers(real):
     name, *processors = real
-    codes = np.arange(5)
+    codes = np.arange(5)[:, None]
     expected = {
         "llama3": "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nToday Date: 26 Jul 2024\n\n<|eot_id|>"
         "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
@@ -163,7 +163,7 @@ def test_prompt_of_the_real_tokenizers(real):
 def test_begin_of_text_is_not_doubled(real):
     name, *processors = real
     for processor in processors:
-        ids = processor(motion_codes=[1, 2, 3])["input_ids"][0].tolist()
+        ids = processor(motion_codes=[[1], [2], [3]])["input_ids"][0].tolist()
         bos = processor.tokenizer.bos_token_id
         assert ids.count(bos) == (1 if name == "llama3" else 0)
         if name == "llama3":
@@ -174,7 +174,7 @@ def test_begin_of_text_is_not_doubled(real):
 def test_labels_with_the_real_tokenizers(real):
     name, *processors = real
     for processor in processors:
-        batch = processor(motion_codes=[1, 2, 3], answer="A small coffee, please.")
+        batch = processor(motion_codes=[[1], [2], [3]], answer="A small coffee, please.")
         learnt = batch["labels"][0][batch["labels"][0] != -100]
         end = {"llama3": "<|eot_id|>", "qwen": "<|im_end|>"}[name]
         assert processor.tokenizer.decode(learnt) == "A small coffee, please." + end
@@ -184,7 +184,7 @@ def test_labels_with_the_real_tokenizers(real):
 def test_answers_are_cut_where_they_say_so_with_the_real_tokenizers(real):
     _, *processors = real
     for processor in processors:
-        batch = processor(motion_codes=[1], answer=f"A tea for Y{CUT}o{CUT}n{CUT}g, please.")
+        batch = processor(motion_codes=[[1]], answer=f"A tea for Y{CUT}o{CUT}n{CUT}g, please.")
         learnt = batch["labels"][0][batch["labels"][0] != -100]
         said = processor.tokenizer.decode(learnt)
         pieces = [processor.tokenizer.decode([token]) for token in learnt]
@@ -276,11 +276,11 @@ def test_chat_messages_give_what_the_call_gives(processor, clips):
 def test_chat_messages_take_files_and_codes(processor, clips, tmp_path):
     np.savez(tmp_path / "clip.npz", joints=clips[0], fps=20.0)
     file = [{"role": "user", "content": [{"type": "motion", "path": str(tmp_path / "clip.npz")}]}]
-    codes = [{"role": "user", "content": [{"type": "motion", "motion_codes": list(range(10))}]}]
+    codes = [{"role": "user", "content": [{"type": "motion", "motion_codes": [[code] for code in range(10)]}]}]
     from_file = processor.apply_chat_template(file, tokenize=True, return_dict=True)
     from_codes = processor.apply_chat_template(codes, tokenize=True, return_dict=True)
     assert torch.equal(from_file["input_ids"], from_codes["input_ids"])
-    assert from_codes["motion_codes"].tolist() == [list(range(10))]
+    assert from_codes["motion_codes"].tolist() == [[[code] for code in range(10)]]
     assert from_file["input_features"].shape == (1, 40, 623)
     with pytest.raises(ValueError, match="video"):
         processor.apply_chat_template([{"role": "user", "content": [{"type": "video"}]}])
@@ -288,7 +288,7 @@ def test_chat_messages_take_files_and_codes(processor, clips, tmp_path):
 
 def test_the_system_prompt_comes_first_unless_the_chat_has_its_own(extractor, make_tokenizer):
     processor = SignMotionProcessor(extractor, make_tokenizer(), system_prompt="You translate.")
-    text = processor.tokenizer.decode(processor(motion_codes=[1])["input_ids"][0])
+    text = processor.tokenizer.decode(processor(motion_codes=[[1]])["input_ids"][0])
     assert text.startswith("<|im_start|>system\nYou translate.<|im_end|>\n<|im_start|>user\n")
     chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
     assert processor.apply_chat_template(chat).startswith("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n")
@@ -296,9 +296,9 @@ def test_the_system_prompt_comes_first_unless_the_chat_has_its_own(extractor, ma
 
 def test_a_tokenizer_without_chat_template_gets_chatml(extractor, make_tokenizer):
     tokenizer = make_tokenizer()
-    expected = SignMotionProcessor(extractor, make_tokenizer())(motion_codes=[1, 2])["input_ids"]
+    expected = SignMotionProcessor(extractor, make_tokenizer())(motion_codes=[[1], [2]])["input_ids"]
     tokenizer.chat_template = None
-    assert torch.equal(SignMotionProcessor(extractor, tokenizer)(motion_codes=[1, 2])["input_ids"], expected)
+    assert torch.equal(SignMotionProcessor(extractor, tokenizer)(motion_codes=[[1], [2]])["input_ids"], expected)
 
 
 def test_text_without_motion_is_a_prompt_too(processor):
@@ -309,15 +309,15 @@ def test_text_without_motion_is_a_prompt_too(processor):
 
 
 def test_codes_are_padded_with_minus_100(processor):
-    batch = processor(motion_codes=[[1, 2, 3], [4]])
-    assert batch["motion_codes"].tolist() == [[1, 2, 3], [4, -100, -100]]
+    batch = processor(motion_codes=[[[1, 7], [2, 8], [3, 9]], [[4, 5]]])
+    assert batch["motion_codes"].tolist() == [[[1, 7], [2, 8], [3, 9]], [[4, 5], [-100, -100], [-100, -100]]]
     placeholders = (batch["input_ids"] == processor.motion_token_id).sum(-1)
     assert placeholders.tolist() == [3, 1]
 
 
 def test_codes_padded_by_the_sign_tokenizer_are_read_as_they_come(processor, vqvae, clips):
     features = processor(motion=clips[:2])
-    codes = vqvae.encode(features["input_features"], features["input_features_mask"])
+    codes = vqvae.encode(features["input_features"], features["input_features_mask"]).codes
     batch = processor(motion_codes=codes)
     assert torch.equal(batch["motion_codes"], codes)
     assert torch.equal(batch["input_ids"], features["input_ids"])
@@ -340,20 +340,23 @@ def test_a_wrong_number_of_placeholders_is_an_error_with_both_numbers(processor,
 
 def test_wrong_calls_are_refused(processor, clips):
     with pytest.raises(ValueError, match="not both"):
-        processor(motion=clips[0], motion_codes=[1])
+        processor(motion=clips[0], motion_codes=[[1]])
     with pytest.raises(ValueError, match="2 prompts but 1 answers"):
         processor(motion=clips[:2], answer="one")
     with pytest.raises(ValueError, match="assistant"):
         processor.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=True, return_labels=True)
     with pytest.raises(ValueError, match="nothing to read"):
         processor()
+    for wrong in ([1, 2], [[[1]], [2]], [[1, 2], [3]]):
+        with pytest.raises(ValueError, match="codes"):
+            processor(motion_codes=wrong)
     for nothing in ({"motion": []}, {"motion_codes": []}):
         with pytest.raises(ValueError, match="empty"):
             processor(**nothing)
 
 
 def test_decoding_leaves_special_tokens_out(processor):
-    ids = processor(motion_codes=[1, 2])["input_ids"]
+    ids = processor(motion_codes=[[1], [2]])["input_ids"]
     text = "user\nTranslate the American Sign Language in  into English.\nassistant"
     assert processor.batch_decode(ids) == [text]
     assert processor.decode(ids[0]) == text
@@ -512,11 +515,17 @@ def test_missing_files_are_os_errors(extractor, tmp_path):
 
 def test_motion_to_codes_and_back(extractor, make_tokenizer, vqvae, clips, features):
     processor = SignMotionProcessor(extractor, make_tokenizer()).attach(vqvae)
-    codes = processor.encode_motion(clips[:3])
+    encoding = processor.encode_motion(clips[:3])
+    codes = [part.codes[0].numpy() for part in encoding.split()]
     assert [len(c) for c in codes] == [-(-len(f) // 4) for f in features[:3]]
     for got, clip in zip(codes, features, strict=False):
-        assert got.tolist() == vqvae.encode(torch.as_tensor(clip)[None])[0].tolist()
-    assert [c.tolist() for c in processor.encode_motion(clips[1])] == [codes[1].tolist()]
+        assert got.tolist() == vqvae.encode(torch.as_tensor(clip)[None]).codes[0].tolist()
+    assert processor.encode_motion(clips[1]).codes[0].tolist() == codes[1].tolist()
+    made = processor.encode_motion(extractor(clips[:3]))  # or what the feature extractor made of them
+    assert torch.equal(made.codes, encoding.codes) and torch.equal(made.latents, encoding.latents)
+    batch = processor(motion_codes=encoding)
+    assert torch.equal(batch["motion_codes"], encoding.codes) and torch.equal(batch["motion_latents"], encoding.latents)
+    np.testing.assert_array_equal(processor.decode_motion(encoding.codes[0]), processor.decode_motion(codes[0]))
 
     joints = processor.decode_motion(codes[1])
     assert joints.shape == (4 * len(codes[1]), 52, 3) and joints.dtype == np.float32

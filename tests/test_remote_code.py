@@ -74,10 +74,10 @@ def test_a_sign_tokenizer_encodes_without_the_package(vqvae, extractor, features
 from transformers import AutoFeatureExtractor, AutoModel
 model = AutoModel.from_pretrained("tokenizer", trust_remote_code=True)
 extractor = AutoFeatureExtractor.from_pretrained("tokenizer", trust_remote_code=True)
-print("RESULT", model.encode(**extractor({str(clip)!r})).tolist())
+print("RESULT", model.encode(**extractor({str(clip)!r})).codes.tolist())
 """
     codes = json.loads(stranger(code, tmp_path).split("RESULT ")[1])
-    assert codes == vqvae.encode(**extractor(str(clip))).tolist()
+    assert codes == vqvae.encode(**extractor(str(clip))).codes.tolist()
 
 
 def test_with_the_package_no_flag_is_needed(checkpoint, clip):

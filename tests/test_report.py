@@ -10,7 +10,8 @@ import torch
 from conftest import FPS, make_clip
 
 from lslm.processing.pipeline_lslm import spell_out
-from lslm.training.evaluation.evaluate import evaluate, translate_features
+from lslm.training.dataset.encodings import encode_clips
+from lslm.training.evaluation.evaluate import evaluate, translate_clips
 from lslm.training.evaluation.report import differences, report_html
 from lslm.training.evaluation.sign_translation_metrics import text_metrics
 
@@ -82,9 +83,9 @@ def forced(model, processor, clip, num_beams) -> tuple[list[int], np.ndarray]:
 @pytest.mark.parametrize("num_beams", [None, 3])
 def test_probabilities_are_those_of_a_forced_pass(short_model, processor, features, num_beams):
     clips = [features[i] for i in (0, 1, 5, 4)]
-    for clip, translation in zip(
-        clips, translate_features(short_model, processor, clips, batch_size=3, num_beams=num_beams), strict=True
-    ):
+    encodings = encode_clips(short_model.model.vqvae, processor.feature_extractor, clips)
+    translations = translate_clips(short_model, processor, encodings, batch_size=3, num_beams=num_beams)
+    for clip, translation in zip(clips, translations, strict=True):
         answer, expected = forced(short_model, processor, clip, num_beams)
         assert len(translation.tokens) == len(translation.probabilities) == len(answer)
         assert all(0 <= chance <= 1 for chance in translation.probabilities) and min(translation.probabilities) < 0.9
@@ -99,7 +100,8 @@ def test_an_answer_ends_with_its_end_of_turn_token(make_lslm, processor, feature
     answers = [forced(model, processor, clip, None)[0] for clip in features[:3]]
     model.generation_config.eos_token_id = answers[0][3]  # whatever it says in the fourth place ends a turn now
     length = answers[0].index(answers[0][3]) + 1
-    translations = translate_features(model, processor, features[:3])
+    encodings = encode_clips(model.model.vqvae, processor.feature_extractor, features[:3])
+    translations = translate_clips(model, processor, encodings)
     assert len(translations[0].tokens) == len(translations[0].probabilities) == length
     assert translations[0].text == "".join(translations[0].tokens).strip() == processor.decode(answers[0][:length])
     assert max(len(translation.tokens) for translation in translations) > length  # the others pad it

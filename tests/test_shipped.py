@@ -46,8 +46,8 @@ def test_features_and_what_they_are_encoded_to_give_the_same_logits(pipe, rows):
     batch = pipe.processor(motion=[clip["joints"] for clip in clips_of(rows)[:3]], fps=15.0)
     with_features = pipe.model(**batch).logits
     features, mask = batch.pop("input_features"), batch.pop("input_features_mask")
-    codes, latents = pipe.model.model.vqvae.encode(features, mask, return_latents=True)
-    encoded = pipe.model(**batch, motion_codes=codes, motion_latents=latents).logits
+    encoding = pipe.model.model.vqvae.encode(features, mask)
+    encoded = pipe.model(**batch, **encoding.inputs()).logits
     assert (with_features - encoded).abs().max() < 1e-5
 
 
@@ -62,7 +62,7 @@ def test_codes_decode_to_the_signing_they_came_from(pipe, rows):
     clip = clips_of(rows)[0]
     features = extractor.to_features(clip["joints"], clip["fps"])
     original = extractor.to_joints(extractor.normalize(features))
-    (codes,) = processor.encode_motion(clip["joints"], fps=clip["fps"])
+    (codes,) = processor.encode_motion(clip["joints"], fps=clip["fps"]).codes
     decoded = processor.decode_motion(codes, num_frames=len(original))
     assert decoded.shape == original.shape
     assert np.linalg.norm(decoded - original, axis=-1).mean() < 0.08  # metres; a hand travels half a metre

@@ -34,7 +34,7 @@ def test_spelled_text_is_the_same_text():
 
 def test_the_collator_spells_the_words_it_was_given(toy_model):
     processor = SignMotionProcessor.from_pretrained(toy_model)
-    item = {"text": "Some tea.", "codes": [1, 2], "rng": np.random.default_rng(0)}
+    item = {"text": "Some tea.", "codes": [[1], [2]], "rng": np.random.default_rng(0)}
 
     def learnt(words):
         batch = TranslationCollator(processor, ["<motion>"], words)([item])

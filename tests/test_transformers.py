@@ -221,12 +221,12 @@ def test_a_sign_tokenizer_in_a_graph_takes_other_batches(vqvae, processor, featu
             self.vqvae = vqvae
 
         def forward(self, input_features, input_features_mask):
-            return self.vqvae.encode(input_features, input_features_mask)
+            return self.vqvae.encode(input_features, input_features_mask).codes
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         graph = torch.export.export(Encode(), args=(), kwargs=dict(few), dynamic_shapes=sizes).module()
-    assert torch.equal(graph(**more), vqvae.encode(**more))
+    assert torch.equal(graph(**more), vqvae.encode(**more).codes)
 
 
 def test_a_clip_without_a_valid_frame_is_refused_outside_graphs(model, batch):
@@ -295,10 +295,10 @@ def test_a_sign_tokenizer_on_disk_encodes_and_decodes_the_same(vqvae, processor,
         tmp_path / "vqvae", device_map={"": "disk"}, offload_folder=str(tmp_path / "disk")
     )
     assert {p.device.type for p in away.parameters()} == {"meta"}
-    codes = processor.attach(vqvae).encode_motion(clips[0])[0]
+    codes = processor.attach(vqvae).encode_motion(clips[0]).codes[0]
     joints = processor.decode_motion(codes)
     try:
-        assert np.array_equal(processor.attach(away).encode_motion(clips[0])[0], codes)
+        assert torch.equal(processor.attach(away).encode_motion(clips[0]).codes[0], codes)
         assert np.array_equal(processor.decode_motion(codes), joints)
     finally:
         processor.attach(None)
@@ -380,7 +380,7 @@ def test_chat_messages_may_be_objects(processor, clips):
     [
         (["hello"], "a dict, a dataclass or a pydantic model, not 'hello'"),
         ([], "no chat messages came"),
-        ([{"role": "user", "content": [{"type": "motion"}]}], "a motion block has motion, path or motion_codes"),
+        ([{"role": "user", "content": [{"type": "motion"}]}], "a motion block has motion, path, url or motion_codes"),
         ([{"role": "user", "content": [{"text": "?"}]}], "a message block is 'text' or 'motion', not None"),
     ],
 )

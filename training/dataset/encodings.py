@@ -1,4 +1,5 @@
-"""Codes of a whole split, kept on disk: clips that are not augmented have the same codes in every epoch and run."""
+"""Encodings of a whole split; codes are kept on disk, since clips that are not augmented have the same in every epoch
+and run."""
 
 import hashlib
 import json
@@ -12,15 +13,16 @@ from huggingface_hub import constants
 from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
-from ...modeling_lslm import SignMotionVQVAE
+from ...modeling_lslm import MotionEncoding, SignMotionVQVAE
 from ...processing import SignMotionFeatureExtractor
+from ...processing.processing_lslm import encode_motion
 
 BATCH = 32
 
 
 def fingerprint(vqvae: SignMotionVQVAE, extractor: SignMotionFeatureExtractor, joints: list[np.ndarray]) -> str:
     """Changes with the weights of the sign tokenizer, its feature extractor or any joint of any clip."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(b"codes (L, C)")
     # the encoder and the codebook alone decide about codes
     for name, tensor in sorted(vqvae.state_dict().items()):
         if name.startswith(("encoder.", "codebook.weight")):
@@ -35,23 +37,22 @@ def fingerprint(vqvae: SignMotionVQVAE, extractor: SignMotionFeatureExtractor, j
 def encode_clips(
     vqvae: SignMotionVQVAE,
     extractor: SignMotionFeatureExtractor,
-    joints: list[np.ndarray],
+    clips: list[np.ndarray],
     dtype: torch.dtype = torch.float64,
-    latents: bool = False,
-) -> list[np.ndarray]:
-    """(T, 52, 3) float32 joints of each clip -> its (L,) int64 codes, or (L, D) float32 `latents`. `dtype`: see
+) -> list[MotionEncoding]:
+    """(T, 52, 3) float32 joints or normalised (T, F) features of each clip -> its encoding, on CPU. `dtype`: see
     [`SignMotionVQVAE.encode`]."""
-    encoded: dict[int, np.ndarray] = {}
-    order = sorted(range(len(joints)), key=lambda index: len(joints[index]))  # alike in length: little padding
+    encoded: dict[int, MotionEncoding] = {}
+    order = sorted(range(len(clips)), key=lambda index: len(clips[index]))  # alike in length: little padding
     for start in tqdm(range(0, len(order), BATCH), desc="encoding motion", unit="batch"):
         indices = order[start : start + BATCH]
-        features = [extractor.normalize(extractor.to_features(joints[index])) for index in indices]
-        batch = extractor.pad(features, return_tensors="pt")
-        inputs = (batch[k].to(vqvae.device) for k in ("input_features", "input_features_mask"))
-        codes, vectors = (rows.cpu().numpy() for rows in vqvae.encode(*inputs, dtype, return_latents=True))
-        for index, row, vector in zip(indices, codes, vectors, strict=True):
-            encoded[index] = (vector if latents else row)[row >= 0]
-    return [encoded[index] for index in range(len(joints))]
+        features = [
+            clip if clip.ndim == 2 else extractor.normalize(extractor.to_features(clip))
+            for clip in (clips[index] for index in indices)
+        ]
+        batch = encode_motion(vqvae, extractor, extractor.pad(features), dtype=dtype)
+        encoded |= zip(indices, batch.to("cpu").split(), strict=True)
+    return [encoded[index] for index in range(len(clips))]
 
 
 def cached_codes(
@@ -65,12 +66,12 @@ def cached_codes(
             of what made it, so a new tokenizer or changed data never meet old codes.
 
     Returns:
-        one (L,) int64 array per clip.
+        one (L, C) int64 array per clip.
     """
     folder = Path(folder or Path(constants.HF_HOME) / "lslm" / "codes")
     path = folder / f"{fingerprint(vqvae, extractor, joints)}.safetensors"
     if not path.is_file():
-        codes = encode_clips(vqvae, extractor, joints)
+        codes = [encoding.codes[0].numpy() for encoding in encode_clips(vqvae, extractor, joints)]
         arrays = {"codes": np.concatenate(codes), "lengths": np.array([len(c) for c in codes])}
         folder.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(dir=folder)  # written aside and renamed: a kill leaves no half a file

@@ -19,9 +19,10 @@ from tqdm import tqdm
 from transformers import AutoConfig, set_seed
 from transformers import __version__ as transformers_version
 
-from ...modeling_lslm import LslmForConditionalGeneration, SignMotionVQVAE, SignMotionVQVAEConfig
+from ...modeling_lslm import LslmForConditionalGeneration, MotionEncoding, SignMotionVQVAE, SignMotionVQVAEConfig
 from ...processing import SignMotionFeatureExtractor, SignMotionProcessor
 from ...processing.pipeline_lslm import Translation, generate_with_probabilities, spell_out
+from ..dataset.encodings import encode_clips
 from ..dataset.motion_text import MotionText, load_templates
 from . import motion_metrics
 from .motion_embedding import MotionEmbedding, motion_embedding
@@ -70,6 +71,7 @@ def evaluate(
     """
     set_seed(seed)
     started = time.time()
+    templates = load_templates(unseen_templates) if unseen_templates else []
     lslm = processor = None
     if isinstance(AutoConfig.from_pretrained(model), SignMotionVQVAEConfig):
         vqvae, extractor = SignMotionVQVAE.from_pretrained(model), SignMotionFeatureExtractor.from_pretrained(model)
@@ -87,15 +89,16 @@ def evaluate(
     if fid and len(features) < 2:
         raise ValueError(f"an FID needs at least 2 clips, {data} {split} has {len(features)}; leave the FID out")
     embedding = motion_embedding(fid, data, extractor) if fid else None
+    clips = encode_clips(vqvae, extractor, features)
     scores, rows = {}, []
     if lslm is not None:
 
-        def translate(clips: list[np.ndarray], what: str, prompts: list[str] | None = None) -> list[Translation]:
-            return translate_features(lslm, processor, clips, batch_size, num_beams, what, prompts)
+        def translate(clips: list[MotionEncoding], what: str, prompts: list[str] | None = None) -> list[Translation]:
+            return translate_clips(lslm, processor, clips, batch_size, num_beams, what, prompts)
 
-        templates = load_templates(unseen_templates) if unseen_templates else []
-        scores, rows = translation_metrics(translate, processor.prompt, dataset, features, templates, controls, seed)
-    scores |= tokenizer_metrics(vqvae, extractor, dataset, features, data, embedding)
+        zeroed = encode_clips(vqvae, extractor, [np.zeros_like(clip) for clip in features]) if controls else None
+        scores, rows = translation_metrics(translate, processor.prompt, dataset, clips, templates, zeroed, seed)
+    scores |= tokenizer_metrics(vqvae, extractor, dataset, features, clips, data, embedding)
     scores["parameters_m"] = parameters / 1e6
     results = {
         "metrics": {name: round(value, 4) for name, value in scores.items()},
@@ -140,21 +143,21 @@ def translation_metrics(
     translate: Callable,
     prompt: str,
     dataset: MotionText,
-    features: list[np.ndarray],
+    clips: list[MotionEncoding],
     templates: list[str],
-    controls: bool,
+    zeroed: list[MotionEncoding] | None,
     seed: int,
 ) -> tuple[dict[str, float], list[dict]]:
-    """Scores of the translations of `features`, and a line of predictions.jsonl for each clip.
+    """Scores of the translations of `clips`, and a line of predictions.jsonl for each clip.
 
     Args:
         translate: (clips, what the progress bar says, prompts or None) -> a [`Translation`] for each clip.
         prompt: the user message that `translate` asks with by itself.
         templates: ask again with one of these for each clip.
-        controls: see [`evaluate`].
+        zeroed: the clips without motion, for `controls`, see [`evaluate`]; None: no controls.
     """
     names = list(dataset.rows["name"]) if "name" in dataset.rows.column_names else None
-    translations = translate(features, "translating")
+    translations = translate(clips, "translating")
     predictions = [translation.text for translation in translations]
     ids = dataset.rows["id"] if "id" in dataset.rows.column_names else range(len(predictions))
     rows = [
@@ -179,24 +182,24 @@ def translation_metrics(
             scores["unseen_combinations"] = len(unseen)
             scores["wer_unseen_combinations"] = text_metrics(*texts, definitions=["wer"])["wer"]
     if templates:
-        drawn = [int(np.random.default_rng((seed, index)).integers(len(templates))) for index in range(len(features))]
+        drawn = [int(np.random.default_rng((seed, index)).integers(len(templates))) for index in range(len(clips))]
         prompts = [templates[number] for number in drawn]
-        again = [translation.text for translation in translate(features, "unseen templates", prompts)]
+        again = [translation.text for translation in translate(clips, "unseen templates", prompts)]
         unseen_scores = text_metrics(dataset.texts, again)
         scores |= {f"{name}_unseen_templates": unseen_scores[name] for name in UNSEEN_SCORES}
         for row, question, prediction in zip(rows, prompts, again, strict=True):
             row |= {"prompt_unseen_templates": question, "prediction_unseen_templates": prediction}
-    if controls:
+    if zeroed is not None:
         # a shift of a random order: no clip stays with its own utterance
-        order = np.random.default_rng(seed).permutation(len(features))
-        shuffled = [None] * len(features)
+        order = np.random.default_rng(seed).permutation(len(clips))
+        shuffled = list(clips)
         for here, there in zip(order, np.roll(order, 1), strict=True):
-            shuffled[here] = features[there]
-        controlled = {"shuffled": shuffled, "zeroed": [np.zeros_like(clip) for clip in features]}
-        if len(features) == 1:
+            shuffled[here] = clips[there]
+        controlled = {"shuffled": shuffled, "zeroed": zeroed}
+        if len(clips) == 1:
             del controlled["shuffled"]  # there is no other clip
-        for name, clips in controlled.items():
-            texts = [translation.text for translation in translate(clips, name)]
+        for name, others in controlled.items():
+            texts = [translation.text for translation in translate(others, name)]
             scores[f"wer_{name}"] = text_metrics(dataset.texts, texts, definitions=["wer"])["wer"]
     return scores, rows
 
@@ -213,23 +216,25 @@ def area_under_curve(confidences: Sequence[float], right: np.ndarray) -> float:
     return 100.0 * float(((yes > no) + 0.5 * (yes == no)).mean())
 
 
-def translate_features(
-    lslm, processor, clips, batch_size=16, num_beams=None, what="translating", prompts=None
+def translate_clips(
+    lslm, processor, clips: list[MotionEncoding], batch_size=16, num_beams=None, what="translating", prompts=None
 ) -> list[Translation]:
-    """Normalised (T, 623) features of clips -> their translations, batched by length, with a progress bar.
+    """Encodings of clips -> their translations, batched by length, with a progress bar.
 
     Args:
         prompts: a user message with `<motion>` for each clip; None: the processor's own for all.
     """
     prompts = [processor.prompt] * len(clips) if prompts is None else prompts
     translations = [None] * len(clips)
-    by_length = sorted(range(len(clips)), key=lambda i: -len(clips[i]))
+    lengths = [int(clip.lengths) for clip in clips]
+    by_length = sorted(range(len(clips)), key=lambda i: -lengths[i])
     options = {} if num_beams is None else {"num_beams": num_beams}
     ends = np.ravel(lslm.generation_config.eos_token_id).tolist()
     with tqdm(total=len(clips), desc=what, unit="clip") as bar:
         for start in range(0, len(clips), batch_size):
             indices = by_length[start : start + batch_size]
-            batch = processor.encode_features([prompts[i] for i in indices], [clips[i] for i in indices])
+            encoding = MotionEncoding.join([clips[i] for i in indices])
+            batch = processor([prompts[i] for i in indices], motion_codes=encoding)
             answers, chances = generate_with_probabilities(lslm, batch.to(lslm.device), **options)
             for i, answer, probabilities in zip(indices, answers.tolist(), chances.tolist(), strict=True):
                 translations[i] = spell_out(processor.tokenizer, answer, probabilities, ends)
@@ -242,16 +247,16 @@ def tokenizer_metrics(
     extractor,
     dataset: MotionText,
     features: list[np.ndarray],
+    clips: list[MotionEncoding],
     data: str,
     embedding: MotionEmbedding | None = None,
 ) -> dict[str, float]:
     """What the sign tokenizer keeps of the motion: errors in mm, code usage, the FID in `embedding`, and (when the data
     set names its signs and has a training split) how many signs a nearest neighbour still recognises after decoding."""
     rebuilt, codes = [], []
-    for clip in tqdm(features, desc="reconstructing", unit="clip"):
-        code = vqvae.encode(torch.from_numpy(clip)[None].to(vqvae.device))
-        codes.append(vqvae.codebook.rows(code[0]).cpu().numpy())
-        rebuilt.append(vqvae.decode(code)[0, : len(clip)].cpu().numpy())
+    for frames, clip in zip(tqdm(features, desc="reconstructing", unit="clip"), clips, strict=True):
+        codes.append(vqvae.codebook.rows(clip.codes[0]).numpy())
+        rebuilt.append(vqvae.decode(clip.codes)[0, : len(frames)].cpu().numpy())
     originals, decoded = ([extractor.to_joints(clip) for clip in clips] for clips in (features, rebuilt))
     errors = [motion_metrics.reconstruction_errors(a, b) for a, b in zip(originals, decoded, strict=True)]
     frames = [len(clip) for clip in features]

@@ -64,7 +64,8 @@ def start_projector(
     """Train the projector of `model` for so many steps of 32 clips.
 
     Args:
-        codes: (L,) int64 codes of each clip, or its (L, D) latents. texts: what each says. bf16: compute in bfloat16.
+        codes: (L, C) int64 codes of each clip, or its (L, D) float32 latents.
+        texts: what each says. bf16: compute in bfloat16.
 
     Returns:
         the mean loss of the last tenth of the steps, for each word or letter.
@@ -74,10 +75,10 @@ def start_projector(
     targets, known = vocabulary(texts)
     words = word_embeddings(model, processor, known)
     reader = SignReader(projector, words.to(vqvae.device), bf16)
-    embed, num_codes = vqvae.embed, vqvae.config.num_codes
-    if codes[0].ndim == 2:
-        embed, num_codes, codes = numbered(codes, vqvae.device)
-    loss = train_reader(reader, embed, num_codes, codes, targets, steps, seed)
+    embed, size = vqvae.embed, vqvae.config.codebook_size
+    if codes[0].dtype.kind == "f":
+        embed, size, codes = numbered(codes, vqvae.device)
+    loss = train_reader(reader, embed, size, codes, targets, steps, seed)
     with torch.no_grad():  # as large as word embeddings again: directions are what was learnt
         some = [torch.from_numpy(clip).to(vqvae.device) for clip in codes[:256]]
         std = words.std() / torch.cat([projector(embed(clip[None])[0]) for clip in some]).std()
@@ -90,7 +91,7 @@ def start_projector(
 def train_reader(
     reader: SignReader,
     embed: Callable[[torch.Tensor], torch.Tensor],
-    num_codes: int,
+    size: int,
     codes: list[np.ndarray],
     targets: list[torch.Tensor],
     steps: int,
@@ -99,8 +100,8 @@ def train_reader(
     """Train `reader` for so many steps of 32 clips.
 
     Args:
-        embed: (B, L) codes, -100 past a clip's end -> (B, L, D) codebook vectors. num_codes: there are.
-        codes: (L,) int64 of each clip. targets: the numbers of what each says, see [`vocabulary`].
+        embed: (B, L, C) codes, -100 past a clip's end -> (B, L, D) codebook vectors. size: of a codebook.
+        codes: (L, C) int64 of each clip. targets: the numbers of what each says, see [`vocabulary`].
 
     Returns:
         the mean loss of the last tenth of the steps, for each word or letter.
@@ -117,14 +118,15 @@ def train_reader(
         for step in bar:
             pick = torch.randint(len(codes), (BATCH,), generator=generator).tolist()
             batch = pad_sequence([codes[i] for i in pick], batch_first=True, padding_value=-100)
-            dropped = (torch.rand(batch.shape, generator=generator) < CODE_DROPOUT) & (batch >= 0)
-            noise = torch.randint(num_codes, batch.shape, generator=generator)
+            valid = batch[..., :1] >= 0
+            dropped = (torch.rand(valid.shape, generator=generator) < CODE_DROPOUT) & valid
+            noise = torch.randint(size, batch.shape, generator=generator)
             batch = torch.where(dropped, noise, batch).to(device)
             answers = [targets[i] for i in pick]
             loss = F.ctc_loss(
                 reader(embed(batch).detach()).transpose(0, 1),
                 torch.cat(answers).to(device),
-                -(-(batch >= 0).sum(-1) // stack),
+                -(-valid.sum((1, 2)).to(device) // stack),
                 torch.tensor([len(answer) for answer in answers], device=device),
                 zero_infinity=True,
             )
@@ -143,16 +145,16 @@ def train_reader(
 def numbered(
     clips: list[np.ndarray], device: torch.device | str = "cpu"
 ) -> tuple[Callable[[torch.Tensor], torch.Tensor], int, list[np.ndarray]]:
-    """(L, D) latents of each clip as if each were a code of its own: `embed`, `num_codes` and `codes` for
+    """(L, D) latents of each clip as if each were a code of its own: `embed`, `size` and `codes` for
     [`train_reader`]."""
     table = torch.from_numpy(np.concatenate(clips)).to(device)
-    codes = np.split(np.arange(len(table)), np.cumsum([len(clip) for clip in clips])[:-1])
+    codes = np.split(np.arange(len(table))[:, None], np.cumsum([len(clip) for clip in clips])[:-1])
     return partial(_look_up, table), len(table), codes
 
 
 def _look_up(table: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-    """(B, L) rows of `table`, -100 past a clip's end -> (B, L, D), zeros past it."""
-    return table[codes.clamp(min=0)] * (codes >= 0)[..., None]
+    """(B, L, 1) rows of `table`, -100 past a clip's end -> (B, L, D), zeros past it."""
+    return table[codes[..., 0].clamp(min=0)] * (codes >= 0)
 
 
 def vocabulary(texts: list[str]) -> tuple[list[torch.Tensor], list[str]]:

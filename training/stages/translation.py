@@ -10,6 +10,7 @@ from transformers import Trainer, set_seed
 
 from ...modeling_lslm import LslmForConditionalGeneration
 from ...processing import SignMotionProcessor
+from ...processing.processing_lslm import encode_motion
 from ..dataset.encodings import cached_codes, encode_clips
 from ..dataset.motion_text import EpochSampler, MotionText, TranslationCollator, load_templates, read_texts
 from ..dataset.spelling import rare_words, spelled
@@ -105,17 +106,19 @@ class TranslationTrainer(Trainer):
             # clips that vary anyway are not worth float64
             varies = model.training and self.train_dataset is not None and self.train_dataset.vary.changes_clips
             dtype = torch.float32 if varies else torch.float64
-            inputs["motion_codes"], latents = vqvae.encode(features, mask, dtype, return_latents=True)
-            if self.accelerator.unwrap_model(model).config.motion_input == "latents":
-                inputs["motion_latents"] = latents
+            batch = {"input_features": features, "input_features_mask": mask}
+            inputs |= encode_motion(vqvae, self.processing_class.feature_extractor, batch, dtype=dtype).inputs()
+            if self.accelerator.unwrap_model(model).config.motion_input != "latents":
+                del inputs["motion_latents"]
         if model.training and self.args.code_dropout > 0:
             codes = inputs["motion_codes"]
-            random = torch.randint_like(codes, vqvae.config.num_codes)
-            dropped = (torch.rand(codes.shape, device=codes.device) < self.args.code_dropout) & (codes >= 0)
+            random = torch.randint_like(codes, vqvae.config.codebook_size)
+            dropped = torch.rand(codes.shape[:2], device=codes.device)[..., None] < self.args.code_dropout
+            dropped = dropped & (codes[..., :1] >= 0)
             inputs["motion_codes"] = torch.where(dropped, random, codes)
             if "motion_latents" in inputs:
                 noise = vqvae.embed(random).detach()
-                inputs["motion_latents"] = torch.where(dropped[..., None], noise, inputs["motion_latents"])
+                inputs["motion_latents"] = torch.where(dropped, noise, inputs["motion_latents"])
         return super().compute_loss(model, inputs, *args, **kwargs)
 
     def evaluate(self, *args, **kwargs):
@@ -290,10 +293,12 @@ def run(
             data.codes = cached_codes(vqvae, extractor, data.joints)
     if ctc_steps and last_checkpoint(args.output_dir) is None:
         # clips that vary will not come again like this: not worth keeping, nor float64
-        codes = train.codes or encode_clips(
-            vqvae, extractor, [train[index]["joints"] for index in range(len(train))], torch.float32, latents
-        )
-        start_projector(model, processor, codes, train.texts, ctc_steps, args.seed, args.bf16)
+        read = train.codes
+        if read is None:
+            clips = [train[index]["joints"] for index in range(len(train))]
+            encoded = encode_clips(vqvae, extractor, clips, torch.float32)
+            read = [(clip.latents if latents else clip.codes)[0].numpy() for clip in encoded]
+        start_projector(model, processor, read, train.texts, ctc_steps, args.seed, args.bf16)
     trainer = TranslationTrainer(
         model=model,
         args=args,
