@@ -3,7 +3,10 @@
 import base64
 import importlib.util
 import json
+import threading
 from datetime import date
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -551,3 +554,113 @@ def test_codes_need_an_attached_sign_tokenizer(extractor, make_tokenizer, clips)
     for call in (lambda: processor.encode_motion(clips[0]), lambda: processor.decode_motion([1, 2])):
         with pytest.raises(ValueError, match="attach"):
             call()
+
+
+# --- keywords ---------------------------------------------------------------------------------------------------------
+
+
+def test_unknown_keywords_are_refused(processor, extractor, clips):
+    for call in (
+        lambda: processor(motion=clips[0], framerate=20),
+        lambda: extractor(clips[0], sampling_rate=16000),
+        lambda: extractor.pad([np.zeros((4, 623))], return_attention_mask=False),
+        lambda: processor.apply_chat_template([{"role": "user", "content": "Hi"}], tokenise=True),
+    ):
+        with pytest.raises(TypeError, match="framerate|sampling_rate|return_attention_mask|tokenise"):
+            call()
+
+
+def test_prompts_are_padded_as_asked(processor):
+    both = {"text": ["Hi", "How much is tea?"], "answer": ["Yes.", "Two."]}
+    longest = processor(**both)
+    ids, labels, pad = longest["input_ids"], longest["labels"], processor.tokenizer.pad_token_id
+    size = ids.shape[1]
+    for options, width in (
+        ({"padding": "longest"}, size),
+        ({"padding": "max_length", "max_length": size + 5}, size + 5),
+        ({"pad_to_multiple_of": 64}, -(-size // 64) * 64),
+        ({"truncation": True, "max_length": size}, size),
+    ):
+        batch = processor(**both, **options)
+        assert batch["input_ids"].shape == batch["labels"].shape == (2, width)
+        assert torch.equal(batch["input_ids"][:, -size:], ids) and torch.equal(batch["labels"][:, -size:], labels)
+    right = processor(**both, padding_side="right")
+    blank = int((longest["attention_mask"][0] == 0).sum())
+    assert torch.equal(right["input_ids"][0, : size - blank], ids[0, blank:])
+    assert (right["input_ids"][0, size - blank :] == pad).all() and (right["labels"][0, size - blank :] == -100).all()
+    lists = processor(**both, padding=False, return_tensors=None)["input_ids"]
+    assert [len(row) for row in lists] == [size - blank, size]
+    for wrong, said in (
+        ({"padding": "all"}, "padding is 'all'"),
+        ({"padding": "max_length"}, "needs max_length"),
+        ({"padding_side": "top"}, "padding_side"),
+        ({"truncation": True, "max_length": size - 1}, f"{size} tokens .* limit is {size - 1}"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            processor(**both, **wrong)
+
+
+def test_motion_is_padded_as_asked_and_not_cut(extractor, features):
+    clips = features[:3]
+    longest = max(map(len, clips))
+    plain = extractor.pad(clips)
+    as_dicts = [{"input_features": clip} for clip in clips]
+    for same in (as_dicts, {"input_features": clips}, plain, {key: list(value) for key, value in plain.items()}):
+        for name, value in extractor.pad(same).items():
+            assert torch.equal(value, plain[name])
+    for options, size in (
+        ({"padding": "max_length", "max_length": longest + 3}, longest + 3),
+        ({"pad_to_multiple_of": 16}, -(-longest // 16) * 16),
+    ):
+        batch = extractor.pad(clips, **options)
+        assert batch["input_features"].shape[1] == size
+        assert torch.equal(batch["input_features_mask"].sum(1), plain["input_features_mask"].sum(1))
+        assert (batch["input_features"][:, longest:] == 0).all()
+    for wrong, said in (
+        ({"truncation": True}, "not cut"),
+        ({"padding_side": "left"}, "at the right"),
+        ({"padding": "max_length", "max_length": longest - 1}, f"the longest clip has {longest}"),
+        ({"padding": False}, "padding=False, but"),
+        ({"padding": "all"}, "padding is 'all'"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            extractor.pad(clips, **wrong)
+    with pytest.raises(ValueError, match="expected input_features, got input_values"):
+        extractor.pad({"input_values": clips})
+
+
+def test_the_end_of_a_chat_is_as_asked(processor):
+    start = "<|im_start|>assistant\n"
+    asked = [{"role": "user", "content": "Hi"}]
+    answered = [*asked, {"role": "assistant", "content": "Two"}]
+    assert processor.apply_chat_template(asked).endswith(start)
+    assert not processor.apply_chat_template(asked, add_generation_prompt=False).endswith(start)
+    assert processor.apply_chat_template(answered).endswith("<|im_end|>\n")
+    assert processor.apply_chat_template(answered, add_generation_prompt=True).endswith(start)
+    goes_on = processor.apply_chat_template(answered, continue_final_message=True)
+    assert goes_on.endswith(f"{start}Two")
+    ids = processor.apply_chat_template(answered, tokenize=True, continue_final_message=True)[0]
+    assert processor.tokenizer.decode(ids) == goes_on
+
+
+def test_variables_reach_the_chat_template(processor):
+    template = "{{ mood }}: {{ messages[0].content }}"
+    chat = [{"role": "user", "content": "Hi"}]
+    assert processor.apply_chat_template(chat, chat_template=template, mood="Calm") == "Calm: Hi"
+    with pytest.raises(TypeError, match="mood"):
+        processor.apply_chat_template(chat, mood="Calm")
+
+
+def test_a_motion_block_may_be_an_address(processor, clips, tmp_path):
+    np.savez(tmp_path / "clip.npz", joints=clips[0], fps=20.0)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/clip.npz"
+        chat = [{"role": "user", "content": [{"type": "motion", "url": url}]}]
+        got = processor.apply_chat_template(chat, tokenize=True, return_dict=True)
+        server.shutdown()
+    expected = processor(text="<motion>", motion=str(tmp_path / "clip.npz"))
+    assert torch.equal(got["input_features"], expected["input_features"])
+    with pytest.raises(ValueError, match="begins with https://"):
+        processor.apply_chat_template([{"role": "user", "content": [{"type": "motion", "url": "file:///etc/passwd"}]}])
