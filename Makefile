@@ -74,7 +74,7 @@ $(RUN)/3_instruct/model.safetensors: $(RUN)/2_align/model.safetensors
 	$(BIN)/lslm instruct --config $(RECIPES)/3_instruct.yaml
 
 $(RUN)/scores/results.json: $(RUN)/3_instruct/model.safetensors
-	$(BIN)/lslm evaluate --data examples/asl_cafe --split test --controls --unseen-templates --model $(RUN)/3_instruct --output $(RUN)/scores
+	$(BIN)/lslm evaluate --config $(RECIPES)/4_evaluate.yaml
 
 $(RUN)/spelling/results.json: $(RUN)/3_instruct/model.safetensors
 	$(BIN)/lslm evaluate --data examples/asl_cafe --split spelling --model $(RUN)/3_instruct --output $(RUN)/spelling

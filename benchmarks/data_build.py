@@ -14,7 +14,6 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import resource
 import shutil
 import signal
@@ -24,14 +23,13 @@ import threading
 import time
 from pathlib import Path
 
-import datasets
 import numpy as np
 import psutil
-import pyarrow
 import pyarrow.parquet as pq
 
 from lslm.processing.motion_features import HUMANML3D_BONE_LENGTHS, NUM_JOINTS, PARENTS, RAW_DIRECTIONS
 from lslm.training.dataset.motion_text import load_split, read_joints
+from lslm.training.provenance import record_of_script
 
 FPS, TARGET_FPS = 24.0, 20.0
 DAMAGED_EVERY = 1000
@@ -224,9 +222,9 @@ def main() -> None:
             "large": large,
             "memory_large_over_small": round(large["peak_mb"] / small["peak_mb"], 3),
         },
-        "command": "python benchmarks/data_build.py " + " ".join(sys.argv[1:]),
-        "versions": {"pyarrow": pyarrow.__version__, "datasets": datasets.__version__, "numpy": np.__version__},
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, load before the start {load:.1f}",
+        **record_of_script(
+            f"{os.cpu_count()} cores, load before the start {load:.1f}", packages=("pyarrow", "datasets", "numpy")
+        ),
     }
     (args.out / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(results["metrics"], indent=2))

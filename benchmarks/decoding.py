@@ -9,10 +9,7 @@ training never had. One checkpoint, so the intervals are over utterances, by pai
 
 import argparse
 import json
-import platform
-import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -23,6 +20,7 @@ from lslm.training.dataset.motion_text import MotionText
 from lslm.training.evaluation.evaluate import translate_clips
 from lslm.training.evaluation.sign_translation_metrics import text_metrics
 from lslm.training.evaluation.sign_translation_metrics.significance import compare
+from lslm.training.provenance import record_of_script
 
 CAFE = Path(__file__).parents[1] / "examples" / "asl_cafe"
 WAYS = {  # beams, length penalty
@@ -71,9 +69,7 @@ def main() -> None:
     results = {
         "rows": rows,
         "utterances": {name: len(data) for name, data in splits.items()},
-        "command": "python benchmarks/decoding.py " + " ".join(sys.argv[1:]),
-        "versions": {name: version(name) for name in ("torch", "transformers")},
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, cpu",
+        **record_of_script(f"{torch.get_num_threads()} threads", "cpu"),
     }
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

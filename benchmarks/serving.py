@@ -7,19 +7,17 @@ MODEL is an LSLM with one codebook, OUT a new folder for its export and results.
 
 import argparse
 import json
-import platform
-import sys
 import time
 from pathlib import Path
 
 import torch
-import transformers
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, ContinuousBatchingConfig, GenerationConfig
 
 from lslm import LslmForConditionalGeneration, SignMotionProcessor
 from lslm.hub_cards.export import export_causal_lm
 from lslm.training.dataset.motion_text import MotionText
+from lslm.training.provenance import record_of_script
 
 
 @torch.no_grad()
@@ -76,9 +74,7 @@ def main() -> None:
             "seconds_one_by_one": round(seconds, 1),
             "seconds_continuous_batching": round(batch_seconds, 1),
         },
-        "command": "python benchmarks/serving.py " + " ".join(sys.argv[1:]),
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, cpu",
+        **record_of_script(f"{torch.get_num_threads()} threads", "cpu"),
     }
     Path(args.out, "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(results["metrics"], indent=2))

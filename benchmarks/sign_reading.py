@@ -17,10 +17,7 @@ and what each then reads in test clips and in spelled words that training never 
 import argparse
 import copy
 import json
-import platform
-import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +34,7 @@ from lslm.training.ablate import cell, summary
 from lslm.training.dataset.motion_text import MotionText
 from lslm.training.dataset.spelling import rare_words, signs
 from lslm.training.evaluation.sign_translation_metrics.text_metrics import align
+from lslm.training.provenance import record_of_script
 from lslm.training.stages.projector_start import SignReader, numbered, train_reader, vocabulary, word_embeddings
 
 CAFE = Path(__file__).parents[1] / "examples" / "asl_cafe"
@@ -172,9 +170,7 @@ def main() -> None:
         "metrics": {variant: {metric: own[metric][:2] for metric in METRICS} for variant, own in table.items()},
         "names": METRICS,
         "runs": runs,
-        "command": "python benchmarks/sign_reading.py " + " ".join(sys.argv[1:]),
-        "versions": {name: version(name) for name in ("torch", "transformers")},
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, cpu",
+        **record_of_script(f"{torch.get_num_threads()} threads", "cpu"),
     }
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

@@ -11,12 +11,10 @@ process of its own, in turn, round after round: what else the machine does hits 
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 CAFE = Path(__file__).parents[1] / "examples" / "asl_cafe"
@@ -73,12 +71,12 @@ def main() -> None:
             done = subprocess.run(command, env=os.environ | environment, stdout=subprocess.PIPE, text=True, check=True)
             seconds[name].append(float(done.stdout.split()[-1]))
             print(f"{name}: {seconds[name][-1]:.2f} s", flush=True)
+    from lslm.training.provenance import record_of_script
+
     results = {
         "metrics": {name: round(statistics.median(values), 2) for name, values in seconds.items()},
         "rounds": seconds,
-        "command": "python benchmarks/training_step.py " + " ".join(sys.argv[1:]),
-        "versions": {name: version(name) for name in ("torch", "transformers")},
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        **record_of_script(f"{os.cpu_count()} cores"),
     }
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

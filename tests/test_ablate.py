@@ -47,7 +47,7 @@ def matrix(toy, tmp_path, monkeypatch):
             "output_dir": str(tmp_path / "runs"),
             "backbones": {"llama": str(tmp_path / "recipes/llama"), "qwen": str(tmp_path / "recipes/qwen2")},
             "budget": {stage: budget | SHORT for stage, budget in BUDGET.items()},
-            "evaluate": {stage: ["--limit", "3"] for stage in ("align", "instruct")},
+            "evaluate": {stage: {"limit": 3} for stage in ("align", "instruct")},
         }
         path = tmp_path / "matrix.yaml"
         path.write_text(yaml.safe_dump(config | keys, sort_keys=False))
@@ -79,7 +79,7 @@ def test_the_levers_of_the_demo_are_rows_that_train():
     codes, is one flag away."""
     config = ablate.read_config(CAFE / "ablations" / "levers.yaml")
     rows = {row.of: row for row in ablate.plan(config) if row.seed == 0}
-    ablate.check_recipes(list(rows.values()))
+    ablate.check_recipes(config, list(rows.values()))
     assert {row["of"] for table in config["tables"] for row in table["rows"]} == set(rows)
     recipe = yaml.safe_load((ablate.RECIPES / "smollm2-135m" / "2_align.yaml").read_text())
     changed = {key for key, value in rows["smollm2/demo"].recipe.items() if recipe.get(key) != value}
@@ -125,8 +125,7 @@ def test_all_rows_run_and_fill_the_tables(cafe, tmp_path, capsys, monkeypatch):
         "seeds": [0],
         "backbones": matrix["backbones"] | {"qwen": str(recipes)},
         "budget": {stage: budget | short for stage, budget in matrix["budget"].items()},
-        "evaluate": matrix["evaluate"]
-        | {stage: ["--limit", "2", "--report-clips", "0"] for stage in ("align", "instruct")},
+        "evaluate": matrix["evaluate"] | {stage: {"limit": 2, "report_clips": 0} for stage in ("align", "instruct")},
     }
     # too few clips for a k-means start of 2048 codes
     matrix["budget"]["tokenizer"] |= {"hidden_size": 16, "code_dim": 8, "codebook_warmup": 0.0, "limit": 8}
@@ -214,7 +213,12 @@ def test_a_row_is_not_continued_with_other_settings(matrix, tmp_path, capsys):
         ({"rows": {"a": {"stage": "tokenizer", "codebok_size": 16}}}, "did you mean codebook_size"),
         ({"budget": {"tokenizer": {"partwise": True}}}, "give it partwise: false"),
         ({"backbones": {"llama": "nowhere"}}, "nowhere"),
-        ({"evaluate": {"align": ['--limit "80"']}}, "items of their own"),
+        (
+            {"evaluate": {"align": ["--limit", "80"]}},
+            "expected keys of `lslm evaluate` such as {limit: 80}, got ['--limit",
+        ),
+        ({"evaluate": {"align": {"limt": 80}}}, "evaluate: align: unknown key 'limt'; did you mean limit?"),
+        ({"evaluate": {"align": {"limit": "many"}}}, "many"),
     ],
 )
 def test_a_wrong_matrix_is_one_line(matrix, capsys, keys, said):

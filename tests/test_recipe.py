@@ -7,6 +7,7 @@ import pytest
 
 from lslm.training import recipe
 from lslm.training.recipe import parse
+from lslm.training.recipe_keys import TEMPLATES, EvaluateKeys
 from lslm.training.stages.align import AlignArguments
 from lslm.training.stages.instruct import InstructArguments
 from lslm.training.stages.tokenizer import TokenizerArguments
@@ -95,7 +96,7 @@ def test_what_is_missing(read, tmp_path):
         parse(TokenizerArguments, ["--config", str(tmp_path / "nowhere.yaml")], "lslm test")
     with pytest.raises(ValueError, match="--config needs a recipe file"):
         parse(TokenizerArguments, ["--config"], "lslm test")
-    with pytest.raises(ValueError, match="--data FOLDER"):
+    with pytest.raises(ValueError, match="which data[?] Give data: in the recipe or --data"):
         parse(TokenizerArguments, ["--output_dir", str(tmp_path)], "lslm test")
     path = tmp_path / "list.yaml"
     path.write_text("- window\n- 3\n")
@@ -106,12 +107,18 @@ def test_what_is_missing(read, tmp_path):
         parse(TokenizerArguments, ["--config", str(path)], "lslm test")
 
 
-def test_there_are_recipes_for_all_three_stages():
-    assert {path.stem for path in RECIPES} == set(STAGES)
+def test_there_are_recipes_for_all_stages_and_their_scores():
+    for folder in {path.parent for path in RECIPES}:
+        assert {path.stem for path in folder.glob("*.yaml")} == {*STAGES, "4_evaluate"}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_a_shipped_recipe_fits_its_stage(path):
+    if path.stem == "4_evaluate":
+        args = parse(EvaluateKeys, ["--config", str(path)], "lslm evaluate")
+        assert args.data and args.split == "test" and args.model == str(Path(args.output).with_name("3_instruct"))
+        assert args.unseen_templates == str(TEMPLATES / "unseen.json")
+        return
     args = parse(STAGES[path.stem], ["--config", str(path)], "lslm test")
     assert args.data and args.output_dir and (args.max_steps > 0 or args.num_train_epochs > 1)
     assert 1e-7 < args.learning_rate < 1e-1
@@ -123,7 +130,7 @@ def test_a_shipped_recipe_fits_its_stage(path):
 def test_the_recipes_for_the_paper_s_backbones_have_its_hyper_parameters(folder):
     """Table 9."""
     paths = {path.stem: path for path in RECIPES if path.parent.name == folder}
-    one, two, three = (parse(STAGES[stem], ["--config", str(paths[stem])], "lslm test") for stem in sorted(paths))
+    one, two, three = (parse(STAGES[stem], ["--config", str(paths[stem])], "lslm test") for stem in STAGES)
     assert (one.codebook_size, one.learning_rate, one.per_device_train_batch_size * 8) == (1024, 2e-4, 256)
     for args in (two, three):
         assert (args.projector_learning_rate, args.learning_rate) == (1e-6, 5e-7)
@@ -146,6 +153,21 @@ def test_an_argument_that_the_library_renamed_is_taken_by_either_name(read):
             assert args.gradient_checkpointing is False and list(args.recipe.values()).count(False) == 1
     with pytest.raises(ValueError, match="two keys are names of one thing; leave out (gradient|activation)_checkpoint"):
         read("gradient_checkpointing: true\nactivation_checkpointing: true")
+
+
+def test_the_evaluation_takes_a_recipe_and_flags_like_the_stages(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("data: here\nsplit: test\nnum_beams: 4\ncontrols: true\nunseen_templates: my.json\nseed: 3\n")
+    flags = ["--config", str(path), "--num-beams", "2", "--controls", "false", "--report-clips=0", "--limit", "5"]
+    args = parse(EvaluateKeys, flags, "lslm evaluate")
+    assert (args.data, args.split, args.num_beams, args.seed, args.limit) == ("here", "test", 2, 3, 5)
+    assert (args.controls, args.report_clips, args.unseen_templates, args.fid) == (False, 0, "my.json", None)
+    default = str(TEMPLATES / "unseen.json")  # true in a recipe is the flag alone
+    args = parse(EvaluateKeys, [*flags, "--unseen-templates", "--controls", "--output", "x"], "lslm evaluate")
+    assert (args.unseen_templates, args.controls, args.output) == (default, True, "x")
+    path.write_text("data: here\nunseen_templates: true\nnum_beam: 4")
+    with pytest.raises(ValueError, match="unknown key 'num_beam'; did you mean num_beams?"):
+        parse(EvaluateKeys, flags, "lslm evaluate")
 
 
 def test_label_smoothing_is_refused(read):

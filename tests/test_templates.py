@@ -10,7 +10,7 @@ import torch
 
 from lslm.training.dataset.motion_text import TranslationCollator, load_templates
 from lslm.training.evaluation.evaluate import UNSEEN_SCORES, evaluate
-from lslm.training.stages.translation import TEMPLATES
+from lslm.training.recipe_keys import TEMPLATES
 
 pytest_plugins = ["training_fixtures"]
 TRAINED = load_templates(str(TEMPLATES / "instruct.json")) + load_templates(str(TEMPLATES / "pretraining.json"))

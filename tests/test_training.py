@@ -364,7 +364,7 @@ def test_a_missing_ingredient_is_named(toy, toy_tokenizer, tmp_path, capsys):
             ["align", *data, "--backbone", str(toy / "llm")],
             "which tokenizer? Give tokenizer: in the recipe or --tokenizer",
         ),
-        (["instruct", *data], "which model? Give model: in the recipe or --model FOLDER"),
+        (["instruct", *data], "which model? Give model: in the recipe or --model: folder"),
         (["tokenizer", *recipe(data=tmp_path, output_dir=tmp_path)], "no split 'train' in"),
         (["align", *data, "--bakcbone", "x"], "unknown argument '--bakcbone'; did you mean --backbone?"),
     ]:

@@ -119,13 +119,15 @@ def plan(config: dict, only: list[str] | None = None) -> list[Row]:
     return [row for key, row in rows.items() if key in wanted]
 
 
-def check_recipes(rows: list[Row]) -> None:
-    """Refuse what would fail after hours of training: a key that the stage does not know, codes that cannot be words.
+def check_recipes(config: dict, rows: list[Row]) -> None:
+    """Refuse what would fail after hours of training: a key that the stage or the evaluation does not know, codes that
+    cannot be words.
 
     Raises:
         ValueError: with the nearest known key, or the row.
     """
-    from .recipe import check_keys
+    from .recipe import check_keys, parse
+    from .recipe_keys import EvaluateKeys
     from .stages.align import AlignArguments
     from .stages.instruct import InstructArguments
     from .stages.tokenizer import TokenizerArguments
@@ -138,6 +140,11 @@ def check_recipes(rows: list[Row]) -> None:
             ("instruct", InstructArguments),
         )
     }
+    for stage, keys in config["evaluate"].items():
+        if not isinstance(keys, dict):
+            raise ValueError(f"evaluate: {stage}: expected keys of `lslm evaluate` such as {{limit: 80}}, got {keys!r}")
+        check_keys(f"evaluate: {stage}", keys, set(EvaluateKeys.__dataclass_fields__))
+        parse(EvaluateKeys, _flags({"data": "there", **keys}), "lslm evaluate")  # values of the right kind
     for row in rows:
         check_keys(row.of, row.recipe, known[row.stage])
         codebooks = row.parent.recipe if row.parent else {}
@@ -157,7 +164,7 @@ def ablate(config: dict, rows: list[Row]) -> list[Row]:
     Raises:
         ValueError: a row was begun with other settings.
     """
-    check_recipes(rows)
+    check_recipes(config, rows)
     for row in rows:  # all before the first: a mistake should not show after a day
         _claim(row)
     to_do = _to_do(rows)
@@ -172,10 +179,9 @@ def ablate(config: dict, rows: list[Row]) -> list[Row]:
         else:
             print(f"{what}: {row.stage}", flush=True)
             train = [row.stage, "--config", str(row.folder / "recipe.yaml")]
-            score = ["evaluate", "--model", str(row.folder), "--data", str(config["data"])]
-            score += ["--split", config["split"], "--output", str(row.folder)]
-            words = config["evaluate"].get(row.stage, ())
-            score += [str(word).format(output_dir=config["output_dir"]) for word in words]
+            keys = {"model": row.folder, "data": config["data"], "split": config["split"], "output": row.folder}
+            flags = _flags(keys | config["evaluate"].get(row.stage, {}))
+            score = ["evaluate", *(word.format(output_dir=config["output_dir"]) for word in flags)]
             for command in (train, score):
                 started = time.monotonic()
                 failure = _lslm(command)
@@ -200,6 +206,15 @@ def _to_do(rows: list[Row]) -> list[Row]:
         if waiting or not row.results():
             to_do.append(row)
     return to_do
+
+
+def _flags(keys: dict) -> list[str]:
+    """Keys of a recipe as flags: what they were then stands in the results, in one line."""
+    words = []
+    for key, value in keys.items():
+        if value is not None:
+            words += [f"--{key}"] if value is True else [f"--{key}", str(value)]
+    return words
 
 
 def _lslm(command: list[str]) -> int:

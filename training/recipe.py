@@ -3,18 +3,20 @@
 import argparse
 import dataclasses
 import difflib
-import platform
-import subprocess
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
-from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
+from .provenance import commit, machine, versions
+from .recipe_keys import DataKeys
+
+Arguments = TypeVar("Arguments")
 # Arguments of the Trainer that transformers has renamed since 5.16, our oldest. Either name is taken.
 RENAMED = {
     "gradient_checkpointing": "activation_checkpointing",
@@ -23,24 +25,8 @@ RENAMED = {
 
 
 @dataclass
-class StageArguments(TrainingArguments):
-    """Keys that every recipe has, beside all fields of `TrainingArguments`."""
-
-    data: str = field(default="", metadata={"help": "data set folder with {train,validation}*.parquet"})
-    augment: bool = field(default=True, metadata={"help": "vary the clips: speed, start, place of body and hands"})
-    mirror: float = field(default=0.0, metadata={"help": "probability that a clip is mirrored: a left-handed signer"})
-    frame_rate_jitter: float = field(
-        default=0.0, metadata={"help": "probability that a clip is seen at a lower frame rate, 60 to 100 % of it"}
-    )
-    body_proportions: float = field(
-        default=0.0,
-        metadata={"help": "deviation of the lengths of body, arms, hands (0.1: a tenth); with target_skeleton none"},
-    )
-    limit: int | None = field(default=None, metadata={"help": "use the first N training clips only"})
-    stream: bool = field(
-        default=False, metadata={"help": "read clips from the shards while training, instead of holding them in memory"}
-    )
-    shuffle_buffer: int = field(default=1000, metadata={"help": "clips that are mixed in memory when streaming"})
+class StageArguments(DataKeys, TrainingArguments):
+    """Keys that every stage has, beside all fields of `TrainingArguments`."""
 
     def __post_init__(self):
         if not torch.cuda.is_available():
@@ -58,17 +44,20 @@ class StageArguments(TrainingArguments):
         super().__post_init__()
 
 
-def parse(stage: type[StageArguments], argv: list[str], prog: str) -> StageArguments:
-    """Arguments of a training stage from `--config recipe.yaml --any_flag value ...`; flags win over the file.
+def parse(stage: type[Arguments], argv: list[str], prog: str) -> Arguments:
+    """Arguments of a stage, or of the evaluation, from `--config recipe.yaml --any_flag value ...`; flags win.
 
     Args:
-        stage: the stage's arguments, a dataclass derived from `StageArguments`.
+        stage: a dataclass: the stage's arguments, derived from `StageArguments`, or `EvaluateKeys`.
         argv: the command line after the command's name.
         prog: the command, for messages.
 
     Raises:
         ValueError: an unknown key in the file or an unknown flag, and the message suggests the nearest one; or a value
             of the wrong kind. FileNotFoundError: no such recipe.
+
+    Returns:
+        A `stage` with two attributes more: `stage`, its name, and `recipe`, the keys that were given and their values.
     """
     parser = _Parser(stage, prog=prog, allow_abbrev=False)
     flags = {f.name for f in dataclasses.fields(stage) if f.init}
@@ -83,6 +72,8 @@ def parse(stage: type[StageArguments], argv: list[str], prog: str) -> StageArgum
         values = _read(path, flags)
         del argv[at : at + 2]
     for action in parser._actions:
+        if action.nargs == "?" and values.get(action.dest) is True:
+            values[action.dest] = action.const  # as the flag alone
         # argparse takes a default as it stands, and 5e-5 without a dot is a string to YAML
         if action.dest in values and isinstance(values[action.dest], str) and action.type is not None:
             try:
@@ -96,10 +87,9 @@ def parse(stage: type[StageArguments], argv: list[str], prog: str) -> StageArgum
             action.required = False
     parser.set_defaults(**values)
     arguments, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
-    if not arguments.data:
-        raise ValueError("which data set? Give data: in the recipe or --data FOLDER")
     if unknown:
         raise ValueError(f"unknown argument {unknown[0]!r}{_suggestion(unknown[0].lstrip('-'), flags, '--')}")
+    require(arguments, "data")
     given = values.keys() | {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
     arguments.stage = prog.rpartition(" ")[2]
     names = [*values, *sorted(given & flags - values.keys())]
@@ -119,23 +109,23 @@ def save_stages(args: StageArguments, parent: str | None) -> None:
     stages = yaml.safe_load(before.read_text(encoding="utf-8")) if before and before.is_file() else {}
     for key in (args.stage, "made_with"):  # a stage that goes on from one of its own kind comes last
         stages.pop(key, None)
-    stages |= {args.stage: args.recipe, "made_with": _made_with(args)}
+    made_with = versions("lslm", "torch", "transformers")
+    made_with["machine"] = machine(f"{args.world_size} x {args.device.type}")
+    if code := commit():
+        made_with["commit"] = code
+    stages |= {args.stage: args.recipe, "made_with": made_with}
     folder = Path(args.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(stages, sort_keys=False, allow_unicode=True)
     (folder / "stages.yaml").write_text(text, encoding="utf-8")
 
 
-def _made_with(args: StageArguments) -> dict[str, str]:
-    """Versions, machine and, in a source checkout, the commit of our code."""
-    found = {name: version(name) for name in ("lslm", "torch", "transformers")}
-    found["machine"] = f"{platform.machine()}, {args.world_size} x {args.device.type}"
-    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        found["commit"] = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        pass
-    return found
+def require(args, *keys: str) -> None:
+    """Raise a ValueError that explains the first of `keys` which neither the recipe nor a flag gave."""
+    for key in keys:
+        if not getattr(args, key):
+            about = type(args).__dataclass_fields__[key].metadata["help"]
+            raise ValueError(f"which {key}? Give {key}: in the recipe or --{key}: {about}")
 
 
 def _plain(value):

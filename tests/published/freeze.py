@@ -15,20 +15,19 @@ import os
 import sys
 import tempfile
 import zipfile
-from importlib.metadata import version
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import lslm_cli
 import numpy as np
-import transformers
 from hub_server import HubServer, run_client
 from safetensors.torch import load_file, save_file
 from test_remote_code import stranger
 from training_fixtures import FPS, TOY_ALIGN, TOY_VQVAE, recipe, write_backbone, write_data
 
 from lslm.training.dataset.motion_text import MotionText
+from lslm.training.provenance import versions
 
 # The format of the demo's checkpoint, as small as it goes: a zip stays in the repository for ever.
 TOKENIZER = {"convention": "signing", "partwise": "true", "num_quantizers": 2, "linear_path": "true"}
@@ -91,7 +90,7 @@ def freeze(target: Path) -> None:
             download = "from huggingface_hub import snapshot_download\n"
             run_client(hub, f"{download}snapshot_download({REPO!r}, local_dir={str(scratch / 'checkpoint')!r})")
         expected = answer_of_travelling_code(scratch / "checkpoint", scratch)
-        expected["made_with"] = {"transformers": transformers.__version__, "torch": version("torch")}
+        expected["made_with"] = versions("transformers", "torch")
         (scratch / "expected.json").write_text(json.dumps(expected, indent=1), encoding="utf-8")
         with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
             archive.write(scratch / "expected.json", "expected.json")

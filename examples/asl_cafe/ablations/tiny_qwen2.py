@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from lslm.processing.processing_lslm import CHATML
 from lslm.training.dataset.motion_text import load_split
-from lslm.training.stages.translation import TEMPLATES
+from lslm.training.recipe_keys import TEMPLATES
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 

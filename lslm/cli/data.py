@@ -1,0 +1,158 @@
+"""`lslm data build` and `lslm data push`: data sets."""
+
+import argparse
+import json
+from pathlib import Path
+
+from .errors import one_line
+from .motion_files import reader_arguments
+from .publish import hub_arguments
+
+
+def arguments(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description="Data sets.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    _build_arguments(commands)
+    push = commands.add_parser(
+        "push",
+        help="send a data set folder to the Hub",
+        description="Send the parquet files of a data set folder and its README.md (or a card made of what is known) "
+        "to the Hub in one commit, then read it from there in a fresh process.",
+        epilog="Example: lslm data push examples/asl_cafe me/asl-cafe --private",
+    )
+    push.add_argument("folder", metavar="DIR", help="data set folder with SPLIT*.parquet")
+    hub_arguments(push)
+    return parser
+
+
+def run(args) -> int:
+    args = vars(args)
+    if args.pop("command") == "build":
+        return _build(args)
+    from lslm.hub_cards.publish import publish_data
+
+    print(publish_data(args.pop("folder"), args.pop("repo_id"), **args))
+    return 0
+
+
+def _build_arguments(commands) -> None:
+    build = commands.add_parser(
+        "build",
+        help="motion files and their texts to a training set",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="""\
+Join the motion files of a folder with their texts and write a training set: OUT/data/*.parquet for `datasets`, mean and
+deviation of the motion features (statistics.json), a report (report.md, report.json), a card (README.md), and every
+clip that could not be used with the reason (dropped.jsonl). A bad clip never stops the build.
+
+The same command again reads only what is new or changed, and goes on after a kill; the bytes are those of a build
+without interruption, with any number of workers.""",
+        epilog="""\
+texts
+  How2Sign    how2sign_realigned_train.csv, ..._val.csv, ..._test.csv as they come, joined on SENTENCE_NAME
+  Phoenix     PHOENIX-2014-T.train.corpus.csv, ... as they come, joined on name
+  HamNoSys    SignAvatars' data.json
+  your own    csv, tsv, jsonl or json with a column id, name or file, and text. Read as well: fps, language, signer,
+              split, video (clips of one video stay in one split). All other columns are carried into the data set.
+  A file name with train, val, dev or test in it says the split of its rows. Clips without one are dealt 80/10/10.
+
+examples
+  lslm data build How2Sign/ sets/how2sign --source-fps 24 --fps 20 --workers 8
+  lslm data build clips/ sets/mine --texts clips/words.csv --split-by signer --license cc-by-4.0
+  lslm data build /shared/motion /shared/set --executor slurm --tasks 200 --partition cpu --time 04:00:00
+docs/scale.md has the figures for a million clips.""",
+    )
+    build.add_argument("source", metavar="SOURCE", help="folder with motion files; a folder of frames counts as a clip")
+    build.add_argument("out", metavar="OUT", help="folder of the data set")
+    add = build.add_argument_group("texts and splits").add_argument
+    add("--texts", nargs="+", metavar="FILE", help="tables of texts (default: those found in SOURCE)")
+    add("--language", metavar="CODE", help="of texts whose table does not tell: en, de, ...")
+    add(
+        "--split-by",
+        choices=["official", "video", "signer", "clip"],
+        default="official",
+        help="official: as the texts say, without it by video (official)",
+    )
+    add("--seed", type=int, default=0, help="of splits that are not official (0)")
+    reader_arguments(build, "--source-fps")
+    add = build.add_argument_group("what is written").add_argument
+    add("--fps", type=float, help="resample every clip to this rate (default: each keeps its own)")
+    add("--features", action="store_true", help="also store the 623 motion features (8 times the size)")
+    add("--face", action="store_true", help="also store jaw and expression, where the files have them")
+    add("--convention", default="humanml3d", help="of the motion features: humanml3d (default) or signing")
+    add("--max-seconds", type=float, metavar="S", help="drop longer clips")
+    add(
+        "--smooth",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="smooth the joints over so many seconds, say 0.3 (0: not)",
+    )
+    add("--columns", nargs="+", metavar="NAME", help="only these, in this order (default: all)")
+    add("--shard-size", type=int, default=1000, metavar="N", help="most clips in a parquet file (1000)")
+    add(
+        "--compression-level",
+        type=int,
+        default=3,
+        metavar="N",
+        help="of zstd (3); from 20 on a file is one page: slow, and small where the same takes recur",
+    )
+    for flag, said in (
+        ("license", "as the Hub calls it"),
+        ("license-name", "of one it does not list"),
+        ("license-link", ""),
+    ):
+        add(f"--{flag}", help=f"{said or 'its text'}, for the card")
+    add = build.add_argument_group("running").add_argument
+    add("--workers", type=int, metavar="N", help="processes (1), or tasks at a time with --executor (all)")
+    add("--executor", choices=["local", "slurm", "ray"], help="datatrove's; pip install 'lslm[cluster]'")
+    add("--tasks", type=int, metavar="N", help="parts of the work, for --executor (one per shard)")
+    add("--partition", help="of Slurm")
+    add("--time", help="limit of a Slurm job: HH:MM:SS")
+    add("--executor-options", metavar="FILE", help="YAML: further arguments of datatrove's executor")
+
+
+def _build(args: dict) -> int:
+    """`lslm data build`."""
+    from lslm.training.dataset.build import build as building
+
+    from .checkpoints import quiet
+
+    quiet()
+
+    source, out = args.pop("source"), args.pop("out")
+    executor, tasks, workers = (args.pop(name) for name in ("executor", "tasks", "workers"))
+    options = {name: value for name in ("partition", "time") if (value := args.pop(name)) is not None}
+    if file := args.pop("executor_options"):
+        import yaml
+
+        try:
+            found = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"{file} is not YAML: {one_line(error)}") from error
+        if not isinstance(found, dict):
+            raise ValueError(f"{file}: expected `name: value` lines, arguments of datatrove's executor")
+        options = found | options
+    if not executor and (options or tasks):
+        raise ValueError("--tasks, --partition, --time and --executor-options belong to --executor local, slurm or ray")
+    reader = {name: args.pop(name) for name in ("format", "up", "flat_hand_mean", "body_model")}
+    reader["fps"] = args.pop("source_fps")
+    args["reader"] = {name: value for name, value in reader.items() if value is not None}
+    license = {name: value for name in ("license", "license_name", "license_link") if (value := args.pop(name))}
+    if workers is not None and workers < 1:
+        raise ValueError(f"--workers {workers}: expected 1 or more")
+    if not executor:
+        report = building.build(source, out, workers=workers or 1, **args, **license)
+    else:
+        from lslm.training.dataset.build import cluster as data_cluster
+
+        building.plan(source, out, **args)
+        shards = len(building.Places(out).shards())
+        data_cluster.run(executor, out, tasks or shards, -1 if workers is None else workers, options, **license)
+        if executor == "slurm":
+            print(f"submitted: {min(tasks or shards, shards)} tasks, then one that writes {out}/report.md")
+            return 0
+        report = json.loads(Path(out, "report.json").read_text(encoding="utf-8"))
+    splits = ", ".join(f"{split} {summary['clips']}" for split, summary in report["splits"].items())
+    print(f"written to {out}: {report['clips']} clips ({splits}); {report['dropped']} dropped, see {out}/report.md")
+    return 0

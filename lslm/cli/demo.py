@@ -1,0 +1,56 @@
+"""`lslm demo`: the demo page on this machine."""
+
+import argparse
+import os
+import threading
+
+
+def arguments(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Open the demo page on this machine: choose an example or upload a clip, see the skeleton move, "
+        "and read the translation with the probability of every word. Its endpoint /translate answers gradio_client. "
+        "Ctrl+C stops it.",
+        epilog="Needs pip install 'lslm[space]'. The same page as a Hugging Face Space: hub_cards/space/README.md.",
+    )
+    parser.add_argument(
+        "--model",
+        nargs="+",
+        metavar="FOLDER_OR_ID",
+        help="checkpoints; two are compared side by side (default: the shipped ASL Cafe model)",
+    )
+    parser.add_argument("--port", type=int, metavar="N", help="port (default: the first free from 7860)")
+    parser.add_argument(
+        "--share", action="store_true", help="also a public address for three days, through the servers of gradio.live"
+    )
+    return parser
+
+
+def run(args) -> int:
+    """`lslm demo`: returns when it is interrupted."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    from lslm.hub_cards.space import app
+
+    from .checkpoints import SHIPPED, quiet, shipped_or, undamaged
+
+    quiet()
+
+    models = list(dict.fromkeys(args.model or [shipped_or(None)]))
+    names = ", ".join(models)
+    print(f"Loading {names} ...", flush=True)
+    with undamaged(names):
+        pipes = app.load(models)
+    options = {"server_port": args.port, "share": args.share, "prevent_thread_lock": True, "quiet": True}
+    try:
+        _, local, public = app.serve(pipes, app.find_examples(SHIPPED.parent), **options)
+    except OSError as error:
+        if args.port is None or "port" not in str(error):
+            raise
+        raise OSError(f"port {args.port} is taken; name another with --port") from error
+    for address in filter(None, (local, public)):
+        print(f"The demo is at {address}  (Ctrl+C stops it)", flush=True)
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        print()
+    return 0

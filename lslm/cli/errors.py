@@ -1,0 +1,45 @@
+"""What an error looks like on the command line, and whose it is."""
+
+import os
+import sys
+import traceback
+
+# Of a damaged file, the network or the machine, though neither a ValueError nor an OSError. By name: importing their
+# libraries takes seconds.
+NOT_A_FAULT = {"BadZipFile", "DatasetGenerationError", "HTTPError", "ImportError", "MemoryError", "OutOfMemoryError"}
+NOT_A_FAULT |= {"SafetensorError", "UnpicklingError", "YAMLError"}
+EXTRAS = {"gradio": "space", "jinja2": "hub", "datatrove": "cluster", "ray": "cluster"}  # others are in "train"
+
+
+def report(error: Exception) -> int:
+    """Say on standard error what went wrong, after the traceback if LSLM_DEBUG is set.
+
+    Returns:
+        The exit code: 2 for what the user can put right, 1 for a fault of ours.
+    """
+    if os.environ.get("LSLM_DEBUG"):
+        traceback.print_exception(error)
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    missing = str(getattr(error, "name", None)).split(".")[0] if isinstance(error, ModuleNotFoundError) else None
+    if missing and missing not in ("lslm", "lslm_cli"):
+        code, said = 2, [f"{missing} is not installed; run: pip install 'lslm[{EXTRAS.get(missing, 'train')}]'"]
+    elif isinstance(error, (ValueError, OSError)) or (kinds & NOT_A_FAULT and not missing):
+        code, said = 2, [one_line(error)]
+    else:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{os.path.basename(last.filename)}, line {last.lineno}"
+        code = 1
+        said = [
+            f"a fault in lslm, not in what you gave it: {type(error).__name__}: {one_line(error)} ({where})",
+            "LSLM_DEBUG=1 before the command shows the traceback; please report it, with that, to where you got lslm",
+        ]
+    for line in said:
+        print(f"lslm: {line}", file=sys.stderr)
+    return code
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error or a warning without its line breaks."""
+    if isinstance(error, OSError) and error.strerror:  # without the number, which tells a reader nothing
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,41 @@
+"""`lslm evaluate`: the scores of a model on a split of a data set."""
+
+from .recipes import RecipeParser
+
+
+def arguments(prog: str) -> RecipeParser:
+    return RecipeParser(
+        prog,
+        description="""\
+Score a model on a split: translations (BLEU, chrF, ROUGE-L, WER, names apart) and sign tokenizer (errors in mm, code
+usage, signs recognised after decoding). Writes results.json, predictions.jsonl (with the probability of every token)
+and report.html (translations beside moving signers).
+
+A recipe is one flat YAML file; every key is a flag too (--num_beams 4, or --num-beams 4), and the flag wins.""",
+        epilog=f"""\
+examples
+  {prog} --config training/recipes/smollm2-135m/4_evaluate.yaml
+  {prog} --data examples/asl_cafe --split test --controls --unseen-templates --output runs/scores""",
+    )
+
+
+def run(args) -> int:
+    """Evaluate and print the scores."""
+    from lslm.training.evaluation.evaluate import evaluate
+    from lslm.training.recipe import parse, require
+    from lslm.training.recipe_keys import EvaluateKeys
+
+    from .checkpoints import quiet, shipped_or, undamaged
+
+    quiet()
+    keys = parse(EvaluateKeys, args.words, args.prog)
+    require(keys, "split", "output")
+    options = {name: getattr(keys, name) for name in EvaluateKeys.__dataclass_fields__}
+    options["model"] = shipped_or(keys.model)
+    with undamaged(options["model"]):
+        results = evaluate(**options, command=" ".join([args.prog, *args.words]))
+    for name, value in results["metrics"].items():
+        print(f"{name:32} {value:10.2f}" if isinstance(value, float) else f"{name:32} {value:10d}")
+    also = " and report.html" if keys.report_clips > 0 else ""
+    print(f"written to {keys.output}: results.json, predictions.jsonl{also}")
+    return 0

@@ -1,0 +1,72 @@
+"""`lslm translate`: motion files to English."""
+
+import argparse
+import json
+import os
+import sys
+import time
+
+from .errors import one_line
+from .motion_files import FILES, load, reader_arguments
+
+
+def arguments(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Translate motion files into English. One line per file; a file that cannot be read is reported "
+        "and the others are translated all the same.",
+        epilog=FILES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="motion file, or folder with a file per frame")
+    parser.add_argument("--model", help="checkpoint folder or Hub id (default: the shipped ASL Cafe model)")
+    parser.add_argument("--prompt", help="what to ask; contains <motion>")
+    reader_arguments(parser)
+    parser.add_argument("--num-beams", type=int, help="beam search with this many beams (default: greedy)")
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object per file: file, text or error, seconds, fps"
+    )
+    return parser
+
+
+def run(args) -> int:
+    """`lslm translate`: every readable file to one line; exit code 2 if any could not be read."""
+    # Read when tqdm is imported. transformers draws a bar of its own while it unpacks a GGUF file for the first time.
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    from .checkpoints import quiet, shipped_or, undamaged
+
+    quiet()
+    folder = shipped_or(args.model)
+    motions, failures = {}, {}
+    for file in args.files:
+        try:
+            motions[file] = load(file, args)
+        except ValueError as error:
+            failures[file] = str(error)
+    pipe = None
+    for file in args.files:
+        started = time.time()
+        if file in motions:
+            if pipe is None:
+                from transformers import pipeline
+
+                with undamaged(folder):
+                    pipe = pipeline("sign-translation", model=folder, model_kwargs={"merge_lora": True})
+            options = {k: v for k, v in (("prompt", args.prompt), ("num_beams", args.num_beams)) if v is not None}
+            try:
+                text = pipe(motions[file], **options)[0]["translation_text"]
+            except ValueError as error:
+                failures[file] = one_line(error)
+        if file in failures:
+            if args.json:
+                print(json.dumps({"file": file, "error": failures[file]}, ensure_ascii=False), flush=True)
+            message = failures[file] if file in failures[file] else f"{file}: {failures[file]}"
+            print(f"lslm: {message}", file=sys.stderr)
+        elif args.json:
+            motion = motions[file]
+            result = {"file": file, "text": text, "frames": motion.num_frames, "fps": motion.fps}
+            print(json.dumps(result | {"seconds": round(time.time() - started, 3)}, ensure_ascii=False), flush=True)
+        else:
+            line = " ".join(text.split())
+            print(f"{file}: {line}" if len(args.files) > 1 else line, flush=True)
+    return 2 if failures else 0

