@@ -13,17 +13,12 @@ HAND_DEPTH = 1.0
 # The depths of the shoulders tremble by centimetres while a person faces the camera. The heading follows the shoulders,
 # and everything is measured from it: a turn of less than 10 degrees is taken for none.
 TWIST = 0.06
+ROW_WIDTHS = (1662, 258)  # numbers a frame of dumps as flat arrays: pose, face, hands; or pose, hands
 MIN_VISIBILITY = 0.1  # below it MediaPipe extrapolates the landmark from outside the picture
 
 _NOSE, _LEFT_EAR, _RIGHT_EAR = 0, 7, 8
-_ARMS = {
-    "left_shoulder": 11,
-    "right_shoulder": 12,
-    "left_elbow": 13,
-    "right_elbow": 14,
-    "left_wrist": 15,
-    "right_wrist": 16,
-}
+_ARMS = {"left_shoulder": 11, "right_shoulder": 12, "left_elbow": 13, "right_elbow": 14}
+_ARMS |= {"left_wrist": 15, "right_wrist": 16}
 # MediaPipe hand landmarks in SMPL-X order; fingertips have no joint there. The thumb's first joint is CMC, the fingers'
 # MCP.
 _FINGERS = {"index": (5, 6, 7), "middle": (9, 10, 11), "pinky": (17, 18, 19), "ring": (13, 14, 15), "thumb": (1, 2, 3)}
@@ -153,6 +148,12 @@ def mediapipe_to_joints(
         valid[:, first : first + 15] = detected[:, None]
     joints[..., 1] += SHOULDER_HEIGHT
     return joints.astype(np.float32), valid
+
+
+def landmarks_of_rows(rows: np.ndarray) -> dict[str, np.ndarray]:
+    """(T, 1662 | 258) rows: 33 x (x, y, z, visibility), then maybe the face, then 2 x 21 x (x, y, z)."""
+    hands = rows[:, -126:].reshape(len(rows), 2, 21, 3)
+    return {"pose": rows[:, :132].reshape(len(rows), 33, 4), "left_hand": hands[:, 0], "right_hand": hands[:, 1]}
 
 
 def _face_camera(body: np.ndarray) -> None:

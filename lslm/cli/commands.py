@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import sys
 import threading
 import time
@@ -14,6 +13,7 @@ from safetensors import SafetensorError
 from transformers.utils import logging
 
 import lslm
+from lslm.processing import MotionFileError, Remark
 
 from . import _one_line, evaluate_parser
 
@@ -43,28 +43,31 @@ def _quiet():
     warnings.filterwarnings("ignore", message="repaired NaN")
 
 
-def _as_flags(message: str) -> str:
-    """A message for Python in the words of the command line: up='y' becomes --up=y."""
-    message = re.sub(r"\b(fps|format|up|flat_hand_mean)='?([\w.-]+)'?", r"--\1=\2", message)
-    return message.replace("=...", "").replace("--flat_hand_mean", "--flat-hand-mean")
+def _said(of: MotionFileError | Remark, text: str) -> str:
+    """What `load_motion` says, with its remedy as a flag: `; pass --fps 15`."""
+    if of.argument is None:
+        return text
+    value = {None: "", True: " true", False: " false"}.get(of.example, f" {of.example}")
+    flag = f"--{of.argument.replace('_', '-')}{value}"
+    return f"{text}; pass {flag.replace(' -', '=-')}"  # a value that looks like a flag
 
 
 def _load(file: str, args) -> lslm.Motion:
-    """One file as the flags say; what the reader remarks goes to standard error.
+    """One file as the flags say; remarks that need attention go to standard error.
 
     Raises:
         ValueError, OSError: as `load_motion`, in the words of the command line.
     """
     names = ("fps", "format", "up", "flat_hand_mean", "body_model")
     try:
-        with warnings.catch_warnings(record=True) as remarks:
-            warnings.simplefilter("always")
-            motion = lslm.load_motion(file, **{name: getattr(args, name) for name in names})
-    except (ValueError, OSError) as error:
-        raise ValueError(_as_flags(_one_line(error))) from error
-    for remark in remarks:
-        if remark.category is UserWarning:
-            print(f"lslm: {file}: {_as_flags(_one_line(remark.message))}", file=sys.stderr)
+        motion = lslm.load_motion(file, **{name: getattr(args, name) for name in names})
+    except MotionFileError as error:
+        raise ValueError(_said(error, f"{file}: {error.problem}")) from error
+    except OSError as error:
+        raise ValueError(_one_line(error)) from error
+    for remark in motion.notes:
+        if remark.argument is not None:
+            print(f"lslm: {file}: {_said(remark, remark.text)}", file=sys.stderr)
     return motion
 
 
