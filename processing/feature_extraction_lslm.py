@@ -10,15 +10,12 @@ from transformers.utils import logging
 from .motion import Motion, check_fps, check_joints, load_motion
 from .motion_features import (
     FEET,
+    HEADING_JOINTS,
     LEFT_HAND,
-    LEFT_HIP,
-    LEFT_SHOULDER,
     MEASURED_AGAINST,
     NUM_JOINTS,
     PARENTS,
     RIGHT_HAND,
-    RIGHT_HIP,
-    RIGHT_SHOULDER,
     feature_slices,
     features_to_joints,
     joints_to_features,
@@ -94,9 +91,8 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
             return array.astype(np.float32)
         if isinstance(motion, (str, os.PathLike)):
             motion = load_motion(motion, fps=fps)
-            for remark in motion.notes:
-                if remark.argument is not None:  # the motion, which has them all, goes no further than here
-                    logger.warning(f"{remark}")
+            for remark in (note for note in motion.notes if note.argument is not None):
+                logger.warning(f"{remark}")  # the motion, which has them all, goes no further than here
         motion = self.to_motion(motion, fps)
         joints = resample(motion.joints.astype(np.float64), motion.fps, self.fps)
         skeleton = self.target_skeleton
@@ -173,7 +169,7 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
                 if PARENTS[joint] != origin[joint]:
                     placed[..., joint] &= placed[..., PARENTS[joint]]
         bones = valid & valid[..., PARENTS]
-        bones[..., 0] = valid[..., [LEFT_HIP, RIGHT_HIP, LEFT_SHOULDER, RIGHT_SHOULDER]].all(-1)  # the heading
+        bones[..., 0] = valid[..., HEADING_JOINTS].all(-1)  # the heading
         now, later = slice(None, -1), slice(1, None)
         in_both = placed[..., now, :] & placed[..., later, :]
         blocks = {

@@ -26,12 +26,7 @@ _HAND_LANDMARKS = np.array([landmark for finger in _FINGERS.values() for landmar
 
 # A standing rest pose for what a webcam does not see: metres from the shoulder centre of the clip, person's left side.
 _PELVIS = np.array([0.0, 0.93 - SHOULDER_HEIGHT, 0.0])
-_LEFT_LEG = {
-    "hip": (0.07, 0.85 - SHOULDER_HEIGHT, 0.0),
-    "knee": (0.10, 0.47 - SHOULDER_HEIGHT, 0.01),
-    "ankle": (0.10, 0.08 - SHOULDER_HEIGHT, -0.02),
-    "foot": (0.12, 0.02 - SHOULDER_HEIGHT, 0.10),
-}
+_LEFT_LEG = {"hip": (0.07, 0.85, 0), "knee": (0.1, 0.47, 0.01), "ankle": (0.1, 0.08, -0.02), "foot": (0.12, 0.02, 0.1)}
 _SPINE = {"spine1": 0.25, "spine2": 0.5, "spine3": 0.65, "neck": 1.08}  # fractions of the way pelvis -> shoulder centre
 
 # A relaxed hand, metres: along the forearm, towards the thumb, towards the palm. Order of _FINGERS.
@@ -78,9 +73,7 @@ def mediapipe_to_joints(
         raise ValueError(f"`pose` has shape {pose.shape}, expected (frames, 25 to 33, 3 or 4)")
     for name, hand in (("left_hand", left_hand), ("right_hand", right_hand)):
         if hand.shape != (frames, 21, 3):
-            raise ValueError(
-                f"`{name}` has shape {hand.shape}, expected {(frames, 21, 3)} like the {frames} frames of `pose`"
-            )
+            raise ValueError(f"`{name}` has shape {hand.shape}, expected {(frames, 21, 3)} like the frames of `pose`")
     for name, array in (("pose", pose), ("left_hand", left_hand), ("right_hand", right_hand)):
         if array.dtype.kind not in "iuf":
             raise ValueError(f"`{name}` has dtype {array.dtype}, expected real numbers")
@@ -119,9 +112,9 @@ def mediapipe_to_joints(
         joints[:, index], valid[:, index] = positions, observed
 
     place("pelvis", pelvis)
-    for name, (x, y, z) in _LEFT_LEG.items():
-        place(f"left_{name}", pelvis - _PELVIS + (x, y, z))
-        place(f"right_{name}", pelvis - _PELVIS + (-x, y, z))
+    for name, (x, y, z) in _LEFT_LEG.items():  # heights above the floor
+        place(f"left_{name}", pelvis - _PELVIS + (x, y - SHOULDER_HEIGHT, z))
+        place(f"right_{name}", pelvis - _PELVIS + (-x, y - SHOULDER_HEIGHT, z))
     for name, landmark in _ARMS.items():
         place(name, body[:, landmark], visible[:, landmark])
     between_shoulders = (body[:, 11] + body[:, 12]) / 2

@@ -1,15 +1,6 @@
 """Motion files -> one `Motion`: (T, 52, 3) joints in metres, y up.
 
-What a file is follows from its bytes and keys, never from its name or width alone:
-
-| format | file |
-|---|---|
-| `lslm` | our `.npz`: `joints` (T, 52, 3) in metres, `fps`, optionally `valid` (T, 52) |
-| `features` | `.npy` of (T, 623): HumanML3D's vector, not normalised |
-| the names in `smplx_formats.LAYOUTS` | SMPL-X parameters: `.npz`, `.npy`; pickles, or a folder with a file per frame |
-| `mediapipe` | Holistic landmarks: `.npz`, `.npy`; a folder with an `.npy` per frame, or asl-signs `.parquet` |
-| `pose` | `.pose` of pose-format |
-| `bvh`, `gltf` | motion capture with the joint names of Mixamo, VRM, Rokoko or CMU |
+What a file is follows from its bytes and keys, never from its name or width alone: docs/formats.md lists the formats.
 
 Arrays are read here. This file and those that it imports are copied beside the weights of a checkpoint; containers of
 other programs, and pickles, are read by `lslm.processing.readers`, which is not: it turns them into the same arrays.
@@ -21,6 +12,7 @@ import contextlib
 import difflib
 import os
 import zipfile
+from collections import namedtuple
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +25,16 @@ from .array_files import MAX_BYTES, MAX_FRAMES, NpzFile, numbers, read_array
 from .mediapipe_landmarks import ROW_WIDTHS, fill_in_time, landmarks_of_rows, mediapipe_to_joints
 from .motion_errors import MotionFileError, Remark, package_readers
 from .motion_features import NUM_JOINTS, feature_slices, features_to_joints
-from .smplx_formats import LAYOUTS, UP_TURNS, SmplxClip, array_to_clip, clip_to_joints, main_axis, mapping_to_clip
+from .smplx_formats import (
+    LAYOUTS,
+    UP_TURNS,
+    SmplxClip,
+    agree,
+    array_to_clip,
+    clip_to_joints,
+    main_axis,
+    mapping_to_clip,
+)
 
 FORMATS = ("lslm", "features", *LAYOUTS, "mediapipe", "pose", "bvh", "gltf")
 MAX_SECONDS = 20 * 60.0  # an utterance lasts seconds; a longer file is a recording that nobody has cut yet
@@ -93,15 +94,8 @@ class Motion:
         return self.num_frames / self.fps
 
 
-@dataclass(frozen=True)
-class _Arguments:
-    """What the caller says about a file; None: as the file or its format has it."""
-
-    fps: float | None = None
-    format: str | None = None
-    up: str | None = None
-    flat_hand_mean: bool | None = None
-    body_model: str | None = None
+# What the caller says about a file; None: as the file or its format has it.
+_Arguments = namedtuple("_Arguments", "fps format up flat_hand_mean body_model")
 
 
 def load_motion(
@@ -162,7 +156,7 @@ def _read(path: Path, given: _Arguments) -> Motion:
             return _motion_of(content, given)
         about, format = CONTAINERS[content]
         if format is not None:
-            _agree(given.format, format)
+            agree(given.format, format)
         content, notes = package_readers(about).read(path, content, given.format)
         return _motion_of(content, given, format, notes)
 
@@ -204,9 +198,6 @@ def open_file(path: Path, stack: contextlib.ExitStack) -> np.ndarray | Mapping |
     )
 
 
-# --- what the arrays are ----------------------------------------------------------------------------------------------
-
-
 def _motion_of(
     content: np.ndarray | Mapping | SmplxClip,
     given: _Arguments,
@@ -219,10 +210,10 @@ def _motion_of(
     if not isinstance(content, Mapping):
         return _smplx_motion(content, given)
     if "joints" in content and "params" not in content:
-        _agree(given.format, format or "lslm")
+        agree(given.format, format or "lslm")
         return _joints_motion(content, given, format or "lslm", notes)
     if {"pose", "left_hand", "right_hand"} <= content.keys():
-        _agree(given.format, format or "mediapipe")
+        agree(given.format, format or "mediapipe")
         return _landmark_motion(content, given, format or "mediapipe", notes)
     clip = mapping_to_clip(content, given.format)
     if clip is None:
@@ -233,11 +224,6 @@ def _motion_of(
             kind="unknown arrays",
         )
     return _smplx_motion(clip, given)
-
-
-def _agree(asked: str | None, found: str) -> None:
-    if asked not in (None, found):
-        raise MotionFileError(f"the file is of format {found}, not {asked}; leave format out", kind="another format")
 
 
 def _array_motion(array: np.ndarray, given: _Arguments) -> Motion:
@@ -299,10 +285,8 @@ def _feature_motion(array: np.ndarray, given: _Arguments) -> Motion:
     rotations = features[:, feature_slices()["rotations"]].reshape(len(array), -1, 2, 3)
     unit = np.abs(np.linalg.norm(rotations, axis=-1) - 1).max() <= 0.1
     if not np.isfinite(features).all() or not unit or contacts.min() < -0.1 or contacts.max() > 1.1:
-        raise MotionFileError(
-            "623 numbers a frame, but not HumanML3D's vector as it is computed: multiply by its deviation and add its "
-            "mean first"
-        )
+        remedy = "multiply by its deviation and add its mean first"
+        raise MotionFileError(f"623 numbers a frame, but not HumanML3D's vector as it is computed: {remedy}")
     joints = features_to_joints(features)
     notes.append(Remark("joints rebuilt from HumanML3D features"))
     return _motion(joints.astype(np.float32), fps, np.ones(joints.shape[:2], bool), "features", notes)
@@ -339,21 +323,11 @@ def _landmark_motion(
     return _motion(joints, fps, valid, format, [*notes, *more])
 
 
-def _motion(
-    joints: np.ndarray,
-    fps: float,
-    valid: np.ndarray,
-    format: str,
-    notes: Sequence[Remark],
-    smplx: dict[str, np.ndarray] | None = None,
-) -> Motion:
+def _motion(joints: np.ndarray, fps: float, valid: np.ndarray, format: str, notes: Sequence[Remark], smplx=None):
     check_joints(joints)
     known = ~np.isnan(joints).any(-1)
     joints = np.where(known[..., None], joints, np.float32(np.nan))  # a joint is known as a whole or not at all
     return Motion(joints, fps, valid & known, smplx, format, tuple(notes))
-
-
-# --- checks -----------------------------------------------------------------------------------------------------------
 
 
 def check_fps(fps: Any, source: str) -> float:
@@ -392,10 +366,8 @@ def _stored_fps(mapping: Mapping) -> float | None:
 
 def _check_length(frames: int, fps: float) -> None:
     if frames < 2:
-        raise MotionFileError(
-            f"{frames} frame{'s' if frames != 1 else ''}, expected at least 2: one frame has no motion; "
-            "of a clip with a file per frame, give the folder"
-        )
+        what = f"{frames} frame{'s' if frames != 1 else ''}, expected at least 2: one frame has no motion"
+        raise MotionFileError(f"{what}; of a clip with a file per frame, give the folder")
     if frames / fps > MAX_SECONDS or frames > MAX_FRAMES:
         raise MotionFileError(
             f"{frames} frames at {fps:g} fps last {frames / fps / 60:.0f} minutes, "

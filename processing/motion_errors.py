@@ -48,8 +48,7 @@ class MotionFileError(ValueError):
 
     @classmethod
     def of(cls, path: str | os.PathLike, error: ValueError, problem: str | None = None) -> "MotionFileError":
-        """What a reader raised, as the error of the file `path`. A reader may be another copy of this code, or raise a
-        plain ValueError: its kind is that of the file."""
+        """What a reader raised, maybe by another copy of this code or as a plain ValueError, as the error of `path`."""
         kind = f"{os.path.splitext(path)[1].lower() or 'a folder'} that cannot be read"
         facts = (
             getattr(error, name, default) for name, default in (("argument", None), ("example", None), ("kind", kind))
@@ -64,21 +63,17 @@ class MotionFileError(ValueError):
 
 
 def package_readers(what: str) -> ModuleType:
-    """`lslm.processing.readers`, which reads the files of other programs, by its whole name: a checkpoint carries this
-    file, and not those.
-
-    Args:
-        what: what cannot be read without them, for the message.
+    """`lslm.processing.readers`, by its whole name: a checkpoint carries this file, and not those.
 
     Raises:
-        MotionFileError: the package lslm is not installed.
+        MotionFileError: the package lslm is not installed, and `what` cannot be read without it.
     """
     try:
         from lslm.processing import readers
     except ImportError as error:
         raise MotionFileError(
-            f"this is {what}, which the package lslm reads and the code of a checkpoint alone does not: "
-            "pip install lslm, from a copy of its source repository (pip install .)",
+            f"this is {what}, which the code of a checkpoint does not read, and the package lslm does: "
+            "pip install lslm (from a copy of its source repository: pip install .)",
             kind=f"{what}, which needs the package lslm",
         ) from error
     return readers

@@ -33,13 +33,10 @@ from .rotations import (
 CONVENTIONS = ("humanml3d", "signing")
 
 # The SMPL-H order. SMPL-X has the same joints once its jaw and eyes (22, 23, 24) are left out.
-# fmt: off
-_BODY_JOINTS = [
-    "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle", "right_ankle",
-    "spine3", "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head", "left_shoulder",
-    "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
-]
-# fmt: on
+_BODY_JOINTS = (
+    "pelvis left_hip right_hip spine1 left_knee right_knee spine2 left_ankle right_ankle spine3 left_foot right_foot "
+    "neck left_collar right_collar head left_shoulder right_shoulder left_elbow right_elbow left_wrist right_wrist"
+).split()
 _FINGER_JOINTS = [f"{finger}{k}" for finger in ("index", "middle", "pinky", "ring", "thumb") for k in (1, 2, 3)]
 JOINT_NAMES = _BODY_JOINTS + [f"{side}_{joint}" for side in ("left", "right") for joint in _FINGER_JOINTS]
 NUM_JOINTS = len(JOINT_NAMES)
@@ -86,7 +83,7 @@ HUMANML3D_BONE_LENGTHS = np.array([
 # fmt: on
 HUMANML3D_BONE_LENGTHS.flags.writeable = False
 
-LEFT_HIP, RIGHT_HIP, LEFT_SHOULDER, RIGHT_SHOULDER = 1, 2, 16, 17
+HEADING_JOINTS = _LEFT_HIP, _RIGHT_HIP, _LEFT_SHOULDER, _RIGHT_SHOULDER = [1, 2, 16, 17]
 _LEG = [5, 8]  # right knee and ankle: thigh and shin say how large a person is
 FEET = [7, 10, 8, 11]  # left ankle, left foot, right ankle, right foot
 _CONTACT_SPEED_SQUARED = 0.002  # square metres per frame: a foot that moves less than 4.5 cm stands
@@ -103,12 +100,8 @@ _ZERO_LENGTH = 1e-6  # metres: shorter than any bone, longer than the rounding o
 def feature_slices(num_joints: int = NUM_JOINTS) -> dict[str, slice]:
     """Where each block lies in the last axis of the features. The only place that knows.
 
-    >>> feature_slices()["contacts"].stop  # 1 + 2 + 1 + 3*51 + 6*51 + 3*52 + 4
-    623
-    >>> feature_slices(num_joints=22)["contacts"].stop
-    263
-    >>> feature_slices()["rotations"]
-    slice(157, 463, None)
+    >>> feature_slices()["contacts"].stop, feature_slices(22)["contacts"].stop
+    (623, 263)
     """
     widths = {
         "root_yaw": 1,  # half the turn from this frame to the next; to the left is negative, but for sign losses
@@ -164,10 +157,8 @@ def joints_to_features(
     joints = np.asarray(joints)
     num_joints = count_joints(joints)
     if joints.shape[-3] < 2:
-        raise ValueError(
-            f"expected at least 2 frames, since every feature row needs the frame after it, got {joints.shape[-3]} "
-            f"in shape {joints.shape}: leave this clip out, or repeat its frame"
-        )
+        what = f"got {joints.shape[-3]} in shape {joints.shape}: leave this clip out, or repeat its frame"
+        raise ValueError(f"expected at least 2 frames, since every feature row needs the frame after it, {what}")
     lengths = _target_lengths(target_skeleton, num_joints)
     positions, repaired = fill_broken_joints(
         joints, _target_lengths("humanml3d", num_joints) if lengths is None else lengths
@@ -281,10 +272,8 @@ def fill_broken_joints(joints: np.ndarray, rest_lengths: np.ndarray) -> tuple[np
     valid_of_clip = valid.reshape(num_clips, *valid.shape[-2:])
     for index in np.flatnonzero(~valid_of_clip.all(axis=(-2, -1))):
         if not valid_of_clip[index].any():
-            raise ValueError(
-                f"expected a person in every clip, got no valid joint in clip {index} of {num_clips}: everything is "
-                "NaN, infinite or collapsed to one point; leave that clip out"
-            )
+            what = "everything is NaN, infinite or collapsed to one point; leave that clip out"
+            raise ValueError(f"expected a person in every clip, got no valid joint in {index} of {num_clips}: {what}")
         _repair_clip(clips[index], valid_of_clip[index], rest_lengths)
     return clips.reshape(joints.shape), ~valid
 
@@ -308,7 +297,7 @@ def _repair_clip(positions: np.ndarray, valid: np.ndarray, rest_lengths: np.ndar
 def _rest_bones(positions: np.ndarray, valid: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """The bones `(T, J, 3)` of a resting person who faces the way this one does, as far as hips and shoulders tell."""
     across, known = np.zeros_like(positions[:, 0]), np.zeros_like(valid[:, 0])
-    for left, right in ((LEFT_HIP, RIGHT_HIP), (LEFT_SHOULDER, RIGHT_SHOULDER)):
+    for left, right in ((_LEFT_HIP, _RIGHT_HIP), (_LEFT_SHOULDER, _RIGHT_SHOULDER)):
         both = valid[:, left] & valid[:, right]
         across[both] += positions[both, left] - positions[both, right]
         known |= both
@@ -352,8 +341,8 @@ def _to_canonical_frame(positions: np.ndarray) -> np.ndarray:
     origin = positions[..., :1, :1, :].copy()
     origin[..., 1] = positions[..., 1].min(axis=(-2, -1), keepdims=True)
     first = positions[..., 0, :, :]
-    hips = first[..., LEFT_HIP, :] - first[..., RIGHT_HIP, :]
-    shoulders = first[..., LEFT_SHOULDER, :] - first[..., RIGHT_SHOULDER, :]
+    hips = first[..., _LEFT_HIP, :] - first[..., _RIGHT_HIP, :]
+    shoulders = first[..., _LEFT_SHOULDER, :] - first[..., _RIGHT_SHOULDER, :]
     return turn_about_y(positions - origin, _turn_to_front(hips + shoulders)[..., None, None])
 
 
@@ -382,8 +371,8 @@ def _canonical_to_features(positions: np.ndarray) -> np.ndarray:
 def _root_turns(positions: np.ndarray) -> np.ndarray:
     """The turn `(..., T)` about +y that brings the smoothed heading of each frame to +z."""
     # Quirk: the hips come in with the wrong sign, so this is not quite where the person faces.
-    hips = positions[..., LEFT_HIP, :] - positions[..., RIGHT_HIP, :]
-    shoulders = positions[..., LEFT_SHOULDER, :] - positions[..., RIGHT_SHOULDER, :]
+    hips = positions[..., _LEFT_HIP, :] - positions[..., _RIGHT_HIP, :]
+    shoulders = positions[..., _LEFT_SHOULDER, :] - positions[..., _RIGHT_SHOULDER, :]
     turns = _turn_to_front(_smooth(normalize(shoulders - hips)))
     # Quirk: frame 0 counts as facing +z, which by this measure it does not: row 0 holds a turn that nobody made.
     turns[..., 0] = 0

@@ -150,9 +150,6 @@ class SmplxClip:
         return len(self.params["body_pose"])
 
 
-# --- which layout -----------------------------------------------------------------------------------------------------
-
-
 def array_to_clip(array: np.ndarray, format: str | None = None, candidates: tuple[str, ...] | None = None) -> SmplxClip:
     """(T, n) numbers to a clip: by the one layout of that width that they fit.
 
@@ -164,9 +161,8 @@ def array_to_clip(array: np.ndarray, format: str | None = None, candidates: tupl
     known = {name: layout for name, layout in LAYOUTS.items() if layout.parts}
     if format is not None:
         if format not in known or known[format].width != array.shape[1]:
-            expected = (
-                f"arrays of {known[format].width} numbers a frame" if format in known else "a file with named parts"
-            )
+            width = known[format].width if format in known else 0
+            expected = f"arrays of {width} numbers a frame" if width else "a file with named parts"
             raise ValueError(f"format {format} means {expected}, got shape {array.shape}; name another format")
         return _split(array, format)
     names = [name for name, layout in known.items() if layout.width == array.shape[1]]
@@ -195,10 +191,10 @@ def mapping_to_clip(mapping: Mapping, format: str | None = None) -> SmplxClip | 
         ValueError: it does, but they cannot be read; or the named `format` is another.
     """
     if isinstance(mapping.get("params"), Mapping):  # AiOS
-        return _named(mapping["params"], _agree(format, "aios"), mapping)
+        return _named(mapping["params"], agree(format, "aios"), mapping)
     for keys, name in _KEYS:
         if keys <= mapping.keys():
-            name = _agree(format, name)
+            name = agree(format, name)
             if name == "signspark":
                 return SmplxClip(name, _signspark(*(mapping[f"{part}_features"] for part in ("left", "right", "body"))))
             if name == "amass-smplh":
@@ -211,9 +207,10 @@ def mapping_to_clip(mapping: Mapping, format: str | None = None) -> SmplxClip | 
     return None
 
 
-def _agree(asked: str | None, found: str) -> str:
+def agree(asked: str | None, found: str) -> str:
+    """The format of a file. Raises ValueError if the user says another."""
     if asked not in (None, found):
-        raise ValueError(f"the file has the parts of format {found} ({LAYOUTS[found].about}), not of {asked}")
+        raise MotionFileError(f"the file is of format {found}, not {asked}; leave format out", kind="another format")
     return found
 
 
@@ -243,16 +240,9 @@ def misfit(clip: SmplxClip) -> str | None:
     for name in ("leye_pose", "reye_pose"):
         if np.abs(clip.params.get(name, np.zeros(1))).max() > _LARGEST_EYE_ANGLE:
             return f"{name} turns an eye by more than {_LARGEST_EYE_ANGLE} radians"
-    if layout.has_root and up_axis(clip) not in layout.up:
+    if layout.has_root and main_axis(neutral_joints(clip.params, flat_hand_mean=True)) not in layout.up:
         return f"the person is not upright along {' or '.join(layout.up)}"
     return None
-
-
-def up_axis(clip: SmplxClip) -> str:
-    """The axis along which head and shoulders are above the pelvis in most frames: "x", "-x", "y", "-y", "z", "-z"."""
-    params = {name: clip.params[name] for name in ("global_orient", "body_pose")}
-    params |= {name: np.zeros((clip.num_frames, 45)) for name in ("left_hand_pose", "right_hand_pose")}
-    return main_axis(neutral_joints(params, flat_hand_mean=True))
 
 
 def main_axis(joints: np.ndarray) -> str:
@@ -265,9 +255,6 @@ def main_axis(joints: np.ndarray) -> str:
         return "y"
     axis = int(np.abs(direction).argmax())
     return ("-" if direction[axis] < 0 else "") + "xyz"[axis]
-
-
-# --- reading parts ----------------------------------------------------------------------------------------------------
 
 
 def _split(array: np.ndarray, name: str) -> SmplxClip:
@@ -334,9 +321,7 @@ def _amass_poses(mapping: Mapping) -> SmplxClip:
     """`poses` (T, 156) of SMPL+H: root, body, hands; or (T, 165) of SMPL-X: root, body, jaw, eyes, hands."""
     poses = numbers(mapping, "poses").astype(np.float64)
     if poses.ndim != 2 or poses.shape[1] not in (156, 165):
-        raise ValueError(
-            f"`poses` has shape {poses.shape}, expected (frames, 156) of SMPL+H or (frames, 165) of SMPL-X"
-        )
+        raise ValueError(f"`poses` has shape {poses.shape}, expected (frames, 156), SMPL+H, or (frames, 165), SMPL-X")
     name = "amass-smplh" if poses.shape[1] == 156 else "amass-smplx"
     parts = {"global_orient": poses[:, :3], "body_pose": poses[:, 3:66]}
     parts |= {"left_hand_pose": poses[:, -90:-45], "right_hand_pose": poses[:, -45:], "trans": mapping["trans"]}
@@ -364,8 +349,6 @@ def _with_facts(clip: SmplxClip, mapping: Mapping) -> SmplxClip:
             setattr(clip, side, seen.astype(bool))
     return clip
 
-
-# --- to joints --------------------------------------------------------------------------------------------------------
 
 UP_TURNS = {  # rows of the rotation that brings each axis up
     "y": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),

@@ -203,7 +203,7 @@ def test_a_guessed_frame_rate_is_told_in_one_line(files, toy_model, tmp_path, ca
     assert capfd.readouterr().err == ""
     np.savez(tmp_path / "own.npz", joints=np.load(files["good.npz"])["joints"])
     assert lslm_cli.main(["translate", str(tmp_path / "own.npz"), "--model", str(toy_model)]) == 2
-    assert re.fullmatch(r"lslm: \S+own.npz: no frame rate: .* or pass --fps\n", capfd.readouterr().err)
+    assert re.fullmatch(r"lslm: \S+own.npz: no frame rate: .*; pass --fps\n", capfd.readouterr().err)
     assert lslm_cli.main(["translate", str(tmp_path / "own.npz"), "--model", str(toy_model), "--fps", str(FPS)]) == 0
     assert capfd.readouterr() == (f"{GOOD['good.npz']}\n", "")
 

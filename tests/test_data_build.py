@@ -607,17 +607,13 @@ def test_counts_add_up():
         "source_fps": 24.0,
         "observed": dict.fromkeys(("body", "left_hand", "right_hand"), 3),
     }
-    facts["notes"] = ["a frame rate was taken"] * 2
+    facts["notes"] = ["fps guessed"] * 2
     clip = {"text": "one two", "language": "en", "signer": "s"}
     one = data_report.summarise([clip], [facts], [{"kind": "too short"}])
     assert data_report.add(one, data_report.summarise([], [], [])) == one
     two = data_report.add(one, one)
     assert two == data_report.summarise([clip] * 2, [facts] * 2, [{"kind": "too short"}] * 2)
-    assert (
-        two["seconds_histogram"][1] == 2
-        and two["words_histogram"][2] == 2
-        and two["notes"] == {"a frame rate was taken": 4}
-    )
+    assert two["seconds_histogram"][1] == 2 and two["words_histogram"][2] == 2 and two["notes"] == {"fps guessed": 4}
 
 
 # --- datatrove --------------------------------------------------------------------------------------------------------
@@ -682,4 +678,4 @@ def test_gaps_and_jitter_are_repaired_and_said(tmp_path):
         assert noise < (0.005 if smooth else 0.012) and (noise > 0.006) == (not smooth)
         assert [mask >> 30 & 1 for mask in row["valid"]] == [1] * 20 + [0] * 3 + [1] * 17
         said = json.dumps(report)
-        assert "gaps of up to N frames filled in" in said and ("smoothed over N s" in said) == bool(smooth)
+        assert "gaps of up to 5 frames filled in" in said and ("smoothed over 0.5 s" in said) == bool(smooth)

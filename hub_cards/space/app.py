@@ -1,8 +1,8 @@
 """The demo page: a clip of signing, as a moving skeleton and in English. A Hugging Face Space, and `lslm demo`.
 
 Nothing of ours is imported here: the checkpoint named by LSLM_MODEL (several, separated by commas, can be compared)
-brings its code along. page.css, player.html and player.js beside this file are the rest; where the package lslm is, too,
-the page takes the files of other programs.
+brings its code along, and the package lslm, if it is there, the readers for the files of other programs. page.css,
+player.html and player.js beside this file are the rest.
 """
 
 import base64
@@ -72,7 +72,7 @@ NOTHING_CHOSEN = "Choose an example or upload a clip."
 
 
 def check_file(path: str) -> None:
-    """Refuse a pickle, and a file by its size or, if it is an archive, by what its directory promises, before it is read.
+    """Refuse a pickle; and a file by its size or, if it is an archive, by what its directory promises, unread.
 
     Raises:
         ValueError: it is a pickle or larger than the page allows. OSError: it cannot be read.
@@ -90,9 +90,7 @@ def check_file(path: str) -> None:
     except Exception:  # no archive, or a damaged one: whoever reads the file says so
         pass
     if pickled:
-        raise ValueError(
-            "This page takes no pickles (.pkl, .pt and the like): they can hold code. Save the arrays as .npz."
-        )
+        raise ValueError("This page takes no pickles (.pkl, .pt, .pth): they can hold code. Save the arrays as .npz.")
     if unpacked > MAX_UNPACKED:
         limit = MAX_UNPACKED >> 20
         raise ValueError(f"The file unpacks to {unpacked >> 20} MB, the limit is {limit} MB. Cut it to a sentence.")
