@@ -14,6 +14,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import AutoFeatureExtractor, AutoProcessor, PreTrainedTokenizerFast
 
 from lslm import Motion, SignMotionFeatureExtractor, SignMotionProcessor, joints_to_features
+from lslm.processing import feature_extraction_lslm
 from lslm.processing.feature_extraction_lslm import resample
 from lslm.processing.processing_lslm import CUT, DEFAULT_PROMPT, MOTION_TOKENS
 
@@ -542,3 +543,14 @@ def test_codes_need_an_attached_sign_tokenizer(extractor, make_tokenizer, clips)
     for call in (lambda: processor.encode_motion(clips[0]), lambda: processor.decode_motion([1, 2])):
         with pytest.raises(ValueError, match="attach"):
             call()
+
+
+def test_what_needs_attention_in_a_file_is_logged_where_its_motion_is_dropped(clips, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(feature_extraction_lslm.logger, "warning", said.append)
+    np.savez(tmp_path / "clip.npz", joints=clips[0][..., [0, 2, 1]] * (1, -1, 1), fps=20.0)
+    extractor = SignMotionFeatureExtractor()
+    motion = extractor.to_motion(tmp_path / "clip.npz")
+    assert said == [] and [note.argument for note in motion.notes] == ["up"]
+    extractor.to_features(tmp_path / "clip.npz")
+    assert said == ["the head is along z of the pelvis, expected y up; pass up='z'"]
