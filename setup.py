@@ -52,7 +52,7 @@ setup(
         # accelerate
         "demo": [*ADAPTER, *GGUF, *DATA, *SCORES],
         "train": [*ADAPTER, *DATA, *SCORES, "evaluate>=0.4,<1", "matplotlib>=3.9,<4", "tensorboard>=2.14,<3"],
-        "space": [*ADAPTER, *GGUF, *PAGE],  # `lslm demo`
+        "space": [*ADAPTER, *GGUF, *PAGE, *PARQUET],  # `lslm demo`
         "qlora": QLORA,  # load_in_4bit: true
         "trackio": ["trackio>=0.40,<1"],  # report_to: trackio
         "hub": CARDS,  # cards

@@ -24,15 +24,11 @@ class NpzFile(Mapping):
         # zipfile reads no more of an entry than the directory promises, so that this is enough against a zip bomb
         unpacked = sum(info.file_size for info in archive.infolist())
         if unpacked > MAX_BYTES:
-            raise ValueError(
-                f"the .npz unpacks to {unpacked / 2**20:.0f} MB, the limit is {MAX_BYTES >> 20} MB; "
-                "cut the file into utterances"
-            )
+            limit = f"the limit is {MAX_BYTES >> 20} MB; cut the file into utterances"
+            raise ValueError(f"the .npz unpacks to {unpacked / 2**20:.0f} MB, {limit}")
         # zipfile unpacks the other methods without a bound on what one read may yield
         if any(info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for info in archive.infolist()):
-            raise ValueError(
-                "the .npz is compressed in a way that numpy does not write; save it with np.savez_compressed"
-            )
+            raise ValueError("the .npz is compressed as numpy does not write it; save it with np.savez_compressed")
         self._archive = archive
         self._names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
 
@@ -81,9 +77,8 @@ def read_array(file: IO[bytes], size: int, name: str) -> np.ndarray:
     if math.prod(shape) * dtype.itemsize > MAX_BYTES:
         raise ValueError(f"{name} has shape {shape}, more than {MAX_BYTES >> 20} MB; cut the file into utterances")
     if math.prod(shape) * dtype.itemsize > size:
-        raise ValueError(
-            f"truncated file: {name} promises {math.prod(shape) * dtype.itemsize} bytes of {size}; copy it again"
-        )
+        promised = math.prod(shape) * dtype.itemsize
+        raise ValueError(f"truncated file: {name} promises {promised} bytes of {size}; copy it again")
     file.seek(0)
     return npy_format.read_array(file, allow_pickle=False)
 

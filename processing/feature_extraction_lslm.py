@@ -6,15 +6,14 @@ from collections.abc import Mapping
 
 import numpy as np
 from transformers import BatchFeature, SequenceFeatureExtractor
+from transformers.utils import logging
 
+from .motion import Motion, check_fps, check_joints, load_motion
 from .motion_features import (
-    _FEET,
-    _LEFT_HIP,
-    _LEFT_SHOULDER,
-    _MEASURED_AGAINST,
-    _RIGHT_HIP,
-    _RIGHT_SHOULDER,
+    FEET,
+    HEADING_JOINTS,
     LEFT_HAND,
+    MEASURED_AGAINST,
     NUM_JOINTS,
     PARENTS,
     RIGHT_HAND,
@@ -22,7 +21,8 @@ from .motion_features import (
     features_to_joints,
     joints_to_features,
 )
-from .motion_formats import Motion, _check_fps, check_joints, load_motion
+
+logger = logging.get_logger(__name__)
 
 ALL_OBSERVED = 1 - 1e-6  # a mean of ones and zeros above it has no zero in it, whatever the rounding of the weights
 
@@ -90,6 +90,10 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
                     f"motion features cannot be resampled from {fps:g} to {self.fps:g} fps; pass the joints"
                 )
             return array.astype(np.float32)
+        if isinstance(motion, (str, os.PathLike)):
+            motion = load_motion(motion, fps=fps)
+            for remark in (note for note in motion.notes if note.argument is not None):
+                logger.warning(f"{remark}")  # the motion, which has them all, goes no further than here
         motion = self.to_motion(motion, fps)
         joints = resample(motion.joints.astype(np.float64), motion.fps, self.fps)
         skeleton = self.target_skeleton
@@ -102,11 +106,11 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
 
         Args and errors as in [`to_features`].
         """
-        valid = None
+        valid, notes = None, ()
         if isinstance(motion, (str, os.PathLike)):
             motion = load_motion(motion, fps=fps)
         if isinstance(motion, Motion):
-            motion, fps, valid = motion.joints, motion.fps, motion.valid
+            motion, fps, valid, notes = motion.joints, motion.fps, motion.valid, motion.notes
         array, fps = self._array(motion, fps)
         if array.ndim != 3 or array.shape[1:] != (NUM_JOINTS, 3):
             raise ValueError(
@@ -117,13 +121,13 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
         self._check_length(len(array), fps, shortest=2)
         joints = array / 1000.0 if array.dtype.kind in "iu" else array
         check_joints(joints)
-        return Motion(joints, fps, np.isfinite(joints).all(-1) if valid is None else valid)
+        return Motion(joints, fps, np.isfinite(joints).all(-1) if valid is None else valid, notes=notes)
 
     @staticmethod
     def _array(motion, fps: float | None) -> tuple[np.ndarray, float | None]:
         """A clip of numbers as an array, and its frame rate, checked."""
         if fps is not None:
-            fps = _check_fps(fps, "the fps argument")
+            fps = check_fps(fps, "the fps argument")
         try:
             array = np.asarray(motion.detach().cpu() if hasattr(motion, "detach") else motion)
         except ValueError as error:
@@ -166,7 +170,7 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
                 if PARENTS[joint] != origin[joint]:
                     placed[..., joint] &= placed[..., PARENTS[joint]]
         bones = valid & valid[..., PARENTS]
-        bones[..., 0] = valid[..., [_LEFT_HIP, _RIGHT_HIP, _LEFT_SHOULDER, _RIGHT_SHOULDER]].all(-1)  # the heading
+        bones[..., 0] = valid[..., HEADING_JOINTS].all(-1)  # the heading
         now, later = slice(None, -1), slice(1, None)
         in_both = placed[..., now, :] & placed[..., later, :]
         blocks = {
@@ -174,9 +178,9 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
             "root_velocity": in_both[..., :1],
             "root_height": placed[..., now, :1],
             "positions": placed[..., now, 1:],
-            "rotations": (bones & bones[..., _MEASURED_AGAINST])[..., now, 1:],
+            "rotations": (bones & bones[..., MEASURED_AGAINST])[..., now, 1:],
             "velocities": in_both,
-            "contacts": in_both[..., _FEET],
+            "contacts": in_both[..., FEET],
         }
         widths = {name: where.stop - where.start for name, where in feature_slices().items()}
         return np.concatenate(

@@ -13,17 +13,12 @@ HAND_DEPTH = 1.0
 # The depths of the shoulders tremble by centimetres while a person faces the camera. The heading follows the shoulders,
 # and everything is measured from it: a turn of less than 10 degrees is taken for none.
 TWIST = 0.06
+ROW_WIDTHS = (1662, 258)  # numbers a frame of dumps as flat arrays: pose, face, hands; or pose, hands
 MIN_VISIBILITY = 0.1  # below it MediaPipe extrapolates the landmark from outside the picture
 
 _NOSE, _LEFT_EAR, _RIGHT_EAR = 0, 7, 8
-_ARMS = {
-    "left_shoulder": 11,
-    "right_shoulder": 12,
-    "left_elbow": 13,
-    "right_elbow": 14,
-    "left_wrist": 15,
-    "right_wrist": 16,
-}
+_ARMS = {"left_shoulder": 11, "right_shoulder": 12, "left_elbow": 13, "right_elbow": 14}
+_ARMS |= {"left_wrist": 15, "right_wrist": 16}
 # MediaPipe hand landmarks in SMPL-X order; fingertips have no joint there. The thumb's first joint is CMC, the fingers'
 # MCP.
 _FINGERS = {"index": (5, 6, 7), "middle": (9, 10, 11), "pinky": (17, 18, 19), "ring": (13, 14, 15), "thumb": (1, 2, 3)}
@@ -31,12 +26,7 @@ _HAND_LANDMARKS = np.array([landmark for finger in _FINGERS.values() for landmar
 
 # A standing rest pose for what a webcam does not see: metres from the shoulder centre of the clip, person's left side.
 _PELVIS = np.array([0.0, 0.93 - SHOULDER_HEIGHT, 0.0])
-_LEFT_LEG = {
-    "hip": (0.07, 0.85 - SHOULDER_HEIGHT, 0.0),
-    "knee": (0.10, 0.47 - SHOULDER_HEIGHT, 0.01),
-    "ankle": (0.10, 0.08 - SHOULDER_HEIGHT, -0.02),
-    "foot": (0.12, 0.02 - SHOULDER_HEIGHT, 0.10),
-}
+_LEFT_LEG = {"hip": (0.07, 0.85, 0), "knee": (0.1, 0.47, 0.01), "ankle": (0.1, 0.08, -0.02), "foot": (0.12, 0.02, 0.1)}
 _SPINE = {"spine1": 0.25, "spine2": 0.5, "spine3": 0.65, "neck": 1.08}  # fractions of the way pelvis -> shoulder centre
 
 # A relaxed hand, metres: along the forearm, towards the thumb, towards the palm. Order of _FINGERS.
@@ -83,9 +73,7 @@ def mediapipe_to_joints(
         raise ValueError(f"`pose` has shape {pose.shape}, expected (frames, 25 to 33, 3 or 4)")
     for name, hand in (("left_hand", left_hand), ("right_hand", right_hand)):
         if hand.shape != (frames, 21, 3):
-            raise ValueError(
-                f"`{name}` has shape {hand.shape}, expected {(frames, 21, 3)} like the {frames} frames of `pose`"
-            )
+            raise ValueError(f"`{name}` has shape {hand.shape}, expected {(frames, 21, 3)} like the frames of `pose`")
     for name, array in (("pose", pose), ("left_hand", left_hand), ("right_hand", right_hand)):
         if array.dtype.kind not in "iuf":
             raise ValueError(f"`{name}` has dtype {array.dtype}, expected real numbers")
@@ -124,9 +112,9 @@ def mediapipe_to_joints(
         joints[:, index], valid[:, index] = positions, observed
 
     place("pelvis", pelvis)
-    for name, (x, y, z) in _LEFT_LEG.items():
-        place(f"left_{name}", pelvis - _PELVIS + (x, y, z))
-        place(f"right_{name}", pelvis - _PELVIS + (-x, y, z))
+    for name, (x, y, z) in _LEFT_LEG.items():  # heights above the floor
+        place(f"left_{name}", pelvis - _PELVIS + (x, y - SHOULDER_HEIGHT, z))
+        place(f"right_{name}", pelvis - _PELVIS + (-x, y - SHOULDER_HEIGHT, z))
     for name, landmark in _ARMS.items():
         place(name, body[:, landmark], visible[:, landmark])
     between_shoulders = (body[:, 11] + body[:, 12]) / 2
@@ -153,6 +141,12 @@ def mediapipe_to_joints(
         valid[:, first : first + 15] = detected[:, None]
     joints[..., 1] += SHOULDER_HEIGHT
     return joints.astype(np.float32), valid
+
+
+def landmarks_of_rows(rows: np.ndarray) -> dict[str, np.ndarray]:
+    """(T, 1662 | 258) rows: 33 x (x, y, z, visibility), then maybe the face, then 2 x 21 x (x, y, z)."""
+    hands = rows[:, -126:].reshape(len(rows), 2, 21, 3)
+    return {"pose": rows[:, :132].reshape(len(rows), 33, 4), "left_hand": hands[:, 0], "right_hand": hands[:, 1]}
 
 
 def _face_camera(body: np.ndarray) -> None:

@@ -33,13 +33,10 @@ from .rotations import (
 CONVENTIONS = ("humanml3d", "signing")
 
 # The SMPL-H order. SMPL-X has the same joints once its jaw and eyes (22, 23, 24) are left out.
-# fmt: off
-_BODY_JOINTS = [
-    "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle", "right_ankle",
-    "spine3", "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head", "left_shoulder",
-    "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
-]
-# fmt: on
+_BODY_JOINTS = (
+    "pelvis left_hip right_hip spine1 left_knee right_knee spine2 left_ankle right_ankle spine3 left_foot right_foot "
+    "neck left_collar right_collar head left_shoulder right_shoulder left_elbow right_elbow left_wrist right_wrist"
+).split()
 _FINGER_JOINTS = [f"{finger}{k}" for finger in ("index", "middle", "pinky", "ring", "thumb") for k in (1, 2, 3)]
 JOINT_NAMES = _BODY_JOINTS + [f"{side}_{joint}" for side in ("left", "right") for joint in _FINGER_JOINTS]
 NUM_JOINTS = len(JOINT_NAMES)
@@ -60,7 +57,7 @@ _PARENT_OF = {child: parent for chain in _CHAINS for parent, child in pairwise(c
 PARENTS = [-1] + [_PARENT_OF[joint] for joint in range(1, NUM_JOINTS)]  # a parent always comes before its children
 # Quirk: the first bone of a chain is measured against the root's heading, even where it grows from spine3 or a wrist.
 _FIRST_OF_CHAIN = {chain[1] for chain in _CHAINS}
-_MEASURED_AGAINST = [0 if joint in _FIRST_OF_CHAIN else PARENTS[joint] for joint in range(NUM_JOINTS)]
+MEASURED_AGAINST = [0 if joint in _FIRST_OF_CHAIN else PARENTS[joint] for joint in range(NUM_JOINTS)]
 
 # The direction of the bone from its parent for which a joint's rotation is the identity.
 _X, _Y, _Z = np.eye(3)
@@ -71,33 +68,24 @@ RAW_DIRECTIONS.flags.writeable = False
 # Metres from each joint to its parent in the skeleton that HumanML3D gives to everybody: frame 0 of its clip 000021, to
 # the last digit of the float32 numbers it was published as.
 # fmt: off
-HUMANML3D_BONE_LENGTHS = np.array(
-    [
-        # pelvis to left foot
-        0.0, 0.10307397, 0.10988337, 0.13156824, 0.3936232, 0.39018822, 0.14319022, 0.43243307, 0.42564335,
-        0.057364736, 0.14338182,
-        # right foot to wrists
-        0.14941907, 0.21936005, 0.13748677, 0.14338283, 0.10303922, 0.13161404, 0.12298438, 0.25684, 0.26309174,
-        0.26601171, 0.2698764,
-        # left index, middle, pinky
-        0.10839949, 0.033204675, 0.023345081, 0.11377253, 0.032046057, 0.024733966,
-        0.09919523, 0.020455468, 0.019818515,
-        # left ring, thumb
-        0.1051208, 0.029673135, 0.024619177, 0.055921987, 0.031891305, 0.02735849,
-        # right index, middle, pinky
-        0.10787044, 0.03387637, 0.02343803, 0.11299836, 0.032096814, 0.024503117,
-        0.098655134, 0.020352673, 0.019661892,
-        # right ring, thumb
-        0.10453433, 0.029580303, 0.024668816, 0.05532024, 0.032277975, 0.027795434,
-    ],
-    dtype=np.float32,
-).astype(np.float64)
+HUMANML3D_BONE_LENGTHS = np.array([
+    # pelvis to wrists
+    0.0, 0.10307397, 0.10988337, 0.13156824, 0.3936232, 0.39018822, 0.14319022, 0.43243307, 0.42564335, 0.057364736,
+    0.14338182, 0.14941907, 0.21936005, 0.13748677, 0.14338283, 0.10303922, 0.13161404, 0.12298438, 0.25684, 0.26309174,
+    0.26601171, 0.2698764,
+    # left hand: index, middle, pinky; ring, thumb
+    0.10839949, 0.033204675, 0.023345081, 0.11377253, 0.032046057, 0.024733966, 0.09919523, 0.020455468, 0.019818515,
+    0.1051208, 0.029673135, 0.024619177, 0.055921987, 0.031891305, 0.02735849,
+    # right hand
+    0.10787044, 0.03387637, 0.02343803, 0.11299836, 0.032096814, 0.024503117, 0.098655134, 0.020352673, 0.019661892,
+    0.10453433, 0.029580303, 0.024668816, 0.05532024, 0.032277975, 0.027795434,
+], dtype=np.float32).astype(np.float64)
 # fmt: on
 HUMANML3D_BONE_LENGTHS.flags.writeable = False
 
-_LEFT_HIP, _RIGHT_HIP, _LEFT_SHOULDER, _RIGHT_SHOULDER = 1, 2, 16, 17
+HEADING_JOINTS = _LEFT_HIP, _RIGHT_HIP, _LEFT_SHOULDER, _RIGHT_SHOULDER = [1, 2, 16, 17]
 _LEG = [5, 8]  # right knee and ankle: thigh and shin say how large a person is
-_FEET = [7, 10, 8, 11]  # left ankle, left foot, right ankle, right foot
+FEET = [7, 10, 8, 11]  # left ankle, left foot, right ankle, right foot
 _CONTACT_SPEED_SQUARED = 0.002  # square metres per frame: a foot that moves less than 4.5 cm stands
 _SMOOTHING_SIGMA = 20  # frames
 _SMOOTHING_RADIUS = 4 * _SMOOTHING_SIGMA
@@ -112,12 +100,8 @@ _ZERO_LENGTH = 1e-6  # metres: shorter than any bone, longer than the rounding o
 def feature_slices(num_joints: int = NUM_JOINTS) -> dict[str, slice]:
     """Where each block lies in the last axis of the features. The only place that knows.
 
-    >>> feature_slices()["contacts"].stop  # 1 + 2 + 1 + 3*51 + 6*51 + 3*52 + 4
-    623
-    >>> feature_slices(num_joints=22)["contacts"].stop
-    263
-    >>> feature_slices()["rotations"]
-    slice(157, 463, None)
+    >>> feature_slices()["contacts"].stop, feature_slices(22)["contacts"].stop
+    (623, 263)
     """
     widths = {
         "root_yaw": 1,  # half the turn from this frame to the next; to the left is negative, but for sign losses
@@ -151,7 +135,7 @@ def joints_to_features(
     Args:
         joints: `(..., T, 52, 3)`, metres, y up, T >= 2; the clips of a batch have equal length. With 22 joints (no
             hands) the result is HumanML3D's own 263 numbers. Never edited. NaN, infinite and collapsed joints are
-            repaired as :func:`repair_joints` says, with one warning per call.
+            repaired as `motion_repair.repair_joints` says, with one warning per call.
         target_skeleton: whose proportions the person gets. `"humanml3d"`: :data:`HUMANML3D_BONE_LENGTHS`, as in
             published data. `None`: the person's own. An array `(52, 3)` or `(22, 3)`, like the joints: the offset of
             each joint from its parent, not its position; the lengths of the rows count, and row 0 not at all.
@@ -171,14 +155,14 @@ def joints_to_features(
     if convention not in CONVENTIONS:
         raise ValueError(f"expected a convention among {list(CONVENTIONS)}, got {convention!r}")
     joints = np.asarray(joints)
-    num_joints = _check_joints(joints)
+    num_joints = count_joints(joints)
     if joints.shape[-3] < 2:
-        raise ValueError(
-            f"expected at least 2 frames, since every feature row needs the frame after it, got {joints.shape[-3]} "
-            f"in shape {joints.shape}: leave this clip out, or repeat its frame"
-        )
+        what = f"got {joints.shape[-3]} in shape {joints.shape}: leave this clip out, or repeat its frame"
+        raise ValueError(f"expected at least 2 frames, since every feature row needs the frame after it, {what}")
     lengths = _target_lengths(target_skeleton, num_joints)
-    positions, repaired = _repair(joints, _target_lengths("humanml3d", num_joints) if lengths is None else lengths)
+    positions, repaired = fill_broken_joints(
+        joints, _target_lengths("humanml3d", num_joints) if lengths is None else lengths
+    )
     if repaired.any():
         warnings.warn(_describe(repaired), stacklevel=2)
     if lengths is not None:
@@ -186,7 +170,7 @@ def joints_to_features(
     features = _canonical_to_features(_to_canonical_frame(positions))
     if convention == "signing":
         _shift_hands(features, num_joints, -1)
-    return features.astype(_result_dtype(joints), copy=False)
+    return features.astype(result_dtype(joints), copy=False)
 
 
 def _shift_hands(features: np.ndarray, num_joints: int, sign: int) -> None:
@@ -246,7 +230,7 @@ def features_to_joints(features: np.ndarray, *, convention: str = "humanml3d") -
     ground = _sum_before(steps)[..., None, :]
     joints = np.concatenate([ground, turn_about_y(local, heading) + ground], axis=-2)
     joints[..., 0, 1] = values[..., slices["root_height"]][..., 0]
-    return joints.astype(_result_dtype(features), copy=False)
+    return joints.astype(result_dtype(features), copy=False)
 
 
 def _restore_signs(yaw: np.ndarray, positions: np.ndarray, velocities: np.ndarray) -> np.ndarray:
@@ -273,32 +257,8 @@ def _size_on_ground(vectors: np.ndarray) -> np.ndarray:
     return np.sqrt(squared_length(vectors[..., [0, 2]]).sum(axis=-1))
 
 
-def repair_joints(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Replace broken joints, and say which.
-
-    A joint is broken in a frame where it is NaN or infinite, or lies on its parent: a bone without length is the usual
-    mark of a hand that was not found, and a frame of such bones alone holds no person. Its bone is interpolated in
-    time between the nearest valid frames, or held where they are on one side only, and hung on the parent, so that a
-    hand stays on a moving arm. A joint that is never valid gets the rest direction of its bone, turned the way the
-    person faces, with the HumanML3D length. All other values stay as they are, bit for bit.
-
-    Args:
-        joints: `(..., T, 52, 3)` or `(..., T, 22, 3)`, metres, y up. Never edited.
-
-    Returns:
-        The joints as a new array (float64 for float64 input, else float32), and a boolean mask `(..., T, J)`, true
-        where a joint was replaced.
-
-    Raises:
-        ValueError: wrong shape, or a clip without any valid joint.
-    """
-    joints = np.asarray(joints)
-    repaired, mask = _repair(joints, _target_lengths("humanml3d", _check_joints(joints)))
-    return repaired.astype(_result_dtype(joints), copy=False), mask
-
-
-def _repair(joints: np.ndarray, rest_lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """:func:`repair_joints` in float64, with a skeleton of choice for the joints that are never valid."""
+def fill_broken_joints(joints: np.ndarray, rest_lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`motion_repair.repair_joints` in float64, with a skeleton of choice for the joints that are never valid."""
     positions = joints.astype(np.float64)  # always a copy
     valid = np.isfinite(positions).all(axis=-1)
     positions[~valid] = 0  # no arithmetic on infinities
@@ -312,10 +272,8 @@ def _repair(joints: np.ndarray, rest_lengths: np.ndarray) -> tuple[np.ndarray, n
     valid_of_clip = valid.reshape(num_clips, *valid.shape[-2:])
     for index in np.flatnonzero(~valid_of_clip.all(axis=(-2, -1))):
         if not valid_of_clip[index].any():
-            raise ValueError(
-                f"expected a person in every clip, got no valid joint in clip {index} of {num_clips}: everything is "
-                "NaN, infinite or collapsed to one point; leave that clip out"
-            )
+            what = "everything is NaN, infinite or collapsed to one point; leave that clip out"
+            raise ValueError(f"expected a person in every clip, got no valid joint in {index} of {num_clips}: {what}")
         _repair_clip(clips[index], valid_of_clip[index], rest_lengths)
     return clips.reshape(joints.shape), ~valid
 
@@ -403,7 +361,7 @@ def _canonical_to_features(positions: np.ndarray) -> np.ndarray:
         "positions": turn_about_y(now - (root * [1, 0, 1])[..., None, :], turns[..., :-1, None])[..., 1:, :],
         "rotations": _local_rotations(now, turns[..., :-1]),
         "velocities": turn_about_y(steps, turns[..., :-1, None]),
-        "contacts": squared_length(steps[..., _FEET, :]) < _CONTACT_SPEED_SQUARED,
+        "contacts": squared_length(steps[..., FEET, :]) < _CONTACT_SPEED_SQUARED,
     }
     slices = feature_slices(positions.shape[-2]).items()
     rows = [blocks[name].reshape(*yaw.shape, where.stop - where.start) for name, where in slices]
@@ -435,7 +393,7 @@ def _local_rotations(positions: np.ndarray, turns: np.ndarray) -> np.ndarray:
     num_joints = positions.shape[-2]
     bones = quaternion_between(RAW_DIRECTIONS[1:num_joints], normalize(_bones(positions)))
     swings = np.concatenate([y_turn_to_quaternion(turns)[..., None, :], bones], axis=-2)  # slot 0: the root's heading
-    frames = np.take(swings, _MEASURED_AGAINST[1:num_joints], axis=-2)
+    frames = np.take(swings, MEASURED_AGAINST[1:num_joints], axis=-2)
     return matrix_to_6d(quaternion_to_matrix(quaternion_multiply(quaternion_conjugate(frames), bones)))
 
 
@@ -463,7 +421,7 @@ def _sum_before(rates: np.ndarray) -> np.ndarray:
     return np.cumsum(rates, axis=-2) - rates
 
 
-def _check_joints(joints: np.ndarray) -> int:
+def count_joints(joints: np.ndarray) -> int:
     if joints.ndim < 3 or joints.shape[-1] != 3 or joints.shape[-2] not in (NUM_JOINTS, NUM_BODY_JOINTS):
         raise ValueError(
             f"expected joints (..., T, {NUM_JOINTS}, 3), or {NUM_BODY_JOINTS} without hands, got shape {joints.shape}: "
@@ -490,5 +448,5 @@ def _target_lengths(skeleton: str | np.ndarray | None, num_joints: int) -> np.nd
     return lengths
 
 
-def _result_dtype(values: np.ndarray) -> type:
+def result_dtype(values: np.ndarray) -> type:
     return np.float64 if values.dtype.kind == "f" and values.dtype.itemsize >= 8 else np.float32

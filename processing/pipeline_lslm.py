@@ -8,7 +8,7 @@ import torch
 from transformers.pipelines import PIPELINE_REGISTRY, Pipeline
 
 from .feature_extraction_lslm import is_clip
-from .motion_formats import Motion
+from .motion import Motion
 
 TASK = "sign-translation"
 

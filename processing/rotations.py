@@ -104,30 +104,3 @@ def matrix_to_6d(matrix: np.ndarray) -> np.ndarray:
     pytorch3d writes the first two rows instead, and SMPLify-X interleaves the columns.
     """
     return np.concatenate([matrix[..., 0], matrix[..., 1]], axis=-1)
-
-
-def matrix_from_6d(six: np.ndarray) -> np.ndarray:
-    """Rotation matrices `(..., 3, 3)` from the `(..., 6)` of :func:`matrix_to_6d`, made orthonormal by Gram-Schmidt."""
-    x = normalize(six[..., :3])
-    z = normalize(cross(x, six[..., 3:]))
-    return np.stack([x, cross(z, x), z], axis=-1)
-
-
-def matrix_to_vector(matrix: np.ndarray) -> np.ndarray:
-    """Rotation matrices `(..., 3, 3)` as rotation vectors `(..., 3)`: axis times angle, the angle at most pi."""
-    m = matrix
-    diagonal = np.einsum("...ii->...i", m)
-    trace = diagonal.sum(-1)
-    # Four times the products of the quaternion's components. The row of the largest component keeps all digits.
-    products = np.empty((*m.shape[:-2], 4, 4))
-    products[..., 0, 0] = 1 + trace
-    for i, (j, k) in enumerate(((1, 2), (2, 0), (0, 1))):
-        products[..., i + 1, i + 1] = 1 - trace + 2 * diagonal[..., i]
-        products[..., 0, i + 1] = products[..., i + 1, 0] = m[..., k, j] - m[..., j, k]
-        products[..., j + 1, k + 1] = products[..., k + 1, j + 1] = m[..., k, j] + m[..., j, k]
-    largest = np.einsum("...ii->...i", products).argmax(-1)
-    q = normalize(np.take_along_axis(products, largest[..., None, None], axis=-2)[..., 0, :])
-    q = np.where(q[..., :1] < 0, -q, q)
-    sine = np.sqrt(squared_length(q[..., 1:]))
-    angle = 2 * np.arctan2(sine, q[..., 0])
-    return q[..., 1:] * np.where(sine > 1e-12, angle / np.maximum(sine, 1e-12), 2.0)[..., None]

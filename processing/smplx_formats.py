@@ -7,32 +7,24 @@ different orders, so a bare array is tried with every layout of its width and `m
 Sources: the code that writes or reads each layout, named beside it; github.com unless said.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from .array_files import numbers
-from .body_model import BodyModel, load_body_model, smplx_to_joints
+from .motion_errors import MotionFileError, Remark, package_readers
 from .motion_features import JOINT_NAMES, LEFT_HAND, LOWER_BODY, RIGHT_HAND
-from .rotations import matrix_from_6d, matrix_to_vector, squared_length
+from .skeleton import HANDS_MEAN, NAME, POSE_WIDTHS, neutral_joints
 
-WIDTHS = {
-    "global_orient": 3,
-    "body_pose": 63,
-    "left_hand_pose": 45,
-    "right_hand_pose": 45,
-    "jaw_pose": 3,
-    "leye_pose": 3,
-    "reye_pose": 3,
-    "betas": 10,
-    "expression": 10,
-    "transl": 3,
-}
+MODEL_VARIABLE = "LSLM_SMPLX"  # environment variable: folder or file of the SMPL-X model
+
 POSES = ("global_orient", "body_pose", "left_hand_pose", "right_hand_pose", "jaw_pose", "leye_pose", "reye_pose")
+WIDTHS = dict(zip(POSES, (3, 63, 45, 45, 3, 3, 3), strict=True)) | {"betas": 10, "expression": 10, "transl": 3}
 UPPER_BODY = 11 * 3  # body_pose from here on: neck, collars, head, shoulders, elbows, wrists
-_HANDS = (("left_hand_pose", 45), ("right_hand_pose", 45))
-_HEAD = (("global_orient", 3), ("body_pose", 63), *_HANDS)
+_HANDS = "left_hand_pose right_hand_pose"
+_HEAD = f"global_orient body_pose {_HANDS}"
 
 
 @dataclass(frozen=True)
@@ -41,7 +33,8 @@ class Layout:
 
     Attributes:
         about: whose files these are, for messages.
-        blocks: name and width of each part of an array's last axis, in order; () for files that name their parts.
+        parts: of an array's last axis, in order, as "name" with the width in `WIDTHS` or "name:width"; "" for files
+            that name their parts.
         up: the axes that may be up, the likeliest first: "y", "-y" (a camera's picture: y down) or "z".
         flat_hand_mean: True where finger rotations are whole; False where the hand mean is to be added.
         fps: frames per second that the authors document; None: nobody does.
@@ -51,7 +44,7 @@ class Layout:
     """
 
     about: str
-    blocks: tuple[tuple[str, int], ...] = ()
+    parts: str = ""
     up: tuple[str, ...] = ("-y",)
     flat_hand_mean: bool = False
     fps: float | None = None
@@ -61,51 +54,42 @@ class Layout:
     seated: bool = True
 
     @property
+    def blocks(self) -> tuple[tuple[str, int], ...]:
+        """Name and width of each part."""
+        parts = (part.partition(":") for part in self.parts.split())
+        return tuple((name, int(width or WIDTHS[name])) for name, _, width in parts)
+
+    @property
     def width(self) -> int:
         return sum(width for _, width in self.blocks)
 
 
 LAYOUTS = {
     # ZhengdiYu/SignAvatars, README and vis.py
-    "signavatars": Layout(
-        "SignAvatars `smplx`",
-        (*_HEAD, ("jaw_pose", 3), ("betas", 10), ("expression", 10), ("transl", 3)),
-        fps=24.0,
-    ),
-    "signavatars-unsmooth": Layout("SignAvatars `unsmooth_smplx`", (*_HEAD, ("betas", 10), ("transl", 3)), fps=24.0),
+    "signavatars": Layout("SignAvatars `smplx`", f"{_HEAD} jaw_pose betas expression transl", fps=24.0),
+    "signavatars-unsmooth": Layout("SignAvatars `unsmooth_smplx`", f"{_HEAD} betas transl", fps=24.0),
     # 2000ZRL/SOKE, mGPT/data/humanml/load_data.py: one pickle a frame, or those in one array
-    "soke": Layout("SOKE / Neural Sign Actors", (*_HEAD, ("jaw_pose", 3), ("betas", 10), ("expression", 10))),
+    "soke": Layout("SOKE / Neural Sign Actors", f"{_HEAD} jaw_pose betas expression"),
     "soke-133": Layout(
         "SOKE / LanSaber upper body",
-        (("upper_body_pose", 30), *_HANDS, ("jaw_pose", 3), ("expression", 10)),
-        up=("y",),
-        has_root=False,
-        has_legs=False,
+        f"upper_body_pose:30 {_HANDS} jaw_pose expression",
+        **{"up": ("y",), "has_root": False, "has_legs": False},
     ),
     # JianHe0628/SignSparK, DATA.md and signspark/pose_datasets_lmdb.py: the first two rows of each rotation matrix
     "signspark": Layout(
         "SignSparK rotations of 6 numbers",
-        (("left_hand_6d", 90), ("right_hand_6d", 90), ("upper_body_6d", 60)),
-        up=("y",),
-        flat_hand_mean=True,
-        has_root=False,
-        has_legs=False,
+        "left_hand_6d:90 right_hand_6d:90 upper_body_6d:60",
+        **{"up": ("y",), "flat_hand_mean": True, "has_root": False, "has_legs": False},
     ),
-    # caizhongang/SMPLer-X, main/inference.py
+    # caizhongang/SMPLer-X, main/inference.py; ttxskk/AiOS, datasets/INFERENCE.py; lipishan/openasl-35k-benchmarks
     "smplerx": Layout("SMPLer-X", seated=False),
-    # ttxskk/AiOS, datasets/INFERENCE.py
     "aios": Layout("AiOS", seated=False),
-    # lipishan/openasl-35k-benchmarks
     "openasl3d": Layout("OpenASL3D"),
     # IDEA-Research/Motion-X, README and humanml.py
     "motion-x": Layout(
         "Motion-X",
-        (*_HEAD, ("jaw_pose", 3), ("expression", 50), ("face_shape", 100), ("transl", 3), ("betas", 10)),
-        up=("y", "-y"),
-        flat_hand_mean=True,
-        fps=30.0,
-        in_space=True,
-        seated=False,
+        f"{_HEAD} jaw_pose expression:50 face_shape:100 transl betas",
+        **{"up": ("y", "-y"), "flat_hand_mean": True, "fps": 30.0, "in_space": True, "seated": False},
     ),
     # nghorbani/amass and human_body_prior
     "amass-smplx": Layout("AMASS, SMPL-X", up=("z",), flat_hand_mean=True, in_space=True, seated=False),
@@ -113,32 +97,19 @@ LAYOUTS = {
     # rajvizala/SignMotionGPT, visualize.py
     "signmotiongpt": Layout(
         "SignMotionGPT",
-        (
-            *(("betas", 10), ("body_pose", 63), *_HANDS, ("transl", 3), ("expression", 10)),
-            *(("jaw_pose", 3), ("leye_pose", 3)),
-        ),
-        up=("y",),
-        has_root=False,
+        f"betas body_pose {_HANDS} transl expression jaw_pose leye_pose",
+        **{"up": ("y",), "has_root": False},
     ),
 }
 
 # What the parts are called in files that name them.
 _ALIASES = {
-    "smplx_root_pose": "global_orient",
-    "root_pose": "global_orient",
-    "root_orient": "global_orient",
-    "smplx_body_pose": "body_pose",
-    "pose_body": "body_pose",
-    "smplx_lhand_pose": "left_hand_pose",
-    "lhand_pose": "left_hand_pose",
-    "smplx_rhand_pose": "right_hand_pose",
-    "rhand_pose": "right_hand_pose",
-    "smplx_jaw_pose": "jaw_pose",
-    "pose_jaw": "jaw_pose",
-    "smplx_shape": "betas",
-    "smplx_expr": "expression",
-    "trans": "transl",
-    "cam_trans": "transl",
+    **dict.fromkeys(("smplx_root_pose", "root_pose", "root_orient"), "global_orient"),
+    **dict.fromkeys(("smplx_body_pose", "pose_body"), "body_pose"),
+    **dict.fromkeys(("smplx_lhand_pose", "lhand_pose"), "left_hand_pose"),
+    **dict.fromkeys(("smplx_rhand_pose", "rhand_pose"), "right_hand_pose"),
+    **dict.fromkeys(("smplx_jaw_pose", "pose_jaw"), "jaw_pose"),
+    **{"smplx_shape": "betas", "smplx_expr": "expression", "trans": "transl", "cam_trans": "transl"},
 }
 # Keys that only files of a format have together, the most telling first. -> name in LAYOUTS
 _KEYS = (
@@ -150,11 +121,7 @@ _KEYS = (
     ({"poses", "trans"}, "amass-smplh"),
 )
 # Arrays without names of their own for their parts. -> the layouts that this key is known with; None: any
-_ARRAY_KEYS = (
-    ("smplx", None),
-    ("unsmooth_smplx", ("signavatars-unsmooth",)),
-    ("motion", None),
-)
+_ARRAY_KEYS = (("smplx", None), ("unsmooth_smplx", ("signavatars-unsmooth",)), ("motion", None))
 
 
 @dataclass
@@ -176,14 +143,11 @@ class SmplxClip:
     gender: str = "neutral"
     left_valid: np.ndarray | None = None
     right_valid: np.ndarray | None = None
-    notes: list[str] = field(default_factory=list)
+    notes: list[Remark] = field(default_factory=list)
 
     @property
     def num_frames(self) -> int:
         return len(self.params["body_pose"])
-
-
-# --- which layout -----------------------------------------------------------------------------------------------------
 
 
 def array_to_clip(array: np.ndarray, format: str | None = None, candidates: tuple[str, ...] | None = None) -> SmplxClip:
@@ -194,12 +158,11 @@ def array_to_clip(array: np.ndarray, format: str | None = None, candidates: tupl
     """
     if array.ndim != 2:
         raise ValueError(f"parameters have shape {array.shape}, expected (frames, numbers)")
-    known = {name: layout for name, layout in LAYOUTS.items() if layout.blocks}
+    known = {name: layout for name, layout in LAYOUTS.items() if layout.parts}
     if format is not None:
         if format not in known or known[format].width != array.shape[1]:
-            expected = (
-                f"arrays of {known[format].width} numbers a frame" if format in known else "a file with named parts"
-            )
+            width = known[format].width if format in known else 0
+            expected = f"arrays of {width} numbers a frame" if width else "a file with named parts"
             raise ValueError(f"format {format} means {expected}, got shape {array.shape}; name another format")
         return _split(array, format)
     names = [name for name, layout in known.items() if layout.width == array.shape[1]]
@@ -214,14 +177,10 @@ def array_to_clip(array: np.ndarray, format: str | None = None, candidates: tupl
     fitting = [name for name in names if reasons[name] is None]
     if not fitting:
         told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-        raise ValueError(
-            f"{array.shape[1]} numbers a frame, but {told}; if it is one of these, name it with format=..."
-        )
+        kind = f"{array.shape[1]} numbers a frame that fit no layout"
+        raise MotionFileError(f"{array.shape[1]} numbers a frame, but {told}", "format", kind=kind)
     if len(fitting) > 1:
-        raise ValueError(
-            f"{array.shape[1]} numbers a frame fit {' and '.join(fitting)}; name the format: "
-            + " or ".join(f"format={name!r}" for name in fitting)
-        )
+        raise MotionFileError(f"{array.shape[1]} numbers a frame fit {' and '.join(fitting)}", "format", fitting[0])
     return clips[fitting[0]]
 
 
@@ -232,12 +191,12 @@ def mapping_to_clip(mapping: Mapping, format: str | None = None) -> SmplxClip | 
         ValueError: it does, but they cannot be read; or the named `format` is another.
     """
     if isinstance(mapping.get("params"), Mapping):  # AiOS
-        return _named(mapping["params"], _agree(format, "aios"), mapping)
+        return _named(mapping["params"], agree(format, "aios"), mapping)
     for keys, name in _KEYS:
         if keys <= mapping.keys():
-            name = _agree(format, name)
+            name = agree(format, name)
             if name == "signspark":
-                return _signspark(mapping)
+                return SmplxClip(name, _signspark(*(mapping[f"{part}_features"] for part in ("left", "right", "body"))))
             if name == "amass-smplh":
                 return _amass_poses(mapping)
             return _named(mapping, name, mapping)
@@ -248,10 +207,17 @@ def mapping_to_clip(mapping: Mapping, format: str | None = None) -> SmplxClip | 
     return None
 
 
-def _agree(asked: str | None, found: str) -> str:
+def agree(asked: str | None, found: str) -> str:
+    """The format of a file. Raises ValueError if the user says another."""
     if asked not in (None, found):
-        raise ValueError(f"the file has the parts of format {found} ({LAYOUTS[found].about}), not of {asked}")
+        raise MotionFileError(f"the file is of format {found}, not {asked}; leave format out", kind="another format")
     return found
+
+
+_LARGEST_ANGLE = 2 * np.pi + 1e-3
+_LARGEST_EYE_ANGLE = 1.0
+_LARGEST_SHAPE = 30.0  # standard deviations; fits of blurred pictures go beyond 5
+_FARTHEST = 1000.0
 
 
 def misfit(clip: SmplxClip) -> str | None:
@@ -274,23 +240,9 @@ def misfit(clip: SmplxClip) -> str | None:
     for name in ("leye_pose", "reye_pose"):
         if np.abs(clip.params.get(name, np.zeros(1))).max() > _LARGEST_EYE_ANGLE:
             return f"{name} turns an eye by more than {_LARGEST_EYE_ANGLE} radians"
-    if layout.has_root and up_axis(clip) not in layout.up:
+    if layout.has_root and main_axis(neutral_joints(clip.params, flat_hand_mean=True)) not in layout.up:
         return f"the person is not upright along {' or '.join(layout.up)}"
     return None
-
-
-_LARGEST_ANGLE = 2 * np.pi + 1e-3
-_LARGEST_EYE_ANGLE = 1.0
-_LARGEST_SHAPE = 30.0  # standard deviations; fits of blurred pictures go beyond 5
-_FARTHEST = 1000.0
-
-
-def up_axis(clip: SmplxClip) -> str:
-    """The axis along which head and shoulders are above the pelvis in most frames: "x", "-x", "y", "-y", "z", "-z"."""
-    params = {name: clip.params[name] for name in ("global_orient", "body_pose")}
-    params |= {name: np.zeros((clip.num_frames, 45)) for name in ("left_hand_pose", "right_hand_pose")}
-    joints = smplx_to_joints(params, load_body_model(), flat_hand_mean=True)
-    return main_axis(joints)
 
 
 def main_axis(joints: np.ndarray) -> str:
@@ -305,9 +257,6 @@ def main_axis(joints: np.ndarray) -> str:
     return ("-" if direction[axis] < 0 else "") + "xyz"[axis]
 
 
-# --- reading parts ----------------------------------------------------------------------------------------------------
-
-
 def _split(array: np.ndarray, name: str) -> SmplxClip:
     params, start = {}, 0
     for part, width in LAYOUTS[name].blocks:
@@ -319,11 +268,16 @@ def _split(array: np.ndarray, name: str) -> SmplxClip:
     frames = len(array)
     if "upper_body_pose" in params:
         params["body_pose"] = _with_still_legs(params.pop("upper_body_pose"))
-    if "upper_body_6d" in params:
-        params |= {f"{side}_hand_pose": _rows_to_vectors(params.pop(f"{side}_hand_6d")) for side in ("left", "right")}
-        params["body_pose"] = _with_still_legs(_rows_to_vectors(params.pop("upper_body_6d")))
+    if name == "signspark":
+        params = _signspark(*params.values())
     params.setdefault("global_orient", np.zeros((frames, 3)))
     return SmplxClip(name, params)
+
+
+def _signspark(left: np.ndarray, right: np.ndarray, body: np.ndarray) -> dict[str, np.ndarray]:
+    """Rotation matrices of hands and body, which the package turns into parameters."""
+    upper = package_readers("SignSparK's rotation matrices").rows_to_params(left, right, body)
+    return upper | {"body_pose": _with_still_legs(upper["body_pose"]), "global_orient": np.zeros((len(left), 3))}
 
 
 def _with_still_legs(upper: np.ndarray) -> np.ndarray:
@@ -340,8 +294,10 @@ def _named(parts: Mapping, name: str, mapping: Mapping) -> SmplxClip:
     if "pose_hand" in parts:
         hands = numbers(parts, "pose_hand").astype(np.float64).reshape(-1, 90)
         params["left_hand_pose"], params["right_hand_pose"] = hands[:, :45], hands[:, 45:]
-    frames, rest = divmod(params["body_pose"].size, WIDTHS["body_pose"])
-    if rest or not frames:
+    if missing := [part for part in POSE_WIDTHS if part not in params]:
+        raise ValueError(f"no `{missing[0]}`: expected {', '.join(POSE_WIDTHS)}; use zeros where a file has none")
+    frames, left_over = divmod(params["body_pose"].size, WIDTHS["body_pose"])
+    if left_over or not frames:
         raise ValueError(f"body_pose has shape {params['body_pose'].shape}, expected 21 joints x 3 a frame")
     for part, values in params.items():
         params[part] = _per_frame(part, values, frames)
@@ -365,9 +321,7 @@ def _amass_poses(mapping: Mapping) -> SmplxClip:
     """`poses` (T, 156) of SMPL+H: root, body, hands; or (T, 165) of SMPL-X: root, body, jaw, eyes, hands."""
     poses = numbers(mapping, "poses").astype(np.float64)
     if poses.ndim != 2 or poses.shape[1] not in (156, 165):
-        raise ValueError(
-            f"`poses` has shape {poses.shape}, expected (frames, 156) of SMPL+H or (frames, 165) of SMPL-X"
-        )
+        raise ValueError(f"`poses` has shape {poses.shape}, expected (frames, 156), SMPL+H, or (frames, 165), SMPL-X")
     name = "amass-smplh" if poses.shape[1] == 156 else "amass-smplx"
     parts = {"global_orient": poses[:, :3], "body_pose": poses[:, 3:66]}
     parts |= {"left_hand_pose": poses[:, -90:-45], "right_hand_pose": poses[:, -45:], "trans": mapping["trans"]}
@@ -375,36 +329,8 @@ def _amass_poses(mapping: Mapping) -> SmplxClip:
         parts["betas"] = mapping["betas"]
     clip = _named(parts, name, mapping)
     if name == "amass-smplh":
-        clip.notes.append("body shape left out: betas of SMPL+H mean nothing to SMPL-X")
+        clip.notes.append(Remark("body shape left out: betas of SMPL+H mean nothing to SMPL-X"))
     return clip
-
-
-def _signspark(mapping: Mapping) -> SmplxClip:
-    """The record of one clip: 15 joints of each hand, all 21 of the body, of which its loader uses the last 10."""
-    left, right, body = (numbers(mapping, f"{part}_features").astype(np.float64) for part in ("left", "right", "body"))
-    frames = len(body) if body.ndim == 2 else 0
-    for part, values, width in (("left", left, 90), ("right", right, 90), ("body", body, 126)):
-        if values.ndim != 2 or len(values) != frames or values.shape[1] < width:
-            raise ValueError(f"`{part}_features` has shape {values.shape}, expected ({frames or 'frames'}, {width})")
-    params = {"left_hand_pose": _rows_to_vectors(left[:, :90]), "right_hand_pose": _rows_to_vectors(right[:, :90])}
-    params["body_pose"] = _with_still_legs(_rows_to_vectors(body[:, 66:126]))
-    params["global_orient"] = np.zeros((frames, 3))
-    return SmplxClip("signspark", params)
-
-
-def _rows_to_vectors(six: np.ndarray) -> np.ndarray:
-    """(T, 6 J) first two rows of rotation matrices -> (T, 3 J) rotation vectors; zeros are no rotation.
-
-    Raises:
-        ValueError: the rows are not near unit length and at right angles.
-    """
-    rows = six.reshape(len(six), -1, 6)
-    rows = np.where(rows.any(-1, keepdims=True), rows, np.array([1.0, 0, 0, 0, 1, 0]))
-    first, second = rows[..., :3], rows[..., 3:]
-    lengths = np.sqrt([squared_length(first), squared_length(second)])
-    if not np.abs(lengths - 1).max() < 0.1 or not np.abs((first * second).sum(-1)).max() < 0.1:  # not: NaN, too
-        raise ValueError("the numbers are not two rows of a rotation matrix for each joint")
-    return matrix_to_vector(matrix_from_6d(rows).swapaxes(-1, -2)).reshape(len(six), -1)
 
 
 def _with_facts(clip: SmplxClip, mapping: Mapping) -> SmplxClip:
@@ -424,30 +350,6 @@ def _with_facts(clip: SmplxClip, mapping: Mapping) -> SmplxClip:
     return clip
 
 
-def frames_to_clip(frames: list[SmplxClip | None]) -> SmplxClip:
-    """Clips of one frame each, in order, None where a frame is missing, to one clip.
-
-    Raises:
-        ValueError: a frame is of another format or holds other parts than the first.
-    """
-    first = next(frame for frame in frames if frame is not None)
-    for number, frame in enumerate(frames):
-        if frame is not None and (frame.format, frame.params.keys()) != (first.format, first.params.keys()):
-            raise ValueError(f"frame {number} is {frame.format} with {', '.join(frame.params)}, unlike the first")
-        if frame is not None and frame.num_frames != 1:
-            raise ValueError(f"file {number} of the folder holds {frame.num_frames} frames, expected 1; name one file")
-    params = {}
-    for part, values in first.params.items():
-        missing = np.full(values.shape, np.nan)
-        rows = [missing if frame is None else frame.params[part] for frame in frames]
-        if len({row.shape for row in rows}) > 1:
-            raise ValueError(f"{part} has {sorted({row.shape[1] for row in rows})} numbers in different frames")
-        params[part] = np.concatenate(rows)
-    return SmplxClip(first.format, params, first.fps, first.gender, notes=list(first.notes))
-
-
-# --- to joints --------------------------------------------------------------------------------------------------------
-
 UP_TURNS = {  # rows of the rotation that brings each axis up
     "y": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
     "-y": ((1, 0, 0), (0, -1, 0), (0, 0, -1)),
@@ -459,25 +361,16 @@ _BENT_BACK = 0.15
 _MIDDLE_JOINTS = [9 * finger + 5 for finger in range(4)]  # z of index2, middle2, pinky2, ring2
 
 
-def _cut(name: str, values: np.ndarray, body: BodyModel, notes: list[str]) -> np.ndarray:
-    """Shape and expression as far as the model has directions for them: files of the 1.0 model have 10 of each."""
-    directions = {"betas": body.shape, "expression": body.expression}.get(name)
-    if directions is None or values.shape[1] <= directions.shape[-1]:
-        return values
-    notes.append(f"the first {directions.shape[-1]} of {values.shape[1]} {name}: the model file has no more")
-    return values[:, : directions.shape[-1]]
-
-
 def clip_to_joints(
     clip: SmplxClip, *, up: str | None = None, flat_hand_mean: bool | None = None, body_model: str | None = None
-) -> tuple[np.ndarray, np.ndarray, list[str]]:
+) -> tuple[np.ndarray, np.ndarray, list[Remark]]:
     """Joints (T, 52, 3) in metres, y up; which were observed, (T, 52) bool; and notes on what was assumed.
 
     Args:
         up: the axis of the file that points up, "y", "-y" or "z"; None: as the layout has it, checked.
         flat_hand_mean: smplx's word: True where finger rotations are whole, False where the hand mean is to be added;
             None: as the layout has it.
-        body_model: folder of SMPL-X model files; see `load_body_model`.
+        body_model: folder of SMPL-X model files; None: that of `MODEL_VARIABLE`, or the neutral skeleton.
 
     A frame that is missing (NaN) is NaN here.
 
@@ -486,30 +379,31 @@ def clip_to_joints(
     """
     layout = LAYOUTS[clip.format]
     notes = list(clip.notes)
-    body = load_body_model(body_model, clip.gender)
     params = clip.params if layout.in_space else {k: v for k, v in clip.params.items() if k != "transl"}
-    params = {name: _cut(name, values, body, notes) for name, values in params.items()}
     flat = layout.flat_hand_mean if flat_hand_mean is None else flat_hand_mean
-    joints = smplx_to_joints(params, body, flat_hand_mean=flat)
+    if body_model or os.environ.get(MODEL_VARIABLE):
+        readers = package_readers("an SMPL-X model file")
+        joints, name, hands_mean, cut = readers.exact_joints(params, body_model, clip.gender, flat_hand_mean=flat)
+        notes += cut
+    else:
+        joints, name, hands_mean = neutral_joints(params, flat_hand_mean=flat), NAME, HANDS_MEAN
     joints[~np.isfinite(joints).all((1, 2))] = np.nan  # the root of a missing frame stands at rest
     found = main_axis(joints)
     if up is None:
         if found not in layout.up:
-            raise ValueError(
-                f"the person is upright along {found}, expected {' or '.join(layout.up)} as in {layout.about}; "
-                "if the file is right, say which axis is up: up='y', '-y' or 'z'"
-            )
+            problem = f"the person is upright along {found}, expected {' or '.join(layout.up)} as in {layout.about}"
+            raise MotionFileError(problem, *(("up", found) if found in UP_TURNS else ()))
         up = found
     joints = joints @ np.array(UP_TURNS[up], np.float64).T
-    notes.append(f"up is {up} in the file; hands {'whole' if flat else 'relative to the hand mean'}; {body.name}")
+    notes.append(Remark(f"up is {up} in the file; hands {'whole' if flat else 'relative to the hand mean'}; {name}"))
     if not layout.in_space and "transl" in clip.params:
-        notes.append("the camera's translation left out")
+        notes.append(Remark("the camera's translation left out"))
     hands = np.stack([clip.params["left_hand_pose"], clip.params["right_hand_pose"]])
-    hands = hands if flat else hands + np.reshape(body.hands_mean, (2, 1, 45))
+    hands = hands if flat else hands + np.reshape(hands_mean, (2, 1, 45))
     bend = np.nanmean(hands[:, :, _MIDDLE_JOINTS] * np.array([1, -1])[:, None, None])
     if bend > _BENT_BACK:
-        notes.append(f"fingers bend backwards (by {bend:.2f} on average): try flat_hand_mean={not flat}")
-
+        kind = "fingers bend backwards"
+        notes.append(Remark(f"{kind} (by {bend:.2f} on average)", "flat_hand_mean", not flat, kind))
     valid = np.isfinite(joints).all(-1)
     if layout.seated or not layout.has_legs:
         valid[:, LOWER_BODY] = False

@@ -15,8 +15,8 @@ import pytest
 pytest.importorskip("datasets")
 import pyarrow.parquet as pq
 
+from lslm.processing.motion import load_motion
 from lslm.processing.motion_features import JOINT_NAMES, NUM_JOINTS
-from lslm.processing.motion_formats import load_motion
 from lslm.training.dataset.motion_text import MotionText
 
 CAFE = Path(__file__).parents[1] / "examples" / "asl_cafe"

@@ -9,8 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from lslm.processing import body_model
-from lslm.processing.body_model import (
+from lslm.processing.motion_features import (
+    HUMANML3D_BONE_LENGTHS,
+    JOINT_NAMES,
+    LEFT_HAND,
+    NUM_JOINTS,
+    PARENTS,
+    RIGHT_HAND,
+)
+from lslm.processing.readers import body_model
+from lslm.processing.readers.body_model import (
     MODEL_VARIABLE,
     POSE_WIDTHS,
     SMPLX_INDEX,
@@ -20,14 +28,6 @@ from lslm.processing.body_model import (
     built_in_skeleton,
     load_body_model,
     smplx_to_joints,
-)
-from lslm.processing.motion_features import (
-    HUMANML3D_BONE_LENGTHS,
-    JOINT_NAMES,
-    LEFT_HAND,
-    NUM_JOINTS,
-    PARENTS,
-    RIGHT_HAND,
 )
 
 JOINT = {name: index for index, name in enumerate(JOINT_NAMES)}

@@ -16,6 +16,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import lslm_cli
+import motion_writers
 import numpy as np
 import pytest
 from safetensors import SafetensorError
@@ -264,9 +265,28 @@ def test_a_guessed_frame_rate_is_told_in_one_line(files, toy_model, tmp_path, ca
     assert capfd.readouterr().err == ""
     np.savez(tmp_path / "own.npz", joints=np.load(files["good.npz"])["joints"])
     assert lslm_cli.main(["translate", str(tmp_path / "own.npz"), "--model", str(toy_model)]) == 2
-    assert re.fullmatch(r"lslm: \S+own.npz: no frame rate: .* or pass --fps\n", capfd.readouterr().err)
+    assert re.fullmatch(r"lslm: \S+own.npz: no frame rate: .*; pass --fps\n", capfd.readouterr().err)
     assert lslm_cli.main(["translate", str(tmp_path / "own.npz"), "--model", str(toy_model), "--fps", str(FPS)]) == 0
     assert capfd.readouterr() == (f"{GOOD['good.npz']}\n", "")
+
+
+def test_the_advice_on_a_file_fits_the_command_line(files, tmp_path, capsys):
+    params = motion_writers.a_motion()
+    joints = np.load(files["good.npz"])["joints"]
+    upside_down = {name: motion_writers.in_axes(params, motion_writers.FLIP)[name] for name in motion_writers.HEAD}
+    np.savez(tmp_path / "frames.npz", **upside_down | {"global_orient": params["global_orient"]})
+    np.savez(tmp_path / "z-up.npz", joints=joints[..., [0, 2, 1]] * (1, -1, 1), fps=FPS)
+    np.savez(tmp_path / "no-fps.npz", joints=joints)
+    for path, said in (
+        (files["text.npz"], "whatever its name; save the joints with np.savez(path, joints=joints, fps=fps)"),
+        (tmp_path / "no-fps.npz", "no frame rate: add `fps` to the file; pass --fps"),
+        (tmp_path / "frames.npz", "no frame rate: SMPLer-X files do not hold one; pass --fps"),
+        (tmp_path / "z-up.npz", "the head is along z of the pelvis, expected y up; pass --up z"),
+    ):
+        lslm_cli.main(["inspect", str(path)])
+        assert capsys.readouterr().err.endswith(f"{said}\n"), path
+    lslm_cli.main(["inspect", str(tmp_path / "frames.npz"), "--fps", "20"])
+    assert "the person is upright along y, expected -y as in SMPLer-X; pass --up y" in capsys.readouterr().err
 
 
 def test_a_translation_of_several_lines_is_printed_as_one(files, toy_model, monkeypatch, capsys):

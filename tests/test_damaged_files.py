@@ -11,7 +11,7 @@ import test_landmark_formats as landmarks
 import test_mocap_formats as mocap
 
 from lslm.processing import load_motion
-from lslm.processing.body_model import load_body_model
+from lslm.processing.readers.body_model import load_body_model
 
 ROUNDS = 28  # mutations of each of the formats below
 

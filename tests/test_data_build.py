@@ -1,5 +1,6 @@
 """`lslm data build`: what is in the data set, what is reported, and the same bytes whatever happened on the way."""
 
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -27,7 +28,7 @@ from datasets import Array3D, Features, Value
 
 from lslm.hub_cards.lint import lint_card
 from lslm.hub_cards.publish import publish_data
-from lslm.processing import SignMotionFeatureExtractor, load_motion
+from lslm.processing import Remark, SignMotionFeatureExtractor, load_motion
 from lslm.processing.feature_extraction_lslm import resample
 from lslm.training.dataset.build import build as data_build
 from lslm.training.dataset.build import report as data_report
@@ -318,9 +319,8 @@ def test_a_reader_that_fails_in_an_unknown_way(source, tmp_path, monkeypatch):
     def fails(path, **kwargs):
         if path.stem == "clip-004":
             raise RecursionError("too deep")
-        warnings.warn("the hands are taken for relative", stacklevel=2)
-        warnings.warn("unclosed file", ResourceWarning, stacklevel=2)  # of something else, when it is cleaned up
-        return load_motion(path, **kwargs)
+        remark = Remark(f"the hands are taken for relative in {path.name}", kind="the hands are taken for relative")
+        return dataclasses.replace(load_motion(path, **kwargs), notes=(remark,))
 
     monkeypatch.setattr(data_shards, "load_motion", fails)
     report = make(source, tmp_path / "out")
@@ -607,15 +607,13 @@ def test_counts_add_up():
         "source_fps": 24.0,
         "observed": dict.fromkeys(("body", "left_hand", "right_hand"), 3),
     }
-    facts["notes"] = ["taken for 24 fps", "taken for 30 fps"]
+    facts["notes"] = ["fps guessed"] * 2
     clip = {"text": "one two", "language": "en", "signer": "s"}
-    one = data_report.summarise([clip], [facts], [{"reason": "5 frames"}])
+    one = data_report.summarise([clip], [facts], [{"kind": "too short"}])
     assert data_report.add(one, data_report.summarise([], [], [])) == one
     two = data_report.add(one, one)
-    assert two == data_report.summarise([clip] * 2, [facts] * 2, [{"reason": "5 frames"}, {"reason": "7 frames"}])
-    assert (
-        two["seconds_histogram"][1] == 2 and two["words_histogram"][2] == 2 and two["notes"] == {"taken for N fps": 4}
-    )
+    assert two == data_report.summarise([clip] * 2, [facts] * 2, [{"kind": "too short"}] * 2)
+    assert two["seconds_histogram"][1] == 2 and two["words_histogram"][2] == 2 and two["notes"] == {"fps guessed": 4}
 
 
 # --- datatrove --------------------------------------------------------------------------------------------------------
@@ -680,4 +678,4 @@ def test_gaps_and_jitter_are_repaired_and_said(tmp_path):
         assert noise < (0.005 if smooth else 0.012) and (noise > 0.006) == (not smooth)
         assert [mask >> 30 & 1 for mask in row["valid"]] == [1] * 20 + [0] * 3 + [1] * 17
         said = json.dumps(report)
-        assert "gaps of up to N frames filled in" in said and ("smoothed over N s" in said) == bool(smooth)
+        assert "gaps of up to 5 frames filled in" in said and ("smoothed over 0.5 s" in said) == bool(smooth)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lslm.processing import Motion
-from lslm.processing.body_model import load_body_model
+from lslm.processing.readers.body_model import load_body_model
 from lslm.processing.readers.inspection import as_ranges, draw_strip, inspect_motion
 
 

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lslm.processing import landmark_formats
-from lslm.processing.landmark_formats import read_kaggle_landmarks, read_landmark_frames, read_pose_file
+from lslm.processing.mediapipe_landmarks import mediapipe_to_joints
 from lslm.processing.motion_features import JOINT_NAMES
-from lslm.processing.motion_formats import frame_order, mediapipe_to_joints
+from lslm.processing.readers import landmark_formats
+from lslm.processing.readers.folders import frame_order
+from lslm.processing.readers.landmark_formats import read_kaggle_landmarks, read_landmark_frames, read_pose_file
 
 FRAMES, WIDTH, HEIGHT = 9, 640, 360
 PIXELS_PER_METRE = 200.0
@@ -50,7 +51,7 @@ def pixels(points):
     return np.asarray(points) * PIXELS_PER_METRE * (1, -1, -1) + (WIDTH / 2, HEIGHT / 2, 0)
 
 
-def clip(names=tuple(landmark_formats._POSE_NAMES), z_unit=1 / WIDTH):
+def clip(names=tuple(landmark_formats.POSE_NAMES), z_unit=1 / WIDTH):
     """Components {name: (points, (T, N, 3), confidence (T, N))}, z in image widths."""
     body, hand = metres()
     points = np.stack([pixels(body.get(name, np.zeros((FRAMES, 3)))) for name in names], axis=1)
@@ -182,7 +183,7 @@ def test_units_of_depth_and_place(case):
 def test_confidence_zero_is_not_detected():
     components = clip()
     known = components["POSE_LANDMARKS"][2]
-    wrist = landmark_formats._POSE_NAMES.index("RIGHT_WRIST")
+    wrist = landmark_formats.POSE_NAMES.index("RIGHT_WRIST")
     known[3:5, wrist] = 0
     known[7] = 0
     components["POSE_LANDMARKS"][1][3:5, wrist] = 0  # what masked points hold
@@ -198,7 +199,7 @@ def test_confidence_zero_is_not_detected():
 
 def test_a_head_with_a_lost_ear_is_put_above_the_shoulders():
     components = clip()
-    components["POSE_LANDMARKS"][2][2, landmark_formats._POSE_NAMES.index("LEFT_EAR")] = 0
+    components["POSE_LANDMARKS"][2][2, landmark_formats.POSE_NAMES.index("LEFT_EAR")] = 0
     joints, valid = joints_of(read_pose_file(write_pose(components)))
     np.testing.assert_array_equal(valid[:, JOINT["head"]], np.arange(FRAMES) != 2)
     assert np.linalg.norm(joints[2, JOINT["head"]] - joints[1, JOINT["head"]]) < 0.1
@@ -223,7 +224,7 @@ def openpose():
 
 def without(name):
     components = clip()
-    components["POSE_LANDMARKS"][2][:, landmark_formats._POSE_NAMES.index(name)] = 0
+    components["POSE_LANDMARKS"][2][:, landmark_formats.POSE_NAMES.index(name)] = 0
     return components
 
 

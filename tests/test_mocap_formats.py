@@ -13,11 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lslm.processing import mocap_bvh, mocap_gltf
-from lslm.processing.mocap_bvh import read_bvh
-from lslm.processing.mocap_gltf import read_gltf
-from lslm.processing.mocap_skeletons import UNITS, named_joints_to_motion_joints
 from lslm.processing.motion_features import HUMANML3D_BONE_LENGTHS, JOINT_NAMES, PARENTS, RAW_DIRECTIONS
+from lslm.processing.readers import mocap_bvh, mocap_gltf
+from lslm.processing.readers.mocap_bvh import read_bvh
+from lslm.processing.readers.mocap_gltf import read_gltf
+from lslm.processing.readers.mocap_skeletons import UNITS, named_joints_to_motion_joints
 
 FRAMES, FPS = 6, 30.0
 JOINT = {name: index for index, name in enumerate(JOINT_NAMES)}

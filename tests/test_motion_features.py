@@ -25,10 +25,10 @@ from lslm.processing.motion_features import (
     feature_slices,
     features_to_joints,
     joints_to_features,
-    repair_joints,
 )
+from lslm.processing.readers.motion_repair import repair_joints
+from lslm.processing.readers.signspark import matrix_from_6d
 from lslm.processing.rotations import (
-    matrix_from_6d,
     matrix_to_6d,
     quaternion_between,
     quaternion_conjugate,

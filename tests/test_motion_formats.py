@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from lslm.processing import array_files, mediapipe_landmarks
 from lslm.processing.mediapipe_landmarks import mediapipe_to_joints
+from lslm.processing.motion import Motion, load_motion
 from lslm.processing.motion_features import JOINT_NAMES, LEFT_HAND, NUM_JOINTS, PARENTS, RIGHT_HAND
-from lslm.processing.motion_formats import Motion, load_motion
 
 FRAMES = 12
 WIDTH, HEIGHT = 640, 480
@@ -439,8 +439,9 @@ def test_mediapipe_files_of_all_layouts_agree(save, tmp_path):
     np.save(tmp_path / "a.npy", np.concatenate([pose.reshape(FRAMES, 132), *hands], axis=1))
     np.save(tmp_path / "b.npy", np.concatenate([pose.reshape(FRAMES, 132), np.ones((FRAMES, 1404)), *hands], axis=1))
     for name in ("a.npy", "b.npy"):
-        with pytest.warns(UserWarning, match="15 fps"):
-            np.testing.assert_array_equal(load_motion(tmp_path / name).joints, expected)
+        motion = load_motion(tmp_path / name)
+        np.testing.assert_array_equal(motion.joints, expected)
+        assert "15 fps" in motion.notes[0].text and motion.notes[0].argument == "fps"
         assert load_motion(tmp_path / name, fps=24).fps == 24.0
 
 

@@ -8,8 +8,8 @@ from conftest import make_clip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lslm.processing.motion import Motion
 from lslm.processing.motion_features import LEFT_HAND, PARENTS, RIGHT_HAND
-from lslm.processing.motion_formats import Motion
 from lslm.processing.readers.motion_repair import MAX_GAP, repair_motion
 
 NOTHING = {

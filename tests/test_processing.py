@@ -17,6 +17,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import AutoFeatureExtractor, AutoProcessor, PreTrainedTokenizerFast
 
 from lslm import Motion, SignMotionFeatureExtractor, SignMotionProcessor, joints_to_features
+from lslm.processing import feature_extraction_lslm
 from lslm.processing.feature_extraction_lslm import resample
 from lslm.processing.processing_lslm import CUT, DEFAULT_PROMPT, MOTION_TOKENS
 
@@ -664,3 +665,14 @@ def test_a_motion_block_may_be_an_address(processor, clips, tmp_path):
     assert torch.equal(got["input_features"], expected["input_features"])
     with pytest.raises(ValueError, match="begins with https://"):
         processor.apply_chat_template([{"role": "user", "content": [{"type": "motion", "url": "file:///etc/passwd"}]}])
+
+
+def test_what_needs_attention_in_a_file_is_logged_where_its_motion_is_dropped(clips, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(feature_extraction_lslm.logger, "warning", said.append)
+    np.savez(tmp_path / "clip.npz", joints=clips[0][..., [0, 2, 1]] * (1, -1, 1), fps=20.0)
+    extractor = SignMotionFeatureExtractor()
+    motion = extractor.to_motion(tmp_path / "clip.npz")
+    assert said == [] and [note.argument for note in motion.notes] == ["up"]
+    extractor.to_features(tmp_path / "clip.npz")
+    assert said == ["the head is along z of the pelvis, expected y up; pass up='z'"]

@@ -2,9 +2,12 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
+import motion_writers as write
 import numpy as np
 import pytest
 import torch
@@ -13,6 +16,7 @@ from transformers import AutoModel, pipeline
 from lslm import LslmForConditionalGeneration
 
 pytest_plugins = ["training_fixtures"]
+ROOT = Path(__file__).parent.parent
 
 # Everything of ours, and what transformers itself does not need, cannot be imported.
 STRANGER = """
@@ -78,6 +82,57 @@ print("RESULT", model.encode(**extractor({str(clip)!r})).codes.tolist())
 """
     codes = json.loads(stranger(code, tmp_path).split("RESULT ")[1])
     assert codes == vqvae.encode(**extractor(str(clip))).codes.tolist()
+
+
+def test_arrays_translate_without_the_package_and_other_files_say_what_to_install(checkpoint, clip, tmp_path):
+    """SMPL-X parameters, landmarks and joints in .npz and .npy; a pickle, a BVH file and a folder are named."""
+    params, hands_mean = write.a_motion(), np.zeros(90)
+    pose = np.random.default_rng(0).uniform(0.3, 0.7, (20, 258))
+    pose[:, [44, 48]] = 0.8, 0.2  # x of the shoulders
+    files = [
+        clip,
+        write.save(tmp_path / "joints.npy", np.load(clip)["joints"]),
+        write.amass_smplx(tmp_path / "amass.npz", params, 60.0),
+        write.save(tmp_path / "motion-x.npy", write.motion_x(params)),
+        write.save(tmp_path / "landmarks.npy", pose),
+    ]
+    foreign = {
+        str(write.signavatars(tmp_path / "clip.pkl", params, hands_mean)): "a pickle",
+        str(write.signavatars(tmp_path / "zip.pkl", params, hands_mean, torch_zip=True)): "a file of torch.save",
+        str(write.soke_folder(tmp_path / "frames", params, hands_mean)): "a folder with a file per frame",
+        str(tmp_path / "clip.bvh"): "a BVH file",
+    }
+    (tmp_path / "clip.bvh").write_text("HIERARCHY")
+    clips = [{"path": str(path), "fps": 20.0} for path in files]
+    code = f"""
+import json
+from transformers import pipeline
+pipe = pipeline("sign-translation", model={checkpoint!r}, trust_remote_code=True, max_new_tokens=8)
+said = []
+for path in {list(foreign)!r}:
+    try:
+        pipe(path, fps=20)
+    except ValueError as error:
+        said.append([type(error).__name__, error.problem])
+print("RESULT", json.dumps([pipe({clips!r}), said]))
+"""
+    texts, said = json.loads(stranger(code, tmp_path).split("RESULT ")[1])
+    assert texts == pipeline("sign-translation", model=checkpoint, max_new_tokens=8)(clips)
+    assert [name for name, _ in said] == ["MotionFileError"] * len(foreign)
+    for what, (_, problem) in zip(foreign.values(), said, strict=True):
+        assert f"this is {what}," in problem and "pip install lslm" in problem
+
+
+def test_what_travels_with_a_processor_is_little_and_reads_arrays_alone(processor, tmp_path):
+    """Who trusts a checkpoint can read its code: no parser of a foreign container, and no pickle."""
+    processor.save_pretrained(tmp_path)
+    files = {path.stem: path.read_text(encoding="utf-8") for path in tmp_path.glob("*.py")}
+    assert {"processing_lslm", "feature_extraction_lslm", "pipeline_lslm", "motion", "smplx_formats"} <= files.keys()
+    assert sum(len(text.splitlines()) for text in files.values()) <= 2600
+    readers = {path.stem for path in (ROOT / "processing" / "readers").glob("*.py")}
+    assert len(readers) > 8 and not files.keys() & readers
+    for text in files.values():
+        assert not re.search(r"import (pickle|json|struct|xml)|allow_pickle=True|torch\.load", text)
 
 
 def test_with_the_package_no_flag_is_needed(checkpoint, clip):

@@ -23,8 +23,8 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lslm.processing import pickle_machine, safe_pickle
-from lslm.processing.safe_pickle import load_pickle, load_torch_archive
+from lslm.processing.readers import pickle_machine, safe_pickle
+from lslm.processing.readers.safe_pickle import load_pickle, load_torch_archive
 
 PROTOCOLS = range(6)
 

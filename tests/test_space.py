@@ -4,6 +4,7 @@ import ast
 import base64
 import json
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -226,10 +227,22 @@ def test_messages_speak_of_the_file_and_of_no_folder(tmp_path, clip):
     (tmp_path / "text.npz").write_text("hello")
     np.savez(tmp_path / "no-fps.npz", joints=make_clip(5))
     messages = [refusal(str(tmp_path / name)) for name in ("text.npz", "no-fps.npz", "gone.npz")]
-    assert messages[0].startswith("text.npz: not a motion file")
+    assert messages[0].startswith("text.npz: not a motion file") and messages[0].endswith("joints=joints, fps=fps)")
     assert messages[1] == "no-fps.npz: no frame rate: add `fps` to the file"
     assert messages[2] == "The file is no longer on the server. Upload it again."
     assert not any(str(tmp_path) in message for message in messages)
+
+
+def test_no_pickles(tmp_path):
+    """By content and by name: the page must not even begin to read one."""
+    toy = Toy()
+    toy.processor.feature_extractor.to_motion = lambda path: pytest.fail("read")
+    (tmp_path / "clip.npz").write_bytes(pickle.dumps({"joints": 1}))
+    (tmp_path / "clip.PKL").write_bytes(pickle.dumps({"joints": 1}, protocol=0))
+    with zipfile.ZipFile(tmp_path / "clip.npy", "w") as archive:
+        archive.writestr("clip/data.pkl", b"")
+    for name in ("clip.npz", "clip.PKL", "clip.npy"):
+        assert refusal(str(tmp_path / name), toy=toy).startswith("This page takes no pickles")
 
 
 def test_a_guessed_frame_rate_is_said(tmp_path):

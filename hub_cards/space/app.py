@@ -1,7 +1,8 @@
 """The demo page: a clip of signing, as a moving skeleton and in English. A Hugging Face Space, and `lslm demo`.
 
-A Space has no LSLM package, so nothing of ours is imported here: the checkpoint named by LSLM_MODEL (several, separated
-by commas, can be compared) brings its code along. page.css, player.html and player.js beside this file are the rest.
+Nothing of ours is imported here: the checkpoint named by LSLM_MODEL (several, separated by commas, can be compared)
+brings its code along, and the package lslm, if it is there, the readers for the files of other programs. page.css,
+player.html and player.js beside this file are the rest.
 """
 
 import base64
@@ -12,8 +13,6 @@ import logging
 import math
 import os
 import re
-import threading
-import warnings
 import zipfile
 from functools import lru_cache
 from pathlib import Path
@@ -27,6 +26,7 @@ HERE = Path(__file__).parent
 MAX_BYTES = 10 * 2**20  # of an upload
 MAX_UNPACKED = 100 * 2**20
 MAX_SECONDS = 60
+PICKLES = (".pkl", ".pickle", ".pt", ".pth")
 MAX_PROMPT = 300  # characters
 MOTION = "<motion>"
 UNSURE = 0.5  # words below this probability are underlined: colour alone says nothing to some
@@ -72,19 +72,25 @@ NOTHING_CHOSEN = "Choose an example or upload a clip."
 
 
 def check_file(path: str) -> None:
-    """Refuse a file by its size and, if it is an archive, by what its directory promises, before any of it is read.
+    """Refuse a pickle; and a file by its size or, if it is an archive, by what its directory promises, unread.
 
     Raises:
-        ValueError: it is larger than the page allows. OSError: it cannot be read.
+        ValueError: it is a pickle or larger than the page allows. OSError: it cannot be read.
     """
     size = os.path.getsize(path)
     if size > MAX_BYTES:
         raise ValueError(f"The file has {size >> 20} MB, the limit is {MAX_BYTES >> 20} MB. Cut it to a sentence.")
+    with open(path, "rb") as file:
+        pickled = file.read(1) == b"\x80" or path.lower().endswith(PICKLES)
+    unpacked = 0
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(info.file_size for info in archive.infolist())
+            pickled |= any(name.endswith("data.pkl") for name in archive.namelist())  # of torch.save
     except Exception:  # no archive, or a damaged one: whoever reads the file says so
-        return
+        pass
+    if pickled:
+        raise ValueError("This page takes no pickles (.pkl, .pt, .pth): they can hold code. Save the arrays as .npz.")
     if unpacked > MAX_UNPACKED:
         limit = MAX_UNPACKED >> 20
         raise ValueError(f"The file unpacks to {unpacked >> 20} MB, the limit is {limit} MB. Cut it to a sentence.")
@@ -106,9 +112,10 @@ def explain(error: Exception, path: str) -> str:
     """An error in the words of somebody who sees a page, not Python; without the server's folders."""
     if isinstance(error, FileNotFoundError):
         return "The file is no longer on the server. Upload it again."
+    if problem := getattr(error, "problem", None):  # of the file; what Python could do about it is left out
+        return f"{Path(path).name}: {problem}"
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    said = " ".join(said.replace(str(path), Path(path).name).split())
-    return re.sub(r"(;| or) pass fps=\.\.\.", "", said)
+    return " ".join(said.replace(str(path), Path(path).name).split())
 
 
 class Translator:
@@ -120,7 +127,6 @@ class Translator:
 
     def __init__(self, pipes: dict):
         self.pipes = pipes
-        self.recording = threading.Lock()  # Python records the warnings of all threads together
         self.translate = lru_cache(maxsize=64)(self._translate)  # every visitor begins with the same example
 
     @property
@@ -135,13 +141,11 @@ class Translator:
         """
         check_file(path)
         extractor = self.pipes[name or next(iter(self.pipes))].processor.feature_extractor
-        with self.recording, warnings.catch_warnings(record=True) as remarks:
-            warnings.simplefilter("always")
-            motion = extractor.to_motion(path)
+        motion = extractor.to_motion(path)
         seconds = len(motion.joints) / motion.fps
         if seconds > MAX_SECONDS:
             raise ValueError(f"The clip lasts {seconds:.0f} s, the limit is {MAX_SECONDS} s. Cut it to a sentence.")
-        return motion, list(dict.fromkeys(explain(r.message, path) for r in remarks if r.category is UserWarning))
+        return motion, [note.text for note in motion.notes if note.argument is not None]
 
     def _translate(self, name: str, path: str, prompt: str) -> dict:
         """A clip in English: JSON-able, with the probability of every word and the motion tokens.
@@ -403,8 +407,8 @@ def build(pipes: dict, examples: dict[Path, str | None]) -> gr.Blocks:
                 upload = gr.File(label="Your clip", height=130)
                 our_html(
                     '<p class="legend">A motion file, not a video: <code>.npz</code> with <code>joints</code> '
-                    "(frames, 52, 3) in metres, y up, and <code>fps</code>; SMPL-X parameters as of SignAvatars or "
-                    "AMASS; MediaPipe landmarks; <code>.pose</code>, <code>.bvh</code>, <code>.glb</code>. "
+                    "(frames, 52, 3) in metres, y up, and <code>fps</code>; SMPL-X parameters as of Motion-X or "
+                    "AMASS; MediaPipe landmarks; <code>.pose</code>, <code>.bvh</code>, <code>.glb</code>; no pickles. "
                     f"At most {MAX_BYTES >> 20} MB and {MAX_SECONDS} s.</p>"
                 )
             with gr.Column(elem_id="result", min_width=0):

@@ -1,9 +1,7 @@
 """Motion files on the command line: what can be said of them, and reading one."""
 
 import argparse
-import re
 import sys
-import warnings
 
 from .errors import one_line
 
@@ -42,14 +40,17 @@ def reader_arguments(parser: argparse.ArgumentParser, fps: str = "--fps") -> Non
     )
 
 
-def as_flags(message: str) -> str:
-    """A message for Python in the words of the command line: up='y' becomes --up=y."""
-    message = re.sub(r"\b(fps|format|up|flat_hand_mean)='?([\w.-]+)'?", r"--\1=\2", message)
-    return message.replace("=...", "").replace("--flat_hand_mean", "--flat-hand-mean")
+def as_flags(of, text: str) -> str:
+    """`text` of a `MotionFileError` or a `Remark`, with its remedy as a flag: `; pass --fps 15`."""
+    if of.argument is None:
+        return text
+    value = {None: "", True: " true", False: " false"}.get(of.example, f" {of.example}")
+    flag = f"--{of.argument.replace('_', '-')}{value}"
+    return f"{text}; pass {flag.replace(' -', '=-')}"  # a value that looks like a flag
 
 
 def load(file: str, args):
-    """One file as the flags say; what the reader remarks goes to standard error.
+    """One file as the flags say; remarks that need attention go to standard error.
 
     Returns:
         A `Motion`.
@@ -58,15 +59,16 @@ def load(file: str, args):
         ValueError, OSError: as `load_motion`, in the words of the command line.
     """
     import lslm
+    from lslm.processing import MotionFileError
 
     names = ("fps", "format", "up", "flat_hand_mean", "body_model")
     try:
-        with warnings.catch_warnings(record=True) as remarks:
-            warnings.simplefilter("always")
-            motion = lslm.load_motion(file, **{name: getattr(args, name) for name in names})
-    except (ValueError, OSError) as error:
-        raise ValueError(as_flags(one_line(error))) from error
-    for remark in remarks:
-        if remark.category is UserWarning:
-            print(f"lslm: {file}: {as_flags(one_line(remark.message))}", file=sys.stderr)
+        motion = lslm.load_motion(file, **{name: getattr(args, name) for name in names})
+    except MotionFileError as error:
+        raise ValueError(as_flags(error, f"{file}: {error.problem}")) from error
+    except OSError as error:
+        raise ValueError(one_line(error)) from error
+    for remark in motion.notes:
+        if remark.argument is not None:
+            print(f"lslm: {file}: {as_flags(remark, remark.text)}", file=sys.stderr)
     return motion

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..motion import Motion
 from ..motion_features import JOINT_NAMES, LEFT_HAND, PARENTS, RIGHT_HAND, UPPER_BODY
-from ..motion_formats import Motion
 from ..smplx_formats import LAYOUTS
 from .motion_repair import runs
 
@@ -40,7 +40,7 @@ def inspect_motion(motion: Motion) -> dict:
             "pelvis to head": _median_distance(joints, 0, head),
             "shoulder to shoulder": _median_distance(joints, left, right),
         },
-        "notes": list(motion.notes),
+        "notes": [note.text for note in motion.notes],
         "suspicious": {reason: frames for reason, frames in _suspicious(joints, motion.fps).items() if frames},
     }
 

@@ -4,8 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..motion_features import LEFT_HAND, NUM_BODY_JOINTS, PARENTS, RIGHT_HAND
-from ..motion_formats import Motion
+from ..motion import Motion
+from ..motion_features import (
+    HUMANML3D_BONE_LENGTHS,
+    LEFT_HAND,
+    NUM_BODY_JOINTS,
+    PARENTS,
+    RIGHT_HAND,
+    count_joints,
+    fill_broken_joints,
+    result_dtype,
+)
 
 MAX_GAP = 5  # frames: a quarter of a second at 20 fps; in a longer one a hand can make another sign
 PARTS = {"body": list(range(NUM_BODY_JOINTS)), "left_hand": LEFT_HAND, "right_hand": RIGHT_HAND}
@@ -70,6 +79,30 @@ def repair_motion(motion: Motion, *, max_gap: int = MAX_GAP, smooth_seconds: flo
     return replace(motion, joints=joints.astype(np.float32), valid=motion.valid & ~missing), report
 
 
+def repair_joints(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Replace broken joints, and say which.
+
+    A joint is broken in a frame where it is NaN or infinite, or lies on its parent: a bone without length is the usual
+    mark of a hand that was not found, and a frame of such bones alone holds no person. Its bone is interpolated in
+    time between the nearest valid frames, or held where they are on one side only, and hung on the parent, so that a
+    hand stays on a moving arm. A joint that is never valid gets the rest direction of its bone, turned the way the
+    person faces, with the HumanML3D length. All other values stay as they are, bit for bit.
+
+    Args:
+        joints: `(..., T, 52, 3)` or `(..., T, 22, 3)`, metres, y up. Never edited.
+
+    Returns:
+        The joints as a new array (float64 for float64 input, else float32), and a boolean mask `(..., T, J)`, true
+        where a joint was replaced.
+
+    Raises:
+        ValueError: wrong shape, or a clip without any valid joint.
+    """
+    joints = np.asarray(joints)
+    repaired, mask = fill_broken_joints(joints, HUMANML3D_BONE_LENGTHS[: count_joints(joints)])
+    return repaired.astype(result_dtype(joints), copy=False), mask
+
+
 def runs(flags: np.ndarray) -> list[tuple[int, int]]:
     """Start and end of each run of True in (T,) flags; the end is the frame after it."""
     steps = np.diff(np.concatenate([[0], flags.astype(int), [0]]))
@@ -97,4 +130,4 @@ def _smooth(values: np.ndarray, half: int) -> np.ndarray:
     return np.concatenate([fit[:half] @ values[:window], inner, fit[half + 1 :] @ values[-window:]])
 
 
-__all__ = ["repair_motion", "runs"]
+__all__ = ["repair_joints", "repair_motion", "runs"]

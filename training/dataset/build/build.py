@@ -162,8 +162,9 @@ def plan(
         left_out: dict[str, int] = {}
         with open(draft / "left_out.jsonl", "w", encoding="utf-8") as lines:
             for fault in catalogue.left_out():
-                lines.write(json.dumps(vars(fault), ensure_ascii=False) + "\n")
-                left_out = data_report.add(left_out, {data_report.alike(fault.reason): 1})
+                row = {"id": fault.id, "file": fault.file, "reason": fault.reason}
+                lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+                left_out = data_report.add(left_out, {fault.kind or fault.reason: 1})
     finally:
         catalogue.close()
         (places.work / "catalogue.sqlite").unlink()
@@ -409,8 +410,8 @@ def finish(out: str | os.PathLike, **license: str) -> dict:
             splits[split] = data_report.add(splits.get(split, {}), record["summary"])
             sums = data_report.add(sums, record["sums"] or {})
             for fault in record["dropped"]:
-                del fault["fingerprint"]
-                dropped.write(json.dumps(fault, ensure_ascii=False) + "\n")
+                row = {name: fault[name] for name in ("id", "file", "reason")}
+                dropped.write(json.dumps(row, ensure_ascii=False) + "\n")
         with open(places.plan / "left_out.jsonl", encoding="utf-8") as lines:
             shutil.copyfileobj(lines, dropped)
     os.replace(places.work / "dropped.tmp", places.out / "dropped.jsonl")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,8 +37,8 @@ def summarise(clips: Sequence[Mapping], facts: Sequence[Mapping], dropped: Seque
         "source_fps": _count(f"{fact['source_fps']:.6g}" for fact in facts),
         "languages": _count(clip["language"] for clip in clips if clip["language"]),
         "signers": _count(clip["signer"] for clip in clips if clip["signer"]),
-        "notes": _count(alike(note) for fact in facts for note in fact["notes"]),
-        "reasons": _count(alike(fault["reason"]) for fault in dropped),
+        "notes": _count(note for fact in facts for note in fact["notes"]),
+        "reasons": _count(fault["kind"] for fault in dropped),
     }
 
 
@@ -63,11 +62,6 @@ def _histogram(values: Iterable[float], edges: Sequence[float]) -> list[int]:
     for value in values:
         counts[bisect_right(edges, value)] += 1
     return counts
-
-
-def alike(text: str) -> str:
-    """Messages that differ in numbers alone are one kind."""
-    return re.sub(r"\d+(\.\d+)?", "N", text)
 
 
 # --- the report -------------------------------------------------------------------------------------------------------

@@ -23,10 +23,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Array2D, Array3D, Features, List, Value
 
-from ....processing import SignMotionFeatureExtractor, load_motion
+from ....processing import MotionFileError, SignMotionFeatureExtractor, load_motion
 from ....processing.feature_extraction_lslm import resample, resample_valid
-from ....processing.motion_features import FEATURE_SIZE, NUM_JOINTS, repair_joints
-from ....processing.readers.motion_repair import MAX_GAP, repair_motion
+from ....processing.motion_features import FEATURE_SIZE, NUM_JOINTS
+from ....processing.readers.motion_repair import MAX_GAP, repair_joints, repair_motion
 
 from .report import summarise
 
@@ -56,7 +56,7 @@ COLUMNS = {
     **dict.fromkeys(FACE, List(List(Value("float32")))),  # files differ in how many numbers an expression has
 }
 MILLIMETRES = 1000.0
-EMPTY = "the text is empty"
+EMPTY = dict.fromkeys(("reason", "kind"), "the text is empty")
 MASK = 1 << np.arange(NUM_JOINTS, dtype=np.int64)  # bit j: joint j was observed
 
 
@@ -149,14 +149,11 @@ def read_clip(clip: dict, recipe: Recipe) -> tuple[dict, dict]:
         Exception: whatever a reader raises for a file that cannot be used.
     """
     keywords = recipe.reader | ({} if clip["fps"] is None else {"fps": clip["fps"]})
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        motion = load_motion(Path(recipe.source, clip["file"]), **keywords)
-    # the readers' remarks; an interpreter that cleans up meanwhile has others
-    remarks = (str(warning.message) for warning in caught if warning.category is UserWarning)
-    notes = [*getattr(motion, "notes", ()), *remarks]
+    motion = load_motion(Path(recipe.source, clip["file"]), **keywords)
+    notes = [remark.kind or remark.text for remark in motion.notes]
     if recipe.max_seconds and motion.duration > recipe.max_seconds:
-        raise ValueError(f"it lasts {motion.duration:.1f} s, more than --max-seconds {recipe.max_seconds:g}")
+        limit = f"more than --max-seconds {recipe.max_seconds:g}"
+        raise MotionFileError(f"it lasts {motion.duration:.1f} s, {limit}", kind=limit)
     motion, repaired = repair_motion(motion, smooth_seconds=recipe.smooth)
     if any(part["filled_frames"] for part in repaired.values()):
         notes.append(f"gaps of up to {MAX_GAP} frames filled in")
@@ -171,9 +168,10 @@ def read_clip(clip: dict, recipe: Recipe) -> tuple[dict, dict]:
     valid = resample_valid(valid, motion.fps, fps)
     joints = np.round(joints * MILLIMETRES)
     if np.abs(joints).max() > np.iinfo(np.int16).max:
-        raise ValueError(
+        raise MotionFileError(
             f"coordinates reach {np.abs(joints).max() / MILLIMETRES:.0f} m, beyond the 32 m that 16 bits hold; "
-            "move the clip to the origin"
+            "move the clip to the origin",
+            kind="beyond the 32 m that 16 bits hold",
         )
     hands = {"body": slice(0, 22), "left_hand": slice(22, 37), "right_hand": slice(37, 52)}
     facts = {
@@ -199,15 +197,16 @@ def features_of(joints_mm: np.ndarray, fps: float, recipe: Recipe) -> np.ndarray
         return recipe.extractor.to_features(joints_mm, fps)
 
 
-def _why(error: Exception, source: str, file: str) -> str:
-    """One line without the place of the source on this machine."""
+def _fault(error: Exception, source: str, file: str) -> dict[str, str]:
+    """`reason`, one line without the place of the source on this machine; and its `kind`, by which faults are counted."""
     reason = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         reason = error.strerror
     elif not isinstance(error, (ValueError, OSError)):
         reason = f"{type(error).__name__}: {reason}"
     path = os.path.join(source, file)
-    return reason.removeprefix(f"{path}: ").replace(path, file).replace(source, "SOURCE")
+    reason = reason.removeprefix(f"{path}: ").replace(path, file).replace(source, "SOURCE")
+    return {"reason": reason, "kind": getattr(error, "kind", reason)}
 
 
 class OldShards:
@@ -216,17 +215,18 @@ class OldShards:
     def __init__(self, places: Places, first: str, last: str, columns: Sequence[str]):
         self._columns = columns
         self._rows: dict[str, tuple[str, int, dict]] = {}
-        self._dropped: dict[str, str] = {}
+        self._dropped: dict[str, dict] = {}
         self._groups: dict[str, tuple[int, pa.Table]] = {}  # of each file the row group that was read last
         for record, parquet, begin, end in json.loads((places.plan / "old.json").read_text(encoding="utf-8")):
             if begin <= last and first <= end:
                 record = json.loads(Path(record).read_text(encoding="utf-8"))
                 self._rows |= {facts["fingerprint"]: (parquet, n, facts) for n, facts in enumerate(record["rows"])}
-                self._dropped |= {fault["fingerprint"]: fault["reason"] for fault in record["dropped"]}
+                self._dropped |= {fault["fingerprint"]: fault for fault in record["dropped"]}
 
-    def reason(self, fingerprint: str) -> str | None:
-        """Why the clip was dropped; None if it was not."""
-        return self._dropped.get(fingerprint)
+    def fault(self, fingerprint: str) -> dict[str, str] | None:
+        """Why the clip was dropped, as [`_fault`] says it; None if it was not."""
+        fault = self._dropped.get(fingerprint)
+        return fault and {name: fault[name] for name in ("reason", "kind")}
 
     def row(self, fingerprint: str) -> tuple[dict, dict] | None:
         """What [`read_clip`] gave; None if it is not there."""
@@ -351,18 +351,18 @@ def _write_shard(places, recipe, clips, prints, staged, key, training, tick) -> 
     nested = {JOINTS: f"{JOINTS}.{VALUES}.list.element", FEATURES: f"{FEATURES}.{VALUES}"}
     try:
         for number, (clip, fingerprint) in enumerate(zip(clips, prints, strict=True), 1):
-            reason = old.reason(fingerprint) if clip["text"] else EMPTY
+            fault = old.fault(fingerprint) if clip["text"] else EMPTY
             try:
-                row, facts = (None, None) if reason else old.row(fingerprint) or read_clip(clip, recipe)
+                row, facts = (None, None) if fault else old.row(fingerprint) or read_clip(clip, recipe)
             except OSError as error:  # the disk or the network, not the clip: the next build tries again
-                reason = _why(error, recipe.source, clip["file"])
+                fault = _fault(error, recipe.source, clip["file"])
                 if not isinstance(error, IsADirectoryError):
                     fingerprint, retry = None, True
             except Exception as error:  # one clip must not end the run, whatever its file holds
-                reason = _why(error, recipe.source, clip["file"])
-            if reason:
-                fault = {"id": clip["id"], "file": clip["file"], "reason": reason}
-                dropped.append(fault | {"fingerprint": None if reason == EMPTY else fingerprint})
+                fault = _fault(error, recipe.source, clip["file"])
+            if fault:
+                fingerprint = None if fault == EMPTY else fingerprint
+                dropped.append({"id": clip["id"], "file": clip["file"], **fault, "fingerprint": fingerprint})
             else:
                 if training:
                     known = row.get(FEATURES)

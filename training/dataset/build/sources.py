@@ -61,7 +61,7 @@ CREATE INDEX texts_key ON texts (key);
 CREATE INDEX texts_near ON texts (near);
 CREATE INDEX texts_loose ON texts (loose);
 CREATE TABLE matches (text INTEGER, file TEXT, rank INTEGER, PRIMARY KEY (text, file)) WITHOUT ROWID;
-CREATE TABLE lonely (id TEXT, file TEXT, reason TEXT);
+CREATE TABLE lonely (id TEXT, file TEXT, reason TEXT, kind TEXT);
 """
 _FIND = """
 SELECT rowid, CASE WHEN :path IN (key, near) THEN 0 WHEN :bare IN (key, near) THEN 1 WHEN key = :stem THEN 2 ELSE 3 END
@@ -76,7 +76,7 @@ FROM texts LEFT JOIN matches ON matches.text = texts.rowid
 GROUP BY texts.rowid;
 CREATE INDEX best_split ON best (split, id);
 CREATE INDEX best_file ON best (file);
-INSERT INTO lonely SELECT DISTINCT NULL, file, 'no text' FROM matches
+INSERT INTO lonely SELECT DISTINCT NULL, file, 'no text', '' FROM matches
 WHERE file NOT IN (SELECT file FROM best WHERE files = 1);
 """
 
@@ -128,7 +128,8 @@ class Catalogue:
             try:
                 new = self._db.execute("INSERT OR IGNORE INTO texts VALUES (?, ?, ?, ?, ?, ?)", values).rowcount
             except UnicodeEncodeError:
-                self._leave_out(Fault(None, None, f"{path.name}, row {count}: half a character (a lone surrogate)"))
+                what = "half a character (a lone surrogate)"
+                self._leave_out(Fault(None, None, f"{path.name}, row {count}: {what}", f"{path.name}: {what}"))
                 continue
             if not new:
                 self._leave_out(Fault(text.id, None, f"{path.name}: the id is there a second time"))
@@ -141,7 +142,7 @@ class Catalogue:
         self.tables[f"{near}/{path.name}" if near else path.name] = count
 
     def _leave_out(self, fault: Fault) -> None:
-        self._db.execute("INSERT INTO lonely VALUES (?, ?, ?)", (fault.id, fault.file, fault.reason))
+        self._db.execute("INSERT INTO lonely VALUES (?, ?, ?, ?)", (fault.id, fault.file, fault.reason, fault.kind))
 
     def _split(self, text: Text) -> str:
         if self.split_by == "official" and text.split:
@@ -204,7 +205,8 @@ class Catalogue:
                             self._leave_out(Fault(None, path, "no text"))
             if motions > 1 and not matched and len(alike) == 1 and relative:  # looks like a file for each frame
                 self._db.execute("DELETE FROM lonely WHERE rowid > ?", (mark,))
-                self._leave_out(Fault(None, relative, f"no text (a folder of {motions} files that differ by a number)"))
+                reason = "no text (a folder of {} files that differ by a number)"
+                self._leave_out(Fault(None, relative, reason.format(motions), reason.format("many")))
         for statement in _SETTLE.split(";"):
             self._db.execute(statement)
 
@@ -227,8 +229,8 @@ class Catalogue:
     def left_out(self) -> Iterator[Fault]:
         """Texts without a file or with several, files without a text, rows that cannot be used."""
         for id, files, file in self._db.execute("SELECT id, files, file FROM best WHERE files != 1 ORDER BY id"):
-            reason = f"{files} files of this name; say which in a column `file`" if files else "no motion file"
-            yield Fault(id, file, reason)
+            several = "files of this name; say which in a column `file`"
+            yield Fault(id, file, f"{files} {several}", several) if files else Fault(id, file, "no motion file")
         for row in self._db.execute("SELECT * FROM lonely ORDER BY file, id, reason"):
             yield Fault(*row)
 

@@ -72,11 +72,12 @@ class Text:
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that is left out, and why."""
+    """Something that is left out, and why; `kind`, the reason without the numbers of this one, counts them."""
 
     id: str | None
     file: str | None
     reason: str
+    kind: str = field(default="", compare=False)
 
 
 def read_texts(path: Path, near: str = "", language: str | None = None) -> Iterator[Text | Fault]:
@@ -98,7 +99,7 @@ def read_texts(path: Path, near: str = "", language: str | None = None) -> Itera
     layout = None
     for line, row in _rows(path):
         if isinstance(row, str):
-            yield Fault(None, None, f"{path.name}, line {line}: {row}")
+            yield Fault(None, None, f"{path.name}, line {line}: {row}", f"{path.name}: {row}")
             continue
         if layout is None or layout.id not in row or layout.text not in row:  # objects of JSON may differ
             layout = _layout(path, row, line)
@@ -106,7 +107,8 @@ def read_texts(path: Path, near: str = "", language: str | None = None) -> Itera
             yield _text(row, layout, split, near, language)
         except ValueError as error:
             name = row[layout.id]
-            yield Fault(None if name is None else str(name), None, f"{path.name}, line {line}: {error}")
+            name = None if name is None else str(name)
+            yield Fault(name, None, f"{path.name}, line {line}: {error}", f"{path.name}: {error}")
 
 
 def _layout(path: Path, row: dict, line: int) -> Layout:

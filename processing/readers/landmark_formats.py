@@ -25,7 +25,9 @@ from typing import Any
 
 import numpy as np
 
-MAX_FRAMES = 144_000  # twenty minutes at 120 frames per second, as for every motion file
+from ..array_files import MAX_FRAMES
+from ..mediapipe_landmarks import ROW_WIDTHS, landmarks_of_rows
+
 MAX_POINTS = 5_000  # points per frame in a .pose file; MediaPipe's have up to 586
 MAX_KAGGLE_FRAMES = 10_000  # "asl-signs" holds single signs, seconds long; bounds what parquet may unpack to
 MAX_PARQUET_BYTES = 2**29  # of the columns that are read, unpacked
@@ -41,13 +43,13 @@ FREE_SIZE = 1000  # pixels for coordinates that are in none: any size does, as l
 MEDIAPIPE_SIZE = (640.0, 480.0)  # what a webcam gives; arrays per frame do not say
 KAGGLE_SIZE = (3.0, 4.0)  # the signers of "asl-signs" held a phone upright; the files do not say either
 
-_POSE_NAMES = (
+POSE_NAMES = (
     "NOSE LEFT_EYE_INNER LEFT_EYE LEFT_EYE_OUTER RIGHT_EYE_INNER RIGHT_EYE RIGHT_EYE_OUTER LEFT_EAR RIGHT_EAR "
     "MOUTH_LEFT MOUTH_RIGHT LEFT_SHOULDER RIGHT_SHOULDER LEFT_ELBOW RIGHT_ELBOW LEFT_WRIST RIGHT_WRIST LEFT_PINKY "
     "RIGHT_PINKY LEFT_INDEX RIGHT_INDEX LEFT_THUMB RIGHT_THUMB LEFT_HIP RIGHT_HIP LEFT_KNEE RIGHT_KNEE LEFT_ANKLE "
     "RIGHT_ANKLE LEFT_HEEL RIGHT_HEEL LEFT_FOOT_INDEX RIGHT_FOOT_INDEX"
 ).split()
-_HEAD = [_POSE_NAMES.index(name) for name in ("NOSE", "LEFT_EAR", "RIGHT_EAR")]
+_HEAD = [POSE_NAMES.index(name) for name in ("NOSE", "LEFT_EAR", "RIGHT_EAR")]
 _SHOULDERS = [11, 12]
 _ARMS = [11, 12, 13, 14, 15, 16]
 # The same three in the face mesh: reduced files leave the head out of the body but keep the outline of the face. The
@@ -184,15 +186,15 @@ def _find_landmarks(
         return np.where(seen[:, None], xyz, np.nan), np.where(seen, known, 0.0)
 
     start, names, _ = places["POSE_LANDMARKS"]
-    missing = [_POSE_NAMES[point].lower() for point in _ARMS if _POSE_NAMES[point] not in names]
+    missing = [POSE_NAMES[point].lower() for point in _ARMS if POSE_NAMES[point] not in names]
     if missing:
         raise ValueError(f"POSE_LANDMARKS lacks {', '.join(missing)}; without the arms there is nothing to read")
-    shoulders = start + np.array([names.index(_POSE_NAMES[point]) for point in _SHOULDERS])
+    shoulders = start + np.array([names.index(POSE_NAMES[point]) for point in _SHOULDERS])
     person = int((confidence[:, :, shoulders] > 0).all(-1).sum(0).argmax())
 
-    body = np.full((len(values), len(_POSE_NAMES), 3), np.nan)
+    body = np.full((len(values), len(POSE_NAMES), 3), np.nan)
     visibility = np.zeros(body.shape[:2])
-    for point, name in enumerate(_POSE_NAMES):
+    for point, name in enumerate(POSE_NAMES):
         if name in names:
             body[:, point], visibility[:, point] = column("POSE_LANDMARKS", names.index(name), person)
     _, face, face_layout = places.get("FACE_LANDMARKS", (0, [], ""))
@@ -257,7 +259,7 @@ def read_landmark_frames(arrays: Sequence[np.ndarray | None]) -> dict[str, Any]:
         raise ValueError(
             f"frames of {size} numbers are {hands} without a body: expected (258,) or (1662,), with `pose`"
         )
-    if size not in (1662, 258):
+    if size not in ROW_WIDTHS:
         raise ValueError(f"frames of shape {next(iter(shapes))}, expected MediaPipe landmarks (1662,) or (258,)")
     if len(arrays) > MAX_FRAMES:
         raise ValueError(f"{len(arrays)} frames, the limit is {MAX_FRAMES}; cut the folder into utterances")
@@ -268,12 +270,6 @@ def read_landmark_frames(arrays: Sequence[np.ndarray | None]) -> dict[str, Any]:
                 raise ValueError(f"frame {frame} has dtype {np.asarray(array).dtype}, expected real numbers")
             values[frame] = np.asarray(array).reshape(-1)
     return landmarks_of_rows(values) | {"image_size": MEDIAPIPE_SIZE, "fps": None}
-
-
-def landmarks_of_rows(rows: np.ndarray) -> dict[str, np.ndarray]:
-    """(T, 1662 | 258) rows: 33 x (x, y, z, visibility), then maybe the face, then 2 x 21 x (x, y, z)."""
-    hands = rows[:, -6 * _NUM_HAND :].reshape(len(rows), 2, _NUM_HAND, 3)
-    return {"pose": rows[:, :132].reshape(len(rows), 33, 4), "left_hand": hands[:, 0], "right_hand": hands[:, 1]}
 
 
 # --- Kaggle "asl-signs" -----------------------------------------------------------------------------------------------
@@ -380,7 +376,7 @@ def _landmarks(
     for point in _ARMS:
         known = np.flatnonzero(np.isfinite(body[:, point]).all(-1))
         if not len(known):
-            raise ValueError(f"{_POSE_NAMES[point].lower()} is not detected in any frame; record both arms")
+            raise ValueError(f"{POSE_NAMES[point].lower()} is not detected in any frame; record both arms")
         for axis in range(3):
             body[:, point, axis] = np.interp(frames, known, body[known, point, axis])
     shoulders = body[:, _SHOULDERS]

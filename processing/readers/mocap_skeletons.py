@@ -11,8 +11,8 @@ import re
 
 import numpy as np
 
-from .mediapipe_landmarks import rest_hand
-from .motion_features import JOINT_NAMES, NUM_JOINTS
+from ..mediapipe_landmarks import rest_hand
+from ..motion_features import JOINT_NAMES, NUM_JOINTS
 
 # What one step of the numbers may be, in metres. Old CMU files count inches divided by 0.45.
 UNITS = {"metres": 1.0, "CMU's 5.6 cm": 0.0254 / 0.45, "inches": 0.0254, "centimetres": 0.01, "millimetres": 0.001}

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from .rotations import quaternion_multiply, quaternion_rotate
+from ..rotations import quaternion_multiply, quaternion_rotate
 
 MAX_BVH_BYTES = 2**27  # twenty minutes of 60 joints at 60 frames per second; bounds the numbers, which take 4 x that
 MAX_HIERARCHY = 2**20  # bytes of it, as text

@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .anthropometry import hands_at_rest, t_pose
-from .motion_features import JOINT_NAMES, NUM_BODY_JOINTS, NUM_JOINTS, PARENTS
+from .. import skeleton
+from ..motion_features import JOINT_NAMES, NUM_BODY_JOINTS, NUM_JOINTS, PARENTS
 
 MODEL_VARIABLE = "LSLM_SMPLX"  # environment variable: folder or file of the SMPL-X model
 GENDERS = ("neutral", "female", "male")
@@ -38,7 +38,7 @@ _PARENT_NAMES |= dict.fromkeys(_FACE, "head")
 SMPLX_PARENTS = [-1] + [SMPLX_JOINT_NAMES.index(_PARENT_NAMES[name]) for name in SMPLX_JOINT_NAMES[1:]]
 
 # Numbers per frame, in the order in which they make up the pose of the 52 joints.
-POSE_WIDTHS = {"global_orient": 3, "body_pose": 63, "left_hand_pose": 45, "right_hand_pose": 45}
+POSE_WIDTHS = skeleton.POSE_WIDTHS
 _HANDS_WIDTH = POSE_WIDTHS["left_hand_pose"] + POSE_WIDTHS["right_hand_pose"]  # they come last
 
 # The shape directions in a model file: 300 of the body, then 100 of the face; files of version 1.0 have 10 and 10.
@@ -413,7 +413,7 @@ def built_in_skeleton() -> BodyModel:
     The hand mean is a hand at rest of our own as well: parameters that count from the mean (`flat_hand_mean=False`) get
     fingers that are bent by about as much as they should be, not exactly.
 
-    The origin is the pelvis; in SMPL-X it is about 0.35 m above, at the breastbone. Sources: `anthropometry`.
+    The origin is the pelvis; in SMPL-X it is about 0.35 m above, at the breastbone. Sources: tests/anthropometry.py.
     """
-    places = t_pose()
-    return _frozen("built-in skeleton (no SMPL-X model)", [places[name] for name in SMPLX_JOINT_NAMES], hands_at_rest())
+    places = [skeleton.T_POSE[name] for name in SMPLX_JOINT_NAMES]
+    return _frozen(skeleton.NAME, places, skeleton.HANDS_MEAN)

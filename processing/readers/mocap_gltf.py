@@ -25,8 +25,8 @@ from urllib.parse import unquote
 
 import numpy as np
 
+from ..rotations import normalize, quaternion_to_matrix
 from .mocap_bvh import MAX_FPS, MAX_JOINTS, MAX_POSITIONS, Joints, file_content, in_chunks, whole_rate
-from .rotations import normalize, quaternion_to_matrix
 
 MAX_BYTES = 2**29  # of the file, and of all buffers beside it: avatars bring their textures
 MAX_JSON_BYTES = 2**24  # of JSON, which takes some 25 times as much once it is read

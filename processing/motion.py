@@ -1,0 +1,395 @@
+"""Motion files -> one `Motion`: (T, 52, 3) joints in metres, y up.
+
+What a file is follows from its bytes and keys, never from its name or width alone: docs/formats.md lists the formats.
+
+Arrays are read here. This file and those that it imports are copied beside the weights of a checkpoint; containers of
+other programs, and pickles, are read by `lslm.processing.readers`, which is not: it turns them into the same arrays.
+
+Axes, here and everywhere in LSLM: +x is the person's left, +y is up, +z is where the person faces.
+"""
+
+import contextlib
+import difflib
+import os
+import zipfile
+from collections import namedtuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy_format
+
+from .array_files import MAX_BYTES, MAX_FRAMES, NpzFile, numbers, read_array
+from .mediapipe_landmarks import ROW_WIDTHS, fill_in_time, landmarks_of_rows, mediapipe_to_joints
+from .motion_errors import MotionFileError, Remark, package_readers
+from .motion_features import NUM_JOINTS, feature_slices, features_to_joints
+from .smplx_formats import (
+    LAYOUTS,
+    UP_TURNS,
+    SmplxClip,
+    agree,
+    array_to_clip,
+    clip_to_joints,
+    main_axis,
+    mapping_to_clip,
+)
+
+FORMATS = ("lslm", "features", *LAYOUTS, "mediapipe", "pose", "bvh", "gltf")
+MAX_SECONDS = 20 * 60.0  # an utterance lasts seconds; a longer file is a recording that nobody has cut yet
+MAX_FPS = 1000.0
+MAX_COORDINATE = 100.0  # metres; beyond it the numbers are millimetres, centimetres or pixels
+MEDIAPIPE_FPS = 15.0  # landmark dumps rarely store a frame rate; a webcam loop with MediaPipe runs at 10 to 20
+
+# What the package reads: name -> what it is, and the format of what comes of it (None: its arrays tell).
+CONTAINERS = {
+    "folder": ("a folder with a file per frame", None),
+    "pickle": ("a pickle", None),
+    "torch": ("a file of torch.save", None),
+    "bvh": ("a BVH file", "bvh"),
+    "gltf": ("a glTF file", "gltf"),
+    "parquet": ("a parquet file", "mediapipe"),
+    "pose": ("a .pose file", "pose"),
+}
+_RECOGNISED = (
+    ("bvh", lambda start: start.removeprefix(b"\xef\xbb\xbf").lstrip().upper().startswith(b"HIERARCHY")),
+    ("gltf", lambda start: start.startswith(b"glTF") or start.lstrip().startswith(b"{")),
+    ("parquet", lambda start: start.startswith(b"PAR1")),
+    # the header starts with its version as a float32: 0.1 or 0.2
+    ("pose", lambda start: start[:4] in (b"\xcd\xcc\xcc\x3d", b"\xcd\xcc\x4c\x3e")),
+    ("pickle", lambda start: start.startswith(b"\x80")),
+)
+PICKLE_SUFFIXES = (".pkl", ".pickle", ".pt", ".pth")  # protocols 0 and 1 have no first byte of their own
+
+
+@dataclass
+class Motion:
+    """One clip of body motion.
+
+    Attributes:
+        joints: (T, 52, 3) float32, metres, +y up, +x the person's left, +z front; NaN where a file had no number.
+        fps: frames per second.
+        valid: (T, 52) bool, False where a joint was filled in instead of observed.
+        smplx: SMPL-X parameters of the same frames, name -> (T, n) float64, in the axes and with the hand mean of the
+            file, for files that hold them; else None.
+        format: what the file was, one of `FORMATS`.
+        notes: what was assumed or filled in, and what looks wrong.
+    """
+
+    joints: np.ndarray
+    fps: float
+    valid: np.ndarray
+    smplx: dict[str, np.ndarray] | None = None
+    format: str = "lslm"
+    notes: tuple[Remark, ...] = ()
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.joints)
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        return self.num_frames / self.fps
+
+
+# What the caller says about a file; None: as the file or its format has it.
+_Arguments = namedtuple("_Arguments", "fps format up flat_hand_mean body_model")
+
+
+def load_motion(
+    path: str | os.PathLike,
+    *,
+    fps: float | None = None,
+    format: str | None = None,
+    up: str | None = None,
+    flat_hand_mean: bool | None = None,
+    body_model: str | os.PathLike | None = None,
+) -> Motion:
+    """Read one clip: a motion file of any format of the field, or a folder with one file per frame.
+
+    Args:
+        path: the file or folder.
+        fps: frames per second; replaces what the file says. Needed where neither the file nor the authors of its format
+            tell it; what only the authors tell is used, with a remark in `Motion.notes`.
+        format: one of `FORMATS`, where the content fits several or none.
+        up: the axis of the file that points up: "y", "-y" or "z". None: as the format has it, checked.
+        flat_hand_mean: for SMPL-X parameters: whether finger rotations are whole (True) or relative to the mean hand
+            (False), in smplx's word. None: as the format has it.
+        body_model: folder of the SMPL-X model files (SMPLX_NEUTRAL.npz, ...): exact joints. None: the folder in the
+            environment variable LSLM_SMPLX, or else a neutral skeleton that comes with LSLM.
+
+    Returns:
+        `Motion`: joints (T, 52, 3) float32 in metres, y up; valid (T, 52).
+
+    Raises:
+        OSError: the file is missing or unreadable (`FileNotFoundError`, `PermissionError`), or a folder that holds no
+            frames (`IsADirectoryError`).
+        MotionFileError: a ValueError; the content cannot be used. The message is one line and says what to do.
+    """
+    path = Path(path)
+    try:
+        if format is not None and format not in FORMATS:
+            near = difflib.get_close_matches(str(format), FORMATS, 1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(f"unknown format {format!r}; {hint}known are {', '.join(FORMATS)}")
+        if up is not None and up not in UP_TURNS:
+            raise ValueError(f"up is {up!r}, expected {', '.join(map(repr, UP_TURNS))}")
+        fps = None if fps is None else check_fps(fps, "the fps argument")
+        body_model = None if body_model is None else str(body_model)
+        return _read(path, _Arguments(fps, format, up, flat_hand_mean, body_model))
+    except ValueError as error:
+        raise MotionFileError.of(path, error) from error
+    except (Exception, RecursionError, MemoryError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # these name the file themselves
+            raise
+        # zipfile (a bare OSError, too), zlib and numpy raise a dozen types on damaged bytes; callers are promised two
+        reason = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}".rstrip(": ")
+        raise MotionFileError.of(path, error, f"damaged file ({reason}); copy or export it again") from error
+
+
+def _read(path: Path, given: _Arguments) -> Motion:
+    with contextlib.ExitStack() as stack:
+        content = "folder" if path.is_dir() else open_file(path, stack)
+        if not isinstance(content, str):
+            return _motion_of(content, given)
+        about, format = CONTAINERS[content]
+        if format is not None:
+            agree(given.format, format)
+        content, notes = package_readers(about).read(path, content, given.format)
+        return _motion_of(content, given, format, notes)
+
+
+def open_file(path: Path, stack: contextlib.ExitStack) -> np.ndarray | Mapping | str:
+    """A file's array or named arrays, open until the stack is closed; or which of `CONTAINERS` it is.
+
+    Raises:
+        OSError: there is no such file. ValueError: it is none of these, damaged or too large.
+    """
+    if not path.exists():
+        raise FileNotFoundError(2, "no such file; check the path", str(path))
+    if not path.is_file():
+        raise ValueError("not a regular file; expected a motion file on disk")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise ValueError(f"the file has {size >> 20} MB, the limit is {MAX_BYTES >> 20} MB; cut it into utterances")
+    with open(path, "rb") as file:
+        start = file.read(64)
+        file.seek(0)
+        if not start:
+            raise MotionFileError("the file is empty (0 bytes); export the clip again")
+        if start.startswith(npy_format.MAGIC_PREFIX):
+            return read_array(file, size, "the array")
+    if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        try:
+            archive = stack.enter_context(zipfile.ZipFile(path))
+        except zipfile.BadZipFile as error:
+            raise ValueError(f"truncated or damaged .npz ({error}); copy or export it again") from error
+        npz = NpzFile(archive)
+        return "torch" if any(name.endswith("data.pkl") for name in archive.namelist()) else npz
+    found = [name for name, recognise in _RECOGNISED if recognise(start)]
+    if found or path.suffix in PICKLE_SUFFIXES:
+        return found[0] if found else "pickle"
+    raise MotionFileError(
+        "not a motion file: its first bytes are of no format known here, whatever its name; "
+        "save the joints with np.savez(path, joints=joints, fps=fps)",
+        kind="not a motion file",
+    )
+
+
+def _motion_of(
+    content: np.ndarray | Mapping | SmplxClip,
+    given: _Arguments,
+    format: str | None = None,
+    notes: Sequence[Remark] = (),
+) -> Motion:
+    """The motion of what a file holds. format, notes: of a container of another program."""
+    if isinstance(content, np.ndarray):
+        return _array_motion(content, given)
+    if not isinstance(content, Mapping):
+        return _smplx_motion(content, given)
+    if "joints" in content and "params" not in content:
+        agree(given.format, format or "lslm")
+        return _joints_motion(content, given, format or "lslm", notes)
+    if {"pose", "left_hand", "right_hand"} <= content.keys():
+        agree(given.format, format or "mediapipe")
+        return _landmark_motion(content, given, format or "mediapipe", notes)
+    clip = mapping_to_clip(content, given.format)
+    if clip is None:
+        names = ", ".join(sorted(content)[:8]) or "no arrays"
+        raise MotionFileError(
+            f"unknown file: it holds {names[:200]}; expected `joints` and `fps`, MediaPipe `pose`, `left_hand` and "
+            "`right_hand`, or SMPL-X parameters",
+            kind="unknown arrays",
+        )
+    return _smplx_motion(clip, given)
+
+
+def _array_motion(array: np.ndarray, given: _Arguments) -> Motion:
+    numbers({"the array": array}, "the array")
+    if array.shape in ((width,) for width in ROW_WIDTHS):
+        raise ValueError(
+            f"1 frame of landmarks {array.shape}, expected a clip; stack its frames to (frames, {len(array)}), "
+            "or give the folder of all frames"
+        )
+    if array.ndim == 3 and array.shape[1] * array.shape[2] > 0:
+        return _joints_motion({"joints": array}, given)
+    if array.ndim != 2 or not array.size:
+        raise ValueError(
+            f"the array has shape {array.shape}, expected MediaPipe landmarks (frames, 1662) or (frames, 258), "
+            "SMPL-X parameters (frames, numbers) or joints (frames, 52, 3)"
+        )
+    if array.shape[1] in ROW_WIDTHS and given.format in (None, "mediapipe"):
+        return _landmark_motion(landmarks_of_rows(array), given)
+    if array.shape[1] == feature_slices()["contacts"].stop and given.format in (None, "features"):
+        return _feature_motion(array, given)
+    if given.format is not None and given.format not in LAYOUTS:
+        raise ValueError(f"an array of shape {array.shape} is no {given.format} file; leave format out or name another")
+    return _smplx_motion(array_to_clip(array.astype(np.float64), given.format), given)
+
+
+def _joints_motion(mapping: Mapping, given: _Arguments, format: str = "lslm", notes: Sequence[Remark] = ()) -> Motion:
+    joints = numbers(mapping, "joints")
+    if joints.ndim != 3 or joints.shape[1:] != (NUM_JOINTS, 3):
+        hint = ""
+        if joints.ndim == 3 and joints.shape[1] in (55, 127, 144):
+            hint = "; of SMPL-X joints take list(range(22)) + list(range(25, 55))"
+        raise ValueError(f"`joints` has shape {joints.shape}, expected (frames, {NUM_JOINTS}, 3){hint}")
+    if joints.dtype.kind == "b":
+        raise ValueError("`joints` has dtype bool, expected metres as float32")
+    fps = given.fps or _stored_fps(mapping)
+    if fps is None:
+        raise MotionFileError("no frame rate: add `fps` to the file", "fps", kind="no frame rate")
+    fps = check_fps(fps, "`fps`")
+    _check_length(len(joints), fps)
+    valid = np.asarray(mapping["valid"]) if "valid" in mapping else np.ones(joints.shape[:2], bool)
+    if valid.shape != joints.shape[:2] or valid.dtype.kind not in "biu":
+        raise ValueError(f"`valid` is {valid.dtype} {valid.shape}, expected bool {joints.shape[:2]}: frames and joints")
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, and is reported below
+        joints = joints.astype(np.float32)
+    if format == "lslm":  # other programs' axes were looked at when they were read
+        if given.up is not None:
+            joints = joints @ np.array(UP_TURNS[given.up], np.float32).T
+        elif (found := main_axis(joints)) in ("-y", "z"):
+            notes = [Remark(f"the head is along {found} of the pelvis, expected y up", "up", found)]
+    return _motion(joints, fps, valid.astype(bool), format, notes)
+
+
+def _feature_motion(array: np.ndarray, given: _Arguments) -> Motion:
+    """HumanML3D's vector back to joints. What is normalised cannot be undone: mean and deviation are in other files."""
+    fps, notes = _frame_rate(given, None, None, "HumanML3D feature")
+    _check_length(len(array), fps)
+    features = array.astype(np.float64)
+    contacts = features[:, feature_slices()["contacts"]]
+    rotations = features[:, feature_slices()["rotations"]].reshape(len(array), -1, 2, 3)
+    unit = np.abs(np.linalg.norm(rotations, axis=-1) - 1).max() <= 0.1
+    if not np.isfinite(features).all() or not unit or contacts.min() < -0.1 or contacts.max() > 1.1:
+        remedy = "multiply by its deviation and add its mean first"
+        raise MotionFileError(f"623 numbers a frame, but not HumanML3D's vector as it is computed: {remedy}")
+    joints = features_to_joints(features)
+    notes.append(Remark("joints rebuilt from HumanML3D features"))
+    return _motion(joints.astype(np.float32), fps, np.ones(joints.shape[:2], bool), "features", notes)
+
+
+def _smplx_motion(clip: SmplxClip, given: _Arguments) -> Motion:
+    layout = LAYOUTS[clip.format]
+    fps, notes = _frame_rate(given, clip.fps, layout.fps, layout.about)
+    _check_length(clip.num_frames, fps)
+    options = {"up": given.up, "flat_hand_mean": given.flat_hand_mean, "body_model": given.body_model}
+    joints, valid, more = clip_to_joints(clip, **options)
+    there = np.isfinite(joints).all((1, 2))
+    if not there.any():
+        raise MotionFileError("no frame has numbers in all of its parameters (NaN or infinity); export the clip again")
+    if not there.all():
+        joints = fill_in_time(joints, there)
+        kind = "frames missing, filled in between their neighbours"
+        more.append(Remark(f"{(~there).sum()} of {len(there)} {kind}", kind=kind))
+    return _motion(joints.astype(np.float32), fps, valid, clip.format, notes + more, clip.params)
+
+
+def _landmark_motion(
+    mapping: Mapping, given: _Arguments, format: str = "mediapipe", notes: Sequence[Remark] = ()
+) -> Motion:
+    arrays = {key: numbers(mapping, key) for key in ("pose", "left_hand", "right_hand")}
+    if "image_size" in mapping:
+        stored = numbers(mapping, "image_size")
+        if stored.shape != (2,):
+            raise ValueError(f"`image_size` has shape {stored.shape}, expected (width, height) in pixels")
+        arrays["image_size"] = (float(stored[0]), float(stored[1]))
+    fps, more = _frame_rate(given, _stored_fps(mapping), MEDIAPIPE_FPS, "webcam landmarks")
+    _check_length(len(arrays["pose"]), fps)
+    joints, valid = mediapipe_to_joints(**arrays)
+    return _motion(joints, fps, valid, format, [*notes, *more])
+
+
+def _motion(joints: np.ndarray, fps: float, valid: np.ndarray, format: str, notes: Sequence[Remark], smplx=None):
+    check_joints(joints)
+    known = ~np.isnan(joints).any(-1)
+    joints = np.where(known[..., None], joints, np.float32(np.nan))  # a joint is known as a whole or not at all
+    return Motion(joints, fps, valid & known, smplx, format, tuple(notes))
+
+
+def check_fps(fps: Any, source: str) -> float:
+    """`fps`, which comes from `source`, as a number. Raises ValueError if it is no frame rate."""
+    try:
+        number = float(fps)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{source} is {fps!r}, expected frames per second as a number") from error
+    if not 0 < number <= MAX_FPS:  # also False for NaN
+        expected = f"expected above 0 and at most {MAX_FPS:g} frames per second"
+        raise MotionFileError(f"{source} is {number:g}, {expected}", "fps", kind="no possible frame rate")
+    return number
+
+
+def _frame_rate(
+    given: _Arguments, stored: float | None, documented: float | None, about: str
+) -> tuple[float, list[Remark]]:
+    """-> frames per second, and a remark if nobody but the authors of the format says so."""
+    if given.fps is not None:
+        return given.fps, []
+    if stored is not None:
+        return check_fps(stored, "`fps`"), []
+    if documented is None:
+        raise MotionFileError(f"no frame rate: {about} files do not hold one", "fps")
+    return documented, [Remark(f"no frame rate in the file: taken as {documented:g} fps, as usual for {about}", "fps")]
+
+
+def _stored_fps(mapping: Mapping) -> float | None:
+    if "fps" not in mapping or mapping["fps"] is None:
+        return None
+    value = numbers(mapping, "fps")
+    if value.size != 1:
+        raise ValueError(f"`fps` has shape {value.shape}, expected one number")
+    return float(value.reshape(()))
+
+
+def _check_length(frames: int, fps: float) -> None:
+    if frames < 2:
+        what = f"{frames} frame{'s' if frames != 1 else ''}, expected at least 2: one frame has no motion"
+        raise MotionFileError(f"{what}; of a clip with a file per frame, give the folder")
+    if frames / fps > MAX_SECONDS or frames > MAX_FRAMES:
+        raise MotionFileError(
+            f"{frames} frames at {fps:g} fps last {frames / fps / 60:.0f} minutes, "
+            f"the limit is {MAX_SECONDS / 60:.0f}; cut the file into utterances",
+            kind=f"longer than {MAX_SECONDS / 60:.0f} minutes",
+        )
+
+
+def check_joints(joints: np.ndarray) -> None:
+    """Refuse (T, J, 3) joints that cannot be a body in metres.
+
+    Raises:
+        MotionFileError: a ValueError; nothing but NaN, coordinates too large for metres, or all joints in one place.
+    """
+    if np.isnan(joints).any(-1).all():
+        raise MotionFileError("no joint has a number in any frame (all NaN); export the clip again")
+    size = np.nanmax(np.abs(joints))
+    if size > MAX_COORDINATE:
+        raise MotionFileError(
+            f"coordinates reach {size:g}, expected metres (at most {MAX_COORDINATE:g}); "
+            "divide millimetres by 1000, and turn pixels into metres first",
+            kind="coordinates are no metres",
+        )
+    if np.nanmax(np.nanmax(joints, axis=(0, 1)) - np.nanmin(joints, axis=(0, 1))) < 1e-3:
+        raise MotionFileError("all joints are in one place, expected a body in metres; export the clip again")

@@ -1,0 +1,79 @@
+"""What is said about a motion file, as data: whoever shows it words the remedy in the user's terms."""
+
+import os
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+
+def with_remedy(text: str, argument: str | None, example: Any) -> str:
+    """A sentence, and the remedy as Python has it: "...; pass fps=15"."""
+    return text if argument is None else f"{text}; pass {argument}={'...' if example is None else repr(example)}"
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What was assumed about a motion, was filled in, or looks wrong.
+
+    Attributes:
+        text: one line.
+        argument: the keyword of `load_motion` that decides otherwise, or None. A remark that has one needs attention.
+        example: a value for it, or None.
+        kind: the text without the numbers of this file, so that remarks can be counted; "": the text has none.
+    """
+
+    text: str
+    argument: str | None = None
+    example: Any = None
+    kind: str = ""
+
+    def __str__(self) -> str:
+        return with_remedy(self.text, self.argument, self.example)
+
+
+class MotionFileError(ValueError):
+    """A motion file that cannot be used. `str(error)` words it for Python.
+
+    Args and attributes:
+        problem: what came and what was expected, one line.
+        argument, example: the keyword of `load_motion` that may help, and a value for it; see `Remark`.
+        kind: the problem without the numbers and names of this file, so that errors can be counted.
+        path: the file.
+    """
+
+    def __init__(self, problem: str, argument: str | None = None, example: Any = None, kind: str = ""):
+        super().__init__(problem, argument, example, kind)
+        self.problem = " ".join(problem.split())
+        self.argument, self.example, self.kind, self.path = argument, example, kind or self.problem, None
+
+    @classmethod
+    def of(cls, path: str | os.PathLike, error: ValueError, problem: str | None = None) -> "MotionFileError":
+        """What a reader raised, maybe by another copy of this code or as a plain ValueError, as the error of `path`."""
+        kind = f"{os.path.splitext(path)[1].lower() or 'a folder'} that cannot be read"
+        facts = (
+            getattr(error, name, default) for name, default in (("argument", None), ("example", None), ("kind", kind))
+        )
+        own = cls(problem or getattr(error, "problem", str(error)), *facts)
+        own.path = str(path)
+        return own
+
+    def __str__(self) -> str:
+        said = with_remedy(self.problem, self.argument, self.example)
+        return said if self.path is None else f"{self.path}: {said}"
+
+
+def package_readers(what: str) -> ModuleType:
+    """`lslm.processing.readers`, by its whole name: a checkpoint carries this file, and not those.
+
+    Raises:
+        MotionFileError: the package lslm is not installed, and `what` cannot be read without it.
+    """
+    try:
+        from lslm.processing import readers
+    except ImportError as error:
+        raise MotionFileError(
+            f"this is {what}, which the code of a checkpoint does not read, and the package lslm does: "
+            "pip install lslm (from a copy of its source repository: pip install .)",
+            kind=f"{what}, which needs the package lslm",
+        ) from error
+    return readers

@@ -1,0 +1,143 @@
+"""A folder with one file per frame -> SMPL-X parameters or landmarks of one clip."""
+
+import contextlib
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ..array_files import MAX_FRAMES
+from ..motion import open_file
+from ..motion_errors import Remark
+from ..smplx_formats import SmplxClip, mapping_to_clip
+from .landmark_formats import read_landmark_frames
+from .pickled_arrays import read_pickle
+
+SUFFIXES = (".pkl", ".npz", ".npy")
+_FRAME_FOLDERS = ("smplx", "smplx_params", "predictions")  # of SMPLer-X, OpenASL3D, AiOS
+# 00012_0 of SMPLer-X; img12_personId_0 of AiOS; HELLO_12_p0 of aslAvatar: frame, then person
+_FRAME_AND_PERSON = re.compile(r"^(?:(?P<bare>\d+)_(?P<box>\d+)|(?P<stem>.*)(?:_personId_|_p)(?P<person>\d+))$")
+
+
+def read_folder(path: Path, format: str | None = None) -> tuple[SmplxClip | dict, list[Remark]]:
+    """The frames of a folder, or of the folder in it where some program keeps them, in the order of their numbers.
+
+    Returns:
+        a clip of SMPL-X parameters with NaN in lost frames, or the dictionary of `read_landmark_frames`; and remarks.
+
+    Raises:
+        IsADirectoryError: there are no frames. ValueError: they do not make one clip; names the file.
+    """
+    files: list[Path] = []
+    for folder in (path, *(path / name for name in _FRAME_FOLDERS)):
+        if folder.is_dir():
+            files = [file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file()]
+        if files:
+            break
+    if not files:
+        hint = f"this is a directory without frames ({', '.join(SUFFIXES)}); name a motion file or such a folder"
+        raise IsADirectoryError(21, hint, str(path))
+    if len(files) > MAX_FRAMES:
+        raise ValueError(f"{len(files)} files, the limit is {MAX_FRAMES} frames; cut the clip into utterances")
+    ordered, notes = _in_order(files)
+    frames = []
+    for file in ordered:
+        try:
+            frames.append(None if file is None else _read_frame(file, format))
+        except ValueError as error:
+            raise ValueError(f"{file.name}: {error}") from error
+    if isinstance(next(frame for frame in frames if frame is not None), SmplxClip):
+        clip = frames_to_clip(frames)
+        clip.notes += notes
+        return clip, []
+    return read_landmark_frames(frames), notes
+
+
+def _read_frame(file: Path, format: str | None) -> SmplxClip | np.ndarray:
+    with contextlib.ExitStack() as stack:
+        content = open_file(file, stack)
+        if isinstance(content, str) and content in ("pickle", "torch"):
+            content = read_pickle(file, content)
+        if isinstance(content, np.ndarray) and content.ndim == 1:
+            return content
+        clip = mapping_to_clip(content, format) if isinstance(content, Mapping) else None
+    if clip is None or clip.num_frames != 1:
+        raise ValueError(
+            "this is not one frame of SMPL-X parameters or landmarks; name one motion file, or a folder with one frame "
+            "per file"
+        )
+    return clip
+
+
+def frames_to_clip(frames: list[SmplxClip | None]) -> SmplxClip:
+    """Clips of one frame each, in order, None where a frame is missing, to one clip.
+
+    Raises:
+        ValueError: a frame is of another format or holds other parts than the first.
+    """
+    first = next(frame for frame in frames if frame is not None)
+    for number, frame in enumerate(frames):
+        if frame is not None and (frame.format, frame.params.keys()) != (first.format, first.params.keys()):
+            raise ValueError(f"frame {number} is {frame.format} with {', '.join(frame.params)}, unlike the first")
+        if frame is not None and frame.num_frames != 1:
+            raise ValueError(f"file {number} of the folder holds {frame.num_frames} frames, expected 1; name one file")
+    params = {}
+    for part, values in first.params.items():
+        missing = np.full(values.shape, np.nan)
+        rows = [missing if frame is None else frame.params[part] for frame in frames]
+        if len({row.shape for row in rows}) > 1:
+            raise ValueError(f"{part} has {sorted({row.shape[1] for row in rows})} numbers in different frames")
+        params[part] = np.concatenate(rows)
+    return SmplxClip(first.format, params, first.fps, first.gender, notes=list(first.notes))
+
+
+def _in_order(files: list[Path]) -> tuple[list[Path | None], list[Remark]]:
+    """Files by the last number that differs between their names, one person of each frame; None: the frame is lost."""
+    notes: list[Remark] = []
+    frames: dict[str, dict[int, Path]] = {}
+    for file in files:
+        stem, person = file.stem, 0
+        if match := _FRAME_AND_PERSON.match(stem):
+            stem, person = match["bare"] or match["stem"], int(match["box"] or match["person"])
+        frames.setdefault(stem, {})[person] = file
+    people = [person for persons in frames.values() for person in persons]
+    chosen = max(sorted(set(people)), key=people.count)
+    if len(set(people)) > 1:
+        text = f"{len(set(people))} people in the frames: number {chosen} is read"
+        notes.append(Remark(text, kind="several people in the frames"))
+    present = {stem: persons[chosen] for stem, persons in frames.items() if chosen in persons}
+    return [present.get(stem) for stem in frame_order(list(present))], notes
+
+
+def frame_order(names: list[str]) -> list[str | None]:
+    """Names of per-frame files in the order of their numbers, with None for each frame that is lost.
+
+    >>> frame_order(["f_10_3D", "f_8_3D", "f_11_3D"])
+    ['f_8_3D', None, 'f_10_3D', 'f_11_3D']
+
+    The number that counts is the last one in which the names differ, so that "_3D" is no matter. If every second or
+    third frame was kept, none is lost.
+
+    Raises:
+        ValueError: names that differ in more than numbers, a number twice, or most of the frames lost.
+    """
+    names = sorted(names)
+    if len(names) < 2:
+        return list(names)
+    numbers = [[int(digits[:18]) for digits in re.findall(r"\d+", name)] for name in names]
+    texts = {re.sub(r"\d+", "0", name) for name in names}
+    if len(texts) > 1 or not numbers[0]:
+        raise ValueError(f"{names[0][:60]!r} and {names[-1][:60]!r} are not numbered alike; one folder holds one clip")
+    columns = list(zip(*numbers, strict=True))
+    frames = next((column for column in reversed(columns) if len(set(column)) > 1), columns[-1])
+    ordered = dict(sorted(zip(frames, names, strict=True)))
+    if len(ordered) < len(names):
+        raise ValueError("two files have the same frame number; one folder holds the frames of one clip")
+    first, last = min(ordered), max(ordered)
+    step = math.gcd(*(number - first for number in ordered))
+    length = (last - first) // step + 1
+    if length > 10 * len(names):
+        raise ValueError(f"{len(names)} files numbered {first} to {last}: most frames are lost; renumber the files")
+    return [ordered.get(first + step * frame) for frame in range(length)]

@@ -1,0 +1,69 @@
+"""SignSparK's rotation matrices, of which the first two rows are stored -> rotation vectors, as SMPL-X has them."""
+
+import numpy as np
+
+from ..rotations import cross, normalize, squared_length
+
+
+def rows_to_params(left: np.ndarray, right: np.ndarray, body: np.ndarray) -> dict[str, np.ndarray]:
+    """Rotation vectors of both hands, (T, 45) each, and of the last 10 joints of the body, (T, 30).
+
+    Args:
+        left, right: (T, 90 or more): six numbers for each of 15 joints; what follows is not read.
+        body: (T, 60): 10 joints, or (T, 126 or more): all 21, of which SignSparK's loader uses the last 10.
+
+    Raises:
+        ValueError: other shapes, or what is no rotation.
+    """
+    arrays = [np.asarray(array, np.float64) for array in (left, right, body)]
+    frames = len(arrays[2]) if arrays[2].ndim == 2 else 0
+    for part, values, width in zip(("left", "right", "body"), arrays, (90, 90, 126), strict=True):
+        fits = values.ndim == 2 and len(values) == frames
+        if not fits or values.shape[1] < width and (part, values.shape[1]) != ("body", 60):
+            raise ValueError(f"`{part}_features` has shape {values.shape}, expected ({frames or 'frames'}, {width})")
+    left, right, body = arrays
+    upper = body if body.shape[1] == 60 else body[:, 66:126]
+    parts = {"left_hand_pose": left[:, :90], "right_hand_pose": right[:, :90], "body_pose": upper}
+    return {name: _rows_to_vectors(six) for name, six in parts.items()}
+
+
+def _rows_to_vectors(six: np.ndarray) -> np.ndarray:
+    """(T, 6 J) first two rows of rotation matrices -> (T, 3 J) rotation vectors; zeros are no rotation.
+
+    Raises:
+        ValueError: the rows are not near unit length and at right angles.
+    """
+    rows = six.reshape(len(six), -1, 6)
+    rows = np.where(rows.any(-1, keepdims=True), rows, np.array([1.0, 0, 0, 0, 1, 0]))
+    first, second = rows[..., :3], rows[..., 3:]
+    lengths = np.sqrt([squared_length(first), squared_length(second)])
+    if not np.abs(lengths - 1).max() < 0.1 or not np.abs((first * second).sum(-1)).max() < 0.1:  # not: NaN, too
+        raise ValueError("the numbers are not two rows of a rotation matrix for each joint")
+    return matrix_to_vector(matrix_from_6d(rows).swapaxes(-1, -2)).reshape(len(six), -1)
+
+
+def matrix_from_6d(six: np.ndarray) -> np.ndarray:
+    """Rotation matrices `(..., 3, 3)` from the `(..., 6)` of :func:`matrix_to_6d`, made orthonormal by Gram-Schmidt."""
+    x = normalize(six[..., :3])
+    z = normalize(cross(x, six[..., 3:]))
+    return np.stack([x, cross(z, x), z], axis=-1)
+
+
+def matrix_to_vector(matrix: np.ndarray) -> np.ndarray:
+    """Rotation matrices `(..., 3, 3)` as rotation vectors `(..., 3)`: axis times angle, the angle at most pi."""
+    m = matrix
+    diagonal = np.einsum("...ii->...i", m)
+    trace = diagonal.sum(-1)
+    # Four times the products of the quaternion's components. The row of the largest component keeps all digits.
+    products = np.empty((*m.shape[:-2], 4, 4))
+    products[..., 0, 0] = 1 + trace
+    for i, (j, k) in enumerate(((1, 2), (2, 0), (0, 1))):
+        products[..., i + 1, i + 1] = 1 - trace + 2 * diagonal[..., i]
+        products[..., 0, i + 1] = products[..., i + 1, 0] = m[..., k, j] - m[..., j, k]
+        products[..., j + 1, k + 1] = products[..., k + 1, j + 1] = m[..., k, j] + m[..., j, k]
+    largest = np.einsum("...ii->...i", products).argmax(-1)
+    q = normalize(np.take_along_axis(products, largest[..., None, None], axis=-2)[..., 0, :])
+    q = np.where(q[..., :1] < 0, -q, q)
+    sine = np.sqrt(squared_length(q[..., 1:]))
+    angle = 2 * np.arctan2(sine, q[..., 0])
+    return q[..., 1:] * np.where(sine > 1e-12, angle / np.maximum(sine, 1e-12), 2.0)[..., None]
