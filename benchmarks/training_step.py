@@ -32,7 +32,8 @@ def step_seconds(attention: str, steps: int) -> float:
     import torch
 
     from lslm import LslmForConditionalGeneration, SignMotionProcessor
-    from lslm.training.dataset.motion_text import MotionText, TranslationCollator
+    from lslm.training.dataset.collators import TranslationCollator
+    from lslm.training.dataset.motion_text import MotionText
     from lslm.training.stages.translation import TranslationArguments, set_trainable
 
     model = LslmForConditionalGeneration.from_pretrained(CAFE / "checkpoint", attn_implementation=attention).train()

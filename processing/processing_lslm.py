@@ -3,7 +3,7 @@
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # In this order, which gives `<motion>` the ids of the paper's Table 9: 128259 with Llama 3, 151668 with Qwen2.5.
 MOTION_TOKENS = ("<motion_start>", "<motion_end>", "<motion_pad>", "<motion>")
 MOTION = "<motion>"
+PADDING = ("padding", "max_length", "truncation", "padding_side", "pad_to_multiple_of")
 CUT = "\u2063"  # in an answer: a token ends here, whatever the tokenizer would join. Nothing of it is in the tokens
 # Llama 3.2 would write today's date into every prompt: training and use must see the same one
 DATE = "26 Jul 2024"
@@ -118,12 +119,8 @@ class SignMotionProcessor(ProcessorMixin):
         motion_codes=None,
         answer: str | list[str] | None = None,
         fps: float | None = None,
-        padding: bool | str = True,
-        max_length: int | None = None,
-        truncation: bool | str | None = None,
-        padding_side: str = "left",
-        pad_to_multiple_of: int | None = None,
         return_tensors: str | None = "pt",
+        **padding,
     ) -> BatchFeature:
         """Prompts with motion to model input.
 
@@ -135,11 +132,9 @@ class SignMotionProcessor(ProcessorMixin):
             motion_codes: (L, C) int codes of a clip, a list of them, or the `MotionEncoding` of clips.
             answer: what the model is to say; gives `labels`, which are -100 everywhere but on the answer and its end.
             fps: frame rate of clips that are arrays.
-            padding: of the prompts: True or "longest"; "max_length"; False. padding_side: "left", since generation goes
-                on at the right, or "right". pad_to_multiple_of: tokens.
-            max_length: of a prompt with its motion and answer, in tokens.
-            truncation: True refuses what is longer than `max_length` (None: than the tokenizer says): a prompt cannot
-                be cut where its motion stands.
+            padding: of the prompts: `padding`, `max_length`, `truncation`, `padding_side` and `pad_to_multiple_of` as
+                tokenizers take them, in tokens with motion and answer. Left by default, since generation goes on at the
+                right. With `truncation` what is too long is refused: a prompt cannot be cut where its motion stands.
 
         Returns:
             `input_ids`, `attention_mask` (B, S), `input_features` (N, T, 623) with `input_features_mask`, or
@@ -148,10 +143,10 @@ class SignMotionProcessor(ProcessorMixin):
 
         Raises:
             ValueError: the number of placeholders differs from the number of clips; a prompt is too long.
+            TypeError: an unknown keyword.
         """
         inputs, lengths = self._motion_inputs(motion, motion_codes, fps)
-        pad = PromptPadding(padding, max_length, truncation, padding_side, pad_to_multiple_of)
-        return self._prompt(text, inputs, lengths, answer, return_tensors, pad)
+        return self._prompt(text, inputs, lengths, answer, return_tensors, **padding)
 
     def encode_features(
         self,
@@ -167,7 +162,7 @@ class SignMotionProcessor(ProcessorMixin):
     def _lengths(self, inputs: dict) -> list[int]:
         return [self.feature_extractor.num_codes(int(n)) for n in inputs["input_features_mask"].sum(-1)]
 
-    def _prompt(self, text, inputs: dict, lengths: list[int], answer, return_tensors, pad=None) -> BatchFeature:
+    def _prompt(self, text, inputs: dict, lengths: list[int], answer, return_tensors, **padding) -> BatchFeature:
         """User messages and answers as conversations of one turn."""
         texts = [self.prompt] * len(lengths) if text is None else [text] if isinstance(text, str) else list(text)
         if not texts:
@@ -180,7 +175,7 @@ class SignMotionProcessor(ProcessorMixin):
             for conversation, a in zip(conversations, answers, strict=True):
                 conversation.append({"role": "assistant", "content": a})
         prompts, rest = self._texts(conversations, answers is not None)
-        return self._encode(prompts, rest, inputs, lengths, return_tensors, pad)
+        return self._encode(prompts, rest, inputs, lengths, return_tensors, **padding)
 
     def apply_chat_template(
         self,
@@ -192,13 +187,8 @@ class SignMotionProcessor(ProcessorMixin):
         add_generation_prompt: bool | None = None,
         continue_final_message: bool = False,
         fps: float | None = None,
-        padding: bool | str = True,
-        max_length: int | None = None,
-        truncation: bool | str | None = None,
-        padding_side: str = "left",
-        pad_to_multiple_of: int | None = None,
         return_tensors: str | None = "pt",
-        **template_variables,
+        **kwargs,
     ):
         """Chat messages with motion to model input.
 
@@ -212,18 +202,18 @@ class SignMotionProcessor(ProcessorMixin):
             return_labels: learn the last message, which must be the assistant's.
             add_generation_prompt: end with the beginning of an answer; None: where the last message is not one.
             continue_final_message: the model is to go on with the last message.
-            padding, max_length, truncation, padding_side, pad_to_multiple_of: see [`__call__`].
-            template_variables: what the chat template itself reads (`tools`, `date_string`, ...).
+            kwargs: padding as in [`__call__`], and what the chat template itself reads (`tools`, `date_string`, ...).
 
         Raises:
             TypeError: a keyword that neither this method nor the chat template knows.
             ValueError: what came cannot be read as messages with motion.
         """
         template = self.tokenizer.get_chat_template(chat_template or self.chat_template)
-        for name in template_variables:
+        padding = {name: kwargs.pop(name) for name in PADDING if name in kwargs}
+        for name in kwargs:
             if not re.search(rf"\b{name}\b", template):
                 raise TypeError(f"apply_chat_template got {name!r}, which neither it nor the chat template knows")
-        options = template_variables | {"chat_template": template, "continue_final_message": continue_final_message}
+        options = kwargs | {"chat_template": template, "continue_final_message": continue_final_message}
         items = list(getattr(conversation, "messages", conversation))
         if not items:
             raise ValueError("no chat messages came; expected a list of them, or of conversations")
@@ -236,8 +226,7 @@ class SignMotionProcessor(ProcessorMixin):
         if not tokenize:
             return prompts if several else prompts[0]
         inputs, lengths = self._motion_inputs(clips or None, codes or None, fps)
-        pad = PromptPadding(padding, max_length, truncation, padding_side, pad_to_multiple_of)
-        batch = self._encode(prompts, answers, inputs, lengths, return_tensors, pad)
+        batch = self._encode(prompts, answers, inputs, lengths, return_tensors, **padding)
         return batch if return_dict else batch["input_ids"]
 
     def _flatten(self, content, clips: list, codes: list, fps: float | None) -> str:
@@ -333,9 +322,9 @@ class SignMotionProcessor(ProcessorMixin):
             answers.append(whole[len(prompt) :].rstrip())  # nothing is said after the end-of-turn token
         return prompts, answers if labels else None
 
-    def _encode(self, prompts, answers, inputs, lengths, return_tensors, pad=None) -> BatchFeature:
+    def _encode(self, prompts, answers, inputs, lengths, return_tensors, **padding) -> BatchFeature:
         embeddings = [self.num_embeddings(length) for length in lengths]
-        batch = self._tokenize(self._expand(prompts, embeddings), answers, pad or PromptPadding())
+        batch = self._tokenize(self._expand(prompts, embeddings), answers, **padding)
         return BatchFeature({**batch, **inputs}, tensor_type=return_tensors)
 
     def num_embeddings(self, num_codes: int) -> int:
@@ -359,12 +348,14 @@ class SignMotionProcessor(ProcessorMixin):
             )
         return expanded
 
-    def _tokenize(self, prompts: list[str], answers: list[str] | None, pad: "PromptPadding") -> dict:
+    def _tokenize(self, prompts: list[str], answers: list[str] | None, padding_side: str = "left", **padding):
         # the chat template has written the special tokens; adding them again would double Llama's begin-of-text
         ids = self.tokenizer(prompts, add_special_tokens=False)["input_ids"]
         learnt = [self.answer_tokens(answer) for answer in answers] if answers is not None else [[]] * len(ids)
         lengths = [len(p) + len(a) for p, a in zip(ids, learnt, strict=True)]
-        size = pad.size(lengths, self.tokenizer.model_max_length)
+        if padding_side not in ("left", "right"):
+            raise ValueError(f"padding_side is {padding_side!r}, expected 'left' or 'right'")
+        size = _padded_size(lengths, self.tokenizer.model_max_length, **padding)
         rows: dict[str, list] = {"input_ids": [], "attention_mask": [], "labels": []}
         for prompt, answer, length in zip(ids, learnt, lengths, strict=True):
             blank = 0 if size is None else max(size - length, 0)
@@ -373,7 +364,7 @@ class SignMotionProcessor(ProcessorMixin):
                 ("attention_mask", [1] * length, 0),
                 ("labels", [-100] * len(prompt) + answer, -100),
             ):
-                left = pad.padding_side == "left"
+                left = padding_side == "left"
                 rows[name].append([filling] * blank * left + row + [filling] * blank * (not left))
         if answers is None:
             del rows["labels"]
@@ -421,40 +412,20 @@ class SignMotionProcessor(ProcessorMixin):
         return self.vqvae
 
 
-@dataclass(frozen=True)
-class PromptPadding:
-    """How prompts of a batch get one length; see `SignMotionProcessor.__call__`."""
-
-    padding: bool | str = True
-    max_length: int | None = None
-    truncation: bool | str | None = None
-    padding_side: str = "left"
-    pad_to_multiple_of: int | None = None
-
-    def size(self, lengths: list[int], model_max_length: int) -> int | None:
-        """Tokens of each prompt of the batch, given their own `lengths`; None: as they are.
-
-        Raises:
-            ValueError: an unknown value, or a prompt that is to be cut.
-        """
-        if self.padding_side not in ("left", "right"):
-            raise ValueError(f"padding_side is {self.padding_side!r}, expected 'left' or 'right'")
-        longest, limit = max(lengths), self.max_length or model_max_length
-        if self.truncation not in (None, False, "do_not_truncate") and longest > limit:
-            raise ValueError(
-                f"a prompt has {longest} tokens with its motion and answer, the limit is {limit}: it cannot be cut "
-                "where its motion stands. Cut the clip into utterances, or leave it out"
-            )
-        if self.padding in (False, "do_not_pad"):
-            return None
-        if self.padding == "max_length":
-            if self.max_length is None:
-                raise ValueError("padding='max_length' needs max_length, in tokens")
-            longest = max(longest, self.max_length)
-        elif self.padding not in (True, "longest"):
-            raise ValueError(f"padding is {self.padding!r}, expected True, 'longest', 'max_length' or False")
-        multiple = self.pad_to_multiple_of or 1
-        return -(-longest // multiple) * multiple
+def _padded_size(lengths, limit, padding=True, max_length=None, truncation=None, pad_to_multiple_of=None) -> int | None:
+    """Tokens of each prompt of a batch, from their own `lengths`; None: as they are. `limit`: of the tokenizer."""
+    longest, limit = max(lengths), max_length or limit
+    if truncation not in (None, False, "do_not_truncate") and longest > limit:
+        raise ValueError(
+            f"a prompt has {longest} tokens with its motion and answer, the limit is {limit}: it cannot be cut where "
+            "its motion stands. Cut the clip into utterances, or leave it out"
+        )
+    if padding in (False, "do_not_pad"):
+        return None
+    if padding not in (True, "longest", "max_length") or (padding == "max_length" and max_length is None):
+        raise ValueError(f"padding is {padding!r}, expected True, 'longest', False, or 'max_length' with max_length")
+    longest = max(longest, max_length) if padding == "max_length" else longest
+    return longest + -longest % (pad_to_multiple_of or 1)
 
 
 def _depth(value) -> int:

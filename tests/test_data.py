@@ -14,21 +14,9 @@ from lslm.modeling_lslm import LslmForConditionalGeneration
 from lslm.processing import SignMotionFeatureExtractor, SignMotionProcessor
 from lslm.processing.motion_features import JOINT_NAMES, LEFT_HAND, PARENTS, RIGHT_HAND, feature_slices
 from lslm.training.dataset import motion_text as data
-from lslm.training.dataset.motion_text import (
-    EpochSampler,
-    MotionText,
-    TranslationCollator,
-    Variation,
-    WindowCollator,
-    at_a_lower_rate,
-    augmented,
-    feature_statistics,
-    load_split,
-    load_templates,
-    mirrored,
-    of_another_body,
-    read_joints,
-)
+from lslm.training.dataset.augmentation import Variation, at_a_lower_rate, augmented, mirrored, of_another_body
+from lslm.training.dataset.collators import EpochSampler, TranslationCollator, WindowCollator, load_templates
+from lslm.training.dataset.motion_text import MotionText, feature_statistics, load_split, read_joints
 from lslm.training.dataset.streaming import training_clips
 from lslm.training.recipe import parse
 from lslm.training.stages.tokenizer import TokenizerArguments

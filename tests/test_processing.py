@@ -593,7 +593,7 @@ def test_prompts_are_padded_as_asked(processor):
     assert [len(row) for row in lists] == [size - blank, size]
     for wrong, said in (
         ({"padding": "all"}, "padding is 'all'"),
-        ({"padding": "max_length"}, "needs max_length"),
+        ({"padding": "max_length"}, "'max_length' with max_length"),
         ({"padding_side": "top"}, "padding_side"),
         ({"truncation": True, "max_length": size - 1}, f"{size} tokens .* limit is {size - 1}"),
     ):

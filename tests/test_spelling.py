@@ -9,8 +9,9 @@ from training_fixtures import TOY_ALIGN, recipe
 from lslm.processing import SignMotionProcessor
 from lslm.processing.processing_lslm import CUT
 from lslm.training.dataset import spelling
+from lslm.training.dataset.collators import TranslationCollator
 from lslm.training.dataset.encodings import cached_codes
-from lslm.training.dataset.motion_text import MotionText, TranslationCollator, read_texts
+from lslm.training.dataset.motion_text import MotionText, read_texts
 from lslm.training.dataset.spelling import rare_words, signs, spelled
 from lslm.training.stages import translation
 from lslm.training.stages.projector_start import start_projector

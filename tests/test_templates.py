@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lslm.training.dataset.motion_text import TranslationCollator, load_templates
+from lslm.training.dataset.collators import TranslationCollator, load_templates
 from lslm.training.evaluation.evaluate import UNSEEN_SCORES, evaluate
 from lslm.training.recipe_keys import TEMPLATES
 

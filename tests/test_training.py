@@ -19,8 +19,9 @@ from transformers import pipeline
 
 from lslm.modeling_lslm import LslmForConditionalGeneration, LslmModel, SignMotionVQVAE
 from lslm.processing import SignMotionFeatureExtractor, SignMotionProcessor
+from lslm.training.dataset.collators import TranslationCollator
 from lslm.training.dataset.encodings import cached_codes, fingerprint
-from lslm.training.dataset.motion_text import MotionText, TranslationCollator
+from lslm.training.dataset.motion_text import MotionText
 from lslm.training.dataset.spelling import spelled
 from lslm.training.recipe import parse
 from lslm.training.stages.align import AlignArguments

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from training_fixtures import FPS, TOY_VQVAE, recipe
 
 from lslm.processing import SignMotionFeatureExtractor
-from lslm.processing.feature_extraction_lslm import resample, resample_valid
+from lslm.processing.feature_extraction_lslm import resample
 from lslm.processing.motion_features import LEFT_HAND, LOWER_BODY, NUM_JOINTS, RIGHT_HAND, feature_slices
-from lslm.training.dataset.motion_text import MotionText, WindowCollator, load_split, read_valid
+from lslm.training.dataset.collators import WindowCollator
+from lslm.training.dataset.motion_text import MotionText, load_split
+from lslm.training.dataset.validity import observed_mask, read_valid, resample_valid
 from lslm.training.stages.tokenizer import TokenizerTrainer
 
 pytest_plugins = ["training_fixtures"]
@@ -67,7 +69,7 @@ def test_features_are_unobserved_exactly_where_they_would_change_with_the_joint(
     valid[frame, list(joints)] = False
     moved = clip.copy()
     moved[frame, list(joints)] += np.random.default_rng(seed).uniform(0.01, 0.04, (len(joints), 3))
-    mask = extractor.observed_mask(valid)
+    mask = observed_mask(extractor, valid)
     assert mask.shape == (5, 623) and mask.dtype == bool
     changed = np.abs(extractor.to_features(moved) - extractor.to_features(clip)) > 1e-6
     assert not changed[mask].any()
@@ -85,7 +87,7 @@ def test_root_numbers_need_pelvis_hips_and_shoulders():
     def lost(joint):
         valid = np.ones((4, NUM_JOINTS), bool)
         valid[2, joint] = False
-        mask = extractor.observed_mask(valid)
+        mask = observed_mask(extractor, valid)
         return {name: (~mask[:, where]).any(-1).nonzero()[0].tolist() for name, where in SLICES.items()}
 
     assert lost(0) == {
@@ -105,8 +107,8 @@ def test_root_numbers_need_pelvis_hips_and_shoulders():
 def test_a_batch_of_masks_is_each_of_them():
     valid = np.random.default_rng(0).random((3, 5, NUM_JOINTS)) < 0.9
     extractor = SignMotionFeatureExtractor(convention="signing")
-    assert np.array_equal(extractor.observed_mask(valid), np.stack([extractor.observed_mask(v) for v in valid]))
-    assert extractor.observed_mask(np.ones((2, NUM_JOINTS), bool)).all()
+    assert np.array_equal(observed_mask(extractor, valid), np.stack([observed_mask(extractor, v) for v in valid]))
+    assert observed_mask(extractor, np.ones((2, NUM_JOINTS), bool)).all()
 
 
 @given(
@@ -223,7 +225,7 @@ def test_arms_and_fingers_are_judged_where_they_were_observed(convention):
         return {name: float(value) for name, value in found.items()}
 
     assert errors(observed_mask=torch.ones_like(features, dtype=bool)) == pytest.approx(errors())
-    observed = torch.from_numpy(extractor.observed_mask(valid))
+    observed = torch.from_numpy(observed_mask(extractor, valid))
     error = (reconstruction - features)[..., SLICES["positions"]].unflatten(-1, (-1, 3)).numpy()
     seen = valid[:, :-1] & valid[:, :-1, :1] & mask.numpy()[..., None].astype(bool)
     arms = [np.abs(error[:, :, joint - 1])[seen[:, :, joint]] for joint in (18, 19, 20, 21)]

@@ -20,7 +20,8 @@ from transformers import Trainer
 
 from ...processing.feature_extraction_lslm import SignMotionFeatureExtractor, resample
 from ...processing.motion_features import NUM_JOINTS
-from .motion_text import MotionText, Variation, check_columns, feature_statistics, read_clip, split_files, with_floor
+from .augmentation import Variation
+from .motion_text import MotionText, check_columns, feature_statistics, read_clip, split_files, with_floor
 
 ROWS_AT_ONCE = 64
 STATISTICS = "statistics.json"  # in a data set folder, from `lslm data build`

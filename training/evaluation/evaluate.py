@@ -20,8 +20,9 @@ from transformers import AutoConfig, set_seed
 from ...modeling_lslm import LslmForConditionalGeneration, MotionEncoding, SignMotionVQVAE, SignMotionVQVAEConfig
 from ...processing import SignMotionFeatureExtractor, SignMotionProcessor
 from ...processing.pipeline_lslm import Translation, generate_with_probabilities, spell_out
+from ..dataset.collators import load_templates
 from ..dataset.encodings import encode_clips
-from ..dataset.motion_text import MotionText, load_templates
+from ..dataset.motion_text import MotionText
 from ..provenance import machine, versions
 from . import motion_metrics
 from .motion_embedding import MotionEmbedding, motion_embedding

@@ -22,7 +22,8 @@ from tqdm import tqdm
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from ...processing import SignMotionFeatureExtractor
-from ..dataset.motion_text import EpochSampler, MotionText, feature_statistics
+from ..dataset.collators import EpochSampler
+from ..dataset.motion_text import MotionText, feature_statistics
 
 STRIDE = 4  # frames per step of the encoder, as many as a code stands for
 GROUP = 32  # texts to choose from, as in HumanML3D's R-precision

@@ -14,7 +14,7 @@ from transformers import set_seed
 
 from ...modeling_lslm import LslmForConditionalGeneration, SignMotionVQVAE, load_backbone_tokenizer
 from ...processing import SignMotionFeatureExtractor, SignMotionProcessor
-from ..dataset.motion_text import load_templates
+from ..dataset.collators import load_templates
 from ..recipe import parse, require
 from ..recipe_keys import AlignKeys
 from .translation import TranslationArguments, run

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ...modeling_lslm import LslmForConditionalGeneration
 from ...processing import SignMotionProcessor
-from ..dataset.motion_text import load_templates
+from ..dataset.collators import load_templates
 from ..recipe import parse, require
 from ..recipe_keys import InstructKeys
 from .translation import TranslationArguments, run

@@ -14,7 +14,8 @@ from transformers import Trainer, set_seed
 from ...modeling_lslm import SignMotionVQVAE, SignMotionVQVAEConfig
 from ...processing import SignMotionFeatureExtractor
 from ...processing.motion_features import LEFT_HAND, RIGHT_HAND, feature_slices
-from ..dataset.motion_text import EpochSampler, MotionText, WindowCollator, feature_statistics
+from ..dataset.collators import EpochSampler, WindowCollator
+from ..dataset.motion_text import MotionText, feature_statistics
 from ..dataset.streaming import StreamedMotionText, streamed_statistics, train_loader, training_clips
 from ..recipe import StageArguments, parse
 from ..recipe_keys import TokenizerKeys

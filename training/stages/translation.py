@@ -11,8 +11,9 @@ from transformers import Trainer, set_seed
 from ...modeling_lslm import LslmForConditionalGeneration
 from ...processing import SignMotionProcessor
 from ...processing.processing_lslm import encode_motion
+from ..dataset.collators import EpochSampler, TranslationCollator, load_templates
 from ..dataset.encodings import cached_codes, encode_clips
-from ..dataset.motion_text import EpochSampler, MotionText, TranslationCollator, load_templates, read_texts
+from ..dataset.motion_text import MotionText, read_texts
 from ..dataset.spelling import rare_words, spelled
 from ..dataset.streaming import train_loader, training_clips
 from ..recipe import StageArguments

@@ -24,7 +24,8 @@ import pyarrow.parquet as pq
 from datasets import Array2D, Array3D, Features, List, Value
 
 from ....processing import MotionFileError, SignMotionFeatureExtractor, load_motion
-from ....processing.feature_extraction_lslm import resample, resample_valid
+from ....processing.feature_extraction_lslm import resample
+from ..validity import resample_valid
 from ....processing.motion_features import FEATURE_SIZE, NUM_JOINTS
 from ....processing.readers.motion_repair import MAX_GAP, repair_joints, repair_motion
 

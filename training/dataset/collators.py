@@ -1,0 +1,132 @@
+"""Clips to batches: in which order, with which prompt."""
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ...processing.feature_extraction_lslm import SignMotionFeatureExtractor
+from ...processing.motion_features import NUM_JOINTS, joints_to_features
+from .spelling import spelled
+from .validity import observed_mask
+
+
+class EpochSampler(torch.utils.data.Sampler):
+    """Draws `(epoch, index)` in an order that follows from (seed, epoch).
+
+    The epoch travels with the index, because nothing else tells a data set reliably which epoch it is in: after a
+    resume, or in several processes, `set_epoch` reaches the sampler only. With `lengths`, clips of similar length
+    meet in a batch.
+    """
+
+    def __init__(self, size: int, seed: int, lengths: list[int] | None = None, batch_size: int = 1):
+        self.size, self.seed, self.lengths, self.batch_size, self.epoch = size, seed, lengths, batch_size, 0
+
+    def set_epoch(self, epoch: int):
+        """Called by the Trainer before every epoch."""
+        self.epoch = epoch
+
+    def __len__(self):
+        return self.size
+
+    def __iter__(self):
+        rng = np.random.default_rng((self.seed, self.epoch))
+        order = rng.permutation(self.size)
+        if self.lengths is not None:
+            # sorted within pools of 16 batches, then the batches shuffled: alike in length, and still a mixture
+            pool = 16 * self.batch_size
+            order = np.concatenate(
+                [sorted(order[i : i + pool], key=self.lengths.__getitem__) for i in range(0, self.size, pool)]
+            )
+            full = self.size // self.batch_size * self.batch_size
+            batches = order[:full].reshape(-1, self.batch_size)
+            order = np.concatenate([rng.permutation(batches).ravel(), order[full:]])
+        return iter([(self.epoch, int(index)) for index in order])
+
+
+class WindowCollator:
+    """Random windows of `window` frames as normalised features: a batch for the sign tokenizer. Clips that say which
+    joints were observed come with an `observed_mask`."""
+
+    def __init__(self, extractor: SignMotionFeatureExtractor, window: int):
+        self.extractor, self.window = extractor, window
+
+    def __call__(self, items: list[dict]) -> dict[str, torch.Tensor]:
+        size = self.window + 1  # joints give one frame of features less
+        windows = np.empty((len(items), size, NUM_JOINTS, 3), np.float32)
+        valid = np.ones((len(items), size, NUM_JOINTS), bool)
+        lengths = np.empty(len(items), np.int64)
+        for row, item in enumerate(items):
+            joints = item["joints"]
+            start = item["rng"].integers(0, max(len(joints) - size, 0) + 1)
+            frames = np.minimum(np.arange(start, start + size), len(joints) - 1)  # the last one stays to the end
+            windows[row] = joints[frames]
+            if "valid" in item:
+                valid[row] = item["valid"][frames]
+            lengths[row] = min(len(joints) - start, size) - 1
+        features = joints_to_features(
+            windows, target_skeleton=self.extractor.target_skeleton, convention=self.extractor.convention
+        )
+        mask = np.arange(self.window) < lengths[:, None]
+        batch = {
+            "input_features": torch.from_numpy(self.extractor.normalize(features)),
+            "input_features_mask": torch.from_numpy(mask.astype(np.int64)),
+        }
+        if any("valid" in item for item in items):
+            batch["observed_mask"] = torch.from_numpy(observed_mask(self.extractor, valid))
+        return batch
+
+
+class TranslationCollator:
+    """Prompt, motion and answer: a batch for the language model. One template is drawn per sample and epoch, and the
+    answer says the words of `spelled_words` letter by letter."""
+
+    def __init__(self, processor, templates: list[str], spelled_words: Collection[str] = ()):
+        self.processor, self.templates, self.spelled_words = processor, templates, spelled_words
+
+    def __call__(self, items: list[dict]) -> dict[str, torch.Tensor]:
+        prompts = [self.templates[item["rng"].integers(len(self.templates))] for item in items]
+        texts = [spelled(item["text"], self.spelled_words) for item in items]
+        batch = dict(self.inputs(prompts, items, texts))
+        # Answers stand at the right end: logits are needed from the first answer token on, a quarter of the positions.
+        first = int((batch["labels"] != -100).any(0).nonzero()[0])
+        batch["logits_to_keep"] = batch["labels"].shape[1] - first + 1
+        batch["labels"] = batch["labels"][:, -batch["logits_to_keep"] :]
+        return batch
+
+    def inputs(self, prompts: list[str], items: list[dict], answers: list[str] | None = None):
+        """Prompts and motion as the processor gives them, from codes where they are known."""
+        if "codes" in items[0]:
+            return self.processor(prompts, motion_codes=[item["codes"] for item in items], answer=answers)
+        extractor = self.processor.feature_extractor
+        features = [extractor.normalize(extractor.to_features(item["joints"])) for item in items]
+        return self.processor.encode_features(prompts, features, answers)
+
+
+def load_templates(path: str) -> list[str]:
+    """User messages with a `<motion>` from a JSON file in the form of the paper's Listing 1:
+    `{category: {subtask: {"class": "m2t", "input": [...], "output": ["<Caption_Placeholder>"]}}}`.
+
+    Raises:
+        ValueError: another form, no template, a repeated one, or one without exactly one `<Motion_Placeholder>`.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        inputs = [task["input"] for tasks in content.values() for task in tasks.values()]
+        if not all(isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in inputs):
+            raise TypeError("input is no list of strings")
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f'{path}: not a template file ({error}); expected {{category: {{subtask: {{"input": [...]}}}}}}'
+        ) from error
+    templates = [text for texts in inputs for text in texts]
+    if not templates:
+        raise ValueError(f"{path}: no templates in it")
+    for text in templates:
+        if text.count("<Motion_Placeholder>") != 1 or "<motion>" in text:
+            raise ValueError(f"{path}: a template needs exactly one <Motion_Placeholder>: {text!r}")
+        if templates.count(text) > 1:  # it would be drawn more often than the others
+            raise ValueError(f"{path}: this template is there {templates.count(text)} times: {text!r}")
+    return [text.replace("<Motion_Placeholder>", "<motion>") for text in templates]
