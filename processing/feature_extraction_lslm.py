@@ -153,23 +153,13 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
         """Codes for a clip of `num_frames` feature frames: ceil(num_frames / downsample_factor)."""
         return -(-num_frames // self.downsample_factor)
 
-    def __call__(
-        self,
-        motion,
-        fps: float | None = None,
-        padding: bool | str = True,
-        max_length: int | None = None,
-        truncation: bool = False,
-        padding_side: str = "right",
-        pad_to_multiple_of: int | None = None,
-        return_tensors: str | None = "pt",
-    ) -> BatchFeature:
+    def __call__(self, motion, fps: float | None = None, return_tensors: str | None = "pt", **padding) -> BatchFeature:
         """Clips to model input.
 
         Args:
             motion: a clip in any form that [`to_features`] takes, or a list of clips.
             fps: frame rate of clips that are arrays.
-            padding, max_length, truncation, padding_side, pad_to_multiple_of: see [`pad`].
+            padding: see [`pad`].
 
         Returns:
             `input_features` (N, T, feature_size) float32, normalised, zero past each clip's end, and
@@ -179,61 +169,52 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
         if not clips:
             raise ValueError("no clip to read: the list is empty")
         features = [self.normalize(self.to_features(clip, fps)) for clip in clips]
-        return self.pad(
-            features, padding, max_length, truncation, padding_side, pad_to_multiple_of, return_tensors=return_tensors
-        )
+        return self.pad(features, return_tensors=return_tensors, **padding)
 
-    def pad(
-        self,
-        features,
-        padding: bool | str = True,
-        max_length: int | None = None,
-        truncation: bool = False,
-        padding_side: str = "right",
-        pad_to_multiple_of: int | None = None,
-        return_tensors: str | None = "pt",
-    ) -> BatchFeature:
+    def pad(self, features, return_tensors: str | None = "pt", padding_side: str = "right", **padding) -> BatchFeature:
         """Normalised features of several clips to one padded batch, as [`__call__`] gives it.
 
         Args:
             features: (T, feature_size) of each clip; or as other feature extractors take them, a dict with a list of
                 them as `input_features`, or a list of such dicts. What an `input_features_mask` excludes is left out.
-            padding: True or "longest"; "max_length"; False for clips of one length.
-            max_length: frames. pad_to_multiple_of: frames.
-            truncation: refused: half an utterance says something else. padding_side: "right" alone: codes count from
-                the first frame.
+            padding: `padding`, `max_length`, `truncation` and `pad_to_multiple_of` as tokenizers take them, in frames.
+                With `truncation` what is too long is refused: half an utterance says something else.
 
         Raises:
-            ValueError: what cannot be done with motion.
+            ValueError: what cannot be done with motion. TypeError: an unknown keyword.
         """
-        if truncation:
-            raise ValueError(
-                "truncation: motion is not cut, half an utterance says something else; cut the clip yourself"
-            )
         if padding_side != "right":
             raise ValueError(
-                f"padding_side is {padding_side!r}: motion is padded at the right, codes count from frame 0"
+                f"padding_side is {padding_side!r}, but motion is padded at the right: codes count from frame 0"
             )
-        features = _clips_of(features)
-        lengths = [len(clip) for clip in features]
-        longest = max(lengths)
-        if padding == "max_length":
-            if max_length is None or max_length < longest:
-                raise ValueError(
-                    f"padding='max_length': max_length is {max_length}, the longest clip has {longest} frames"
-                )
-            longest = max_length
-        elif padding in (False, "do_not_pad") and min(lengths) < longest:
-            raise ValueError(f"padding={padding!r}, but the clips have {min(lengths)} to {longest} frames")
-        elif padding not in (True, False, "longest", "do_not_pad"):
-            raise ValueError(f"padding is {padding!r}, expected True, 'longest', 'max_length' or False")
-        longest = -(-longest // (pad_to_multiple_of or 1)) * (pad_to_multiple_of or 1)
-        batch = np.full((len(features), longest, self.feature_size), self.padding_value, np.float32)
-        mask = np.zeros((len(features), longest), np.int64)
-        for row, (clip, out) in enumerate(zip(features, batch, strict=True)):
+        clips = _clips_of(features)
+        lengths = [len(clip) for clip in clips]
+        size = padded_size(lengths, "frames of a clip", **padding)
+        if size is None and min(lengths) < max(lengths):
+            raise ValueError(f"without padding clips need one length; these have {min(lengths)} to {max(lengths)}")
+        size = size or lengths[0]
+        batch = np.full((len(clips), size, self.feature_size), self.padding_value, np.float32)
+        mask = np.zeros((len(clips), size), np.int64)
+        for row, (clip, out) in enumerate(zip(clips, batch, strict=True)):
             out[: len(clip)] = clip
             mask[row, : len(clip)] = 1
         return BatchFeature({"input_features": batch, "input_features_mask": mask}, tensor_type=return_tensors)
+
+
+def padded_size(
+    lengths, what: str, limit=None, padding=True, max_length=None, truncation=None, pad_to_multiple_of=None
+) -> int | None:
+    """The common length of a batch, from the own `lengths` of what is in it; None: as they are. `limit`: without a
+    `max_length`. Raises ValueError where something would have to be cut, or for an unknown value."""
+    longest, limit = max(lengths), max_length or limit
+    if truncation not in (None, False, "do_not_truncate") and limit is not None and longest > limit:
+        raise ValueError(f"{longest} {what}, the limit is {limit}: motion is not cut. Cut the clip into utterances")
+    if padding in (False, "do_not_pad"):
+        return None
+    if padding not in (True, "longest", "max_length") or (padding == "max_length" and max_length is None):
+        raise ValueError(f"padding is {padding!r}, expected True, 'longest', False, or 'max_length' with max_length")
+    longest = max(longest, max_length) if padding == "max_length" else longest
+    return longest + -longest % (pad_to_multiple_of or 1)
 
 
 def _clips_of(features) -> list[np.ndarray]:

@@ -14,11 +14,10 @@ import torch
 from transformers import AddedToken, BatchFeature, ProcessorMixin
 
 from .array_files import MAX_BYTES
+from .feature_extraction_lslm import padded_size
 
 if TYPE_CHECKING:
-    # Never imported at run time: saving follows relative imports, so these lines make a checkpoint carry the code of
-    # the feature extractor and the pipeline.
-    from .feature_extraction_lslm import SignMotionFeatureExtractor  # noqa: F401
+    # Never imported at run time: saving follows relative imports, so this line makes a checkpoint carry the pipeline
     from .pipeline_lslm import SignTranslationPipeline  # noqa: F401
 
 # In this order, which gives `<motion>` the ids of the paper's Table 9: 128259 with Llama 3, 151668 with Qwen2.5.
@@ -127,8 +126,8 @@ class SignMotionProcessor(ProcessorMixin):
         Args:
             text: one user message per prompt, each with a `<motion>` for each of its clips; None: `self.prompt` for
                 every clip. It is put through the chat template.
-            motion: a clip in any form that `SignMotionFeatureExtractor` takes, or a list of clips in the order of the
-                placeholders, or
+            motion: a clip in any form that `SignMotionFeatureExtractor` takes, a list of clips in the order of the
+                placeholders, or what the feature extractor made of them; or
             motion_codes: (L, C) int codes of a clip, a list of them, or the `MotionEncoding` of clips.
             answer: what the model is to say; gives `labels`, which are -100 everywhere but on the answer and its end.
             fps: frame rate of clips that are arrays.
@@ -146,24 +145,6 @@ class SignMotionProcessor(ProcessorMixin):
             TypeError: an unknown keyword.
         """
         inputs, lengths = self._motion_inputs(motion, motion_codes, fps)
-        return self._prompt(text, inputs, lengths, answer, return_tensors, **padding)
-
-    def encode_features(
-        self,
-        text: str | list[str],
-        features: list[np.ndarray],
-        answer: list[str] | None = None,
-        return_tensors: str = "pt",
-    ) -> BatchFeature:
-        """As [`__call__`], for features (T, 623) that are normalised already: what a data loader keeps."""
-        inputs = dict(self.feature_extractor.pad(features, return_tensors="np"))
-        return self._prompt(text, inputs, self._lengths(inputs), answer, return_tensors)
-
-    def _lengths(self, inputs: dict) -> list[int]:
-        return [self.feature_extractor.num_codes(int(n)) for n in inputs["input_features_mask"].sum(-1)]
-
-    def _prompt(self, text, inputs: dict, lengths: list[int], answer, return_tensors, **padding) -> BatchFeature:
-        """User messages and answers as conversations of one turn."""
         texts = [self.prompt] * len(lengths) if text is None else [text] if isinstance(text, str) else list(text)
         if not texts:
             raise ValueError("nothing to read: pass text, motion or motion_codes")
@@ -279,8 +260,9 @@ class SignMotionProcessor(ProcessorMixin):
         if motion is not None and motion_codes is not None:
             raise ValueError("pass motion or motion_codes, not both")
         if motion is not None:
-            inputs = dict(self.feature_extractor(motion, fps=fps, return_tensors="np"))
-            return inputs, self._lengths(inputs)
+            made = isinstance(motion, Mapping) and "input_features" in motion
+            inputs = dict(motion if made else self.feature_extractor(motion, fps=fps, return_tensors="np"))
+            return inputs, [self.feature_extractor.num_codes(int(n)) for n in inputs["input_features_mask"].sum(-1)]
         if motion_codes is None:
             return {}, []
         if hasattr(motion_codes, "inputs"):  # a MotionEncoding
@@ -355,7 +337,9 @@ class SignMotionProcessor(ProcessorMixin):
         lengths = [len(p) + len(a) for p, a in zip(ids, learnt, strict=True)]
         if padding_side not in ("left", "right"):
             raise ValueError(f"padding_side is {padding_side!r}, expected 'left' or 'right'")
-        size = _padded_size(lengths, self.tokenizer.model_max_length, **padding)
+        size = padded_size(
+            lengths, "tokens of a prompt with its motion and answer", self.tokenizer.model_max_length, **padding
+        )
         rows: dict[str, list] = {"input_ids": [], "attention_mask": [], "labels": []}
         for prompt, answer, length in zip(ids, learnt, lengths, strict=True):
             blank = 0 if size is None else max(size - length, 0)
@@ -410,22 +394,6 @@ class SignMotionProcessor(ProcessorMixin):
         if self.vqvae is None:
             raise ValueError("no sign tokenizer attached; call processor.attach(model.model.vqvae) first")
         return self.vqvae
-
-
-def _padded_size(lengths, limit, padding=True, max_length=None, truncation=None, pad_to_multiple_of=None) -> int | None:
-    """Tokens of each prompt of a batch, from their own `lengths`; None: as they are. `limit`: of the tokenizer."""
-    longest, limit = max(lengths), max_length or limit
-    if truncation not in (None, False, "do_not_truncate") and longest > limit:
-        raise ValueError(
-            f"a prompt has {longest} tokens with its motion and answer, the limit is {limit}: it cannot be cut where "
-            "its motion stands. Cut the clip into utterances, or leave it out"
-        )
-    if padding in (False, "do_not_pad"):
-        return None
-    if padding not in (True, "longest", "max_length") or (padding == "max_length" and max_length is None):
-        raise ValueError(f"padding is {padding!r}, expected True, 'longest', False, or 'max_length' with max_length")
-    longest = max(longest, max_length) if padding == "max_length" else longest
-    return longest + -longest % (pad_to_multiple_of or 1)
 
 
 def _depth(value) -> int:

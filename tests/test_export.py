@@ -165,7 +165,7 @@ def test_codes_that_are_no_words_go_in_as_embeddings(features, processor, backbo
     assert "without words for motion" in capsys.readouterr().out and not (tmp_path / "out" / "client.py").exists()
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
     for clip in features[:5]:
-        inputs = processor.encode_features([processor.prompt], [clip])
+        inputs = processor([processor.prompt], motion=processor.feature_extractor.pad([clip]))
         with torch.no_grad():
             embeds, _ = model.model.embed_prompts(*(inputs[k] for k in ("input_ids", *MOTION_INPUTS[:2])))
             expected, found = model(**inputs).logits, plain(inputs_embeds=embeds).logits

@@ -241,7 +241,7 @@ def test_several_codes_to_a_motion_embedding(make_lslm, vqvae, processor, featur
     stacked.save_pretrained(tmp_path)
     again, stacked = AutoModel.from_pretrained(tmp_path), SignMotionProcessor.from_pretrained(tmp_path)
     prompts = ["a <motion>", "Longer, and two: <motion> <motion>"]
-    batch = stacked.encode_features(prompts, features[:3])
+    batch = stacked(prompts, motion=stacked.feature_extractor.pad(features[:3]))
     lengths = [-(-len(clip) // vqvae.config.downsample_factor) for clip in features[:3]]
     found = (batch["input_ids"] == stacked.motion_token_id).sum().item()
     assert found == sum(-(-length // 2) for length in lengths) and len(set(lengths)) > 1
@@ -249,7 +249,7 @@ def test_several_codes_to_a_motion_embedding(make_lslm, vqvae, processor, featur
         assert torch.equal(again(**batch).logits, model(**batch).logits)
         beams = again.generate(**batch, num_beams=2, max_new_tokens=3)[:, batch["input_ids"].shape[1] :]
         for beam, prompt, clips in zip(beams, prompts, (features[:1], features[1:3]), strict=True):
-            alone = stacked.encode_features([prompt], clips)
+            alone = stacked([prompt], motion=stacked.feature_extractor.pad(clips))
             said = again.generate(**alone, num_beams=2, max_new_tokens=3)[0, alone["input_ids"].shape[1] :]
             assert torch.equal(beam, said)
     with pytest.raises(ValueError, match="codes_per_embedding"):
@@ -577,7 +577,9 @@ def test_generation_stops_at_the_end_token_of_the_backbone(lslm_model):
 def test_the_vocabulary_baseline_is_a_language_model_with_more_words(make_lslm, backbones, processor, features, name):
     """Codes as words: loss and logits are those of the plain language model whose tables got one row per code."""
     model = make_lslm(name, motion_input="vocabulary").eval()
-    batch = processor.encode_features([processor.prompt] * 3, features[:3], ["Tea, please."] * 3)
+    batch = processor(
+        [processor.prompt] * 3, motion=processor.feature_extractor.pad(features[:3]), answer=["Tea, please."] * 3
+    )
     out = model(**batch)
 
     words = model.model.projector.weight.detach()
@@ -600,7 +602,7 @@ def test_the_vocabulary_baseline_is_a_language_model_with_more_words(make_lslm, 
 
 def test_the_vocabulary_baseline_saves_generates_and_forgets_nothing(make_lslm, processor, features, tmp_path):
     model = make_lslm("llama", motion_input="vocabulary", keep_backbone=True).eval()
-    batch = processor.encode_features([processor.prompt] * 2, features[:2])
+    batch = processor([processor.prompt] * 2, motion=processor.feature_extractor.pad(features[:2]))
     text = model.generate(**batch, max_new_tokens=8)
     model.save_pretrained(tmp_path)
     again = LslmForConditionalGeneration.from_pretrained(tmp_path).eval()
@@ -630,7 +632,9 @@ def test_latents_are_read_before_they_are_rounded(make_lslm, vqvae, processor, f
         torch.testing.assert_close(given, embeds)
 
     processor = SignMotionProcessor(processor.feature_extractor, processor.tokenizer, codes_per_embedding=stack)
-    batch = processor.encode_features(["a <motion>", "Longer, and two: <motion> <motion>"], features[:3])
+    batch = processor(
+        ["a <motion>", "Longer, and two: <motion> <motion>"], motion=processor.feature_extractor.pad(features[:3])
+    )
     said = model.generate(**batch, num_beams=2, max_new_tokens=5)
     encoded = {key: batch[key] for key in ("input_ids", "attention_mask")}
     encoded |= {"motion_codes": codes, "motion_latents": latents}
@@ -669,7 +673,7 @@ def test_part_wise_codes_are_read_like_others(backbones, processor, features, tm
     clips = [torch.as_tensor(clip)[None] for clip in features[:2]]
     codes = [vqvae.encode(clip).codes[0] for clip in clips]
     by_codes = processor(motion_codes=[row.tolist() for row in codes])
-    by_features = processor.encode_features([processor.prompt] * 2, features[:2])
+    by_features = processor([processor.prompt] * 2, motion=processor.feature_extractor.pad(features[:2]))
     expected = model(**by_features).logits
     torch.testing.assert_close(model(**by_codes).logits, expected, rtol=0, atol=0)
     model.save_pretrained(tmp_path)

@@ -248,7 +248,9 @@ def test_labels_are_the_answer_and_its_end(processor, clips):
 
 def test_normalised_features_give_the_same_batch_as_the_clips(processor, clips, features):
     expected = processor(["a <motion>", "b <motion>"], motion=clips[:2], answer=["c", "d"])
-    got = processor.encode_features(["a <motion>", "b <motion>"], features[:2], ["c", "d"])
+    got = processor(
+        ["a <motion>", "b <motion>"], motion=processor.feature_extractor.pad(features[:2]), answer=["c", "d"]
+    )
     assert expected.keys() == got.keys()
     assert all(torch.equal(expected[key], got[key]) for key in expected)
 
@@ -618,10 +620,10 @@ def test_motion_is_padded_as_asked_and_not_cut(extractor, features):
         assert torch.equal(batch["input_features_mask"].sum(1), plain["input_features_mask"].sum(1))
         assert (batch["input_features"][:, longest:] == 0).all()
     for wrong, said in (
-        ({"truncation": True}, "not cut"),
+        ({"truncation": True, "max_length": longest - 1}, "not cut"),
         ({"padding_side": "left"}, "at the right"),
-        ({"padding": "max_length", "max_length": longest - 1}, f"the longest clip has {longest}"),
-        ({"padding": False}, "padding=False, but"),
+        ({"padding": "max_length"}, "with max_length"),
+        ({"padding": False}, "without padding clips need one length"),
         ({"padding": "all"}, "padding is 'all'"),
     ):
         with pytest.raises(ValueError, match=said):

@@ -70,7 +70,7 @@ def short_model(make_lslm):
 
 def forced(model, processor, clip, num_beams) -> tuple[list[int], np.ndarray]:
     """The answer to one clip alone, and the probability of each of its tokens from one pass over prompt and answer."""
-    batch = processor.encode_features([processor.prompt], [clip])
+    batch = processor([processor.prompt], motion=processor.feature_extractor.pad([clip]))
     start = batch["input_ids"].shape[1]
     whole = model.generate(**batch, num_beams=num_beams or 1)
     inputs = dict(batch) | {"input_ids": whole, "attention_mask": torch.ones_like(whole)}

@@ -42,9 +42,9 @@ class Listener:
 
     def __init__(self):
         self.feature_extractor, self.prompts = self, []
-        self.to_features = self.normalize = lambda clip: clip
+        self.to_features = self.normalize = self.pad = lambda clip: clip
 
-    def encode_features(self, prompts, features, answers):
+    def __call__(self, prompts, motion, answer):
         self.prompts += prompts
         return {"labels": torch.zeros(len(prompts), 2, dtype=torch.long)}
 

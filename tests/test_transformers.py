@@ -140,8 +140,10 @@ def test_the_librarys_trainer_evaluates_and_resumes(make_lslm, processor, featur
     """A plain Trainer with `compute_metrics`: it gets a row of logits per sample, no cache, no embeddings."""
 
     def collate(rows):
-        return processor.encode_features(
-            [processor.prompt] * len(rows), [features[row] for row in rows], ["Tea."] * len(rows)
+        return processor(
+            [processor.prompt] * len(rows),
+            motion=processor.feature_extractor.pad([features[row] for row in rows]),
+            answer=["Tea."] * len(rows),
         )
 
     seen = []

@@ -102,7 +102,7 @@ class TranslationCollator:
             return self.processor(prompts, motion_codes=[item["codes"] for item in items], answer=answers)
         extractor = self.processor.feature_extractor
         features = [extractor.normalize(extractor.to_features(item["joints"])) for item in items]
-        return self.processor.encode_features(prompts, features, answers)
+        return self.processor(prompts, motion=self.processor.feature_extractor.pad(features), answer=answers)
 
 
 def load_templates(path: str) -> list[str]:
