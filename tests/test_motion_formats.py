@@ -1,7 +1,6 @@
 """Motion files: what is read, what is refused and how; MediaPipe landmarks against a body whose joints are known."""
 
 import io
-import os
 import pickle
 import re
 import tracemalloc
@@ -9,8 +8,6 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from lslm.processing import array_files, mediapipe_landmarks
 from lslm.processing.mediapipe_landmarks import mediapipe_to_joints
@@ -176,29 +173,6 @@ def test_bad_fps_argument(save):
     assert "fps argument" in refusal(save(joints=a_body(), fps=15), fps="fast")
 
 
-class _Trap:
-    """Makes a directory when unpickled."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
-def test_nothing_is_unpickled(tmp_path, save):
-    sprung = tmp_path / "sprung"
-    trap = np.array([_Trap(sprung)], dtype=object)
-    save(joints=trap, fps=15)
-    np.save(tmp_path / "clip.npy", trap)
-    (tmp_path / "clip.pkl").write_bytes(pickle.dumps(trap))
-    for name in ("clip.npz", "clip.npy", "clip.pkl"):
-        refusal(tmp_path / name)
-        assert not sprung.exists()
-    pickle.loads((tmp_path / "clip.pkl").read_bytes())
-    assert sprung.exists()  # the trap works
-
-
 def _npy_header(shape, descr="<f4"):
     file = io.BytesIO()
     np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
@@ -273,29 +247,6 @@ def test_an_endless_header_is_refused_before_it_is_read(tmp_path):
             _write_zeros(file, 30)
     message, peak = _peak_of_refusal(tmp_path / "clip.npz")
     assert "a header of 31457280 bytes" in message and peak < 4
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_damage_anywhere_gives_two_errors_only(tmp_path, data):
-    file = io.BytesIO()
-    compressed = data.draw(st.booleans())
-    (np.savez_compressed if compressed else np.savez)(file, joints=a_body(3), fps=15.0)
-    content = bytearray(file.getvalue())
-    if data.draw(st.booleans()):
-        del content[data.draw(st.integers(0, len(content) - 1)) :]
-    else:
-        # The last 300 bytes are the zip's directory, the first 200 the headers: damage there, more than in the numbers.
-        for place in data.draw(st.lists(st.integers(-300, 200), min_size=1, max_size=6)):
-            content[place] = data.draw(st.integers(0, 255))
-    path = tmp_path / "clip.npz"
-    path.write_bytes(content)
-    try:
-        motion = load_motion(path)
-    except (ValueError, OSError) as error:
-        assert "\n" not in str(error)
-    else:
-        assert motion.joints.shape == (3, NUM_JOINTS, 3)
 
 
 # --- MediaPipe --------------------------------------------------------------------------------------------------------
