@@ -7,7 +7,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lslm.processing.mediapipe_landmarks import mediapipe_to_joints
@@ -278,28 +278,6 @@ def test_promises_cost_no_memory():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**20
-
-
-POSE_FILE = write_pose(clip(REDUCED))
-HEADER = POSE_FILE.index(struct.pack("<fIH", 25.0, FRAMES, 1)) + 10
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    st.lists(st.tuples(st.integers(0, len(POSE_FILE) - 1) | st.integers(0, HEADER), st.integers(0, 255)), max_size=8),
-    st.integers(0, len(POSE_FILE)),
-)
-def test_damaged_pose_files_raise_nothing_but_value_error(changes, stop):
-    data = bytearray(POSE_FILE)
-    for place, byte in changes:
-        data[place] = byte
-    for file in (bytes(data), bytes(data[:stop])):
-        try:
-            result = read_pose_file(file)
-        except ValueError as error:
-            assert "\n" not in str(error)
-        else:
-            assert np.isfinite(result["pose"]).all() and len(result["pose"]) == len(result["left_hand"])
 
 
 def test_agrees_with_pose_format_both_ways():
