@@ -1,7 +1,6 @@
 """Data sets: what a clip depends on, what a split's error says, templates, statistics, batches."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from training_fixtures import recipe
 from lslm.modeling_lslm import LslmForConditionalGeneration
 from lslm.processing import SignMotionFeatureExtractor, SignMotionProcessor
 from lslm.processing.motion_features import JOINT_NAMES, LEFT_HAND, PARENTS, RIGHT_HAND, feature_slices
-from lslm.training.dataset import motion_text as data
 from lslm.training.dataset.motion_text import (
     EpochSampler,
     MotionText,
@@ -31,10 +29,10 @@ from lslm.training.dataset.motion_text import (
 )
 from lslm.training.dataset.streaming import training_clips
 from lslm.training.recipe import parse
+from lslm.training.recipe_keys import TEMPLATES
 from lslm.training.stages.tokenizer import TokenizerArguments
 
 pytest_plugins = ["training_fixtures"]
-TEMPLATES = Path(data.__file__).parent / "templates"
 
 
 @pytest.fixture(scope="session")

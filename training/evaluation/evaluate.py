@@ -69,6 +69,7 @@ def evaluate(
     """
     set_seed(seed)
     started = time.time()
+    templates = load_templates(unseen_templates) if unseen_templates else []
     lslm = processor = None
     if isinstance(AutoConfig.from_pretrained(model), SignMotionVQVAEConfig):
         vqvae, extractor = SignMotionVQVAE.from_pretrained(model), SignMotionFeatureExtractor.from_pretrained(model)
@@ -92,7 +93,6 @@ def evaluate(
         def translate(clips: list[np.ndarray], what: str, prompts: list[str] | None = None) -> list[Translation]:
             return translate_features(lslm, processor, clips, batch_size, num_beams, what, prompts)
 
-        templates = load_templates(unseen_templates) if unseen_templates else []
         scores, rows = translation_metrics(translate, processor.prompt, dataset, features, templates, controls, seed)
     scores |= tokenizer_metrics(vqvae, extractor, dataset, features, data, embedding)
     scores["parameters_m"] = parameters / 1e6
