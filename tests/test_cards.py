@@ -38,7 +38,7 @@ PROCESSOR = json.loads((CAFE / "checkpoint" / "processor_config.json").read_text
 RESULTS = json.loads((CAFE / "scores" / "results.json").read_text(encoding="utf-8"))
 STAGES = {
     path.stem.partition("_")[2]: yaml.safe_load(path.read_text(encoding="utf-8"))
-    for path in sorted(RECIPES.glob("*.yaml"))
+    for path in sorted(RECIPES.glob("[123]_*.yaml"))
 }
 SMOLLM, LLAMA = "HuggingFaceTB/SmolLM2-135M-Instruct", "meta-llama/Llama-3.2-3B-Instruct"
 WER, ROUNDED = (text.format(RESULTS["metrics"]["wer"]) for text in ("value: {}", "| {:.1f} |"))  # as a card has it

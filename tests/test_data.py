@@ -1,7 +1,6 @@
 """Data sets: what a clip depends on, what a split's error says, templates, statistics, batches."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,16 +12,15 @@ from training_fixtures import recipe
 from lslm.modeling_lslm import LslmForConditionalGeneration
 from lslm.processing import SignMotionFeatureExtractor, SignMotionProcessor
 from lslm.processing.motion_features import JOINT_NAMES, LEFT_HAND, PARENTS, RIGHT_HAND, feature_slices
-from lslm.training.dataset import motion_text as data
 from lslm.training.dataset.augmentation import Variation, at_a_lower_rate, augmented, mirrored, of_another_body
 from lslm.training.dataset.collators import EpochSampler, TranslationCollator, WindowCollator, load_templates
 from lslm.training.dataset.motion_text import MotionText, feature_statistics, load_split, read_joints
 from lslm.training.dataset.streaming import training_clips
 from lslm.training.recipe import parse
+from lslm.training.recipe_keys import TEMPLATES
 from lslm.training.stages.tokenizer import TokenizerArguments
 
 pytest_plugins = ["training_fixtures"]
-TEMPLATES = Path(data.__file__).parent / "templates"
 
 
 @pytest.fixture(scope="session")

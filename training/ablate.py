@@ -193,7 +193,7 @@ def ablate(config: dict, rows: list[Row]) -> list[Row]:
                     break
             else:
                 _write_cost(row)
-                write_tables(config)  # what there is so far
+                write_tables(config, plots=False)  # what there is so far
     write_tables(config)
     return failed
 
@@ -255,7 +255,7 @@ def _claim(row: Row) -> None:
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def write_tables(config: dict) -> str:
+def write_tables(config: dict, plots: bool = True) -> str:
     """Write OUTPUT/tables.md, a CSV per table and a PNG per plot from the rows' results.json; -> the Markdown.
 
     Our figures are means over the seeds, with the half width of the 95 % interval of Student's t when there are
@@ -290,7 +290,7 @@ def write_tables(config: dict) -> str:
                 for metric, figure in zip(table["metrics"], paper, strict=True):
                     mean, half, count = values[row["of"]].get(metric, (None, None, 0))
                     writer.writerow([row["of"], metric, mean, half, count, figure])
-        if table.get("plot"):
+        if plots and table.get("plot"):
             _plot(table, values, root / f"{stem}.png")
     text = "\n\n".join(blocks) + "\n"
     (root / "tables.md").write_text(text, encoding="utf-8")
