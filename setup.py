@@ -58,7 +58,6 @@ setup(
         "hub": CARDS,  # cards
         "parquet": PARQUET,  # landmarks of Kaggle's asl-signs
         "cluster": [*DATA, *BUILD],  # `lslm data build --executor`; with ray: datatrove[ray]
-        "bertscore": ["bert-score>=0.3.13,<0.4"],  # `lslm score --bertscore`
         "dev": [
             *QLORA,
             *CARDS,

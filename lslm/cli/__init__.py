@@ -394,20 +394,6 @@ examples
         help="95 %% intervals from N resamples of the sentences (1000 is usual; off, but 1000 with --against)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the resamples (0)")
-    parser.add_argument(
-        "--bertscore",
-        nargs=2,
-        default=None,
-        metavar=("DIR", "LAYER"),
-        help="also BERTScore F1: folder of an encoder, hidden layer (17 for roberta-large); pip install "
-        "'lslm[bertscore]'",
-    )
-    parser.add_argument(
-        "--bleurt",
-        default=None,
-        metavar="DIR",
-        help="also BLEURT: folder of a checkpoint; needs the bleurt package from GitHub",
-    )
     parser.add_argument("--json", action="store_true", help="one JSON object: scores, signatures, intervals, notes")
     args = parser.parse_args(argv)
     from .commands import score
@@ -628,7 +614,6 @@ def _export(argv: list[str]) -> int:
     )
     parser.add_argument("folder", metavar="FOLDER", help="checkpoint")
     parser.add_argument("out", metavar="OUT", help="new folder")
-    parser.add_argument("--format", choices=["causal-lm"], default="causal-lm", help="what to write (causal-lm)")
     args = parser.parse_args(argv)
     from lslm.hub_cards.export import export_causal_lm
 
