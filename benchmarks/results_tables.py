@@ -1,7 +1,7 @@
-"""Print the README's tables from results.json, or put them into it.
+"""Print the tables of README.md and docs/results.md from recorded results, or put them there.
 
-python benchmarks/readme_tables.py            print
-python benchmarks/readme_tables.py --write    replace what stands between the markers in README.md
+python benchmarks/results_tables.py            print
+python benchmarks/results_tables.py --write    replace what stands between the markers of both files
 """
 
 import json
@@ -30,6 +30,15 @@ TRANSLATION = {
     "WER %, clips shuffled": "wer_shuffled",
     "WER %, motion zeroed": "wer_zeroed",
 }
+SUMMARY = [
+    ("words wrong (WER), %", "results", "wer"),
+    ("BLEU-4", "results", "bleu4"),
+    ("fingerspelled names completely right, %", "results", "names_exact_match"),
+    ("{utterances} spelled words that training never had, completely right, %", "spelling", "names_exact_match"),
+    ("signs recognised after a trip through the codes, % ({sign_recognition_original:.1f} before)",)
+    + ("results", "sign_recognition_decoded"),
+    ("control, words wrong with the motion set to zero, %", "results", "wer_zeroed"),
+]
 SPELLED = {
     "character error %": "names_character_error_rate",
     "words exact %": "names_exact_match",
@@ -45,6 +54,17 @@ TOKENIZER = {
     "signs recognised (1-NN), original %": "sign_recognition_original",
     "signs recognised (1-NN), decoded %": "sign_recognition_decoded",
 }
+
+
+def summary() -> str:
+    """Six of the shipped checkpoint's scores."""
+    scores = {
+        name: json.loads((SCORES / f"{name}.json").read_text(encoding="utf-8"))["metrics"]
+        for name in ("results", "spelling")
+    }
+    lines = [f"| {scores['results']['utterances']} test utterances | |", "|---|---|"]
+    lines += [f"| {label.format(**scores[file])} | {scores[file][key]:.1f} |" for label, file, key in SUMMARY]
+    return "\n".join(lines)
 
 
 def shipped() -> str:
@@ -80,15 +100,15 @@ def matrix(folder: Path, config: str, remark: str = "") -> str:
     if not (folder / "tables.md").is_file():
         return "The rows are still being run."
     found = (folder / "tables.md").read_text(encoding="utf-8").strip().split("\n\n**")
-    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("seed-*/**/results.json"))]
-    seeds = len(list(folder.glob("seed-*")))
-    versions, machine = runs[0]["versions"], runs[0]["machine"]
+    rows = [json.loads(line) for line in (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()]
+    seeds = len({row["seed"] for row in rows})
+    versions, machine = (rows[0]["results"][key] for key in ("versions", "machine"))
     lines = ["\n\n**".join(found[:2])]
     if found[2:]:
         others = "**" + "\n\n**".join(found[2:])
         lines += ["<details><summary>The other tables</summary>", others, "</details>"]
     lines.append(
-        f"{len(runs)} rows, {seeds} seed{'s' * (seeds > 1)}; with several, ± is half of Student's 95 % interval. "
+        f"{len(rows)} rows, {seeds} seed{'s' * (seeds > 1)}; with several, ± is half of Student's 95 % interval. "
         f"{remark}`lslm ablate --config examples/asl_cafe/ablations/{config}`; torch {versions['torch']}, transformers "
         f"{versions['transformers']}, {machine}."
     )
@@ -138,37 +158,42 @@ def decoding() -> str:
     return "\n".join(lines)
 
 
+# file -> name of each of its blocks -> the table in it
 BLOCKS = {
-    "results": shipped,
-    "levers": lambda: matrix(LEVERS, "levers.yaml"),
-    "reading": reading,
-    "decoding": decoding,
-    "ablations": lambda: matrix(
-        ABLATIONS,
-        "matrix.yaml",
-        "The paper's own figures, on How2Sign with 3B models, stand in brackets. ",
-    ),
+    "README.md": {"summary": summary},
+    "docs/results.md": {
+        "results": shipped,
+        "levers": lambda: matrix(LEVERS, "levers.yaml"),
+        "reading": reading,
+        "decoding": decoding,
+        "ablations": lambda: matrix(
+            ABLATIONS,
+            "matrix.yaml",
+            "The paper's own figures, on How2Sign with 3B models, stand in brackets. ",
+        ),
+    },
 }
 
 
-def with_tables(readme: str) -> str:
-    """The README's text with fresh tables between the markers.
+def with_tables(file: str) -> str:
+    """The text of README.md or docs/results.md with fresh tables between the markers.
 
     Raises:
         ValueError: a marker is missing.
     """
-    for name, table in BLOCKS.items():
-        begin, end = f"<!-- {name}: benchmarks/readme_tables.py -->", f"<!-- end of {name} -->"
+    text = (ROOT / file).read_text(encoding="utf-8")
+    for name, table in BLOCKS[file].items():
+        begin, end = f"<!-- {name}: benchmarks/results_tables.py -->", f"<!-- end of {name} -->"
         pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-        if not pattern.search(readme):
-            raise ValueError(f"README.md has no {begin} ... {end}")
-        readme = pattern.sub(lambda _, table=table, begin=begin, end=end: f"{begin}\n{table()}\n{end}", readme)
-    return readme
+        if not pattern.search(text):
+            raise ValueError(f"{file} has no {begin} ... {end}")
+        text = pattern.sub(lambda _, table=table, begin=begin, end=end: f"{begin}\n{table()}\n{end}", text)
+    return text
 
 
 if __name__ == "__main__":
-    if "--write" in sys.argv:
-        path = ROOT / "README.md"
-        path.write_text(with_tables(path.read_text(encoding="utf-8")), encoding="utf-8")
-    else:
-        print("\n\n".join(table() for table in BLOCKS.values()))
+    for file, tables in BLOCKS.items():
+        if "--write" in sys.argv:
+            (ROOT / file).write_text(with_tables(file), encoding="utf-8")
+        else:
+            print("\n\n".join(table() for table in tables.values()))
