@@ -40,9 +40,9 @@ setup(
         "lslm": ["py.typed"],
         "lslm.training": ["recipes/**/*.yaml"],
         "lslm.training.stages": ["templates/*.json"],
-        "lslm.training.evaluation": ["report.html"],
+        "lslm.training.evaluation": ["report.html", "display.css", "skeleton.js"],
         "lslm.hub_cards": ["*.jinja", "vocabulary.json"],
-        "lslm.hub_cards.space": ["page.css", "player.html", "player.js", "README.md", "requirements.txt"],
+        "lslm.hub_cards.space": ["*.css", "*.js", "player.html", "README.md", "requirements.txt"],
     },
     entry_points={"console_scripts": ["lslm = lslm_cli:main"]},
     # Translating needs these alone.
