@@ -41,10 +41,12 @@ def motion_payload(joints: np.ndarray, fps: float, valid: np.ndarray | None = No
     seen = known if valid is None else known & np.asarray(valid, bool)
     joints = joints - np.nanmedian(joints.reshape(-1, 3), axis=0)  # 16 bits reach 32 m from there
     millimetres = np.where(known[..., None], np.clip(np.round(np.nan_to_num(joints) * 1000), -32767, 32767), MISSING)
-    upper = np.delete(joints, LEGS, axis=1).reshape(-1, 3)
-    upper = upper[np.isfinite(upper).all(-1)]
-    # All of the clip, so that the picture does not jump; without the outermost points, which may be errors of tracking.
-    low, high = np.percentile(upper, [0.5, 99.5], axis=0) if len(upper) else np.zeros((2, 3))
+    upper = np.delete(joints, LEGS, axis=1)
+    upper = upper[:, np.isfinite(upper).all(-1).any(0)]  # joints that the clip has
+    # All of the clip, so that the picture does not jump; without a joint's outermost points, which may be errors of
+    # tracking.
+    low, high = np.nanpercentile(upper, [1, 99], axis=0) if upper.size else np.zeros((2, 1, 3))
+    low, high = low.min(0), high.max(0)
     high[1] += 0.2  # the head is larger than its joint
     half = (high - low) / 2
     return {
