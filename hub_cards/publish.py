@@ -216,7 +216,10 @@ def _send(out, repo_id, repo_type, private, revision, dry_run, message, script, 
     if dry_run:
         print("\n" + card)
         return f"{constants.ENDPOINT}/{repo_id} (nothing was sent)"
-    RepoCard(card).validate(repo_type)
+    try:
+        RepoCard(card).validate(repo_type)
+    except ValueError as error:
+        raise ValueError(f"the Hub does not take the card, nothing was sent: {' '.join(str(error).split())}") from error
     api = HfApi()
     api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
     if revision:
