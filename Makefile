@@ -90,17 +90,18 @@ ship-demo: $(RUN)/scores/results.json $(RUN)/spelling/results.json $(RUN)/beams/
 	cp $(RUN)/scores/results.json $(RUN)/scores/predictions.jsonl examples/asl_cafe/scores/
 	cp $(RUN)/spelling/results.json examples/asl_cafe/scores/spelling.json
 	cp $(RUN)/beams/results.json examples/asl_cafe/scores/beams.json
-	$(BIN)/python benchmarks/readme_tables.py --write
+	$(BIN)/python benchmarks/results_tables.py --write
 
-# Rows whose results are in the repository are not run again. What is new is copied there, weights are not.
+# Rows whose results are in the repository are not run again. Results that are new are kept there, weights are not.
 ABLATIONS := examples/asl_cafe/ablations
 define run-matrix  # its file, where it runs, where its results are kept, what runs first
 	mkdir -p $(ABLATIONS)/$(3) $(2)
-	cp -rn $(ABLATIONS)/$(3)/. $(2)
+	cp -n $(ABLATIONS)/$(3)/results.jsonl $(2) || true
+	$(BIN)/lslm ablate --config $(ABLATIONS)/$(1) --dry-run
 	$(4)
 	$(BIN)/lslm ablate --config $(ABLATIONS)/$(1)
-	cd $(2) && cp --parents $$(find . -name results.json -o -name recipe.yaml) tables.md *.csv $$(find . -maxdepth 1 -name '*.png') $(CURDIR)/$(ABLATIONS)/$(3)
-	$(BIN)/python benchmarks/readme_tables.py --write
+	cp $(2)/results.jsonl $(2)/tables.md $$(find $(2) -maxdepth 1 -name '*.png') $(ABLATIONS)/$(3)
+	$(BIN)/python benchmarks/results_tables.py --write
 endef
 
 ablations: | .venv/dev  ## the paper's rows on ASL Cafe, three seeds (hours); after a kill, give it again

@@ -40,9 +40,9 @@ setup(
         "lslm": ["py.typed"],
         "lslm.training": ["recipes/**/*.yaml"],
         "lslm.training.stages": ["templates/*.json"],
-        "lslm.training.evaluation": ["report.html"],
-        "lslm.hub_cards": ["*.jinja", "vocabulary.json"],
-        "lslm.hub_cards.space": ["page.css", "player.html", "player.js", "README.md", "requirements.txt"],
+        "lslm.training.evaluation": ["report.html", "display.css", "skeleton.js"],
+        "lslm.hub_cards": ["*.jinja"],
+        "lslm.hub_cards.space": ["*.css", "*.js", "player.html", "README.md", "requirements.txt"],
     },
     entry_points={"console_scripts": ["lslm = lslm_cli:main"]},
     # Translating needs these alone.
@@ -58,7 +58,6 @@ setup(
         "hub": CARDS,  # cards
         "parquet": PARQUET,  # landmarks of Kaggle's asl-signs
         "cluster": [*DATA, *BUILD],  # `lslm data build --executor`; with ray: datatrove[ray]
-        "bertscore": ["bert-score>=0.3.13,<0.4"],  # `lslm score --bertscore`
         "dev": [
             *QLORA,
             *CARDS,

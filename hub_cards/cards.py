@@ -221,14 +221,10 @@ def model_card(
     data: SignData | None = None,
     results: Mapping | None = None,
     recipes: Mapping[str, Mapping] | None = None,
-    clip: str | None = None,
     license: str | None = None,
     license_name: str | None = None,
     license_link: str | None = None,
-    commit: str | None = None,
-    code_url: str | None = None,
-    versions: Mapping[str, str] | None = None,
-    machine: str | None = None,
+    **record,
 ) -> str:
     """The card of an LSLM.
 
@@ -240,13 +236,9 @@ def model_card(
         data: what it was trained and tested on.
         results: content of results.json, as `lslm evaluate` writes it.
         recipes: the recipe of each stage; keys "tokenizer", "align", "instruct".
-        clip: an example clip in the repository, such as "clips/test-0000.npz".
         license, license_name, license_link: of the model. None: that of the base model, or that of the data if the base
             model's is permissive and the data's is not.
-        commit: of the LSLM code that trained it.
-        code_url: where that code is.
-        versions: of the packages that trained it; None: only those that scored it are told.
-        machine: that trained it.
+        record: see [`_shared`].
 
     Returns:
         Markdown with YAML front matter.
@@ -258,7 +250,6 @@ def model_card(
     terms = _license(base_model, base_license, data, license, license_name, license_link)
     # a checkpoint that names its language model does not hold it
     adapter = bool(config.get("backbone"))
-    name = repo_id.rpartition("/")[2]
     metrics = (results or {}).get("metrics", {})
     evaluations = _evaluations(results, metrics, data)
     front_matter = ModelCardData(
@@ -271,14 +262,12 @@ def model_card(
         datasets=[data.id] if data and data.id else None,
         metrics=list(dict.fromkeys(e.metric_type for e in evaluations)) or None,
         tags=[*TAGS, "lslm"],
-        model_name=name if evaluations else None,
+        model_name=repo_id.rpartition("/")[2] if evaluations else None,
         eval_results=evaluations or None,
     )
     return _render(
         "model.md.jinja",
-        front_matter=front_matter.to_yaml(),
-        title=name,
-        repo_id=repo_id,
+        **_shared(repo_id, front_matter, terms, data, results, recipes, **record),
         config=config,
         extractor=processor.get("feature_extractor", {}),
         vqvae=config.get("vqvae_config") or {},
@@ -286,21 +275,9 @@ def model_card(
         base_license=base_license,
         adapter=adapter,
         install=_install(config),
-        tested=versions_tested(),
-        data=data,
         translation=_rows(metrics, TRANSLATION),
         controls=_rows(metrics, CONTROLS),
-        tokenizer=_rows(metrics, TOKENIZER),
-        results=results or {},
-        provenance=_provenance(results),
         signatures=_signatures(results),
-        training=_training(recipes),
-        clip=clip,
-        license=terms,
-        commit=commit,
-        code_url=code_url,
-        versions=versions,
-        machine=machine,
     )
 
 
@@ -312,14 +289,10 @@ def tokenizer_card(
     data: SignData | None = None,
     results: Mapping | None = None,
     recipe: Mapping | None = None,
-    clip: str | None = None,
     license: str | None = None,
     license_name: str | None = None,
     license_link: str | None = None,
-    commit: str | None = None,
-    code_url: str | None = None,
-    versions: Mapping[str, str] | None = None,
-    machine: str | None = None,
+    **record,
 ) -> str:
     """The card of a sign tokenizer (VQ-VAE) alone.
 
@@ -335,7 +308,6 @@ def tokenizer_card(
         ValueError: neither a licence nor data is given.
     """
     terms = _license(None, None, data, license, license_name, license_link)
-    name = repo_id.rpartition("/")[2]
     front_matter = ModelCardData(
         language=LANGUAGE,
         **terms.metadata,
@@ -345,24 +317,10 @@ def tokenizer_card(
     )
     return _render(
         "tokenizer.md.jinja",
-        front_matter=front_matter.to_yaml(),
-        title=name,
-        repo_id=repo_id,
+        **_shared(repo_id, front_matter, terms, data, results, {"tokenizer": recipe} if recipe else None, **record),
         extractor=extractor,
         vqvae=config,
         install=_install({}),
-        tested=versions_tested(),
-        data=data,
-        tokenizer=_rows((results or {}).get("metrics", {}), TOKENIZER),
-        results=results or {},
-        provenance=_provenance(results),
-        training=_training({"tokenizer": recipe} if recipe else None),
-        clip=clip,
-        license=terms,
-        commit=commit,
-        code_url=code_url,
-        versions=versions,
-        machine=machine,
     )
 
 
@@ -388,6 +346,7 @@ def dataset_card(
         Markdown with YAML front matter.
     """
     clips = sum(data.splits.values())
+    files = [{"split": split, "path": path} for split, path in (data_files or {}).items()]
     front_matter = DatasetCardData(
         pretty_name=data.name,
         language=LANGUAGE if language is None else list(language),
@@ -395,14 +354,7 @@ def dataset_card(
         task_categories=["translation"],
         size_categories=[_size_category(clips)] if clips else None,
         tags=TAGS if language is None else [tag for tag in TAGS if tag != "american-sign-language"],
-        configs=[
-            {
-                "config_name": "default",
-                "data_files": [{"split": split, "path": path} for split, path in data_files.items()],
-            }
-        ]
-        if data_files
-        else None,
+        configs=[{"config_name": "default", "data_files": files}] if files else None,
     )
     return _render(
         "dataset.md.jinja",
@@ -461,6 +413,38 @@ def _render(template: str, **values) -> str:
     )
     text = environment.get_template(template).render({name: _facts(value) for name, value in values.items()})
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _shared(
+    repo_id: str,
+    front_matter: ModelCardData,
+    terms: License,
+    data: SignData | None,
+    results: Mapping | None,
+    recipes: Mapping[str, Mapping] | None,
+    *,
+    clip: str | None = None,
+    commit: str | None = None,
+    code_url: str | None = None,
+    versions: Mapping[str, str] | None = None,
+    machine: str | None = None,
+) -> dict:
+    """What the templates of both kinds of models take.
+
+    Args:
+        clip: an example clip in the repository, such as "clips/test-0000.npz".
+        commit: of the LSLM code that trained it.
+        code_url: where that code is.
+        versions: of the packages that trained it; None: only those that scored it are told.
+        machine: that trained it.
+    """
+    return {
+        **{"repo_id": repo_id, "title": repo_id.rpartition("/")[2], "front_matter": front_matter.to_yaml()},
+        **{"license": terms, "data": data, "results": results or {}, "provenance": _provenance(results)},
+        **{"tokenizer": _rows((results or {}).get("metrics", {}), TOKENIZER), "training": _training(recipes)},
+        **{"clip": clip, "commit": commit, "code_url": code_url, "versions": versions, "machine": machine},
+        "tested": versions_tested(),
+    }
 
 
 def _base_license(base_model: str) -> License | None:

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 import yaml
-from huggingface_hub import HfApi, constants
+from huggingface_hub import HfApi, RepoCard, constants
 from huggingface_hub.utils import validate_repo_id
 
 from .cards import ASL_CAFE, SignData, dataset_card, model_card, tokenizer_card
@@ -211,7 +211,8 @@ def _stage_tokenizer(folder, repo_id, out, facts) -> tuple[str, str, list]:
 
 def _send(out, repo_id, repo_type, private, revision, dry_run, message, script, expected) -> str:
     """Upload the folder `out` as one commit and try what is on the Hub then; -> the commit's address."""
-    if faults := lint_card((out / "README.md").read_text(encoding="utf-8")):
+    card = (out / "README.md").read_text(encoding="utf-8")
+    if faults := lint_card(card, repo_type):
         raise ValueError(f"the card is not one that the Hub takes: {'; '.join(faults)}")
     files = sorted(path for path in out.rglob("*") if path.is_file())
     for path in files:
@@ -219,8 +220,12 @@ def _send(out, repo_id, repo_type, private, revision, dry_run, message, script, 
     total = sum(path.stat().st_size for path in files)
     print(f"{total:>12,}  bytes in {len(files)} files, for {repo_id}" + f" ({revision})" * bool(revision), flush=True)
     if dry_run:
-        print("\n" + (out / "README.md").read_text(encoding="utf-8"))
+        print("\n" + card)
         return f"{constants.ENDPOINT}/{repo_id} (nothing was sent)"
+    try:
+        RepoCard(card).validate(repo_type)
+    except ValueError as error:
+        raise ValueError(f"the Hub does not take the card, nothing was sent: {' '.join(str(error).split())}") from error
     api = HfApi()
     api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
     if revision:

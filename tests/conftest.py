@@ -5,6 +5,7 @@ Nothing here is downloaded and nothing is larger than a few hundred kilobytes.
 
 import logging
 import os
+import shutil
 
 # before transformers is imported: a test that asks the Hub for anything is wrong
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -227,3 +228,14 @@ def checkpoint(tmp_path_factory, lslm_model, processor) -> str:
     lslm_model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """The system's Chromium, as playwright drives it."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])

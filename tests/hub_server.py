@@ -41,6 +41,7 @@ TOKEN = "hf_test"
 # the names under which the owner of a token may write; the first is his own
 TOKENS = {TOKEN: ["tester", "lslm"], "hf_other": ["other"]}
 LFS_NAMES = [f"*.{suffix}" for suffix in "arrow bin gguf gif glb gz jpg mp4 npy npz parquet png pt safetensors".split()]
+LICENSES = ["apache-2.0", "mit", "cc-by-4.0", "cc-by-nc-4.0", "llama3.2", "other"]  # of many more
 LARGEST_REGULAR = 10 * 2**20
 CHUNK = 2**16
 
@@ -405,6 +406,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             card = read_card(json.loads(self.body)["content"])
         except HubError as error:
             return self.reply({"errors": [{"message": str(error)}], "warnings": []}, 400)
+        if card.get("license", "mit") not in LICENSES:
+            message = f'"license" must be one of [{", ".join(LICENSES)}]'
+            return self.reply({"errors": [{"message": message}], "warnings": []}, 400)
         warnings = [] if card else [{"message": "empty or missing yaml metadata in repo card"}]
         self.reply({"errors": [], "warnings": warnings})
 

@@ -206,6 +206,29 @@ def test_a_row_of_which_only_results_were_kept_is_trained_again_for_its_children
     assert {name: (runs / name / "model.safetensors").read_bytes() for name in before} == before
 
 
+def test_one_file_keeps_the_results_of_all_rows(matrix, tmp_path, capsys):
+    rows = {"codes": {"stage": "tokenizer", "codebook_size": 16}}
+    assert lslm_cli.main(["ablate", "--config", matrix(rows=rows)]) == 0
+    runs = tmp_path / "runs"
+    folder = runs / "seed-0" / "codes"
+    kept, recipe, results = (runs / "results.jsonl", folder / "recipe.yaml", folder / "results.json")
+    (line,) = ablate.read_results(kept).values()
+    assert (line["row"], line["seed"]) == ("codes", 0) and line["results"] == json.loads(results.read_text())
+    before = [file.read_bytes() for file in (kept, recipe, results)]
+    shutil.rmtree(runs / "seed-0")
+    capsys.readouterr()
+    assert lslm_cli.main(["ablate", "--config", matrix(rows=rows)]) == 0
+    assert "codes, seed 0: finished before" in capsys.readouterr().out
+    assert [file.read_bytes() for file in (kept, recipe, results)] == before
+    assert not (folder / "config.json").exists()
+    # a row removed to begin anew does not come back, and seeds that are not asked for keep their lines
+    shutil.rmtree(folder)
+    assert lslm_cli.main(["ablate", "--config", matrix(rows=rows), "--dry-run"]) == 0
+    assert "0 finished" in capsys.readouterr().out
+    ablate.write_results(ablate.read_config(matrix(rows=rows), seeds=[5]))
+    assert ("codes", 0) in ablate.read_results(kept)
+
+
 def test_a_row_is_not_continued_with_other_settings(matrix, tmp_path, capsys):
     rows = {"codes": {"stage": "tokenizer", "codebook_size": 16}}
     assert lslm_cli.main(["ablate", "--config", matrix(rows=rows)]) == 0

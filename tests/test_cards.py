@@ -105,6 +105,8 @@ def test_shipped_cards_are_clean(model, tokenizer, dataset):
     assert lint_card(tokenizer, "model", files=[]) == []
     assert lint_card(dataset, "dataset", files=[]) == []
     assert lint_card((CAFE / "README.md").read_text(encoding="utf-8"), "dataset", files=[]) == []
+    space = (ROOT / "hub_cards" / "space" / "README.md").read_text(encoding="utf-8")
+    assert lint_card(space.replace("{{ model_id }}", "lslm/asl-cafe"), "space", files=[]) == []
 
 
 @pytest.mark.parametrize(
@@ -336,30 +338,10 @@ def test_asl_cafe_is_what_its_own_card_says(monkeypatch):
 
 BAD = {
     "no front matter": (lambda card: card.partition("---\n")[2].partition("---\n")[2], "front matter"),
-    "not closed": (lambda card: card.replace("---\n\n#", "\n#"), "front matter"),
-    "not YAML": (lambda card: card.replace("license: apache-2.0", "license: [apache"), "not YAML"),
-    "a list": (lambda card: "---\n- license: mit\n---\n", "not a mapping"),
-    "pipeline tag": (lambda card: card.replace(": translation\ntags", ": sign-translation\ntags"), "pipeline_tag"),
-    "license": (lambda card: card.replace("license: apache-2.0", "license: smpl-x"), "license: 'smpl-x'"),
+    "not YAML": (lambda card: card.replace("license: apache-2.0", "license: [apache"), "front matter: "),
     "no license": (lambda card: card.replace("license: apache-2.0\n", ""), "license: missing"),
-    "other": (lambda card: card.replace("license: apache-2.0", "license: other"), "license_link: missing"),
-    "language name": (lambda card: card.replace("- ase\n", "- American\n"), "ISO 639"),
-    "language asl": (lambda card: card.replace("- ase\n", "- asl\n"), "Asilulu"),
-    "language no": (lambda card: card.replace("- ase\n", "- no\n"), "ISO 639"),
-    "tag": (lambda card: card.replace("- motion\n", f"- {'motion ' * 12}\n"), "tags"),
-    "tag twice": (lambda card: card.replace("- motion\n", "- 3d\n"), "twice"),
-    "number as tag": (lambda card: card.replace("- motion\n", "- 3\n"), "tags"),
-    "tags": (lambda card: re.sub(r"tags:\n(- .*\n)+", "tags: motion\n", card), "not a list"),
-    "base model": (lambda card: card.replace(f"base_model: {SMOLLM}", "base_model: ../smollm/x/y"), "base_model"),
-    "relation": (lambda card: card.replace("relation: adapter", "relation: lora"), "base_model_relation"),
-    "model index, no dataset": (lambda card: re.sub(r"    dataset:\n(      .*\n)+", "", card), "model-index"),
-    "model index, no value": (lambda card: card.replace(f"      {WER}\n", ""), "model-index"),
+    "model index, no value": (lambda card: card.replace(f"      {WER}\n", ""), "front matter: "),
     "model index, a word": (lambda card: card.replace(WER, "value: low"), "not a number"),
-    "model index, two models": (
-        lambda card: card.replace("model-index:\n", "model-index:\n- name: other\n  results: []\n"),
-        "model-index",
-    ),
-    "verified": (lambda card: card.replace(WER, f"{WER}\n      verified: true"), "verified"),
     "nan": (lambda card: card.replace(WER, "value: .nan"), "not a figure"),
     "empty": (lambda card: card.replace(f"base_model: {SMOLLM}", "base_model:"), "no value"),
     "braces": (lambda card: card.replace("# asl-cafe", "# {{ title }}"), "template"),
@@ -381,69 +363,12 @@ def test_bad_cards_are_caught(model, name):
     assert complaint in "\n".join(lint_card(spoilt, "model", files=["README.md"]))
 
 
+def test_a_front_matter_that_is_no_mapping_is_caught():
+    assert lint_card("---\n- license: mit\n---\n") == ["front matter: repo card metadata block should be a dict"]
+
+
 def test_english_none_is_no_left_over(model):
     assert lint_card(model + "None of the frames is lost. `None` means all. ![a](clips/a.gif)\n") == []
     assert (
         lint_card(model + "[a](clips/a.gif) [b](clips) [c](./README.md#x)\n", files=["clips/a.gif", "README.md"]) == []
     )
-
-
-SPACE = """---
-title: Sign to English
-emoji: 🤟
-colorFrom: indigo
-colorTo: green
-sdk: gradio
-sdk_version: 6.31.0
-python_version: "3.11"
-app_file: app.py
-models:
-- lslm/asl-cafe
-license: apache-2.0
-short_description: 3D American Sign Language to English
----
-
-# Sign to English
-"""
-
-
-def test_a_space_card_is_clean():
-    assert lint_card(SPACE, "space", files=["README.md", "app.py"]) == []
-    assert lint_card(SPACE) == []
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "complaint"),
-    [
-        ("sdk: gradio\n", "", "sdk: missing"),
-        ("sdk: gradio", "sdk: shiny", "sdk: 'shiny'"),
-        ("6.31.0", "6.30", "sdk_version"),
-        ("6.31.0", "latest", "sdk_version"),
-        ("sdk_version: 6.31.0\n", "", "sdk_version"),
-        ('"3.11"', "3.10", "python_version"),
-        ("app_file: app.py\n", "", "app_file"),
-        ("app.py", "main.py", "there is no main.py"),
-        ("title: Sign to English\n", "", "title"),
-        ("🤟", "hand", "emoji"),
-        ("indigo", "teal", "colorFrom"),
-        ("colorTo: green\n", "", "colorTo"),
-        ("to English\n---", "to English, " * 4 + "\n---", "short_description"),
-        ("lslm/asl-cafe", "https://example.org/x", "models"),
-    ],
-)
-def test_bad_space_cards_are_caught(old, new, complaint):
-    assert old in SPACE
-    assert complaint in "\n".join(lint_card(SPACE.replace(old, new), "space", files=["README.md", "app.py"]))
-
-
-def test_bad_dataset_cards_are_caught(dataset):
-    for old, new, complaint in (
-        ("- translation\n", "- sign-translation\n", "task_categories"),
-        ("1K<n<10K", "many", "size_categories"),
-        ("config_name: default\n  ", "", "configs"),
-        ("license: mit\n", "", "license: missing"),
-    ):
-        assert old in dataset
-        assert complaint in "\n".join(lint_card(dataset.replace(old, new)))
-    with pytest.raises(ValueError, match="kind"):
-        lint_card(dataset, "datasets")

@@ -264,7 +264,7 @@ def test_the_card_is_one_that_the_hub_takes(built, source, tmp_path, capsys):
     assert bare.startswith("# set") and "| `take` | from the table of texts |" in bare
     make(source, tmp_path / "set", license="cc-by-4.0", language="de")
     card = (tmp_path / "set" / "README.md").read_text()
-    assert not lint_card(card) and "language:\n- de\n" in card and "ASL" not in card
+    assert not lint_card(card, "dataset") and "language:\n- de\n" in card and "ASL" not in card
     publish_data(str(tmp_path / "set"), "me/set", dry_run=True)
     assert "data/train-00002.parquet" in capsys.readouterr().out
     (tmp_path / "set" / "README.md").write_text("my own words")

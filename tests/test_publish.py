@@ -150,6 +150,14 @@ def test_a_sign_tokenizer_and_a_data_set(published, toy, toy_tokenizer, clip):
     assert {"README.md", "data/train.parquet", "data/test.parquet"} <= files(hub, "lslm/data", repo_type="dataset")
 
 
+def test_a_card_that_the_hub_does_not_take_is_not_sent(published, toy):
+    hub, _, _ = published
+    argv = [*LSLM, "data", "push", toy / "set", "lslm/refused", "--license", "smpl-x"]
+    done = run_client(hub, argv, check=False)
+    assert done.returncode == 2 and '"license" must be one of' in done.stderr.replace("\\", "").splitlines()[-1]
+    assert hub.requests[-1].path == "/api/validate-yaml" and hub.load("datasets/lslm/refused") is None
+
+
 def test_a_stage_pushes_by_itself(published, toy, toy_tokenizer, clip, tmp_path):
     """`--push_to_hub` of the Trainer: what arrives can be loaded as it is."""
     hub, _, _ = published

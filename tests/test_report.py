@@ -11,6 +11,7 @@ from conftest import FPS, make_clip
 
 from lslm.processing.pipeline_lslm import spell_out
 from lslm.training.dataset.encodings import encode_clips
+from lslm.training.evaluation.display import LEGEND
 from lslm.training.evaluation.evaluate import evaluate, translate_clips
 from lslm.training.evaluation.report import differences, report_html
 from lslm.training.evaluation.sign_translation_metrics import text_metrics
@@ -128,7 +129,7 @@ def test_hostile_text_stays_text():
     assert page.tags.count("script") == plain.tags.count("script") == 2
     assert "b" not in page.tags[page.tags.index("ol") :]
     assert page.text.count(HOSTILE) >= 5  # name, prompts, reference, output: nothing lost, nothing run
-    assert page.content["fps"] == FPS and len(page.content["clips"]) == 1
+    assert len(page.content) == 1 and page.content[0]["fps"] == FPS and page.content[0]["name"] == HOSTILE
     assert "m<o>del" in page.text and 'lslm evaluate --data "<x>"' in page.text and "WER <lower-cased>" in page.text
 
 
@@ -142,27 +143,28 @@ def test_the_page_asks_the_network_for_nothing():
 def test_motion_in_the_page_is_the_motion_to_a_millimetre():
     clips = [make_clip(frames, frames) - (1.5, 0, 0) for frames in (5, 23, 9)]
     content = Page(report_html(RESULTS, [row(n) for n in "abc"], clips, FPS)).content
-    assert [clip["frames"] for clip in content["clips"]] == [5, 23, 9]
-    for clip, joints in zip(content["clips"], clips, strict=True):
+    assert [clip["frames"] for clip in content] == [5, 23, 9]
+    for clip, joints in zip(content, clips, strict=True):
         millimetres = np.frombuffer(base64.b64decode(clip["motion"]), "<i2").reshape(joints.shape)
-        assert np.abs(millimetres / 1000 - joints).max() < 0.001
+        moved = millimetres / 1000 - joints
+        assert np.abs(moved - moved[0, 0]).max() < 0.0011
 
 
-def test_tokens_are_tinted_by_their_probability_and_wrong_words_marked():
-    said = row("a", "Some hot tea.", ("No", " te", "a", ""), (0.5, 1.0, 0.75, 0.125))
+def test_words_are_tinted_by_their_probability_and_wrong_ones_marked():
+    said = row("a", "Some hot tea.", ("No", " te", "a", ""), (0.4, 1.0, 0.75, 0.125))
     source = report_html(RESULTS, [said], [make_clip(5)], FPS)
     cards = source[source.index('<ol class="clips">') :]
     for piece in (
-        '<mark class="wrong"><span class="token" style="--p:0.500" title="0.500">No</span></mark>',
-        '<span class="token" style="--p:0.750" title="0.750">a</span>',
-        '<span class="token end" style="--p:0.125" title="0.125">end</span>',
+        '<span class="word unsure" style="--p:0.400" title="40\u00a0%"><mark class="wrong">No</mark></span>',
+        '<span class="word" style="--p:0.750" title="75\u00a0%">tea</span>',
         '<mark class="missed">Some</mark> <mark class="missed">hot</mark> tea.',
         "2 word errors",
-        "Whole sentence 0.05; least sure of the end (0.12)",
+        "Sure of the whole sentence: 4\u00a0%. Least sure of “No”: 40\u00a0%.",
     ):
         assert piece in cards
-    cut = report_html(RESULTS, [row("a", "Some tea.", ("Some", " tea"))], [make_clip(5)], FPS)  # by the length limit
-    assert 'class="token end"' not in cut and "1 of 7 clips" in cut
+    assert "cut off" not in cards and LEGEND in source
+    cut = report_html(RESULTS, [row("a", "Some tea.", ("Some", " tea"))], [make_clip(5)], FPS)
+    assert "It was cut off at the length limit." in cut and "1 of 7 clips" in cut
 
 
 def test_an_empty_answer_and_an_empty_reference_are_shown():
@@ -195,7 +197,41 @@ def test_evaluate_writes_confidence_and_a_report(toy, checkpoint, tmp_path):
         assert all(0 <= chance <= 1 for chance in line["probabilities"])
         assert line["prediction"] == "".join(line["tokens"]).strip()
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
-    assert sum(f"test-{n:04d}" in page.text for n in range(3)) == 2 == len(page.content["clips"])
+    ids = {f"test-{n:04d}" for n in range(3)}
+    assert len(page.content) == 2 and {clip["name"] for clip in page.content} == {n for n in ids if n in page.text}
     assert "2 of 3 clips" in page.text and f"{results['metrics']['wer']:.1f}" in page.text
-    shown = {attributes.get("id") for attributes in page.attributes}
-    assert shown >= {"whole", "left", "right", "play", "frame", "speed", "time", "order", "content"}
+    assert {attributes.get("id") for attributes in page.attributes} >= {"order", "content"}
+    assert "function skeletonPlayer(" in page.text
+
+
+def test_the_report_in_a_browser(browser, tmp_path):
+    rows = [row("first <b>", "Some tea."), row("second", "No tea.")]
+    (tmp_path / "report.html").write_text(report_html(RESULTS, rows, [make_clip(40), make_clip(30, 1)], FPS), "utf-8")
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page, complaints, asked = context.new_page(), [], []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((tmp_path / "report.html").as_uri())
+
+    def picture() -> str:
+        page.wait_for_timeout(100)
+        return page.locator("canvas.body").evaluate("canvas => canvas.toDataURL()")
+
+    page.locator("figcaption.name", has_text="first <b>").wait_for()
+    page.get_by_role("button", name="Pause").click()
+    drawn = [picture()]
+    page.locator("canvas.body").press("ArrowRight")
+    drawn.append(picture())
+    page.get_by_role("slider", name="Time").press("End")
+    drawn.append(picture())
+    page.keyboard.press("Tab")
+    page.get_by_role("button", name="second").press("j")
+    page.locator("figcaption.name", has_text="second").wait_for()
+    assert page.locator(".clip.chosen").inner_text().count("second") == 1
+    page.get_by_role("button", name="Pause").wait_for()
+    page.locator("canvas.body").press(" ")  # once, not there and back
+    page.get_by_role("button", name="Play").wait_for()
+    drawn.append(picture())
+    assert len(set(drawn)) == 4 and complaints == [] and len(asked) == 1
+    context.close()

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from conftest import make_clip
 
-from lslm import Motion, load_motion
+from lslm import load_motion
 from lslm.processing.motion_features import NUM_JOINTS, PARENTS
 
 pytest.importorskip("gradio", reason="the demo page needs gradio: pip install 'lslm[space]'")
@@ -31,9 +31,9 @@ import gradio as gr
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from lslm.hub_cards.space import app
+from lslm.hub_cards.space import app, display
 
-SPACE = Path(app.__file__).parent
+SPACE = Path(app.__file__).resolve().parent
 HOSTILE = '<img src=x onerror="alert(1)"></p><script>alert(2)</script> & ${1} {{2}} tea'
 
 
@@ -77,7 +77,7 @@ def refusal(path, **pipes) -> str:
 
 
 def unpacked(payload) -> tuple[np.ndarray, np.ndarray]:
-    """(T, 52, 3) int16 and (T, 52) bool of a motion payload, as player.js reads them."""
+    """(T, 52, 3) int16 and (T, 52) bool of a motion payload, as skeleton.js reads them."""
     shape = payload["frames"], NUM_JOINTS
     bits = np.unpackbits(np.frombuffer(base64.b64decode(payload["seen"]), np.uint8), count=np.prod(shape))
     return np.frombuffer(base64.b64decode(payload["motion"]), "<i2").reshape(*shape, 3), bits.reshape(shape) == 1
@@ -87,7 +87,7 @@ def test_motion_is_packed_to_a_millimetre_wherever_it_happens():
     for away in (0.0, 90.0):
         joints = (make_clip(23, 2) + (away, 0, -away)).astype(np.float32)
         valid = np.random.default_rng(0).random(joints.shape[:2]) < 0.5
-        payload = json.loads(json.dumps(app.motion_payload(Motion(joints, 25.0, valid), "1", "a")))
+        payload = json.loads(json.dumps(display.motion_payload(joints, 25.0, valid)))
         millimetres, seen = unpacked(payload)
         moved = millimetres / 1000 - joints
         assert np.abs(moved - moved[0, 0]).max() < 0.002 and (seen == valid).all()
@@ -97,28 +97,28 @@ def test_motion_is_packed_to_a_millimetre_wherever_it_happens():
 def test_joints_without_a_number_are_marked_and_do_not_spoil_the_rest():
     joints = make_clip(9)
     joints[2:4, 30], joints[5] = np.nan, np.nan
-    payload = app.motion_payload(Motion(joints, 20.0, None), "1", "a")
+    payload = display.motion_payload(joints, 20.0, None)
     millimetres, seen = unpacked(json.loads(json.dumps(payload, allow_nan=False)))
     missing = np.isnan(joints).any(-1)
-    assert ((millimetres[..., 0] == app.MISSING) == missing).all() and (seen == ~missing).all()
+    assert ((millimetres[..., 0] == display.MISSING) == missing).all() and (seen == ~missing).all()
     only_feet = np.full((4, 52, 3), np.nan)
-    only_feet[:, app.LEGS] = make_clip(4)[:, app.LEGS]
-    json.dumps(app.motion_payload(Motion(only_feet, 20.0, None), "1", "a"), allow_nan=False)
+    only_feet[:, display.LEGS] = make_clip(4)[:, display.LEGS]
+    json.dumps(display.motion_payload(only_feet, 20.0, None), allow_nan=False)
 
 
 @pytest.mark.parametrize("angle", [-2.5, -1.0, 0.0, 0.7, 3.0])
 def test_the_camera_knows_where_the_signer_faces(angle):
     across = np.zeros((3, 52, 3))
-    across[:, app.LEFT_SHOULDER, 0] = 0.2
+    across[:, display.LEFT_SHOULDER, 0] = 0.2
     turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
-    assert app.facing(across @ turn.T) == pytest.approx(angle)
-    assert app.facing(np.zeros((3, 52, 3))) == app.facing(np.full((3, 52, 3), np.nan)) == 0.0
+    assert display.facing(across @ turn.T) == pytest.approx(angle)
+    assert display.facing(np.zeros((3, 52, 3))) == display.facing(np.full((3, 52, 3), np.nan)) == 0.0
 
 
 def test_the_player_knows_the_skeleton():
-    body = re.search(r"const BODY = \[([-\d, ]+)\]", (SPACE / "player.js").read_text())[1]
+    body = re.search(r"const BODY = \[([-\d, ]+)\]", (SPACE / "skeleton.js").read_text())[1]
     assert [int(joint) for joint in body.split(",")] == PARENTS[:22]
-    fingers = [j - 1 if (j - 22) % 3 else 20 + (j >= 37) for j in range(22, 52)]  # as player.js makes them
+    fingers = [j - 1 if (j - 22) % 3 else 20 + (j >= 37) for j in range(22, 52)]  # as skeleton.js makes them
     assert fingers == PARENTS[22:]
 
 
@@ -139,11 +139,11 @@ def test_each_codebook_is_a_row():
 def test_the_probability_of_a_word_is_that_of_its_tokens():
     tokens = ["Can", " I", " muff", "in", "?", " ", "Zo", "", "ë", ""]
     chances = [0.5, 1.0, 0.5, 0.5, 0.8, 1.0, 0.5, 0.5, 0.8, 0.1]
-    words = app.words_of(tokens, chances)
+    words = display.words_of(tokens, chances)
     assert [word for word, _ in words] == ["Can", "I", "muffin?", "Zoë"]
     assert [chance for _, chance in words] == pytest.approx([0.5, 1.0, 0.2, 0.2])
-    assert app.words_of(["two words"], [0.5]) == [("two", 0.5), ("words", 0.5)]
-    assert app.words_of([""], [0.9]) == app.words_of([], []) == []
+    assert display.words_of(["two words"], [0.5]) == [("two", 0.5), ("words", 0.5)]
+    assert display.words_of([""], [0.9]) == display.words_of([], []) == []
 
 
 class Page(HTMLParser):
@@ -161,7 +161,7 @@ class Page(HTMLParser):
 
 
 def translated(name="m", tokens=("Some", " tea", ".", ""), chances=(0.9, 0.25, 0.98, 1.0)) -> dict:
-    words = [{"word": word, "probability": chance} for word, chance in app.words_of(list(tokens), list(chances))]
+    words = [{"word": word, "probability": chance} for word, chance in display.words_of(list(tokens), list(chances))]
     return {"model": name, "words": words, "probability": float(np.prod(chances)), "complete": tokens[-1:] == ("",)}
 
 
@@ -183,8 +183,8 @@ def test_confidence_is_told_by_more_than_colour():
     assert '<th scope="row">tea.</th><td>24\u00a0%</td>' in card and "Signed was" not in card
     assert "cut off" in app.translations_html("x", [translated(tokens=("Some",), chances=(0.9,))], None, [])
     assert "(nothing)" in app.translations_html("x", [translated(tokens=("",), chances=(0.9,))], None, [])
-    assert [app.percent(p) for p in (0, 0.004, 0.5)] == ["0\u00a0%", "below 1\u00a0%", "50\u00a0%"]
-    assert [app.percent(p) for p in (0.9999, 1.0)] == ["above 99\u00a0%", "100\u00a0%"]
+    assert [display.percent(p) for p in (0, 0.004, 0.5)] == ["0\u00a0%", "below 1\u00a0%", "50\u00a0%"]
+    assert [display.percent(p) for p in (0.9999, 1.0)] == ["above 99\u00a0%", "100\u00a0%"]
 
 
 def test_two_translations_show_where_they_differ():
@@ -265,19 +265,24 @@ def test_instructions():
 # --- the files of the Space -------------------------------------------------------------------------------------------
 
 
-def test_a_space_needs_no_package_of_ours():
+def test_a_space_needs_no_package_of_ours(tmp_path):
     imported = set()
-    for node in ast.walk(ast.parse((SPACE / "app.py").read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0
-            imported.add(node.module.partition(".")[0])
-    assert imported - sys.stdlib_module_names == {"gradio", "numpy", "transformers"}
+    for name in ("app.py", "display.py"):
+        for node in ast.walk(ast.parse((SPACE / name).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module.partition(".")[0])
+    assert imported - sys.stdlib_module_names == {"display", "gradio", "numpy", "transformers"}
+    # what is uploaded: the files alone, links followed
+    shutil.copytree(SPACE, tmp_path / "space")
+    program = "import app, sys; app.part('skeleton.js'); assert 'lslm' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path / "space", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_files_ask_the_network_for_nothing():
-    for name in ("app.py", "page.css", "player.html", "player.js"):
+    for name in ("app.py", "page.css", "display.css", "player.html", "skeleton.js", "player.js"):
         source = (SPACE / name).read_text(encoding="utf-8")
         assert not any(word in source for word in ("://", "@import", "url(", "fetch(", "XMLHttp")), name
     assert not app.theme()._stylesheets and not app.theme()._font_css
@@ -285,7 +290,7 @@ def test_the_files_ask_the_network_for_nothing():
 
 def test_css_and_html_survive_gradios_template_engine():
     # both are evaluated as a Handlebars template inside a JavaScript template string
-    for name in ("page.css", "player.html"):
+    for name in ("page.css", "display.css", "player.html"):
         assert not any(mark in (SPACE / name).read_text(encoding="utf-8") for mark in ("`", "${", "{{", "\\")), name
 
 
@@ -461,16 +466,6 @@ def test_the_command_says_what_is_wrong(capsys, checkpoint, tmp_path, monkeypatc
 
 
 # --- in a browser -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
 
 
 def test_the_page_in_a_browser(server, browser, clip, tmp_path):

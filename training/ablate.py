@@ -5,13 +5,15 @@
 A row is a stage with its recipe, the row it goes on from, and where it differs from the recipe; see
 training/recipes/ablations.yaml. Each row is trained and scored by processes of its own, with a recipe of its own that
 repeats it: OUTPUT/seed-0/llama/mlp/recipe.yaml. Rows that have a results.json are skipped, and a row that was
-interrupted goes on where it was.
+interrupted goes on where it was. OUTPUT/results.jsonl has a line for each finished row, its recipe and its results:
+where only that file was kept, its rows count as finished.
 """
 
 import csv
 import dataclasses
 import fnmatch
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -165,6 +167,7 @@ def ablate(config: dict, rows: list[Row]) -> list[Row]:
         ValueError: a row was begun with other settings.
     """
     check_recipes(config, rows)
+    _unpack_results(Path(config["output_dir"]))
     for row in rows:  # all before the first: a mistake should not show after a day
         _claim(row)
     to_do = _to_do(rows)
@@ -195,6 +198,7 @@ def ablate(config: dict, rows: list[Row]) -> list[Row]:
                 _write_cost(row)
                 write_tables(config, plots=False)  # what there is so far
     write_tables(config)
+    write_results(config)
     return failed
 
 
@@ -250,6 +254,40 @@ def _claim(row: Row) -> None:
         return
     row.folder.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(row.recipe, sort_keys=False), encoding="utf-8")
+
+
+# --- one file for all rows --------------------------------------------------------------------------------------------
+
+
+def read_results(path: Path) -> dict[tuple[str, int], dict]:
+    """(row, seed) -> line of a results.jsonl: {"row", "seed", "recipe", "results"}. No file: no lines."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return {(line["row"], line["seed"]): line for line in map(json.loads, lines)}
+
+
+def write_results(config: dict) -> None:
+    """Write the finished rows into OUTPUT/results.jsonl; lines of rows and seeds that `config` does not name stay."""
+    path = Path(config["output_dir"]) / "results.jsonl"
+    lines = read_results(path)
+    for row in plan(config):
+        if results := row.results():
+            line = {"row": row.of, "seed": row.seed, "recipe": _yaml(row.folder / "recipe.yaml"), "results": results}
+            lines[row.of, row.seed] = line
+    ordered = sorted(lines.values(), key=lambda line: (line["seed"], line["row"]))
+    unfinished = path.with_suffix(f".{os.getpid()}")  # seeds may run side by side
+    unfinished.write_text("".join(f"{json.dumps(line)}\n" for line in ordered), encoding="utf-8")
+    unfinished.replace(path)
+
+
+def _unpack_results(root: Path) -> None:
+    """Where `root` holds no rows but a results.jsonl: a folder for each of its lines, with that recipe and results."""
+    if any(root.glob("seed-*")):
+        return
+    for (of, seed), line in read_results(root / "results.jsonl").items():
+        folder = root / f"seed-{seed}" / of
+        folder.mkdir(parents=True)
+        (folder / "recipe.yaml").write_text(yaml.safe_dump(line["recipe"], sort_keys=False), encoding="utf-8")
+        (folder / "results.json").write_text(json.dumps(line["results"], indent=2) + "\n", encoding="utf-8")
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
@@ -335,6 +373,7 @@ def _plot(table: dict, values: dict, path: Path) -> None:
 
 def describe(config: dict, rows: list[Row]) -> str:
     """What would run, for `--dry-run`: every row with its chain, state and the tables it fills."""
+    _unpack_results(Path(config["output_dir"]))
     tables: dict[str, list[str]] = {}
     for table in config["tables"]:
         for row in table["rows"]:

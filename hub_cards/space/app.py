@@ -1,18 +1,16 @@
 """The demo page: a clip of signing, as a moving skeleton and in English. A Hugging Face Space, and `lslm demo`.
 
 Nothing of ours is imported here: the checkpoint named by LSLM_MODEL (several, separated by commas, can be compared)
-brings its code along, and the package lslm, if it is there, the readers for the files of other programs. page.css,
-player.html and player.js beside this file are the rest.
+brings its code along, and the package lslm, if it is there, the readers for the files of other programs. The files
+beside this one are the rest; some are links to what the report of `lslm evaluate` shows as well.
 """
 
-import base64
 import difflib
 import html
 import json
 import logging
 import math
 import os
-import re
 import zipfile
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +18,11 @@ from pathlib import Path
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 
 import gradio as gr
-import numpy as np
+
+try:
+    from .display import LEGEND, motion_payload, percent, sureness_html, word_html, words_of
+except ImportError:  # in a Space, where this file is a program and no part of a package
+    from display import LEGEND, motion_payload, percent, sureness_html, word_html, words_of
 
 HERE = Path(__file__).parent
 MAX_BYTES = 10 * 2**20  # of an upload
@@ -29,11 +31,6 @@ MAX_SECONDS = 60
 PICKLES = (".pkl", ".pickle", ".pt", ".pth")
 MAX_PROMPT = 300  # characters
 MOTION = "<motion>"
-UNSURE = 0.5  # words below this probability are underlined: colour alone says nothing to some
-MISSING = -32768  # for the player: the file has no number for this joint
-
-LEFT_SHOULDER, RIGHT_SHOULDER = 16, 17
-LEGS = [1, 2, 4, 5, 7, 8, 10, 11]
 BODY_PARTS = ["body", "left hand", "right hand"]
 # what the codebooks of a motion token say; with two quantizers a part has a second one for what the first leaves over
 CODEBOOKS = {1: ["token"], 3: BODY_PARTS, 6: [row for part in BODY_PARTS for row in (part, "+")]}
@@ -45,11 +42,6 @@ orders in a cafe in American Sign Language, joined from single signs of three pe
 face, and may get a letter of a fingerspelled name wrong.</p>
 <p class="lead"><b>It is a research demo, not an interpreter.</b> Do not use it where understanding matters. Uploads are
 deleted from this server within an hour.</p>
-"""
-LEGEND = """
-<p class="legend">Colour: the model is <span class="word" style="--p:1">sure</span>
-<span class="word" style="--p:.6">less sure</span> <span class="word unsure" style="--p:.1">guessing</span>. That is
-what it believes, not how right it is.</p>
 """
 # The choice at the left, what comes of it at the right, the instruction under the choice; on a phone, one by one.
 LAYOUT = """
@@ -169,65 +161,7 @@ class Translator:
         }
 
 
-def words_of(tokens: list[str], probabilities: list[float]) -> list[tuple[str, float]]:
-    """Words and the probability of each: that of all of its tokens, given the words before.
-
-    A token '' within a text is a part of the character that the next one completes.
-    """
-    words, new, waiting = [], True, 1.0
-    for token, chance in zip(tokens, probabilities, strict=True):
-        chance, waiting = chance * waiting, 1.0
-        if not token:
-            waiting = chance
-        for part in re.findall(r"\s+|\S+", token):
-            if part.isspace():
-                new = True
-            elif new:
-                words.append((part, chance))
-                new = False
-            else:
-                words[-1] = (words[-1][0] + part, words[-1][1] * chance)
-    return words
-
-
 # --- for the player ---------------------------------------------------------------------------------------------------
-
-
-def motion_payload(motion, ident: str, name: str) -> dict:
-    """What player.js draws: joints in whole millimetres (int16, base64), which of them were seen (bits, base64), where
-    to look from."""
-    joints = np.asarray(motion.joints, np.float64)
-    known = np.isfinite(joints).all(-1)
-    joints = np.where(known[..., None], joints, np.nan)
-    seen = known if motion.valid is None else known & np.asarray(motion.valid, bool)
-    joints = joints - np.nanmedian(joints.reshape(-1, 3), axis=0)  # 16 bits reach 32 m from there
-    millimetres = np.where(known[..., None], np.clip(np.round(np.nan_to_num(joints) * 1000), -32767, 32767), MISSING)
-    upper = np.delete(joints, LEGS, axis=1).reshape(-1, 3)
-    upper = upper[np.isfinite(upper).all(-1)]
-    # All of the clip, so that the picture does not jump; without the outermost points, which may be errors of tracking.
-    low, high = np.percentile(upper, [0.5, 99.5], axis=0) if len(upper) else np.zeros((2, 3))
-    high[1] += 0.2  # the head is larger than its joint
-    half = (high - low) / 2
-    return {
-        "id": ident,
-        "name": name,
-        "fps": float(motion.fps),
-        "frames": len(joints),
-        "motion": base64.b64encode(millimetres.astype("<i2").tobytes()).decode(),
-        "seen": base64.b64encode(np.packbits(seen).tobytes()).decode(),
-        "centre": ((low + high) / 2).tolist(),
-        "half": [float(max(half[0], half[2]) + 0.06), float(half[1] + 0.03)],  # wide enough from the side as well
-        "facing": facing(joints),
-    }
-
-
-def facing(joints: np.ndarray) -> float:
-    """Where the person of (T, 52, 3) joints mostly faces: radians about +y from +z; 0 if that is not to be told."""
-    across = (joints[:, LEFT_SHOULDER] - joints[:, RIGHT_SHOULDER])[:, [0, 2]]
-    across = across[np.isfinite(across).all(-1)]
-    if not len(across) or np.linalg.norm(across := np.median(across, axis=0)) < 1e-3:
-        return 0.0
-    return float(math.atan2(-across[1], across[0]))
 
 
 EMPTY = {
@@ -271,34 +205,21 @@ def translations_html(title: str, results: list[dict], reference: str | None, re
 
 
 def _card(result: dict, reference: str | None, differs: set[int], named: bool) -> str:
-    words, rows = [], []
-    for number, word in enumerate(result["words"]):
-        chance, text = word["probability"], html.escape(word["word"])
-        kind = "word" + " unsure" * (chance < UNSURE) + " differs" * (number in differs)
-        words.append(f'<span class="{kind}" style="--p:{chance:.3f}" title="{percent(chance)}">{text}</span>')
+    shown, rows = [], []
+    words = [(word["word"], word["probability"]) for word in result["words"]]
+    for number, (word, chance) in enumerate(words):
+        text = html.escape(word)
+        shown.append(word_html(text, chance, " differs" * (number in differs)))
         rows.append(f'<tr><th scope="row">{text}</th><td>{percent(chance)}</td></tr>')
-    lines = [f'<p class="sentence">{" ".join(words) or "(nothing)"}</p>']
+    lines = [f'<p class="sentence">{" ".join(shown) or "(nothing)"}</p>']
     if reference is not None:
         lines.append(f'<p class="signed">Signed was: <b>{html.escape(reference)}</b></p>')
-    sure = f"Sure of the whole sentence: {percent(result['probability'])}."
-    least = min(result["words"], key=lambda word: word["probability"], default=None)
-    if least and least["probability"] < 0.99:
-        sure += f" Least sure of “{html.escape(least['word'])}”: {percent(least['probability'])}."
-    if not result["complete"]:
-        sure += " It was cut off at the length limit."
-    lines.append(f'<p class="sure">{sure}</p>')
+    lines.append(sureness_html(words, result["probability"], result["complete"]))
     if rows:
         table = f"<table><caption>Probability, given the words before</caption><tbody>{''.join(rows)}</tbody></table>"
         lines.append(f"<details><summary>Word by word</summary>{table}</details>")
     title = f"<h3>{html.escape(result['model'])}</h3>" if named else ""
     return f'<article class="translation">{title}{"".join(lines)}</article>'
-
-
-def percent(chance: float) -> str:
-    """0 % and 100 % are left to what is certain. With blanks that no line breaks at."""
-    if 0 < chance < 0.01:
-        return "below 1\u00a0%"
-    return "above 99\u00a0%" if 0.99 < chance < 1 else f"{100 * chance:.0f}\u00a0%"
 
 
 def remark_html(text: str) -> str:
@@ -318,7 +239,13 @@ def error_html(text: str) -> str:
 def our_html(value=None, **kwargs) -> gr.HTML:
     """A part of the page that is our own HTML, in the style of page.css."""
     # not a subclass of gr.HTML: Gradio writes a .pyi file beside the source of every component
-    return gr.HTML(value, css_template=part("page.css"), apply_default_css=False, elem_classes="ours", **kwargs)
+    return gr.HTML(
+        value,
+        css_template=part("page.css") + part("display.css"),
+        apply_default_css=False,
+        elem_classes="ours",
+        **kwargs,
+    )
 
 
 def part(name: str) -> str:
@@ -357,7 +284,11 @@ def build(pipes: dict, examples: dict[Path, str | None]) -> gr.Blocks:
             return None, "The fault is on our side; the server's log says more."
 
     def show(path: str, title: str):
-        found, trouble = guarded(lambda: motion_payload(translator.read(path)[0], ident(path), title), path)
+        def payload():
+            motion, _ = translator.read(path)
+            return motion_payload(motion.joints, motion.fps, motion.valid, id=ident(path), name=title)
+
+        found, trouble = guarded(payload, path)
         return (found, TRANSLATING) if found else (EMPTY, error_html(trouble))
 
     def show_example(number: int | None):
@@ -413,7 +344,7 @@ def build(pipes: dict, examples: dict[Path, str | None]) -> gr.Blocks:
                 )
             with gr.Column(elem_id="result", min_width=0):
                 result = our_html(html_template='<h2>English</h2><div role="status">${value}</div>')
-                player = our_html(html_template=part("player.html"), js_on_load=part("player.js"))
+                player = our_html(html_template=part("player.html"), js_on_load=part("skeleton.js") + part("player.js"))
             with gr.Column(elem_id="ask", min_width=0):
                 prompt = gr.Textbox(
                     translator.prompt,

@@ -1,46 +1,18 @@
-/* The skeleton player. Gradio runs this once, as the body of a function of `element`, `props` and `watch`.
-   props.value is what app.py's `motion_payload` and `tokens_payload` make: a clip, and later its motion tokens. */
-"use strict";
+/* The demo page around the skeleton player. Gradio runs this after skeleton.js, once, as the body of a function of
+   `element`, `props` and `watch`. props.value is what app.py's `motion_payload` and `tokens_payload` make: a clip, and
+   later its motion tokens. */
 const find = name => element.querySelector("." + name);
-const BODY = [-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19];
-const NECK = 12, HEAD = 15, LEFT_WRIST = 20, RIGHT_WRIST = 21, LEGS = new Set([1, 2, 4, 5, 7, 8, 10, 11]);
-const LEFT = Array.from({ length: 15 }, (_, k) => 22 + k), RIGHT = LEFT.map(j => j + 15);
-const PARENTS = [...BODY, ...[LEFT, RIGHT].flatMap((hand, side) => hand.map((j, k) => (k % 3 ? j - 1 : LEFT_WRIST + side)))];
-const JOINTS = PARENTS.length, MISSING = -32768, UNSEEN = 0.28;
-const calm = matchMedia("(prefers-reduced-motion: reduce)");
-let clip = null, motion = null, seen = null, tracks = [], at = 0, playing = false, last = 0, shown = -1, dirty = true;
-let view = { yaw: 0.25, pitch: 0.06, zoom: 1 }, colours = {};
-const fingers = new Map(); /* pointers that are down on the large canvas: pinching takes two */
-
-function readColours() {
-  const style = getComputedStyle(find("player"));
-  for (const name of ["stage", "body", "left", "right", "ink"]) colours[name] = style.getPropertyValue("--" + name).trim();
-  colours.dark = document.body.classList.contains("dark");
-  dirty = true;
-}
-
-function bytesOf(text) { return Uint8Array.from(atob(text), c => c.charCodeAt(0)); }
+const player = skeletonPlayer(find("skeleton"), { empty: "Choose an example or upload a clip.", onFrame: i => tracks.forEach(track => drawTrack(track, i)) });
+let clip = null, tracks = [];
 
 function load() {
   const value = props.value;
-  if (value && value.motion !== undefined) loadClip(value);
+  if (value && value.motion !== undefined) {
+    clip = value; tracks = [];
+    find("tracks").replaceChildren(); find("numbers").hidden = true;
+    player.load(clip);
+  }
   if (value && value.tracks && clip && value.id === clip.id) loadTracks(value);
-}
-
-function loadClip(value) {
-  const numbers = new DataView(bytesOf(value.motion).buffer);
-  clip = value;
-  motion = Int16Array.from({ length: numbers.byteLength / 2 }, (_, i) => numbers.getInt16(2 * i, true));
-  seen = bytesOf(value.seen);
-  at = 0; shown = -1; tracks = [];
-  find("name").textContent = value.name;
-  find("empty").hidden = value.frames > 0;
-  find("tracks").replaceChildren(); find("numbers").hidden = true; find("time").textContent = "";
-  find("right-said").textContent = "right hand"; find("left-said").textContent = "left hand";
-  for (const name of ["play", "frame"]) find(name).disabled = value.frames < 2;
-  find("frame").max = Math.max(value.frames - 1, 0);
-  face(0.25, 0.06); view.zoom = 1;
-  setPlaying(!calm.matches);
 }
 
 /* Motion tokens: for each checkpoint a strip with a row for each of its codebooks. */
@@ -53,7 +25,7 @@ function loadTracks(value) {
     canvas.style.height = `${track.rows.length * 14}px`;
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", `${track.codes.length} motion tokens ${track.name ? `of ${track.name} ` : ""}under the time line; their numbers are in the list below`);
-    const seek = e => { const box = canvas.getBoundingClientRect(); go((e.clientX - box.left) / box.width * (clip.frames - 1)); };
+    const seek = e => { const box = canvas.getBoundingClientRect(); player.go((e.clientX - box.left) / box.width * (clip.frames - 1)); };
     canvas.addEventListener("pointerdown", e => { canvas.setPointerCapture(e.pointerId); seek(e); });
     canvas.addEventListener("pointermove", e => { if (canvas.hasPointerCapture(e.pointerId)) seek(e); });
     line.append(labels, canvas);
@@ -65,197 +37,26 @@ function loadTracks(value) {
   find("numbers").hidden = !tracks.length;
   find("numbers").querySelector("pre").textContent = tracks.map(track =>
     (tracks.length > 1 ? track.name + "\n" : "") + track.rows.map((row, r) => `${row}: ${track.codes.map(code => code[r]).join(" ")}`).join("\n")).join("\n\n");
-  shown = -1; dirty = true;
+  player.redraw();
 }
-
-/* ---- time ---- */
-
-function setPlaying(on) {
-  playing = on && clip && clip.frames > 1; last = 0; dirty = true;
-  find("play").textContent = playing ? "❚❚" : "▶"; find("play").setAttribute("aria-label", playing ? "Pause" : "Play");
-}
-
-function go(frame) { setPlaying(false); at = Math.max(0, Math.min(clip.frames - 1, frame)); }
 
 /* Which token of a track is read at frame i. */
 function tokenAt(track, i) { return Math.min(Math.floor(i / clip.fps / track.seconds), track.codes.length - 1); }
 
-function tell(i) {
-  const seconds = (i / clip.fps).toFixed(1);
-  find("frame").value = i; find("frame").setAttribute("aria-valuetext", `${seconds} seconds`);
-  find("time").textContent = `${seconds} of ${((clip.frames - 1) / clip.fps).toFixed(1)} s`;
-  for (const track of tracks) {
-    const k = tokenAt(track, i), numbers = track.rows.map((row, r) => (track.rows.length > 1 ? row + " " : "") + track.codes[k][r]).join(", ").replaceAll(", +", " +");
-    track.said.textContent = `${tracks.length > 1 ? track.name + ", m" : "M"}otion token ${k + 1} of ${track.codes.length}: ${numbers}`;
-  }
-  for (const [name, hand] of [["right", RIGHT], ["left", LEFT]])
-    find(name + "-said").textContent = `${name} hand${hand.some(j => isSeen(i, j)) ? "" : ", not seen"}`;
-}
-
-/* ---- space ---- */
-
-function isSeen(i, j) { const k = i * JOINTS + j; return (seen[k >> 3] & (128 >> (k & 7))) !== 0; }
-
-/* Metres of joint j in frame i; null if the file has no number for it. */
-function joint(i, j) {
-  const k = (i * JOINTS + j) * 3;
-  return motion[k] === MISSING ? null : [motion[k] / 1000, motion[k + 1] / 1000, motion[k + 2] / 1000];
-}
-
-/* Turn the camera by `yaw` from where the signer faces it. */
-function face(yaw, pitch) { view.yaw = yaw - (clip ? clip.facing : 0); view.pitch = pitch; dirty = true; }
-function turn(yaw, pitch) { view.yaw += yaw; view.pitch = Math.max(-1.5, Math.min(1.5, view.pitch + pitch)); dirty = true; }
-function zoom(factor) { view.zoom = Math.max(0.4, Math.min(6, view.zoom * factor)); dirty = true; }
-
-/* A camera on one canvas: `centre` in metres is in the middle, `half` metres fit on either side of it. */
-function camera(canvas, centre, half, magnify) {
-  const { pen, width, height } = clear(canvas);
-  const scale = Math.min(width / 2 / half[0], height / 2 / half[1]) * magnify, far = 4 * Math.max(...half);
-  const cy = Math.cos(view.yaw), sy = Math.sin(view.yaw), cp = Math.cos(view.pitch), sp = Math.sin(view.pitch);
-  const place = p => {
-    if (!p) return null;
-    const [a, b, c] = [p[0] - centre[0], p[1] - centre[1], p[2] - centre[2]];
-    const x = cy * a + sy * c, z = cy * c - sy * a, y = cp * b - sp * z, depth = sp * b + cp * z;
-    const size = scale * far / Math.max(far - depth, 0.1);
-    return { x: width / 2 + x * size, y: height / 2 - y * size, depth, size };
-  };
-  return { pen, place };
-}
-
-function clear(canvas) {
-  const width = canvas.clientWidth, height = canvas.clientHeight, ratio = window.devicePixelRatio || 1;
-  if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
-    canvas.width = Math.round(width * ratio); canvas.height = Math.round(height * ratio);
-  }
-  const pen = canvas.getContext("2d");
-  pen.setTransform(ratio, 0, 0, ratio, 0, 0); pen.clearRect(0, 0, width, height); pen.lineCap = pen.lineJoin = "round";
-  return { pen, width, height };
-}
-
-/* Bones from back to front; a rim in the colour of the stage keeps fingers that cross apart. */
-function drawBones(pen, bones) {
-  const line = (bone, colour, width) => {
-    pen.strokeStyle = colour; pen.lineWidth = width;
-    pen.beginPath(); pen.moveTo(bone.a.x, bone.a.y); pen.lineTo(bone.b.x, bone.b.y); pen.stroke();
-  };
-  for (const bone of bones.sort((a, b) => a.a.depth + a.b.depth - b.a.depth - b.b.depth)) {
-    const width = Math.max(bone.width * (bone.a.size + bone.b.size) / 2, 1.3);
-    if (bone.alpha === 1) line(bone, colours.stage, width + Math.min(3, 0.8 * width));
-    pen.globalAlpha = bone.alpha; line(bone, bone.colour, width); pen.globalAlpha = 1;
-  }
-}
-
-function tint(j) { return j === LEFT_WRIST || LEFT.includes(j) ? colours.left : j === RIGHT_WRIST || RIGHT.includes(j) ? colours.right : colours.body; }
-function bone(i, j, points, look) {
-  const a = points[PARENTS[j]], b = points[j];
-  return a && b ? [{ a, b, ...look, alpha: isSeen(i, j) && isSeen(i, PARENTS[j]) ? look.alpha : Math.min(look.alpha, UNSEEN) }] : [];
-}
-
-function drawWhole(i) {
-  const { pen, place } = camera(find("body"), clip.centre, clip.half, view.zoom);
-  const points = PARENTS.map((_, j) => place(joint(i, j)));
-  for (const wrist of [LEFT_WRIST, RIGHT_WRIST]) for (let k = 0, n = Math.round(clip.fps * 0.6); k < n && i - k > 0; k++) {
-    const a = place(joint(i - k, wrist)), b = place(joint(i - k - 1, wrist));
-    if (!a || !b) continue;
-    pen.strokeStyle = tint(wrist); pen.globalAlpha = 0.45 * (1 - k / n); pen.lineWidth = 2;
-    pen.beginPath(); pen.moveTo(a.x, a.y); pen.lineTo(b.x, b.y); pen.stroke();
-  }
-  pen.globalAlpha = 1;
-  const bones = PARENTS.flatMap((p, j) => p < 0 ? [] : bone(i, j, points, j >= 22
-    ? { colour: tint(j), width: 0.011, alpha: 1 } : { colour: colours.body, width: j > 15 ? 0.036 : 0.042, alpha: LEGS.has(j) ? 0.35 : 1 }));
-  const neck = joint(i, NECK), head = joint(i, HEAD);
-  if (!neck || !head) return drawBones(pen, bones);
-  /* skeletons differ in where in the head its joint lies */
-  const up = head.map((x, axis) => x - neck[axis]), length = Math.hypot(...up) || 1;
-  const crown = place(neck.map((x, axis) => x + Math.max(length, 0.17) * up[axis] / length));
-  drawBones(pen, bones.filter(bone => bone.a.depth + bone.b.depth < 2 * crown.depth));
-  pen.fillStyle = colours.body; pen.strokeStyle = colours.stage; pen.lineWidth = 2; pen.globalAlpha = isSeen(i, HEAD) ? 1 : UNSEEN;
-  pen.beginPath(); pen.ellipse(crown.x, crown.y, 0.078 * crown.size, 0.105 * crown.size, 0, 0, 7); pen.fill(); pen.stroke();
-  pen.globalAlpha = 1;
-  drawBones(pen, bones.filter(bone => bone.a.depth + bone.b.depth >= 2 * crown.depth));
-}
-
-function drawHand(canvas, i, wrist, hand) {
-  const own = joint(i, wrist), knuckles = [0, 3, 6, 9].map(k => joint(i, hand[k]));
-  if (!own || knuckles.includes(null)) return clear(canvas);
-  const centre = own.map((x, axis) => x + 1.15 * (knuckles.reduce((sum, p) => sum + p[axis], 0) / 4 - x));
-  const { pen, place } = camera(canvas, centre, [0.13, 0.13], 1), colour = tint(wrist), points = [];
-  for (const j of [PARENTS[wrist], wrist, ...hand]) points[j] = place(joint(i, j));
-  pen.fillStyle = colour; pen.globalAlpha = hand.some(j => isSeen(i, j)) ? 0.18 : 0.06; pen.beginPath();
-  for (const j of [wrist, hand[12], hand[0], hand[3], hand[9], hand[6]]) if (points[j]) pen.lineTo(points[j].x, points[j].y);
-  pen.fill(); pen.globalAlpha = 1;
-  drawBones(pen, [
-    ...bone(i, wrist, points, { colour: colours.body, width: 0.03, alpha: 0.5 }),
-    ...hand.flatMap((j, k) => bone(i, j, points, { colour, width: k % 3 ? 0.013 : 0.009, alpha: k % 3 ? 1 : 0.7 })),
-  ]);
-}
-
 /* Equal tokens have equal colours; neighbouring numbers have very different ones. */
-function drawStrip(track, i) {
+function drawTrack(track, i) {
   const { pen, width, height } = clear(track.canvas), now = tokenAt(track, i);
+  const numbers = track.rows.map((row, r) => (track.rows.length > 1 ? row + " " : "") + track.codes[now][r]).join(", ").replaceAll(", +", " +");
+  track.said.textContent = `${tracks.length > 1 ? track.name + ", m" : "M"}otion token ${now + 1} of ${track.codes.length}: ${numbers}`;
   const whole = (clip.frames - 1) / clip.fps, rows = track.rows.length, edge = k => Math.min(k * track.seconds / whole, 1) * width;
   track.codes.forEach((code, k) => code.forEach((number, r) => {
     const start = edge(k), gap = edge(1) > 6 ? 1 : 0;
-    pen.fillStyle = `hsl(${number * 137.5 % 360} ${colours.dark ? "45% 52%" : "55% 62%"})`;
+    pen.fillStyle = `hsl(${number * 137.5 % 360} ${document.body.classList.contains("dark") ? "45% 52%" : "55% 62%"})`;
     pen.globalAlpha = k === now ? 1 : 0.65;
     pen.fillRect(start, r * height / rows + 1, Math.max(edge(k + 1) - start - gap, 1), height / rows - 2);
   }));
-  pen.globalAlpha = 1; pen.fillStyle = colours.ink;
+  pen.globalAlpha = 1; pen.fillStyle = getComputedStyle(track.canvas).color;
   pen.fillRect(Math.min(Math.max(i / (clip.frames - 1) * width - 1, 0), width - 2), 0, 2, height);
 }
 
-function draw(now) {
-  if (!element.isConnected) return; /* Gradio has taken the player off the page */
-  requestAnimationFrame(draw);
-  if (!clip) return;
-  if (playing) {
-    if (last) at = (at + (now - last) / 1000 * clip.fps * +find("speed").value) % clip.frames;
-    last = now;
-  }
-  const i = Math.max(Math.min(Math.floor(at), clip.frames - 1), 0);
-  if (!dirty && i === shown) return;
-  dirty = false;
-  if (!clip.frames) { for (const name of ["body", "right", "left"]) clear(find(name)); return; }
-  if (i !== shown) tell(i);
-  shown = i;
-  drawWhole(i); drawHand(find("right"), i, RIGHT_WRIST, RIGHT); drawHand(find("left"), i, LEFT_WRIST, LEFT);
-  for (const track of tracks) drawStrip(track, i);
-}
-
-/* ---- hands on it ---- */
-
-for (const canvas of [find("body"), find("right"), find("left")]) {
-  canvas.addEventListener("pointerdown", e => { canvas.setPointerCapture(e.pointerId); fingers.set(e.pointerId, e); });
-  canvas.addEventListener("pointermove", e => {
-    const before = fingers.get(e.pointerId);
-    if (!before) return;
-    if (fingers.size === 2) {
-      const other = [...fingers.values()].find(f => f.pointerId !== e.pointerId), apart = f => Math.hypot(f.clientX - other.clientX, f.clientY - other.clientY);
-      zoom(apart(e) / Math.max(apart(before), 1));
-    } else turn((e.clientX - before.clientX) * 0.01, (e.clientY - before.clientY) * 0.01);
-    fingers.set(e.pointerId, e);
-  });
-  for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, e => fingers.delete(e.pointerId));
-}
-find("body").addEventListener("wheel", e => {
-  if (document.activeElement !== find("body") && !e.ctrlKey) return; /* else nobody could scroll past the player */
-  e.preventDefault(); zoom(Math.exp(-e.deltaY * 0.0015));
-}, { passive: false });
-find("body").addEventListener("keydown", e => {
-  const act = {
-    ArrowLeft: () => turn(-0.1, 0), ArrowRight: () => turn(0.1, 0), ArrowUp: () => turn(0, -0.1), ArrowDown: () => turn(0, 0.1),
-    "+": () => zoom(1.2), "=": () => zoom(1.2), "-": () => zoom(1 / 1.2), " ": () => setPlaying(!playing),
-  }[e.key];
-  if (act && !e.ctrlKey && !e.metaKey && !e.altKey) { act(); e.preventDefault(); }
-});
-find("play").addEventListener("click", () => setPlaying(!playing));
-find("frame").addEventListener("input", e => go(+e.target.value));
-find("front").addEventListener("click", () => { face(0, 0); view.zoom = 1; });
-find("side").addEventListener("click", () => face(-Math.PI / 2, 0));
-find("top").addEventListener("click", () => face(0, 1.35));
-find("out").addEventListener("click", () => zoom(1 / 1.25));
-find("in").addEventListener("click", () => zoom(1.25));
-new ResizeObserver(() => { dirty = true; }).observe(find("player"));
-new MutationObserver(readColours).observe(document.body, { attributes: true, attributeFilter: ["class"] });
-readColours(); load(); watch("value", load);
-requestAnimationFrame(draw);
+load(); watch("value", load);

@@ -13,7 +13,6 @@ def arguments(prog: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("folder", metavar="FOLDER", help="checkpoint")
     parser.add_argument("out", metavar="OUT", help="new folder")
-    parser.add_argument("--format", choices=["causal-lm"], default="causal-lm", help="what to write (causal-lm)")
     return parser
 
 

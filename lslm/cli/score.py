@@ -51,18 +51,6 @@ examples
         help="95 %% intervals from N resamples of the sentences (1000 is usual; off, but 1000 with --against)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the resamples (0)")
-    parser.add_argument(
-        "--bertscore",
-        nargs=2,
-        metavar=("DIR", "LAYER"),
-        help="also BERTScore F1: folder of an encoder, hidden layer (17 for roberta-large); pip install "
-        "'lslm[bertscore]'",
-    )
-    parser.add_argument(
-        "--bleurt",
-        metavar="DIR",
-        help="also BLEURT: folder of a checkpoint; needs the bleurt package from GitHub",
-    )
     parser.add_argument("--json", action="store_true", help="one JSON object: scores, signatures, intervals, notes")
     return parser
 
@@ -88,30 +76,17 @@ def run(args) -> int:
     if empty:
         raise ValueError(f"{args.references}: line {empty} is empty; leave this sentence out of both files")
 
-    def scores_of(predictions: list[str]) -> tuple[dict[str, float], dict[str, str]]:
-        scores, said = metrics.text_metrics(references, predictions, definitions=definitions), {}
-        if args.bertscore:
-            folder, layer = args.bertscore
-            if not layer.isdecimal():
-                raise ValueError(f"--bertscore takes a folder and the number of a layer, not {layer!r}")
-            values, said = metrics.bertscore(references, predictions, folder, int(layer))
-            scores |= values
-        if args.bleurt:
-            values, signature = metrics.bleurt(references, predictions, args.bleurt)
-            scores, said = scores | values, said | signature
-        return scores, said
-
     with warnings.catch_warnings(record=True) as remarks:
         warnings.simplefilter("always", UserWarning)
-        scores, said = scores_of(hypotheses)
+        scores = metrics.text_metrics(references, hypotheses, definitions=definitions)
         result = {"scores": scores, "signatures": {}}
         samples = 1000 if args.against and args.bootstrap is None else args.bootstrap
         if samples is not None:
             result["intervals"] = metrics.confidence_intervals(references, hypotheses, definitions, samples, args.seed)
         if others:
-            result["against"] = scores_of(others)[0]
+            result["against"] = metrics.text_metrics(references, others, definitions=definitions)
             result["test"] = metrics.compare(references, hypotheses, others, definitions, samples, args.seed)
-    result["signatures"] = {k: v for k, v in (metrics.signatures(definitions) | said).items() if k in scores}
+    result["signatures"] = {k: v for k, v in metrics.signatures(definitions).items() if k in scores}
     result["notes"] = list(dict.fromkeys(one_line(r.message) for r in remarks if r.category is UserWarning))
     for file, lines in ((args.hypotheses, hypotheses), (args.against, others or [])):
         silent = sum(not line.strip() for line in lines)

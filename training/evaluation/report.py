@@ -1,10 +1,10 @@
 """The HTML report of `lslm evaluate`: translations with what the model was unsure of, beside the moving signer.
 
-One file that asks the network for nothing; report.html beside this module is its page, style and script. After the
-paper's Figures 3 and 4, which show motion, prompt, translation and ground truth.
+One file that asks the network for nothing; report.html beside this module is its page, skeleton.js and display.css are
+what the demo page shows as well. After the paper's Figures 3 and 4, which show motion, prompt, translation and ground
+truth.
 """
 
-import base64
 import html
 import json
 import math
@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ...processing.motion_features import LEFT_HAND, PARENTS, RIGHT_HAND
+from .display import LEGEND, motion_payload, sureness_html, word_html, words_of
 from .sign_translation_metrics.text_metrics import align
 
-PAGE = Path(__file__).with_name("report.html")
+HERE = Path(__file__).parent
+NOTHING = '<span class="nothing">(nothing)</span>'
 # what stands large at the top, if it was measured
 HEADLINES = {
     "wer": ("WER", "%", "word errors per reference word; lower is better"),
@@ -37,8 +38,7 @@ def report_html(results: dict, rows: list[dict], clips: list[np.ndarray], fps: f
         clips: (T, 52, 3) joints of each row in metres, +y up, the signer facing +z.
         fps: their frame rate.
     """
-    content = {"fps": fps, "parents": PARENTS, "left": LEFT_HAND, "right": RIGHT_HAND}
-    content["clips"] = [{"frames": len(joints), "motion": pack_motion(joints)} for joints in clips]
+    shown = [motion_payload(clip, fps, name=str(row["id"])) for row, clip in zip(rows, clips, strict=True)]
     total = results["metrics"].get("utterances", len(rows))
     parts = {
         "title": html.escape(f"{results['model']} on {results['data']}, {results['split']}"),
@@ -48,18 +48,17 @@ def report_html(results: dict, rows: list[dict], clips: list[np.ndarray], fps: f
         "shown": f"{len(rows)} of {total} clips"
         + f", drawn at random (seed {int(results['seed'])})" * (len(rows) < total),
         "clips": "\n".join(_clip(number, row) for number, row in enumerate(rows)),
-        "content": json.dumps(content),  # numbers and base64: nothing in it can end the script element
+        "legend": LEGEND,
+        "content": json.dumps(shown).replace("<", "\\u003c"),  # so that no name ends the script element
+        "skeleton": _part("skeleton.js"),
+        "display": _part("display.css"),
     }
     # in one pass: what is put in is not searched again
-    return re.sub(r"<!--(\w+)-->", lambda place: parts[place[1]], PAGE.read_text(encoding="utf-8"))
+    return re.sub(r"<!--(\w+)-->", lambda place: parts[place[1]], _part("report.html"))
 
 
-def pack_motion(joints: np.ndarray) -> str:
-    """(T, 52, 3) joints in metres -> base64 of little-endian int16 millimetres, in the order of the array.
-
-    What is further than 32 m from the origin is put there.
-    """
-    return base64.b64encode(np.clip(np.round(joints * 1000.0), -32767, 32767).astype("<i2").tobytes()).decode()
+def _part(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
 
 
 def differences(reference: str, prediction: str) -> tuple[list[tuple[int, int]], list[tuple[int, int]], int]:
@@ -83,60 +82,51 @@ def differences(reference: str, prediction: str) -> tuple[list[tuple[int, int]],
 
 
 def _clip(number: int, row: dict) -> str:
-    tokens, chances = list(row["tokens"]), list(row["probabilities"])
-    text = "".join(tokens)
-    end = _tinted("end", chances[-1], "token end") if tokens[-1:] == [""] else ""
+    text, chances = "".join(row["tokens"]), row["probabilities"]
     missed, wrong, errors = differences(row["reference"], text)
     sure = math.prod(chances)
+    words = words_of(row["tokens"], chances)
     verdict = "exact" if row["prediction"] == row["reference"] else _count(errors, "word error")
-    doubt = ""
-    if chances:
-        least = int(np.argmin(chances))
-        what = f"“{tokens[least].strip()}”" if tokens[least] else "the end"
-        doubt = f"; least sure of {html.escape(what)} ({chances[least]:.2f})"
     lines = [
         ("Prompt", f'<q class="prompt">{html.escape(row["prompt"])}</q>'),
-        ("Reference", _marked(row["reference"], missed, "missed", [row["reference"]])),
-        ("Output", _marked(text, wrong, "wrong", tokens, chances) + end),
+        ("Reference", _marked(row["reference"], missed, "missed") or NOTHING),
+        ("Output", _tinted(text, words, wrong) or NOTHING),
     ]
     if "prediction_unseen_templates" in row:
         again = row["prediction_unseen_templates"]
-        _, wrong, _ = differences(row["reference"], again)
         lines += [
             ("New prompt", f'<q class="prompt">{html.escape(row["prompt_unseen_templates"])}</q>'),
-            ("Output", _marked(again, wrong, "wrong", [again])),
+            ("Output", _marked(again, differences(row["reference"], again)[1], "wrong") or NOTHING),
         ]
     name = html.escape(str(row["id"]))
     return (
         f'<li class="clip" data-errors="{errors}" data-sure="{sure:.6g}">'
         f'<header><button type="button" class="choose" data-clip="{number}" aria-pressed="false">'
-        f'<span aria-hidden="true">▶</span> <span class="name">{name}</span></button>'
+        f'<span aria-hidden="true">▶</span> <span>{name}</span></button>'
         f'<span class="verdict{" good" if not errors else ""}">{verdict}</span></header>'
         f"<dl>{''.join(f'<dt>{term}</dt><dd>{said}</dd>' for term, said in lines)}</dl>"
-        f'<p class="sure">Whole sentence {sure:.2f}{doubt}</p></li>'
+        f"{sureness_html(words, sure, row['tokens'][-1:] == [''])}</li>"
     )
 
 
-def _marked(text: str, spans: list[tuple[int, int]], kind: str, tokens: list[str], chances: list[float] = ()) -> str:
-    """`text` as HTML with the words in `spans` marked; with `chances`, each token is tinted by how unsure the model
-    was of it."""
-    ends = np.cumsum([len(token) for token in tokens])
-    cuts = sorted({0, len(text), *(int(end) for end in ends if end < len(text)), *np.ravel(spans).astype(int).tolist()})
-    pieces = []
-    for start, end in zip(cuts, cuts[1:], strict=False):
-        piece = html.escape(text[start:end])
-        if chances:
-            piece = _tinted(piece, chances[int(np.searchsorted(ends, start, side="right"))])
-        if any(first <= start < last for first, last in spans):
-            piece = f'<mark class="{kind}">{piece}</mark>'
-        pieces.append(piece)
-    return "".join(pieces) or '<span class="nothing">(nothing)</span>'
+def _marked(text: str, spans: list[tuple[int, int]], kind: str) -> str:
+    """`text` as HTML with `spans` (start, end) of it marked."""
+    pieces, last = [], 0
+    for start, end in spans:
+        pieces += [html.escape(text[last:start]), f'<mark class="{kind}">{html.escape(text[start:end])}</mark>']
+        last = end
+    return "".join([*pieces, html.escape(text[last:])])
 
 
-def _tinted(piece: str, chance: float, kind: str = "token") -> str:
-    word = piece.lstrip()
-    tinted = f'<span class="{kind}" style="--p:{chance:.3f}" title="{chance:.3f}">{word}</span>'
-    return piece[: len(piece) - len(word)] + tinted
+def _tinted(text: str, words: list[tuple[str, float]], wrong: list[tuple[int, int]]) -> str:
+    """`text` as HTML, each word tinted by how unsure the model was of it, and the wrong ones marked."""
+    shown = []
+    for place, (_, chance) in zip(re.finditer(r"\S+", text), words, strict=True):
+        spans = [
+            (start - place.start(), end - place.start()) for start, end in wrong if place.start() <= start < place.end()
+        ]
+        shown.append(word_html(_marked(place[0], spans, "wrong"), chance))
+    return " ".join(shown)
 
 
 def _headlines(metrics: dict) -> str:

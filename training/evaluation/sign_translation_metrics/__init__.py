@@ -4,15 +4,12 @@
 with the files it imports, so the files of this folder import nothing of ours but each other.
 """
 
-from .learned import bertscore, bleurt
 from .significance import compare, confidence_intervals
 from .text_metrics import ALL, DEFAULT, check_pairs, normalize_words, signatures, text_metrics
 
 __all__ = [
     "ALL",
     "DEFAULT",
-    "bertscore",
-    "bleurt",
     "check_pairs",
     "compare",
     "confidence_intervals",

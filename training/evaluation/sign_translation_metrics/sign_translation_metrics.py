@@ -8,8 +8,6 @@
 import datasets
 import evaluate
 
-from .learned import bertscore as _bertscore
-from .learned import bleurt as _bleurt
 from .significance import confidence_intervals
 from .text_metrics import DEFAULT, check_pairs, signatures, text_metrics
 
@@ -32,9 +30,7 @@ class SignTranslationMetrics(evaluate.Metric):
         check_pairs(references, predictions)
         return super().add_batch(predictions=predictions, references=references, **kwargs)
 
-    def _compute(
-        self, predictions, references, names=None, definitions=DEFAULT, bootstrap=0, seed=0, bertscore=None, bleurt=None
-    ):
+    def _compute(self, predictions, references, names=None, definitions=DEFAULT, bootstrap=0, seed=0):
         """Scores of `predictions`, each against one of `references`: in percent but for counts.
 
         Args:
@@ -43,19 +39,12 @@ class SignTranslationMetrics(evaluate.Metric):
                 exact_match.
             bootstrap: number of resamples for 95 % intervals; 0: none.
             seed: of the resamples.
-            bertscore: (folder of an encoder, layer).
-            bleurt: folder of a BLEURT checkpoint.
 
         Returns:
             The scores, by name; "signatures": name -> definition; "intervals": name -> (low, high), with `bootstrap`.
         """
         scores = text_metrics(references, predictions, names, definitions)
         said = {name: signature for name, signature in signatures(definitions).items() if name in scores}
-        for learned, options in ((_bertscore, bertscore), (_bleurt, bleurt and [bleurt])):
-            if options:
-                values, signature = learned(references, predictions, *options)
-                scores |= values
-                said |= signature
         if bootstrap:
             scores["intervals"] = confidence_intervals(references, predictions, definitions, bootstrap, seed)
         return scores | {"signatures": said}

@@ -17,7 +17,7 @@ from importlib.metadata import version
 
 import numpy as np
 from rouge_score import rouge_scorer
-from sacrebleu.metrics import BLEU
+from sacrebleu.metrics import BLEU, CHRF
 
 # The words that rBLEU leaves out: Tarres et al., "Sign Language Translation from Instructional Videos", 2023;
 # examples/sign_language/scripts/blacklisted_words.txt of github.com/imatge-upc/slt_how2sign_wicv2023 (MIT).
@@ -130,33 +130,17 @@ def _rbleu_statistics(references, predictions):
 
 # --- chrF and ROUGE-L -------------------------------------------------------------------------------------------------
 
-CHARACTER_ORDER = 6
+CHRF2 = CHRF()
 
 
 def _chrf_statistics(references, predictions):
-    """Rows of 18: character n-grams of the prediction, of the reference, and in both; order 1 to 6."""
-
-    def counts(text):
-        text = "".join(text.split())
-        return [Counter(text[i : i + n] for i in range(len(text) - n + 1)) for n in range(1, CHARACTER_ORDER + 1)]
-
-    rows = []
-    for reference, prediction in zip(map(counts, references), map(counts, predictions), strict=True):
-        pairs = list(zip(reference, prediction, strict=True))
-        # sacrebleu leaves out an order for which the reference is too short
-        ours = [p.total() if r else 0 for r, p in pairs]
-        rows.append([*ours, *(r.total() for r in reference), *((r & p).total() for r, p in pairs)])
-    return np.array(rows, dtype=float)
+    """Rows of 18: for each order of character n-grams those of the prediction, of the reference, and in both."""
+    # The public function gives the score alone, whose sum over sentences is not that of the corpus.
+    return np.array(CHRF2._extract_corpus_statistics(predictions, [references]), dtype=float)
 
 
 def _chrf(sums: np.ndarray) -> tuple[np.ndarray, ...]:
-    """F2 of mean precision and mean recall over the orders that both sides have."""
-    ours, theirs, both = np.split(sums, 3, axis=-1)
-    has = (ours > 0) & (theirs > 0)
-    orders = np.maximum(has.sum(-1), 1)
-    precision = np.where(has, both / np.maximum(ours, 1), 0).sum(-1) / orders
-    recall = np.where(has, both / np.maximum(theirs, 1), 0).sum(-1) / orders
-    return (100.0 * 5 * precision * recall / np.maximum(4 * precision + recall, 1e-16),)
+    return (np.apply_along_axis(CHRF2._compute_f_score, -1, sums),)
 
 
 def _mean_of(score: Callable) -> Callable:

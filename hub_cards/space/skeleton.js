@@ -1,0 +1,1 @@
+../../training/evaluation/skeleton.js
