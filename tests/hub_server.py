@@ -19,6 +19,7 @@ import http.server
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -26,6 +27,7 @@ import tempfile
 import textwrap
 import threading
 import time
+import traceback
 import urllib.parse
 from pathlib import Path
 from typing import NamedTuple
@@ -618,12 +620,83 @@ def run_client(hub: HubServer, code_or_argv: str | list, check: bool = True, **e
     argv = [sys.executable, "-c", textwrap.dedent(code_or_argv)] if isinstance(code_or_argv, str) else code_or_argv
     argv = [os.fspath(part) for part in argv]
     done = subprocess.run(argv, env=client_env(hub, **env), capture_output=True, text=True, timeout=300)
-    if check and done.returncode != 0:
-        shown = f"ended with {done.returncode}: {' '.join(argv)[:2000]}"
+    return _checked(done, hub) if check else done
+
+
+def _checked(done: subprocess.CompletedProcess, hub: HubServer) -> subprocess.CompletedProcess:
+    if done.returncode != 0:
+        shown = f"ended with {done.returncode}: {' '.join(done.args)[:2000]}"
         printed = f"--- stdout\n{done.stdout[-2000:]}\n--- stderr\n{done.stderr[-4000:]}"
         asked = "\n".join(" ".join(map(str, request)) for request in hub.requests[-8:])
         pytest.fail(f"{shown}\n{printed}\n--- last requests\n{asked}", pytrace=False)
     return done
+
+
+class Forks:
+    """Does what `run_client` does in processes that are forked from one that has imported our package, and has run
+    nothing: an import takes longer than most of what is tested. Not for those who shall lack our package."""
+
+    def __init__(self, hub: HubServer):
+        self.hub = hub
+        argv, pipe = [sys.executable, __file__, "--forks"], subprocess.PIPE
+        self.server = subprocess.Popen(argv, env=client_env(hub), stdin=pipe, stdout=pipe, text=True)
+
+    def run(self, code_or_argv: str | list, check: bool = True, **env: str | None):
+        """Python code, or the arguments of `lslm`."""
+        code = code_or_argv
+        if not isinstance(code, str):
+            argv = [os.fspath(part) for part in code_or_argv]
+            code = f"import sys, lslm_cli\nsys.exit(lslm_cli.main({argv!r}))"
+        with tempfile.TemporaryDirectory(dir=self.hub.root) as folder:
+            print(json.dumps([code, client_env(self.hub, **env), folder]), file=self.server.stdin, flush=True)
+            returncode = int(self.server.stdout.readline())
+            printed = [Path(folder, name).read_text() for name in ("1", "2")]
+        done = subprocess.CompletedProcess([code], returncode, *printed)
+        return _checked(done, self.hub) if check else done
+
+    def __enter__(self) -> "Forks":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.server.stdin.close()
+        self.server.wait()
+
+
+def serve_forks() -> None:
+    """The other end of `Forks`."""
+    import huggingface_hub.constants as constants
+    import lslm_cli  # noqa: F401
+    import peft  # noqa: F401
+
+    import lslm.hub_cards.renew
+    import lslm.training.stages.align
+    import lslm.training.stages.tokenizer  # noqa: F401
+
+    for line in sys.stdin:
+        code, environment, folder = json.loads(line)
+        child = os.fork()
+        if child:
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+            continue
+        signal.alarm(300)
+        for number in (1, 2):
+            os.dup2(os.open(f"{folder}/{number}", os.O_WRONLY | os.O_CREAT), number)
+        os.environ.clear()
+        os.environ.update(environment)
+        constants.HF_HOME = environment["HF_HOME"]
+        constants.HF_HUB_CACHE = f"{constants.HF_HOME}/hub"
+        sys.argv = ["-c"]
+        returncode = 1
+        try:
+            exec(compile(code, "<client>", "exec"), {"__name__": "__main__"})
+            returncode = 0
+        except SystemExit as error:
+            returncode = error.code or 0
+        except BaseException:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(returncode)
 
 
 @pytest.fixture
@@ -634,6 +707,9 @@ def hub(tmp_path):
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["--forks"]:
+        serve_forks()
+        sys.exit()
     parser = argparse.ArgumentParser(description="A Hub on loopback. Tokens: " + ", ".join(TOKENS))
     parser.add_argument("--root", required=True, help="folder of what is on the Hub")
     parser.add_argument("--port", type=int, default=0)

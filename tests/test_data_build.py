@@ -619,13 +619,13 @@ def test_counts_add_up():
 # --- datatrove --------------------------------------------------------------------------------------------------------
 
 SBATCH = """#!/bin/bash
-# a Slurm of one machine: every task of the array, one after the other
+# a Slurm of one machine: all tasks of the array at once
 script="${@: -1}"
 for argument in "$@"; do case "$argument" in --export=ALL,*) export "${argument#--export=ALL,}";; esac; done
 [ -n "$LATER" ] || { last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$script")
 for task in $(seq 0 "$last"); do
-  SLURM_NODELIST=here SLURM_ARRAY_TASK_ID=$task bash "$script" >> "$SLURM_LOG" 2>&1
-done; }
+  SLURM_NODELIST=here SLURM_ARRAY_TASK_ID=$task bash "$script" >> "$SLURM_LOG" 2>&1 &
+done; wait; }
 echo Submitted batch job 7
 """
 

@@ -3,14 +3,14 @@
 import json
 import re
 import shutil
-import sys
+from pathlib import Path
 
 import huggingface_hub
 import lslm_cli
 import numpy as np
 import pytest
 import torch
-from hub_server import HubServer, run_client
+from hub_server import Forks, HubServer, run_client
 from huggingface_hub import HfApi
 from test_remote_code import STRANGER
 from training_fixtures import TOY_ALIGN, TOY_VQVAE, recipe
@@ -20,7 +20,6 @@ from lslm import LslmForConditionalGeneration, SignMotionProcessor
 from lslm.training.dataset.motion_text import MotionText
 
 pytest_plugins = ["training_fixtures", "hub_server"]
-LSLM = [sys.executable, "-m", "lslm_cli"]
 BASE = ["--base-model", "HuggingFaceTB/SmolLM2-135M-Instruct"]
 NAME = "lslm/toy"
 
@@ -54,8 +53,8 @@ def published(toy, toy_tokenizer, clip, tmp_path_factory):
     scores |= {"command": "lslm evaluate", "seed": 0, "signatures": {}, "versions": {}, "data": "toy", "machine": "x"}
     (folder.parent / "scores").mkdir()
     (folder.parent / "scores" / "results.json").write_text(json.dumps(scores))
-    with HubServer(tmp_path_factory.mktemp("hub")) as hub:
-        done = run_client(hub, [*LSLM, "publish", folder, NAME, "--clip", clip, *BASE])
+    with HubServer(tmp_path_factory.mktemp("hub")) as hub, Forks(hub) as hub.forks:
+        done = hub.forks.run(["publish", folder, NAME, "--clip", clip, *BASE])
         yield hub, done.stdout, folder
 
 
@@ -78,7 +77,7 @@ def test_a_stranger_gets_the_same_logits_and_can_follow_the_card(published, clip
     assert expected[0]["translation_text"]
     merged = LslmForConditionalGeneration.from_pretrained(folder).merge_lora().eval()
     torch.save({"inputs": dict(inputs), "logits": merged(**inputs).logits}, tmp_path / "expected.pt")
-    card = run_client(hub, f"from huggingface_hub import ModelCard; print(ModelCard.load({NAME!r}).content)").stdout
+    card = hub.forks.run(f"from huggingface_hub import ModelCard; print(ModelCard.load({NAME!r}).content)").stdout
     blocks = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     first, second, with_package = blocks
     code = f"""{STRANGER}
@@ -95,7 +94,7 @@ print("RESULT", pipe(clip)[0]["translation_text"])
     assert out.rpartition("RESULT ")[2].strip() == expected[0]["translation_text"]
     assert out.count(expected[0]["translation_text"]) >= 3  # by the pipeline, by the Auto classes, and at the end
     assert "61.0" in card and "12.5" in card and "pipeline_tag: translation" in card
-    run_client(hub, f"{with_package}\nassert type(pipe.model).__module__.startswith('lslm.')")
+    hub.forks.run(f"{with_package}\nassert type(pipe.model).__module__.startswith('lslm.')")
 
 
 def test_branch_tag_and_private(published, toy_aligned, clip, tmp_path):
@@ -103,16 +102,15 @@ def test_branch_tag_and_private(published, toy_aligned, clip, tmp_path):
     api = HfApi(endpoint=hub.url, token="hf_test")
     api.create_tag(NAME, tag="v1")
     more = ["--clip", clip, *BASE, "--revision", "next", "--message", "Second", "--adapter-only"]
-    run_client(hub, [*LSLM, "publish", toy_aligned, NAME, *more])
+    hub.forks.run(["publish", toy_aligned, NAME, *more])
     assert [commit.title for commit in api.list_repo_commits(NAME, revision="next")][0] == "Second"
     assert api.list_repo_commits(NAME)[0].title == "Publish with lslm"
     size = {r: api.get_paths_info(NAME, "model.safetensors", revision=r)[0].size for r in ("v1", "next")}
     assert size["next"] < size["v1"]  # an adapter alone
-    run_client(hub, ["hf", "download", NAME, "README.md", "--revision", "next", "--local-dir", tmp_path])
-    assert "base_model_relation: adapter" in (tmp_path / "README.md").read_text()
+    card = api.hf_hub_download(NAME, "README.md", revision="next", local_dir=tmp_path)
+    assert "base_model_relation: adapter" in Path(card).read_text()
     api.create_repo("lslm/secret", private=True)
-    done = run_client(
-        hub,
+    done = hub.forks.run(
         "from transformers import AutoModel; AutoModel.from_pretrained('lslm/secret', trust_remote_code=True)",
         check=False,
         HF_TOKEN=None,
@@ -123,29 +121,27 @@ def test_branch_tag_and_private(published, toy_aligned, clip, tmp_path):
 def test_a_broken_upload_is_one_line_and_goes_on(published, toy_model, clip):
     """Cut in the middle, then given again: what had arrived is not sent a second time."""
     hub, _, _ = published
-    argv = [*LSLM, "publish", toy_model, "lslm/broken", "--clip", clip, *BASE]
+    argv = ["publish", toy_model, "lslm/broken", "--clip", clip, *BASE]
     hub.fail_after(3 * clip.stat().st_size // 2)  # after the clip, in the middle of the weights
-    done = run_client(hub, argv, check=False)
+    done = hub.forks.run(argv, check=False)
     assert done.returncode == 2 and "Traceback" not in done.stderr and "lslm: " in done.stderr.splitlines()[-1]
     hub.fail_after(None)
     assert not {name for name in files(hub, "lslm/broken") if name.endswith(".py")}  # half a model is not to be seen
     sent = len(hub.requests)
-    run_client(hub, argv)
+    hub.forks.run(argv)
     puts = [request for request in hub.requests if request.method == "PUT" and request.path.startswith("/lfs/")]
     whole = [request.path for request in puts if request.status == 200]
     assert len(whole) == len(set(whole))
     assert "model.safetensors" in files(hub, "lslm/broken") and sent < len(hub.requests)
-    run_client(hub, argv)  # a third time: nothing is left to send
+    hub.forks.run(argv)  # a third time: nothing is left to send
     assert len([r for r in hub.requests if r.method == "PUT" and r.path.startswith("/lfs/")]) == len(puts)
 
 
 def test_a_sign_tokenizer_and_a_data_set(published, toy, toy_tokenizer, clip):
     hub, _, _ = published
-    out = run_client(
-        hub, [*LSLM, "publish", toy_tokenizer, "lslm/tokenizer", "--clip", clip, "--license", "mit"]
-    ).stdout
+    out = hub.forks.run(["publish", toy_tokenizer, "lslm/tokenizer", "--clip", clip, "--license", "mit"]).stdout
     assert "it works: [[" in out and "modeling_sign_motion.py" in files(hub, "lslm/tokenizer")
-    out = run_client(hub, [*LSLM, "data", "push", toy / "set", "lslm/data", "--license", "mit", "--private"]).stdout
+    out = hub.forks.run(["data", "push", toy / "set", "lslm/data", "--license", "mit", "--private"]).stdout
     assert 'it works: {"train": "Some tea and if you please."' in out
     assert {"README.md", "data/train.parquet", "data/test.parquet"} <= files(hub, "lslm/data", repo_type="dataset")
 
@@ -163,11 +159,11 @@ def test_a_stage_pushes_by_itself(published, toy, toy_tokenizer, clip, tmp_path)
     hub, _, _ = published
     flags = TOY_ALIGN | {"data": toy / "set", "tokenizer": toy_tokenizer, "backbone": toy / "llm", "max_steps": 1}
     flags |= {"output_dir": tmp_path / "run", "push_to_hub": "true", "hub_model_id": "lslm/pushed"}
-    run_client(hub, [*LSLM, "align", *recipe(**flags | {"trainable": ["projector", "language_model"]})])
+    hub.forks.run(["align", *recipe(**flags | {"trainable": ["projector", "language_model"]})])
     assert {"model.safetensors", "modeling_lslm.py", "processing_lslm.py", "stages.yaml"} <= files(hub, "lslm/pushed")
     flags = TOY_VQVAE | {"data": toy / "set", "max_steps": 1, "output_dir": tmp_path / "codes"}
     flags |= {"push_to_hub": "true", "hub_model_id": "lslm/pushed-codes"}
-    run_client(hub, [*LSLM, "tokenizer", *recipe(**flags)])
+    hub.forks.run(["tokenizer", *recipe(**flags)])
     assert {"model.safetensors", "modeling_sign_motion.py", "stages.yaml"} <= files(hub, "lslm/pushed-codes")
     code = "from transformers import pipeline\npipeline(model='lslm/pushed', trust_remote_code=True)"
     run_client(hub, f"{STRANGER}{code}({str(clip)!r})", PYTHONPATH="")
@@ -176,7 +172,7 @@ def test_a_stage_pushes_by_itself(published, toy, toy_tokenizer, clip, tmp_path)
 def test_a_dry_run_sends_nothing(published, toy_aligned, clip):
     hub, _, _ = published
     before = len(hub.requests)
-    done = run_client(hub, [*LSLM, "publish", toy_aligned, "lslm/dry", "--clip", clip, *BASE, "--dry-run"])
+    done = hub.forks.run(["publish", toy_aligned, "lslm/dry", "--clip", clip, *BASE, "--dry-run"])
     assert "nothing was sent" in done.stdout and "# dry" in done.stdout and len(hub.requests) == before
 
 

@@ -382,7 +382,7 @@ def losses(folder) -> list[float]:
     return [entry["loss"] for entry in history if "loss" in entry]
 
 
-def test_the_losses_do_not_depend_on_how_a_batch_is_divided(toy, toy_tokenizer, tmp_path):
+def test_the_losses_do_not_depend_on_how_a_batch_is_divided(toy, toy_tokenizer, tmp_path, commands):
     """8 clips at once, one after the other, and 4 in each of two processes."""
     flags = TOY_ALIGN | {"data": toy / "set", "tokenizer": toy_tokenizer, "backbone": toy / "llm", "max_steps": 5}
     flags |= {"trainable": ["projector", "language_model"], "logging_steps": 1, "learning_rate": 1e-2}
@@ -393,10 +393,7 @@ def test_the_losses_do_not_depend_on_how_a_batch_is_divided(toy, toy_tokenizer, 
 
     assert lslm_cli.main(command("whole", 8, 1)) == 0
     assert lslm_cli.main(command("accumulated", 1, 8)) == 0
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "lslm_cli"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*torchrun, *command("two", 4, 1)], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    commands.run(command("two", 4, 1), processes=2)
     whole = losses(tmp_path / "whole")
     assert len(whole) == 5 and whole[-1] < whole[0] - 0.1
     for name in ("accumulated", "two"):

@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import socket
 import sys
 import time
 from pathlib import Path
@@ -249,8 +250,9 @@ def fresh(toy, toy_tokenizer):
 # --- runs in processes of their own, to be killed ---------------------------------------------------------------------
 
 
-def _command(argv: list[str], log: str, hold_at: int | None, holding: str) -> None:
+def _command(argv: list[str], log: str, hold_at: int | None, holding: str, environment: dict[str, str]) -> None:
     """`lslm ARGV` in this process; before the end of step `hold_at` it says so and waits to be killed."""
+    os.environ.update(environment)
     with open(log, "a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -270,6 +272,12 @@ def _command(argv: list[str], log: str, hold_at: int | None, holding: str) -> No
     sys.exit(lslm_cli.main(argv))
 
 
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
 class Commands:
     """Runs `lslm` commands in processes of their own. They are forked from a server that has imported what takes
     seconds to import, and has run nothing."""
@@ -281,20 +289,23 @@ class Commands:
         )
         self.folder, self.count = folder, 0
 
-    def start(self, argv: list[str], hold_at: int | None = None) -> multiprocessing.Process:
+    def start(self, argv: list[str], hold_at: int | None = None, **environment: str) -> multiprocessing.Process:
         self.count += 1
         self.log, self.holding = self.folder / f"log{self.count}", self.folder / f"holding{self.count}"
-        process = self.context.Process(target=_command, args=(argv, str(self.log), hold_at, str(self.holding)))
+        arguments = (argv, str(self.log), hold_at, str(self.holding), environment)
+        process = self.context.Process(target=_command, args=arguments)
         process.start()
         return process
 
-    def run(self, argv: list[str]) -> None:
-        """Run to the end."""
-        process = self.start(argv)
-        process.join(300)
-        if process.exitcode != 0:
-            process.kill()
-            raise RuntimeError(f"lslm {argv[0]} ended with {process.exitcode}\n{self.log.read_text()[-3000:]}")
+    def run(self, argv: list[str], processes: int = 1) -> None:
+        """Run to the end; in several processes as torchrun would start them."""
+        world = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+        ranks = [{"RANK": str(n), "LOCAL_RANK": str(n), **world} for n in range(processes)] if processes > 1 else [{}]
+        for process in [self.start(argv, **rank) for rank in ranks]:
+            process.join(300)
+            if process.exitcode != 0:
+                process.kill()
+                raise RuntimeError(f"lslm {argv[0]} ended with {process.exitcode}\n{self.log.read_text()[-3000:]}")
 
     def kill(self, argv: list[str], checkpoint: Path, at_step: int) -> None:
         """Run, wait until `checkpoint` is there and `at_step` reached, then kill -9."""
