@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .array_files import MAX_BYTES
+from ..array_files import MAX_BYTES
 
 _ADVICE = "export the file as .npz"
 _OBJECT_BYTES = 256  # charged for whatever stands in a tree, beside its data
