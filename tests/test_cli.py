@@ -212,10 +212,9 @@ def test_bad_files_get_a_line_each_and_good_ones_their_translation(files, toy_mo
         assert re.search(BAD[name], line), line
 
 
-def test_json_is_one_object_per_file(files, toy_model):
-    answer = lslm("translate", "--json", "--model", toy_model, *files.values())
-    assert answer.returncode == 2
-    rows = [json.loads(line) for line in answer.stdout.splitlines()]
+def test_json_is_one_object_per_file(files, toy_model, capsys):
+    assert lslm_cli.main(["translate", "--json", "--model", str(toy_model), *files.values()]) == 2
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["file"] for row in rows] == list(files.values())
     for row, name in zip(rows, files, strict=True):
         if name in GOOD:

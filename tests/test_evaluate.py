@@ -32,22 +32,16 @@ def only_test(toy, tmp_path_factory):
 
 
 def test_results_and_predictions(toy, toy_model, tmp_path, capsys):
-    argv = ["evaluate", "--data", str(toy / "set"), "--split", "test", "--output", str(tmp_path / "a" / "b")]
-    assert lslm_cli.main([*argv, "--model", str(toy_model), "--batch-size", "3", "--controls"]) == 0
+    (tmp_path / "recipe.yaml").write_text(f"model: {toy_model}\nsplit: test\ncontrols: true\nbatch_size: 5\n")
+    argv = ["evaluate", "--data", str(toy / "set"), "--output", str(tmp_path / "a" / "b"), "--batch-size", "3"]
+    assert lslm_cli.main([*argv, "--config", str(tmp_path / "recipe.yaml")]) == 0
     shown = capsys.readouterr().out
     results = json.loads((tmp_path / "a" / "b" / "results.json").read_text(encoding="utf-8"))
     metrics = results["metrics"]
-    assert set(metrics) >= TEXT_SCORES | MOTION_SCORES | NAMES | RECOGNITION | {
-        "wer_shuffled",
-        "wer_zeroed",
-        "codes_used",
-    }
+    assert set(metrics) >= TEXT_SCORES | MOTION_SCORES | NAMES | RECOGNITION | {"wer_shuffled", "wer_zeroed"}
     assert all(isinstance(value, (int, float)) and np.isfinite(value) for value in metrics.values())
-    assert (
-        metrics["utterances"] == 4
-        and metrics["names"] == 1
-        and 1 <= metrics["perplexity"] <= metrics["codes_used"] <= 16
-    )
+    assert (metrics["utterances"], metrics["names"]) == (4, 1)
+    assert 1 <= metrics["perplexity"] <= metrics["codes_used"] <= 16
     assert (results["data"], results["split"], results["model"]) == (str(toy / "set"), "test", str(toy_model))
     assert results["command"].startswith("lslm evaluate --data") and "--batch-size 3" in results["command"]
     assert all(name in shown for name in metrics) and "results.json" in shown

@@ -256,6 +256,7 @@ def _command(argv: list[str], log: str, hold_at: int | None, holding: str, envir
     with open(log, "a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    os.environ["LSLM_DEBUG"] = "1"  # a log that explains a failure
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)  # as in a command: data workers end when it is killed
     if hold_at is not None:

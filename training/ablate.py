@@ -183,8 +183,9 @@ def ablate(config: dict, rows: list[Row]) -> list[Row]:
             print(f"{what}: {row.stage}", flush=True)
             train = [row.stage, "--config", str(row.folder / "recipe.yaml")]
             keys = {"model": row.folder, "data": config["data"], "split": config["split"], "output": row.folder}
-            flags = _flags(keys | config["evaluate"].get(row.stage, {}))
-            score = ["evaluate", *(word.format(output_dir=config["output_dir"]) for word in flags)]
+            own = _flags(config["evaluate"].get(row.stage, {}))
+            own = [word.format(output_dir=config["output_dir"]) for word in own]
+            score = ["evaluate", *_flags(keys), *own]
             for command in (train, score):
                 started = time.monotonic()
                 failure = _lslm(command)
