@@ -77,9 +77,7 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
             if not np.isfinite(array).all():
                 raise ValueError("the motion features hold NaN or infinity; compute them again from the joints")
             if fps is not None and abs(fps - self.fps) > 1e-3:
-                raise ValueError(
-                    f"motion features cannot be resampled from {fps:g} to {self.fps:g} fps; pass the joints"
-                )
+                raise ValueError(f"features cannot be resampled from {fps:g} to {self.fps:g} fps; pass the joints")
             return array.astype(np.float32)
         if isinstance(motion, (str, os.PathLike)):
             motion = load_motion(motion, fps=fps)
@@ -184,9 +182,7 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
             ValueError: what cannot be done with motion. TypeError: an unknown keyword.
         """
         if padding_side != "right":
-            raise ValueError(
-                f"padding_side is {padding_side!r}, but motion is padded at the right: codes count from frame 0"
-            )
+            raise ValueError(f"padding_side is {padding_side!r}, but motion is padded at the right")
         clips = _clips_of(features)
         lengths = [len(clip) for clip in clips]
         size = padded_size(lengths, "frames of a clip", **padding)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 from transformers.pipelines import PIPELINE_REGISTRY, Pipeline
 
 from .feature_extraction_lslm import is_clip
@@ -69,10 +70,7 @@ class SignTranslationPipeline(Pipeline):
     """
 
     _load_processor = True
-    _load_tokenizer = False
-    _load_feature_extractor = False
-    _load_image_processor = False
-    _load_video_processor = False
+    _load_tokenizer = _load_feature_extractor = _load_image_processor = _load_video_processor = False
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -94,7 +92,7 @@ class SignTranslationPipeline(Pipeline):
         if single or is_clip(inputs):
             # in a list, so that a dict or array is not mistaken for something to iterate over
             return super().__call__([inputs], **kwargs)[0]
-        if hasattr(inputs, "__len__") and hasattr(inputs, "__getitem__") and not _is_torch_dataset(inputs):
+        if hasattr(inputs, "__len__") and hasattr(inputs, "__getitem__") and not isinstance(inputs, Dataset):
             inputs = list(inputs)  # a list, a tuple or a column of `datasets`
             if not inputs:
                 return []
@@ -106,9 +104,7 @@ class SignTranslationPipeline(Pipeline):
             prompt, fps = clip.get("prompt", prompt), clip.get("fps", fps)
             keys = [k for k in ("path", "motion", "joints", "joints_mm", "features") if clip.get(k) is not None]
             if len(keys) != 1:
-                raise ValueError(
-                    f"a dict needs exactly one of path, motion, joints, joints_mm, features; it has {sorted(clip)}"
-                )
+                raise ValueError(f"a dict needs one of path, motion, joints, joints_mm, features, not {sorted(clip)}")
             clip = np.asarray(clip[keys[0]], np.int64) if keys[0] == "joints_mm" else clip[keys[0]]
         extractor = self.processor.feature_extractor
         return {
@@ -122,16 +118,14 @@ class SignTranslationPipeline(Pipeline):
             features, prompts = [features], [prompts]
         encoding = self.processor.encode_motion(self.processor.feature_extractor.pad(features))
         batch = self.processor(prompts, motion_codes=encoding).to(self.device)
-        if not details:
+        if details:
+            sequences, probabilities = generate_with_probabilities(self.model, batch, **generate_kwargs)
+            answers = {"sequences": sequences, "probabilities": probabilities}
+        else:
             sequences = self.model.generate(**batch, **generate_kwargs)
-            sequences = getattr(sequences, "sequences", sequences)[:, batch["input_ids"].shape[1] :]
-            return {"sequences": sequences.reshape(len(prompts), -1, sequences.shape[-1])}
-        sequences, probabilities = generate_with_probabilities(self.model, batch, **generate_kwargs)
-        return {
-            "sequences": sequences.reshape(len(prompts), -1, sequences.shape[-1]),
-            "probabilities": probabilities.reshape(len(prompts), -1, sequences.shape[-1]),
-            "motion_codes": encoding.codes,
-        }
+            answers = {"sequences": getattr(sequences, "sequences", sequences)[:, batch["input_ids"].shape[1] :]}
+        answers = {name: rows.reshape(len(prompts), -1, rows.shape[-1]) for name, rows in answers.items()}
+        return answers | ({"motion_codes": encoding.codes} if details else {})
 
     def postprocess(self, model_outputs):
         sequences = model_outputs["sequences"].flatten(0, -2)
@@ -139,31 +133,16 @@ class SignTranslationPipeline(Pipeline):
             return [{"translation_text": text} for text in self.processor.batch_decode(sequences)]
         ends = np.ravel(self.model.generation_config.eos_token_id).tolist()
         codes = [step for step in model_outputs["motion_codes"].flatten(0, -2).tolist() if step[0] >= 0]
-        answers = (
-            spell_out(self.tokenizer, ids, chances, ends)
-            for ids, chances in zip(
-                sequences.tolist(), model_outputs["probabilities"].flatten(0, -2).tolist(), strict=True
-            )
-        )
-        return [
-            {
-                "translation_text": answer.text,
-                "tokens": answer.tokens,
-                "probabilities": answer.probabilities,
-                "motion_codes": codes,
-            }
-            for answer in answers
-        ]
+        results = []
+        for ids, chances in zip(sequences, model_outputs["probabilities"].flatten(0, -2), strict=True):
+            text, *details = spell_out(self.tokenizer, ids.tolist(), chances.tolist(), ends)
+            details = dict(zip(("tokens", "probabilities"), details, strict=True))
+            results.append({"translation_text": text, **details, "motion_codes": codes})
+        return results
 
     def save_pretrained(self, save_directory, **kwargs):
         super().save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory)  # the base class forgets it
-
-
-def _is_torch_dataset(value) -> bool:
-    from torch.utils.data import Dataset
-
-    return isinstance(value, Dataset)
 
 
 def register_pipeline(model_class):

@@ -11,6 +11,7 @@ from urllib.request import urlopen
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AddedToken, BatchFeature, ProcessorMixin
 
 from .array_files import MAX_BYTES
@@ -46,9 +47,7 @@ def _as_dict(message) -> dict:
     """A chat message, or a block of its content, as a dict of the fields that are set."""
     if is_dataclass(message):
         message = {field.name: getattr(message, field.name) for field in fields(message)}
-    elif hasattr(
-        message, "model_dump"
-    ):  # pydantic, as OpenAI's client has them; iterated, a clip in it stays what it is
+    elif hasattr(message, "model_dump"):  # pydantic, as OpenAI's client has them; iterated, a clip in it stays as it is
         message = dict(message) if hasattr(message, "__iter__") else message.model_dump()
     if not isinstance(message, dict):
         raise ValueError(f"a chat message is a dict, a dataclass or a pydantic model, not {message!r}")
@@ -99,17 +98,13 @@ class SignMotionProcessor(ProcessorMixin):
             chat_template=chat_template or getattr(tokenizer, "chat_template", None) or CHATML,
         )
 
-    @property
-    def model_input_names(self):
-        return ["input_ids", "attention_mask", "input_features", "input_features_mask"]
+    model_input_names = ["input_ids", "attention_mask", "input_features", "input_features_mask"]
 
     def to_dict(self, *args, **kwargs):
         output = super().to_dict(*args, **kwargs)
         for name in ("vqvae", "motion_token", "motion_token_id"):  # follow from the rest, or have a file of their own
             output.pop(name, None)
         return output
-
-    # ---- to the model --------------------------------------------------------------------------------------------
 
     def __call__(
         self,
@@ -220,30 +215,24 @@ class SignMotionProcessor(ProcessorMixin):
             if kind == "text":
                 parts.append(block["text"])
             elif kind == "motion":
-                if "motion_codes" in block:
-                    codes.append(block["motion_codes"])
-                elif "url" in block:
-                    clips.append(self._fetch(block["url"], fps))
-                elif "motion" in block or "path" in block:
-                    clips.append(block["motion"] if "motion" in block else block["path"])
-                else:
-                    raise ValueError(
-                        f"a motion block has motion, path, url or motion_codes; this one has {sorted(block)}"
-                    )
+                forms = [name for name in ("motion", "path", "url", "motion_codes") if name in block]
+                if len(forms) != 1:
+                    raise ValueError(f"a motion block has motion, path, url or motion_codes; this one: {sorted(block)}")
+                clip = self._fetch(block["url"], fps) if forms == ["url"] else block[forms[0]]
+                (codes if forms == ["motion_codes"] else clips).append(clip)
                 parts.append(MOTION)
             else:
                 raise ValueError(f"a message block is 'text' or 'motion', not {kind!r}")
         return " ".join(parts)
 
     def _fetch(self, url: str, fps: float | None):
-        """The motion file at an http(s) address as a `Motion`."""
+        """The motion file at an http(s) address, as motion features."""
         if not url.startswith(("https://", "http://")):
             raise ValueError(f'a url begins with https:// or http://, not {url[:40]!r}; a file is "path"')
         with tempfile.TemporaryDirectory() as folder, urlopen(url, timeout=60) as answer:
             file = Path(folder, Path(urlparse(url).path).name or "motion")
-            content = answer.read(MAX_BYTES + 1)  # one more: the reader refuses what is too large
-            file.write_bytes(content)
-            return self.feature_extractor.to_motion(file, fps)
+            file.write_bytes(answer.read(MAX_BYTES + 1))  # one more: the reader refuses what is too large
+            return self.feature_extractor.to_features(file, fps)
 
     def _render(self, messages: list[dict], add_generation_prompt: bool, **options) -> str:
         if self.system_prompt is not None and messages[0]["role"] != "system":
@@ -273,13 +262,10 @@ class SignMotionProcessor(ProcessorMixin):
         clips = [motion_codes] if _depth(motion_codes[0]) == 1 else motion_codes
         if any(_depth(clip) != 2 for clip in clips):
             raise ValueError("codes of a clip are (length, codebooks); expected those, or a list of them")
-        clips = [np.asarray(clip) for clip in clips]
+        clips = [np.asarray(clip, np.int64) for clip in clips]
         clips = [clip[clip[:, 0] >= 0] for clip in clips]  # a batch of the sign tokenizer is padded with -100
-        lengths = [len(clip) for clip in clips]
-        codes = np.full((len(clips), max(lengths), clips[0].shape[1]), -100, np.int64)
-        for row, clip in zip(codes, clips, strict=True):
-            row[: len(clip)] = clip
-        return {"motion_codes": codes}, lengths
+        codes = pad_sequence([torch.from_numpy(clip) for clip in clips], batch_first=True, padding_value=-100)
+        return {"motion_codes": codes.numpy()}, [len(clip) for clip in clips]
 
     def _texts(self, conversations, labels: bool, add_generation_prompt: bool | None = None, **options):
         """Conversations as prompts; with `labels`, the last messages apart, as the answers to learn."""
@@ -297,9 +283,7 @@ class SignMotionProcessor(ProcessorMixin):
             prompt = self._render(messages[:-1], True, **options)
             whole = self._render(messages, False, **options)
             if not whole.startswith(prompt):
-                raise ValueError(
-                    "this chat template changes the prompt when the answer follows; labels are not defined"
-                )
+                raise ValueError("no labels: this chat template changes the prompt when the answer follows")
             prompts.append(prompt)
             answers.append(whole[len(prompt) :].rstrip())  # nothing is said after the end-of-turn token
         return prompts, answers if labels else None
@@ -318,17 +302,9 @@ class SignMotionProcessor(ProcessorMixin):
         """Replace each `<motion>` by as many as its clip has embeddings, between start and end."""
         found = sum(prompt.count(MOTION) for prompt in prompts)
         if found != len(lengths):
-            raise ValueError(
-                f"the prompts hold {found} {MOTION} placeholder(s), but {len(lengths)} clip(s) were passed"
-            )
-        remaining = iter(lengths)
-        expanded = []
-        for prompt in prompts:
-            head, *tail = prompt.split(MOTION)
-            expanded.append(
-                head + "".join(f"<motion_start>{MOTION * next(remaining)}<motion_end>{part}" for part in tail)
-            )
-        return expanded
+            raise ValueError(f"the prompts hold {found} {MOTION} placeholder(s), but {len(lengths)} clip(s) came")
+        placeholders = (f"<motion_start>{MOTION * length}<motion_end>" for length in lengths)
+        return [re.sub(MOTION, lambda _: next(placeholders), prompt) for prompt in prompts]
 
     def _tokenize(self, prompts: list[str], answers: list[str] | None, padding_side: str = "left", **padding):
         # the chat template has written the special tokens; adding them again would double Llama's begin-of-text
@@ -337,9 +313,7 @@ class SignMotionProcessor(ProcessorMixin):
         lengths = [len(p) + len(a) for p, a in zip(ids, learnt, strict=True)]
         if padding_side not in ("left", "right"):
             raise ValueError(f"padding_side is {padding_side!r}, expected 'left' or 'right'")
-        size = padded_size(
-            lengths, "tokens of a prompt with its motion and answer", self.tokenizer.model_max_length, **padding
-        )
+        size = padded_size(lengths, "tokens, with motion and answer", self.tokenizer.model_max_length, **padding)
         rows: dict[str, list] = {"input_ids": [], "attention_mask": [], "labels": []}
         for prompt, answer, length in zip(ids, learnt, lengths, strict=True):
             blank = 0 if size is None else max(size - length, 0)
@@ -359,8 +333,6 @@ class SignMotionProcessor(ProcessorMixin):
         pieces = self.tokenizer(answer.split(CUT), add_special_tokens=False)["input_ids"]
         return [token for piece in pieces for token in piece]
 
-    # ---- from the model ------------------------------------------------------------------------------------------
-
     def batch_decode(self, sequences, skip_special_tokens: bool = True, **kwargs) -> list[str]:
         """(B, S) token ids -> B strings."""
         texts = self.tokenizer.batch_decode(sequences, skip_special_tokens=skip_special_tokens, **kwargs)
@@ -369,8 +341,6 @@ class SignMotionProcessor(ProcessorMixin):
     def decode(self, token_ids, skip_special_tokens: bool = True, **kwargs) -> str:
         """(S,) token ids -> string."""
         return self.tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens, **kwargs).strip()
-
-    # ---- sign tokenizer ------------------------------------------------------------------------------------------
 
     def attach(self, vqvae) -> "SignMotionProcessor":
         """Use the sign tokenizer `vqvae` (`model.model.vqvae`) for `encode_motion` and `decode_motion`."""
