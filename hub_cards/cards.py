@@ -205,6 +205,7 @@ STAGES = {"tokenizer": "1. sign tokenizer", "align": "2. alignment", "instruct":
 SETTINGS = (
     "trainable lora_r lora_alpha lora_dropout load_in_4bit quantizer partwise num_quantizers linear_path "
     "codebook_size code_dim hidden_size num_downsamples num_res_blocks motion_input spell_rare_words ctc_steps "
+    "ctc_batch_size ctc_learning_rate ctc_code_dropout "
     "commitment_weight ema_decay codebook_warmup position_weight arm_weight finger_weight window fps convention "
     "target_skeleton augment mirror frame_rate_jitter body_proportions projector_hidden_size codes_per_embedding "
     "code_dropout max_length limit num_train_epochs max_steps per_device_train_batch_size gradient_accumulation_steps "

@@ -123,6 +123,9 @@ class AlignKeys(TranslationKeys):
         "steps in which the projector alone learns what is signed, from the sentences; before the language model comes "
         "in, and far cheaper",
     )
+    ctc_batch_size: int = key(32, "clips in each of the ctc_steps")
+    ctc_learning_rate: float = key(3e-3, "of the ctc_steps")
+    ctc_code_dropout: float = key(0.1, "fraction of codes replaced by random ones in the ctc_steps")
     system_prompt: str | None = key(None, "system message; left out: the chat template's")
 
 

@@ -9,6 +9,7 @@ scheme.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 from transformers import set_seed
 
@@ -17,6 +18,7 @@ from ...processing import SignMotionFeatureExtractor, SignMotionProcessor
 from ..dataset.collators import load_templates
 from ..recipe import parse, require
 from ..recipe_keys import AlignKeys
+from .projector_start import start_projector
 from .translation import TranslationArguments, run
 
 
@@ -57,4 +59,15 @@ def main(argv: list[str]) -> None:
             projector_hidden_size=args.projector_hidden_size,
             codes_per_embedding=args.codes_per_embedding,
         )
-    run(args, model, processor, args.model or args.tokenizer, args.ctc_steps)
+    start = None
+    if args.ctc_steps:
+        start = partial(
+            start_projector,
+            steps=args.ctc_steps,
+            seed=args.seed,
+            bf16=args.bf16,
+            batch_size=args.ctc_batch_size,
+            learning_rate=args.ctc_learning_rate,
+            code_dropout=args.ctc_code_dropout,
+        )
+    run(args, model, processor, args.model or args.tokenizer, start)

@@ -21,10 +21,8 @@ from transformers import get_cosine_schedule_with_warmup
 from ...modeling_lslm import LslmForConditionalGeneration
 from ...processing import SignMotionProcessor
 from ..dataset.spelling import rare_words, signs
+from ..recipe_keys import AlignKeys
 
-BATCH = 32
-LEARNING_RATE = 3e-3
-CODE_DROPOUT = 0.1
 SHARPNESS = 10.0  # of the softmax over cosines, at the start
 
 
@@ -60,12 +58,13 @@ def start_projector(
     steps: int,
     seed: int,
     bf16: bool = False,
+    **options,
 ) -> float:
-    """Train the projector of `model` for so many steps of 32 clips.
+    """Train the projector of `model` for so many steps.
 
     Args:
         codes: (L, C) int64 codes of each clip, or its (L, D) float32 latents.
-        texts: what each says. bf16: compute in bfloat16.
+        texts: what each says. bf16: compute in bfloat16. options: see [`train_reader`].
 
     Returns:
         the mean loss of the last tenth of the steps, for each word or letter.
@@ -78,7 +77,7 @@ def start_projector(
     embed, size = vqvae.embed, vqvae.config.codebook_size
     if codes[0].dtype.kind == "f":
         embed, size, codes = numbered(codes, vqvae.device)
-    loss = train_reader(reader, embed, size, codes, targets, steps, seed)
+    loss = train_reader(reader, embed, size, codes, targets, steps, seed, **options)
     with torch.no_grad():  # as large as word embeddings again: directions are what was learnt
         some = [torch.from_numpy(clip).to(vqvae.device) for clip in codes[:256]]
         std = words.std() / torch.cat([projector(embed(clip[None])[0]) for clip in some]).std()
@@ -96,8 +95,11 @@ def train_reader(
     targets: list[torch.Tensor],
     steps: int,
     seed: int,
+    batch_size: int = AlignKeys.ctc_batch_size,
+    learning_rate: float = AlignKeys.ctc_learning_rate,
+    code_dropout: float = AlignKeys.ctc_code_dropout,
 ) -> float:
-    """Train `reader` for so many steps of 32 clips.
+    """Train `reader` for so many steps of `batch_size` clips.
 
     Args:
         embed: (B, L, C) codes, -100 past a clip's end -> (B, L, D) codebook vectors. size: of a codebook.
@@ -111,15 +113,15 @@ def train_reader(
     generator = torch.Generator().manual_seed(seed)
     own = [*reader.projector.parameters()]
     groups = [{"params": own}, {"params": [reader.blank, reader.sharpness]}]
-    optimizer = torch.optim.AdamW(groups, LEARNING_RATE, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(groups, learning_rate, weight_decay=0.01)
     schedule = get_cosine_schedule_with_warmup(optimizer, steps // 10, steps)
     lately: list[float] = []
     with torch.enable_grad(), tqdm(range(steps), desc="starting the projector", unit="step") as bar:
         for step in bar:
-            pick = torch.randint(len(codes), (BATCH,), generator=generator).tolist()
+            pick = torch.randint(len(codes), (batch_size,), generator=generator).tolist()
             batch = pad_sequence([codes[i] for i in pick], batch_first=True, padding_value=-100)
             valid = batch[..., :1] >= 0
-            dropped = (torch.rand(valid.shape, generator=generator) < CODE_DROPOUT) & valid
+            dropped = (torch.rand(valid.shape, generator=generator) < code_dropout) & valid
             noise = torch.randint(size, batch.shape, generator=generator)
             batch = torch.where(dropped, noise, batch).to(device)
             answers = [targets[i] for i in pick]

@@ -1,6 +1,7 @@
 """What stages 2 and 3 share: the arguments, which parts train, two learning rates, the run itself."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,6 @@ from ..dataset.spelling import rare_words, spelled
 from ..dataset.streaming import train_loader, training_clips
 from ..recipe import StageArguments
 from ..recipe_keys import TranslationKeys
-from .projector_start import start_projector
 from .resume import last_checkpoint, train_and_save
 
 PARTS = ("projector", "language_model")
@@ -240,10 +240,10 @@ def run(
     model: LslmForConditionalGeneration,
     processor: SignMotionProcessor,
     parent: str | None,
-    ctc_steps: int = 0,
+    start: Callable | None = None,
 ) -> None:
     """Train `model`, which came from the folder `parent`, on `args.data` and save it with its processor to
-    `args.output_dir`; resumes by itself. `ctc_steps`: see `projector_start`."""
+    `args.output_dir`; resumes by itself. `start`: [`start_projector`] but for model, processor, motion and texts."""
     set_seed(args.seed)
     set_trainable(model, args.trainable, args)
     if args.load_in_4bit:
@@ -269,14 +269,14 @@ def run(
     for data in [] if latents else kept + ([validation] if validation else []):
         with args.main_process_first(desc="encoding motion"):
             data.codes = cached_codes(vqvae, extractor, data.joints)
-    if ctc_steps and last_checkpoint(args.output_dir) is None:
+    if start and last_checkpoint(args.output_dir) is None:
         # clips that vary will not come again like this: not worth keeping, nor float64
         read = train.codes
         if read is None:
             clips = [train[index]["joints"] for index in range(len(train))]
             encoded = encode_clips(vqvae, extractor, clips, torch.float32)
             read = [(clip.latents if latents else clip.codes)[0].numpy() for clip in encoded]
-        start_projector(model, processor, read, train.texts, ctc_steps, args.seed, args.bf16)
+        start(model, processor, read, train.texts)
     trainer = TranslationTrainer(
         model=model,
         args=args,
