@@ -47,6 +47,8 @@ test-python%: | .venv/dev
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/basedpyright
 
 format: .venv/dev
 	$(BIN)/ruff check --fix .

@@ -70,6 +70,8 @@ setup(
             "pytest-xdist>=3.0.2",
             "hypothesis>=6.0",
             "ruff>=0.9",
+            "import-linter>=2.17",
+            "basedpyright>=1.40",
             # .ci/versions.py; a dry run of this pip downloads no wheel
             "packaging>=24.0",
             "pip>=24.0",

@@ -58,8 +58,8 @@ def originals(tmp_path_factory):
     return {name: (path.read_bytes(), path.suffix, name.split(",")[0]) for name, path in files.items()}
 
 
-def mutated(content: bytes, rng: np.random.Generator) -> bytes:
-    content = bytearray(content)
+def mutated(original: bytes, rng: np.random.Generator) -> bytes:
+    content = bytearray(original)
     kind = rng.integers(5)
     if kind == 0:  # cut off
         del content[rng.integers(0, len(content)) :]

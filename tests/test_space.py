@@ -360,7 +360,7 @@ def test_the_endpoint_says_what_is_wrong(client, clip, tmp_path):
         client.predict(None, api_name="/translate")
 
 
-def post(url: str, data: bytes, kind: str) -> dict | list:
+def post(url: str, data: bytes, kind: str):
     request = urllib.request.Request(url, data, {"Content-Type": kind})
     return json.load(urllib.request.urlopen(request, timeout=20))
 

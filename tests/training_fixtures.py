@@ -290,7 +290,7 @@ class Commands:
         )
         self.folder, self.count = folder, 0
 
-    def start(self, argv: list[str], hold_at: int | None = None, **environment: str) -> multiprocessing.Process:
+    def start(self, argv: list[str], hold_at: int | None = None, **environment: str):
         self.count += 1
         self.log, self.holding = self.folder / f"log{self.count}", self.folder / f"holding{self.count}"
         arguments = (argv, str(self.log), hold_at, str(self.holding), environment)

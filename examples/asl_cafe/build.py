@@ -175,7 +175,8 @@ def _smooth(joints: np.ndarray) -> np.ndarray:
     """Gaussian of one frame along time: MediaPipe's jitter goes, the sign stays."""
     kernel = np.exp(-0.5 * np.arange(-3, 4) ** 2)
     padded = np.pad(joints, ((3, 3), (0, 0), (0, 0)), mode="edge")
-    return sum(weight * padded[k : k + len(joints)] for k, weight in enumerate(kernel / kernel.sum()))
+    parts = (weight * padded[k : k + len(joints)] for k, weight in enumerate(kernel / kernel.sum()))
+    return sum(parts, np.zeros(()))
 
 
 def _retime(joints: np.ndarray, frames: int) -> np.ndarray:
