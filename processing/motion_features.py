@@ -273,7 +273,7 @@ def fill_broken_joints(joints: np.ndarray, rest_lengths: np.ndarray) -> tuple[np
     for index in np.flatnonzero(~valid_of_clip.all(axis=(-2, -1))):
         if not valid_of_clip[index].any():
             what = "everything is NaN, infinite or collapsed to one point; leave that clip out"
-            raise ValueError(f"expected a person in every clip, got no valid joint in {index} of {num_clips}: {what}")
+            raise ValueError(f"expected a person in every clip, no valid joint in clip {index} of {num_clips}: {what}")
         _repair_clip(clips[index], valid_of_clip[index], rest_lengths)
     return clips.reshape(joints.shape), ~valid
 

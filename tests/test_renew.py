@@ -213,7 +213,7 @@ def test_a_sign_tokenizer_gives_the_same_codes(hub, tokenizer):
 
 def test_another_answer_than_before_is_told(hub, tokenizer):
     path = tokenizer / "modeling_sign_motion.py"
-    other = "\nencode = SignMotionVQVAE.encode\nSignMotionVQVAE.encode = lambda *a, **k: encode(*a, **k) + 1\n"
+    other = "\ndecode = SignMotionVQVAE.decode\nSignMotionVQVAE.decode = lambda *a, **k: decode(*a, **k) + 1\n"
     path.write_text(path.read_text(encoding="utf-8") + other, encoding="utf-8")
     clip = str((tokenizer / "example.npz").rename(tokenizer.parent / "clip.npz"))
     Repository(hub, "lslm/other", tokenizer)

@@ -13,7 +13,7 @@ from lslm.training.dataset.collators import TranslationCollator
 from lslm.training.dataset.encodings import cached_codes
 from lslm.training.dataset.motion_text import MotionText, read_texts
 from lslm.training.dataset.spelling import rare_words, signs, spelled
-from lslm.training.stages import translation
+from lslm.training.stages import align
 from lslm.training.stages.projector_start import start_projector
 
 pytest_plugins = ["training_fixtures"]
@@ -82,12 +82,14 @@ def test_the_projector_learns_what_is_signed_without_the_language_model(toy, fre
 
 def test_a_run_starts_the_projector_once(toy, toy_tokenizer, tmp_path, monkeypatch, capsys):
     started = []
-    monkeypatch.setattr(translation, "start_projector", lambda *args: started.append(args[-3:]))
+    monkeypatch.setattr(align, "start_projector", lambda *args, **options: started.append(options))
     flags = {"data": toy / "set", "tokenizer": toy_tokenizer, "backbone": toy / "llm", "output_dir": tmp_path / "out"}
-    flags |= {"ctc_steps": 7, "seed": 3, "max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    flags |= {"ctc_steps": 7, "ctc_batch_size": 5, "ctc_learning_rate": 0.5, "ctc_code_dropout": 0.25, "seed": 3}
+    expected = {"steps": 7, "seed": 3, "bf16": False, "batch_size": 5, "learning_rate": 0.5, "code_dropout": 0.25}
+    flags |= {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
     for _ in range(2):  # the second time there is a checkpoint
         assert lslm_cli.main(["align", *recipe(**TOY_ALIGN | flags)]) == 0
-        assert started == [(7, 3, False)]
+        assert started == [expected]
     for more in ({"stream": True}, {"motion_input": "vocabulary"}, {"trainable": "language_model"}):
         assert lslm_cli.main(["align", *recipe(**TOY_ALIGN | flags | more)]) == 2
         assert "ctc_steps start a projector" in capsys.readouterr().err

@@ -349,7 +349,8 @@ def test_only_clips_that_vary_are_encoded_in_float32(toy_model, toy, tmp_path, m
     )
     for augment, training in ((True, True), (True, False), (False, True)):
         clips = MotionText(str(toy / "set"), "train", 15.0, augment=augment)
-        trainer = TranslationTrainer(model=model, args=args, train_dataset=clips)
+        options = {"train_dataset": clips, "processing_class": collator.processor}
+        trainer = TranslationTrainer(model=model, args=args, **options)
         trainer.compute_loss(model.train(training), dict(collator([clips[0], clips[3]])))
     assert seen == [torch.float32, torch.float64, torch.float64]
 

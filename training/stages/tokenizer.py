@@ -85,7 +85,7 @@ class TokenizerTrainer(Trainer):
             )
         if model.training:
             codebook = self.accelerator.unwrap_model(model).codebook
-            rows = codebook.rows(outputs.codes[outputs.codes >= 0])
+            rows = codebook.rows(outputs.codes[outputs.codes[..., 0] >= 0])
             share = torch.bincount(rows.flatten(), minlength=len(codebook.weight)) / rows.numel()
             # the geometric mean over the codebooks, which have even shares
             perplexity = torch.exp(-(share * share.clamp(min=1e-9).log()).sum()) / codebook.num_codebooks
