@@ -13,7 +13,7 @@ from lslm.training.dataset.collators import TranslationCollator
 from lslm.training.dataset.encodings import cached_codes
 from lslm.training.dataset.motion_text import MotionText, read_texts
 from lslm.training.dataset.spelling import rare_words, signs, spelled
-from lslm.training.stages import align
+from lslm.training.stages import align, translation
 from lslm.training.stages.projector_start import start_projector
 
 pytest_plugins = ["training_fixtures"]
