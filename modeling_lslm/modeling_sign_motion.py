@@ -36,7 +36,7 @@ class SignMotionVQVAEOutput(ModelOutput):
 
 
 @dataclass
-class MotionEncoding:
+class MotionEncoding(ModelOutput):
     """What the sign tokenizer makes of clips, and the language model reads.
 
     Attributes:
@@ -45,9 +45,9 @@ class MotionEncoding:
         lengths: (B,) int64 codes of each clip.
     """
 
-    codes: torch.LongTensor
-    latents: torch.FloatTensor
-    lengths: torch.LongTensor
+    codes: torch.LongTensor | None = None
+    latents: torch.FloatTensor | None = None
+    lengths: torch.LongTensor | None = None
 
     def inputs(self) -> dict[str, torch.Tensor]:
         """As [`LslmForConditionalGeneration`] takes it."""
