@@ -79,16 +79,20 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
             if fps is not None and abs(fps - self.fps) > 1e-3:
                 raise ValueError(f"features cannot be resampled from {fps:g} to {self.fps:g} fps; pass the joints")
             return array.astype(np.float32)
-        if isinstance(motion, (str, os.PathLike)):
-            motion = load_motion(motion, fps=fps)
-            for remark in (note for note in motion.notes if note.argument is not None):
-                logger.warning(f"{remark}")  # the motion, which has them all, goes no further than here
-        motion = self.to_motion(motion, fps)
+        motion = self.to_motion(self.load(motion, fps) if isinstance(motion, (str, os.PathLike)) else motion, fps)
         joints = resample(motion.joints.astype(np.float64), motion.fps, self.fps)
         skeleton = self.target_skeleton
         skeleton = np.asarray(skeleton) if isinstance(skeleton, (list, tuple)) else skeleton
         features = joints_to_features(joints, target_skeleton=skeleton, convention=self.convention)
         return features.astype(np.float32)
+
+    @staticmethod
+    def load(path, fps: float | None = None) -> Motion:
+        """`load_motion` for where the `Motion` goes no further: remarks that need attention are logged."""
+        motion = load_motion(path, fps=fps)
+        for remark in (note for note in motion.notes if note.argument is not None):
+            logger.warning(f"{remark}")
+        return motion
 
     def to_motion(self, motion, fps: float | None = None) -> Motion:
         """One clip in any form but motion features to a `Motion`: joints (T, 52, 3) in metres at the clip's own rate.
@@ -197,9 +201,7 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
         return BatchFeature({"input_features": batch, "input_features_mask": mask}, tensor_type=return_tensors)
 
 
-def padded_size(
-    lengths, what: str, limit=None, padding=True, max_length=None, truncation=None, pad_to_multiple_of=None
-) -> int | None:
+def padded_size(lengths, what, limit=None, padding=True, max_length=None, truncation=None, pad_to_multiple_of=None):
     """The common length of a batch, from the own `lengths` of what is in it; None: as they are. `limit`: without a
     `max_length`. Raises ValueError where something would have to be cut, or for an unknown value."""
     longest, limit = max(lengths), max_length or limit
@@ -207,7 +209,7 @@ def padded_size(
         raise ValueError(f"{longest} {what}, the limit is {limit}: motion is not cut. Cut the clip into utterances")
     if padding in (False, "do_not_pad"):
         return None
-    if padding not in (True, "longest", "max_length") or (padding == "max_length" and max_length is None):
+    if padding not in (None, True, "longest", "max_length") or (padding == "max_length" and max_length is None):
         raise ValueError(f"padding is {padding!r}, expected True, 'longest', False, or 'max_length' with max_length")
     longest = max(longest, max_length) if padding == "max_length" else longest
     return longest + -longest % (pad_to_multiple_of or 1)

@@ -16,6 +16,7 @@ from transformers import AddedToken, BatchFeature, ProcessorMixin
 
 from .array_files import MAX_BYTES
 from .feature_extraction_lslm import padded_size
+from .motion_errors import MotionFileError
 
 if TYPE_CHECKING:
     # Never imported at run time: saving follows relative imports, so this line makes a checkpoint carry the pipeline
@@ -38,9 +39,8 @@ CHATML = (
 
 
 def _is_message(value) -> bool:
-    return not hasattr(value, "messages") and (
-        isinstance(value, dict) or is_dataclass(value) or hasattr(value, "model_dump")
-    )
+    is_one = isinstance(value, dict) or is_dataclass(value) or hasattr(value, "model_dump")
+    return is_one and not hasattr(value, "messages")
 
 
 def _as_dict(message) -> dict:
@@ -80,9 +80,8 @@ class SignMotionProcessor(ProcessorMixin):
         system_prompt: str | None = None,
         codes_per_embedding: int = 1,
     ):
-        tokenizer.add_tokens(
-            [AddedToken(t, special=True, normalized=False) for t in MOTION_TOKENS], special_tokens=True
-        )
+        tokens = [AddedToken(token, special=True, normalized=False) for token in MOTION_TOKENS]
+        tokenizer.add_tokens(tokens, special_tokens=True)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = "<motion_pad>"
         tokenizer.padding_side = "left"  # generation continues at the right
@@ -92,11 +91,8 @@ class SignMotionProcessor(ProcessorMixin):
         self.system_prompt = system_prompt
         self.codes_per_embedding = codes_per_embedding
         self.vqvae = None
-        super().__init__(
-            feature_extractor,
-            tokenizer,
-            chat_template=chat_template or getattr(tokenizer, "chat_template", None) or CHATML,
-        )
+        template = chat_template or getattr(tokenizer, "chat_template", None) or CHATML
+        super().__init__(feature_extractor, tokenizer, chat_template=template)
 
     model_input_names = ["input_ids", "attention_mask", "input_features", "input_features_mask"]
 
@@ -186,8 +182,9 @@ class SignMotionProcessor(ProcessorMixin):
         """
         template = self.tokenizer.get_chat_template(chat_template or self.chat_template)
         padding = {name: kwargs.pop(name) for name in PADDING if name in kwargs}
+        kwargs = {name: value for name, value in kwargs.items() if value is not None}  # tools=None says nothing
         for name in kwargs:
-            if not re.search(rf"\b{name}\b", template):
+            if name == "messages" or not re.search(rf"\b{name}\b", template):
                 raise TypeError(f"apply_chat_template got {name!r}, which neither it nor the chat template knows")
         options = kwargs | {"chat_template": template, "continue_final_message": continue_final_message}
         items = list(getattr(conversation, "messages", conversation))
@@ -197,15 +194,17 @@ class SignMotionProcessor(ProcessorMixin):
         clips, codes, flat = [], [], []
         for messages in items if several else [items]:
             messages = [_as_dict(message) for message in getattr(messages, "messages", messages)]
-            flat.append([{**m, "content": self._flatten(m.get("content", ""), clips, codes, fps)} for m in messages])
+            flat.append([{**m, "content": self._flatten(m.get("content", ""), clips, codes)} for m in messages])
         prompts, answers = self._texts(flat, return_labels and tokenize, add_generation_prompt, **options)
         if not tokenize:
             return prompts if several else prompts[0]
+        clips = [self._fetch(clip["url"], fps) if isinstance(clip, dict) else clip for clip in clips]
         inputs, lengths = self._motion_inputs(clips or None, codes or None, fps)
         batch = self._encode(prompts, answers, inputs, lengths, return_tensors, **padding)
         return batch if return_dict else batch["input_ids"]
 
-    def _flatten(self, content, clips: list, codes: list, fps: float | None) -> str:
+    @staticmethod
+    def _flatten(content, clips: list, codes: list) -> str:
         """Content blocks to a string with placeholders; the motion goes to `clips` and `codes`."""
         if isinstance(content, str):
             return content
@@ -218,7 +217,7 @@ class SignMotionProcessor(ProcessorMixin):
                 forms = [name for name in ("motion", "path", "url", "motion_codes") if name in block]
                 if len(forms) != 1:
                     raise ValueError(f"a motion block has motion, path, url or motion_codes; this one: {sorted(block)}")
-                clip = self._fetch(block["url"], fps) if forms == ["url"] else block[forms[0]]
+                clip = {"url": block["url"]} if forms == ["url"] else block[forms[0]]
                 (codes if forms == ["motion_codes"] else clips).append(clip)
                 parts.append(MOTION)
             else:
@@ -226,13 +225,18 @@ class SignMotionProcessor(ProcessorMixin):
         return " ".join(parts)
 
     def _fetch(self, url: str, fps: float | None):
-        """The motion file at an http(s) address, as motion features."""
-        if not url.startswith(("https://", "http://")):
+        """The motion file at an http(s) address as a `Motion`."""
+        if not url.lower().startswith(("https://", "http://")):
             raise ValueError(f'a url begins with https:// or http://, not {url[:40]!r}; a file is "path"')
-        with tempfile.TemporaryDirectory() as folder, urlopen(url, timeout=60) as answer:
-            file = Path(folder, Path(urlparse(url).path).name or "motion")
-            file.write_bytes(answer.read(MAX_BYTES + 1))  # one more: the reader refuses what is too large
-            return self.feature_extractor.to_features(file, fps)
+        try:
+            with tempfile.TemporaryDirectory() as folder, urlopen(url, timeout=60) as answer:
+                file = Path(folder, "motion" + Path(urlparse(url).path).suffix)
+                file.write_bytes(answer.read(MAX_BYTES + 1))  # one more: the reader refuses what is too large
+                return self.feature_extractor.load(file, fps)
+        except MotionFileError as error:
+            raise MotionFileError.of(url, error) from error
+        except OSError as error:
+            raise OSError(f"{url}: {error}") from error
 
     def _render(self, messages: list[dict], add_generation_prompt: bool, **options) -> str:
         if self.system_prompt is not None and messages[0]["role"] != "system":
@@ -251,6 +255,7 @@ class SignMotionProcessor(ProcessorMixin):
         if motion is not None:
             made = isinstance(motion, Mapping) and "input_features" in motion
             inputs = dict(motion if made else self.feature_extractor(motion, fps=fps, return_tensors="np"))
+            inputs.setdefault("input_features_mask", np.ones(np.shape(inputs["input_features"])[:2], np.int64))
             return inputs, [self.feature_extractor.num_codes(int(n)) for n in inputs["input_features_mask"].sum(-1)]
         if motion_codes is None:
             return {}, []
@@ -259,11 +264,15 @@ class SignMotionProcessor(ProcessorMixin):
             return inputs, motion_codes.lengths.tolist()
         if not len(motion_codes):
             raise ValueError("no codes to read: the list is empty")
-        clips = [motion_codes] if _depth(motion_codes[0]) == 1 else motion_codes
-        if any(_depth(clip) != 2 for clip in clips):
+        one = np.asarray(motion_codes[0], object).ndim == 1  # as objects, lists of different lengths are no error
+        clips = [np.asarray(clip, object) for clip in ([motion_codes] if one else motion_codes)]
+        if any(clip.ndim != 2 for clip in clips):
             raise ValueError("codes of a clip are (length, codebooks); expected those, or a list of them")
-        clips = [np.asarray(clip, np.int64) for clip in clips]
-        clips = [clip[clip[:, 0] >= 0] for clip in clips]  # a batch of the sign tokenizer is padded with -100
+        clips = [
+            clip[clip[:, 0] >= 0].astype(np.int64) for clip in clips
+        ]  # a batch of the sign tokenizer is padded with -100
+        if not all(map(len, clips)):
+            raise ValueError("a clip has no codes")
         codes = pad_sequence([torch.from_numpy(clip) for clip in clips], batch_first=True, padding_value=-100)
         return {"motion_codes": codes.numpy()}, [len(clip) for clip in clips]
 
@@ -352,13 +361,14 @@ class SignMotionProcessor(ProcessorMixin):
         return encode_motion(self._need_vqvae(), self.feature_extractor, motion, fps, dtype)
 
     def decode_motion(self, motion_codes, num_frames: int | None = None) -> np.ndarray:
-        """(L, C) codes of one clip -> (L * downsample_factor, 52, 3) float32 joints in metres at the model's frame
-        rate, cut to `num_frames` if given."""
+        """(L, C) codes of one clip -> (frames, 52, 3) float32 joints in metres, cut to `num_frames` if given."""
         vqvae = self._need_vqvae()
         codes = torch.as_tensor(motion_codes, dtype=torch.long)
+        codes = codes[0] if codes.ndim == 3 and len(codes) == 1 else codes
+        if codes.ndim != 2:
+            raise ValueError(f"expected the codes (length, codebooks) of one clip, got the shape {tuple(codes.shape)}")
         codes = codes[codes[:, 0] >= 0]
-        joints = self.feature_extractor.to_joints(vqvae.decode(codes[None])[0].cpu().numpy())
-        return joints[:num_frames]
+        return self.feature_extractor.to_joints(vqvae.decode(codes[None])[0].cpu().numpy())[:num_frames]
 
     def _need_vqvae(self):
         if self.vqvae is None:
@@ -366,22 +376,12 @@ class SignMotionProcessor(ProcessorMixin):
         return self.vqvae
 
 
-def _depth(value) -> int:
-    """Dimensions of an array or of nested lists; 0 where these are ragged."""
-    try:
-        return np.ndim(value)
-    except ValueError:
-        return 0
-
-
 def encode_motion(vqvae, feature_extractor, motion, fps: float | None = None, dtype: torch.dtype = torch.float64):
     """Clips to their `MotionEncoding`: the one way from motion to codes.
 
     Args:
-        vqvae: the sign tokenizer. feature_extractor: its `SignMotionFeatureExtractor`.
         motion: a clip in any form that the feature extractor takes, a list of clips, or what it made of them.
-        fps: frame rate of clips that are arrays.
-        dtype: of the computation, see `SignMotionVQVAE.encode`.
+        fps: frame rate of clips that are arrays. dtype: of the computation, see `SignMotionVQVAE.encode`.
     """
     made = isinstance(motion, Mapping) and "input_features" in motion
     batch = motion if made else feature_extractor(motion, fps=fps)

@@ -17,7 +17,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import AutoFeatureExtractor, AutoProcessor, PreTrainedTokenizerFast
 
 from lslm import Motion, SignMotionFeatureExtractor, SignMotionProcessor, joints_to_features
-from lslm.processing import feature_extraction_lslm
+from lslm.processing import MotionFileError, feature_extraction_lslm
 from lslm.processing.feature_extraction_lslm import resample
 from lslm.processing.processing_lslm import CUT, DEFAULT_PROMPT, MOTION_TOKENS
 
@@ -353,7 +353,7 @@ def test_wrong_calls_are_refused(processor, clips):
         processor.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=True, return_labels=True)
     with pytest.raises(ValueError, match="nothing to read"):
         processor()
-    for wrong in ([1, 2], [[[1]], [2]], [[1, 2], [3]]):
+    for wrong in ([1, 2], [[[1]], [2]], [[1, 2], [3]], [[[-100]], [[1]]]):
         with pytest.raises(ValueError, match="codes"):
             processor(motion_codes=wrong)
     for nothing in ({"motion": []}, {"motion_codes": []}):
@@ -532,6 +532,10 @@ def test_motion_to_codes_and_back(extractor, make_tokenizer, vqvae, clips, featu
     batch = processor(motion_codes=encoding)
     assert torch.equal(batch["motion_codes"], encoding.codes) and torch.equal(batch["motion_latents"], encoding.latents)
     np.testing.assert_array_equal(processor.decode_motion(encoding.codes[0]), processor.decode_motion(codes[0]))
+    one = processor.encode_motion(clips[1]).codes
+    np.testing.assert_array_equal(processor.decode_motion(one), processor.decode_motion(codes[1]))
+    with pytest.raises(ValueError, match=r"expected the codes \(length, codebooks\)"):
+        processor.decode_motion([1, 2, 3])
 
     joints = processor.decode_motion(codes[1])
     assert joints.shape == (4 * len(codes[1]), 52, 3) and joints.dtype == np.float32
@@ -597,7 +601,7 @@ def test_prompts_are_padded_as_asked(processor):
         ({"padding": "all"}, "padding is 'all'"),
         ({"padding": "max_length"}, "'max_length' with max_length"),
         ({"padding_side": "top"}, "padding_side"),
-        ({"truncation": True, "max_length": size - 1}, f"{size} tokens .* limit is {size - 1}"),
+        ({"truncation": True, "max_length": size - 1}, f"{size} tokens.* limit is {size - 1}"),
     ):
         with pytest.raises(ValueError, match=said):
             processor(**both, **wrong)
@@ -650,23 +654,36 @@ def test_variables_reach_the_chat_template(processor):
     template = "{{ mood }}: {{ messages[0].content }}"
     chat = [{"role": "user", "content": "Hi"}]
     assert processor.apply_chat_template(chat, chat_template=template, mood="Calm") == "Calm: Hi"
-    with pytest.raises(TypeError, match="mood"):
-        processor.apply_chat_template(chat, mood="Calm")
+    assert processor.apply_chat_template(chat, tools=None) == processor.apply_chat_template(chat)
+    for unknown in ("mood", "messages"):
+        with pytest.raises(TypeError, match=unknown):
+            processor.apply_chat_template(chat, **{unknown: "Calm"})
 
 
 def test_a_motion_block_may_be_an_address(processor, clips, tmp_path):
     np.savez(tmp_path / "clip.npz", joints=clips[0], fps=20.0)
+    expected, of_slower = (processor("<motion>", motion=str(tmp_path / "clip.npz"), fps=fps) for fps in (None, 30))
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}/clip.npz"
         chat = [{"role": "user", "content": [{"type": "motion", "url": url}]}]
         got = processor.apply_chat_template(chat, tokenize=True, return_dict=True)
+        slower = processor.apply_chat_template(chat, tokenize=True, return_dict=True, fps=30)
+        with pytest.raises(OSError, match=f"{url}.none: .*404"):
+            chat[0]["content"][0]["url"] += ".none"
+            processor.apply_chat_template(chat, tokenize=True)
+        assert "<motion>" in processor.apply_chat_template(chat)  # only asked for when it is read
+        (tmp_path / "clip.npz").write_bytes(b"no motion")
+        with pytest.raises(MotionFileError, match=f"^{url}: not a motion file"):
+            chat[0]["content"][0]["url"] = url
+            processor.apply_chat_template(chat, tokenize=True)
         server.shutdown()
-    expected = processor(text="<motion>", motion=str(tmp_path / "clip.npz"))
     assert torch.equal(got["input_features"], expected["input_features"])
+    assert torch.equal(slower["input_features"], of_slower["input_features"])
     with pytest.raises(ValueError, match="begins with https://"):
-        processor.apply_chat_template([{"role": "user", "content": [{"type": "motion", "url": "file:///etc/passwd"}]}])
+        chat[0]["content"][0]["url"] = "file:///etc/passwd"
+        processor.apply_chat_template(chat, tokenize=True)
 
 
 def test_what_needs_attention_in_a_file_is_logged_where_its_motion_is_dropped(clips, tmp_path, monkeypatch):
