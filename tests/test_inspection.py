@@ -78,6 +78,9 @@ def test_the_command(tmp_path, capsys):
     )
     assert "24 frames at 24 fps" in out and "--fps" in err and "bad.pkl" in err and "Traceback" not in err
     assert (tmp_path / "strips" / "good.png").stat().st_size > 5000
+    picture = tmp_path / "new" / "strip.png"  # into a folder that is not there yet
+    assert lslm_cli.main(["inspect", str(good), "--png", str(picture)]) == 0 and picture.is_file()
+    capsys.readouterr()
     assert lslm_cli.main(["inspect", str(good), "--json", "--fps", "30", "--up=-y", "--flat-hand-mean", "true"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["fps"] == 30 and facts["format"] == "signavatars" and any("whole" in note for note in facts["notes"])

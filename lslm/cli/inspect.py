@@ -31,8 +31,8 @@ def run(args) -> int:
 
     failed = False
     png = None if args.png is None else Path(args.png)
-    if png is not None and len(args.files) > 1:
-        png.mkdir(parents=True, exist_ok=True)
+    if png is not None:
+        (png if len(args.files) > 1 else png.parent).mkdir(parents=True, exist_ok=True)
     for file in args.files:
         try:
             motion = load(file, args)
