@@ -16,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import httpx
 import yaml
 from huggingface_hub import HfApi, RepoCard, constants
 from huggingface_hub.utils import validate_repo_id
@@ -226,6 +227,10 @@ def _send(out, repo_id, repo_type, private, revision, dry_run, message, script, 
         RepoCard(card).validate(repo_type)
     except ValueError as error:
         raise ValueError(f"the Hub does not take the card, nothing was sent: {' '.join(str(error).split())}") from error
+    except (
+        httpx.TransportError
+    ) as error:  # before huggingface_hub 2 always asked of huggingface.co, whatever HF_ENDPOINT
+        print(f"the card was not checked: nobody answers ({error})", flush=True)
     api = HfApi()
     api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
     if revision:
