@@ -227,9 +227,8 @@ def _send(out, repo_id, repo_type, private, revision, dry_run, message, script, 
         RepoCard(card).validate(repo_type)
     except ValueError as error:
         raise ValueError(f"the Hub does not take the card, nothing was sent: {' '.join(str(error).split())}") from error
-    except (
-        httpx.TransportError
-    ) as error:  # before huggingface_hub 2 always asked of huggingface.co, whatever HF_ENDPOINT
+    except httpx.TransportError as error:
+        # some releases of huggingface_hub ask huggingface.co, whatever HF_ENDPOINT says
         print(f"the card was not checked: nobody answers ({error})", flush=True)
     api = HfApi()
     api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
