@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="so many clips of each split")
     args = parser.parse_args()
     processor = SignMotionProcessor.from_pretrained(CAFE / "checkpoint")
-    model = LslmForConditionalGeneration.from_pretrained(CAFE / "checkpoint").merge_lora().eval()
+    model = LslmForConditionalGeneration.from_pretrained(CAFE / "checkpoint").eval()
     extractor = processor.feature_extractor
     splits = {name: MotionText(str(CAFE), name, extractor.fps, limit=args.limit) for name in ("test", "spelling")}
     encodings = {name: encode_clips(model.model.vqvae, extractor, data.joints) for name, data in splits.items()}

@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--max-new-tokens", type=int, default=32)
     args = parser.parse_args()
     folder = export_causal_lm(args.model, str(Path(args.out) / "model"))
-    lslm = LslmForConditionalGeneration.from_pretrained(args.model).merge_lora().eval()
+    lslm = LslmForConditionalGeneration.from_pretrained(args.model).eval()
     processor = SignMotionProcessor.from_pretrained(args.model).attach(lslm.model.vqvae)
     plain, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
     data = MotionText(args.data, "test", processor.feature_extractor.fps, limit=args.clips)

@@ -36,7 +36,8 @@ def step_seconds(attention: str, steps: int) -> float:
     from lslm.training.dataset.motion_text import MotionText
     from lslm.training.stages.translation import TranslationArguments, set_trainable
 
-    model = LslmForConditionalGeneration.from_pretrained(CAFE / "checkpoint", attn_implementation=attention).train()
+    options = {"attn_implementation": attention, "merge_lora": False}
+    model = LslmForConditionalGeneration.from_pretrained(CAFE / "checkpoint", **options).train()
     processor = SignMotionProcessor.from_pretrained(CAFE / "checkpoint")
     set_trainable(model, ["projector", "language_model"], TranslationArguments(output_dir="unused"))
     clips = MotionText(str(CAFE), "test", processor.feature_extractor.fps, limit=BATCH)

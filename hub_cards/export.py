@@ -40,7 +40,7 @@ def export_causal_lm(folder: str, out: str) -> Path:
     target = Path(out)
     if target.exists() and any(target.iterdir()):
         raise ValueError(f"{out} is not empty; give a new folder")
-    model = LslmForConditionalGeneration.from_pretrained(folder).merge_lora().eval()
+    model = LslmForConditionalGeneration.from_pretrained(folder).eval()
     processor = SignMotionProcessor.from_pretrained(folder)
     vqvae = model.model.vqvae
     words, head = model.get_input_embeddings().weight, model.lm_head.weight

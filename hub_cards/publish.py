@@ -173,7 +173,7 @@ def _stage_model(folder, repo_id, out, facts, base_model, adapter_only) -> tuple
     from ..modeling_lslm import LslmForConditionalGeneration
     from ..processing import SignMotionProcessor, SignTranslationPipeline
 
-    model = LslmForConditionalGeneration.from_pretrained(folder).eval()
+    model = LslmForConditionalGeneration.from_pretrained(folder, merge_lora=False).eval()
     processor = SignMotionProcessor.from_pretrained(folder)
     base_model = base_model or _base_model(model.config.backbone)
     if not base_model:

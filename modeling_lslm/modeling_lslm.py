@@ -6,6 +6,7 @@ place of the `<motion>` placeholders among the word embeddings.
 Shapes: B prompts, S tokens, N clips, T frames, L codes, C codebooks, H hidden size of the language model.
 """
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -15,11 +16,21 @@ from transformers import AutoModel, Cache, GenerationConfig, GenerationMixin, Pr
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, cached_file, can_return_tuple
+from transformers.utils import (
+    SAFE_WEIGHTS_INDEX_NAME,
+    SAFE_WEIGHTS_NAME,
+    TransformersKwargs,
+    cached_file,
+    can_return_tuple,
+    logging,
+)
+from transformers.utils.hub import get_checkpoint_shard_files
 
 from .backbone_lslm import load_backbone
 from .configuration_lslm import LocalFirst, LslmConfig
-from .modeling_sign_motion import SignMotionVQVAE, float32_by_default
+from .modeling_sign_motion import SignMotionVQVAE, float32_by_default, refuse_incomplete
+
+logger = logging.get_logger(__name__)
 
 PLAIN_LORA = {"r", "lora_alpha", "lora_dropout", "target_modules"}  # W + lora_alpha / r * B A, and no more
 MOTION_INPUTS = ("input_features", "input_features_mask", "motion_codes", "motion_latents")
@@ -145,67 +156,175 @@ class LslmPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     _can_compile_fullgraph = True
 
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, LslmMotionWords):
+            init.normal_(module.weight, std=self.config.get_text_config().initializer_range)
+
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_name_or_path, *args, config=None, state_dict=None, merge_lora: bool = False, **kwargs
+        cls, pretrained_model_name_or_path, *args, config=None, state_dict=None, merge_lora: bool = True, **kwargs
     ):
         """As `PreTrainedModel.from_pretrained`; also fetches the language model's own weights from `config.backbone`
         when the checkpoint does not hold them.
 
         Args:
-            merge_lora: fold a LoRA adapter into the language model's weights, as [`merge_lora`]. For an adapter without
-                extras this needs no peft, whose import takes longer than the rest of loading.
+            merge_lora: fold the checkpoint's LoRA adapter into the language model's weights, as [`merge_lora`] does:
+                what comes is a plain model, for use and for an adapter of one's own. An adapter without extras needs
+                no peft for this, whose import takes longer than the rest of loading. False: the adapter stays beside
+                the weights, to be trained on.
+
+        Raises:
+            ValueError: weights that the model needs are not in the checkpoint, or it holds others, or numbers that are
+                not finite.
         """
         hub_names = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
         hub = {name: kwargs[name] for name in hub_names if name in kwargs}
+        place = pretrained_model_name_or_path
         if not isinstance(config, PreTrainedConfig):
-            config = cls.config_class.from_pretrained(config or pretrained_model_name_or_path, **hub)
-        folder, generation_config = pretrained_model_name_or_path, None
-        if config.backbone is not None and state_dict is None:
-            dtype = kwargs.get("dtype", "auto")
+            config = cls.config_class.from_pretrained(config or place, **hub)
+            for name in set(kwargs) & set(config.to_dict()) - {"dtype", "quantization_config"}:
+                setattr(config, name, kwargs.pop(name))
+        report = kwargs.pop("output_loading_info", False)
+        lora, in_parts = None, state_dict is None and (config.backbone is not None or config.lora is not None)
+        if in_parts:  # transformers takes weights from one folder or from a state dict
+            config = copy.deepcopy(config)
+            lora, config.lora = config.lora, None
+            dtype = kwargs.pop("dtype", None) or kwargs.pop("torch_dtype", None) or "auto"
             kwargs["dtype"] = dtype = (config.dtype or torch.float32) if dtype == "auto" else dtype
-            own, backbone, lora = (
-                load_file(cached_file(folder, "model.safetensors", **hub)),
-                config.backbone,
-                config.lora,
-            )
-            fold = merge_lora and lora is not None and set(lora) <= PLAIN_LORA
-            if fold:
-                config.lora = config.backbone = None
-            state_dict = _backbone_state(load_backbone(backbone, dtype=dtype), config)
-            state_dict |= _folded(state_dict, own, lora["lora_alpha"] / lora["r"]) if fold else own
-            if cls.can_generate():
-                generation_config = GenerationConfig.from_pretrained(folder, **hub)
-            folder = None  # transformers takes weights from a folder or from a state dict
-        loaded = super().from_pretrained(folder, *args, config=config, state_dict=state_dict, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
-        if generation_config is not None:
-            model.generation_config = generation_config
-        if merge_lora and config.lora is not None:
-            model.merge_lora()
+            held = _weights(place, kwargs.pop("variant", None), hub)
+            adapter = {name: held.pop(name) for name in list(held) if ".lora_" in name}
+            state_dict = {name.replace(".base_layer.", "."): weight for name, weight in held.items()}
+            if config.backbone is not None:
+                state_dict = _backbone_state(load_backbone(config.backbone, dtype=dtype), config) | state_dict
+            if lora is not None and merge_lora and set(lora) <= PLAIN_LORA:
+                _refuse_unmatched(place, _fold(adapter, state_dict, lora))
+                lora = config.backbone = None
+            if cls.can_generate() and kwargs.get("generation_config") is None:
+                kwargs["generation_config"] = GenerationConfig.from_pretrained(place, **hub)
+        model, loaded = super().from_pretrained(
+            None if in_parts else place,
+            *args,
+            config=config,
+            state_dict=state_dict,
+            output_loading_info=True,
+            **kwargs,
+        )
+        if place is not None:
+            model.name_or_path = model.config.name_or_path = str(place)  # where an adapter says what it is for
+            refuse_incomplete(model, place, loaded, kwargs.get("ignore_mismatched_sizes", False))
+        if lora is not None:
+            model.add_lora(lora)
+            if not cls.can_generate():
+                adapter = {name.removeprefix("model."): weight for name, weight in adapter.items()}
+            _refuse_unmatched(place, adapter.keys() ^ {name for name in model.state_dict() if ".lora_" in name})
+            model.load_state_dict(adapter, strict=False)
+            if merge_lora:
+                model.merge_lora()
         # the loader makes new parameters, which forget that they are frozen
         getattr(model, "model", model).vqvae.requires_grad_(False)
-        return loaded
+        return (model, loaded) if report else model
 
     def save_pretrained(self, save_directory, *args, state_dict=None, **kwargs):
-        """As `PreTrainedModel.save_pretrained`; leaves the language model's own weights out when `config.backbone` says
-        where they are."""
+        """As `PreTrainedModel.save_pretrained`; leaves the language model's own weights out as long as they are those
+        of `config.backbone`. Where they have changed the checkpoint becomes complete, and a warning says so.
+
+        Raises:
+            ValueError: peft's layers that `config.lora` does not describe, or an adapter that is merged at the moment.
+        """
         for config in (self.config, self.config.text_config, self.config.vqvae_config):
             config._name_or_path = ""  # do not publish local paths
         if self.can_generate():
             self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **AUTO_MAP}
             self.config.custom_pipelines = LocalFirst(PIPELINES)
+        if getattr(self, "_hf_peft_config_loaded", False):  # transformers saves the adapter alone
+            return super().save_pretrained(save_directory, *args, state_dict=state_dict, **kwargs)
+        self._check_adapter()
         if self.config.backbone is not None:
-            state_dict = self.state_dict() if state_dict is None else state_dict
-            own = ("projector.", "vqvae.")
-            state_dict = {
-                k: v for k, v in state_dict.items() if k.removeprefix("model.").startswith(own) or "lora_" in k
-            }
+            held = self.state_dict() if state_dict is None else state_dict
+            change = self._change_of_backbone(held)
+            if change:
+                logger.warning(
+                    f"{change}: {save_directory} holds all of its weights, and takes none from {self.config.backbone}."
+                )
+                self.config.backbone = None
+            else:
+                own = ("projector.", "vqvae.")
+                state_dict = {
+                    name: weight
+                    for name, weight in held.items()
+                    if name.removeprefix("model.").startswith(own) or ".lora_" in name
+                }
         return super().save_pretrained(save_directory, *args, state_dict=state_dict, **kwargs)
+
+    def _check_adapter(self):
+        """Refuse to save what would not come back: peft's layers beside those of `config.lora`."""
+        layers = [
+            module for module in self.modules() if hasattr(module, "base_layer") or hasattr(module, "original_module")
+        ]
+        if not layers:
+            self.config.lora = None  # the user merged and unloaded it
+            return
+        if self.config.lora is None or any(set(getattr(layer, "lora_A", ())) != {"default"} for layer in layers):
+            raise ValueError(
+                "The language model holds peft layers that an LSLM checkpoint does not describe. Save the adapter with "
+                "PeftModel.save_pretrained, or merge it first (PeftModel.merge_and_unload)."
+            )
+        if any(layer.merged for layer in layers):
+            raise ValueError(
+                "The LoRA adapter is merged at the moment, and loading would add it again: unmerge it before saving "
+                "(PeftModel.unmerge_adapter), or fold it in for good (model.merge_lora())."
+            )
+
+    def _change_of_backbone(self, state: dict[str, torch.Tensor]) -> str | None:
+        """In words, how the language model's weights in `state` differ from those that loading would take from
+        `config.backbone`; None where they are the same to the bit."""
+        if getattr(self, "hf_quantizer", None) is not None:
+            return "The language model is quantised"
+        if any(weight.device.type == "meta" for weight in state.values()):
+            try:  # so that transformers does not take it for something every checkpoint needs
+                from accelerate.utils.modeling import get_state_dict_offloaded_model
+            except ImportError as error:
+                raise ImportError("saving offloaded weights needs accelerate: pip install accelerate") from error
+
+            state = get_state_dict_offloaded_model(self)
+        parameters = dict(self.named_parameters(remove_duplicate=False))
+        held = {}
+        for name, weight in state.items():
+            parameter = parameters.get(name)
+            part = _plain(name).partition(".")[0]
+            if parameter is not None and part in ("language_model", "lm_head") and ".lora_" not in name:
+                held[_plain(name)] = parameter if hasattr(parameter, "quant_state") else weight
+        changed: set[str] = set()
+        for dtype in dict.fromkeys((self.dtype, torch.float32)):  # float32: weights that were cast after loading
+            try:
+                backbone = load_backbone(self.config.backbone, dtype=dtype)
+            except (OSError, ValueError) as error:
+                return f"Whether the language model has changed cannot be told ({error})"
+            expected = {_plain(name): weight for name, weight in _backbone_state(backbone, self.config).items()}
+            if "lm_head.weight" not in held:  # there is none, or it is the table of word embeddings
+                del expected["lm_head.weight"]
+            changed = held.keys() ^ expected.keys()
+            changed |= {name for name in held.keys() & expected if not _same(held[name], expected[name])}
+            if not changed:
+                return None
+        return f"The language model has changed ({_some(changed)})"
 
     def _need_weights(self, what: str):
         if any(parameter.device.type == "meta" for parameter in self.parameters()):
             raise ValueError(f"Cannot {what} where weights are offloaded: load the model without device_map first")
+
+    def add_lora(self, lora: dict):
+        """Put an untrained LoRA adapter into the language model.
+
+        Args:
+            lora: arguments of `peft.LoraConfig`, `target_modules` as a list of layer names.
+        """
+        self._need_weights("add a LoRA adapter")
+        self.config.lora = self.base_model.config.lora = dict(lora)
+        self.base_model.inject_lora()
+        return self
 
     @torch.no_grad()
     def merge_lora(self):
@@ -227,6 +346,8 @@ class LslmPreTrainedModel(PreTrainedModel):
 
 class LslmModel(LslmPreTrainedModel):
     """Language model, projector and sign tokenizer, without the head."""
+
+    _keys_to_ignore_on_load_unexpected = ["lm_head.weight"]  # of a checkpoint with a head
 
     def __init__(self, config: LslmConfig):
         super().__init__(config)
@@ -303,6 +424,7 @@ class LslmModel(LslmPreTrainedModel):
         motion_codes: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         motion_latents: torch.Tensor | None = None,
+        cache: Cache | None = None,
     ) -> tuple[torch.FloatTensor, torch.FloatTensor | None]:
         """Prompts to what the language model reads: (B, S, H), with the motion embeddings in the placeholders' places,
         and these by themselves. An engine that takes embeddings (vLLM's `prompt_embeds`) needs no more.
@@ -313,19 +435,34 @@ class LslmModel(LslmPreTrainedModel):
             raise ValueError("Give exactly one of input_ids and inputs_embeds")
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)
-        if input_features is None and motion_codes is None:
+        given = input_features is not None or motion_codes is not None
+        motion_embeds, num_embeds = None, 0
+        if given:
+            motion_embeds = self.get_motion_embeds(input_features, input_features_mask, motion_codes, motion_latents)
+            motion_embeds = motion_embeds.to(inputs_embeds.device, inputs_embeds.dtype)
+            num_embeds = motion_embeds.shape[0]  # len() would fix it in a graph
+        elif cache is not None and inputs_embeds.shape[1] == 1:  # a step of decoding: no question to the device
             return inputs_embeds, None
-        motion_embeds = self.get_motion_embeds(input_features, input_features_mask, motion_codes, motion_latents)
-        motion_embeds = motion_embeds.to(inputs_embeds.device, inputs_embeds.dtype)
         placeholders = self._placeholders(input_ids, inputs_embeds)
         if torch.compiler.is_compiling():  # a graph cannot branch on a number
-            torch._assert_async(placeholders.sum() == motion_embeds.shape[0], "as many <motion> as motion embeddings")
-        elif int(placeholders.sum()) != len(motion_embeds):
+            if given:
+                torch._assert_async(placeholders.sum() == num_embeds, "as many <motion> as motion embeddings")
+        elif (num_placeholders := int(placeholders.sum())) != num_embeds:
+            num_cached = 0 if cache is None else int(cache.get_seq_length())
             raise ValueError(
-                f"The prompts hold {int(placeholders.sum())} <motion> placeholders (id "
-                f"{self.config.motion_token_id}) but the motion has {len(motion_embeds)} embeddings. Build both with "
-                "the same SignMotionProcessor call, and do not truncate the prompt."
+                f"The prompts hold {num_placeholders} <motion> placeholders (id {self.config.motion_token_id}) but the "
+                f"motion has {num_embeds} embeddings. "
+                + (
+                    f"The cache holds {num_cached} tokens with their motion: give only what came after them."
+                    if num_cached
+                    else "Build both with the same SignMotionProcessor call, and do not truncate the prompt."
+                    if given
+                    else "Give what SignMotionProcessor makes of the clips beside input_ids: input_features and "
+                    "input_features_mask, or motion_codes. A tokenizer alone does not read motion."
+                )
             )
+        if not given:
+            return inputs_embeds, None
         return inputs_embeds.masked_scatter(placeholders[..., None], motion_embeds), motion_embeds
 
     def _placeholders(self, input_ids, inputs_embeds):
@@ -349,13 +486,14 @@ class LslmModel(LslmPreTrainedModel):
     ) -> LslmModelOutputWithPast:
         """See [`LslmForConditionalGeneration.forward`]; what is not named here goes to the language model as it is, a
         cache by the library's name for it."""
+        kwargs |= _cache_argument(**{name: kwargs.pop(name, None) for name in CACHE_NAMES})
+        cache = kwargs.get(CACHE_NAME)
         inputs_embeds, motion_embeds = self.embed_prompts(
-            input_ids, input_features, input_features_mask, motion_codes, inputs_embeds, motion_latents
+            input_ids, input_features, input_features_mask, motion_codes, inputs_embeds, motion_latents, cache
         )
         if use_cache is None and self.training:
             # Trainer switches the cache off in the top config only; with a cache, packed sequences would see each other
             use_cache = False
-        kwargs |= _cache_argument(**{name: kwargs.pop(name, None) for name in CACHE_NAMES})
         outputs = self.language_model(inputs_embeds=inputs_embeds, use_cache=use_cache, return_dict=True, **kwargs)
         return LslmModelOutputWithPast(**outputs, motion_embeds=motion_embeds)
 
@@ -470,8 +608,11 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
         )
         inputs["motion_codes"] = motion_codes
         if not is_first_iteration and kwargs.get("use_cache", True):
-            for key in MOTION_INPUTS:  # the placeholders are in the cache by now
-                inputs.pop(key, None)
+            # an assistant's first step is none to transformers: there the placeholders are still to be read
+            ids = inputs.get("input_ids")
+            if ids is None or ids.shape[1] == 1 or not (ids == self.config.motion_token_id).any():
+                for key in MOTION_INPUTS:  # the placeholders are in the cache by now
+                    inputs.pop(key, None)
         return inputs
 
     def _expand_inputs_for_generation(self, expand_size=1, is_encoder_decoder=False, input_ids=None, **model_kwargs):
@@ -513,7 +654,7 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
             vocab_size: number of tokens once the motion tokens are added (`len(tokenizer)`).
             motion_token_id: id of the `<motion>` placeholder.
             keep_backbone: leave the language model's own weights out of saved checkpoints and load them from `backbone`
-                again. Only for a language model that stays frozen (projector or LoRA training).
+                again, for as long as they are the same (projector or LoRA training).
             dtype: of the language model. float32 to train it (bfloat16 weights do not move at the paper's learning
                 rates), bfloat16 does for a frozen one.
 
@@ -533,6 +674,7 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
             backbone=backbone if keep_backbone else None,
             **config_kwargs,
         )
+        lora, config.lora = config.lora, None
         projector = _motion_input(config)
         # every codebook vector once; of several codebooks, the first of each together, then the second ones, ...
         same = torch.arange(vqvae.config.codebook_size, device=vqvae.device)
@@ -552,18 +694,46 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
             suppress_tokens=list(range(motion_token_id - 3, motion_token_id + 1)),  # the motion tokens are no words
         )
         _check_same_logits(model, source, backbone)
-        return model
+        return model if lora is None else model.add_lora(lora)
 
-    def add_lora(self, lora: dict) -> "LslmForConditionalGeneration":
-        """Put an untrained LoRA adapter into the language model.
 
-        Args:
-            lora: arguments of `peft.LoraConfig`, `target_modules` as a list of layer names.
-        """
-        self._need_weights("add a LoRA adapter")
-        self.config.lora = self.model.config.lora = dict(lora)
-        self.model.inject_lora()
-        return self
+def _weights(place, variant: str | None, hub: dict) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint, in one file or in several, under the names they have in the model with the head."""
+
+    def file(name):
+        stem, _, suffix = name.rpartition(".")
+        return cached_file(place, f"{stem}.{variant}.{suffix}" if variant else name, **hub)
+
+    try:
+        files = [file(SAFE_WEIGHTS_NAME)]
+    except OSError as error:
+        try:
+            files, _ = get_checkpoint_shard_files(place, file(SAFE_WEIGHTS_INDEX_NAME), **hub)
+        except OSError:
+            raise error from None
+    weights = {name: weight for file in files for name, weight in load_file(file).items()}
+    return {name if name.startswith(("model.", "lm_head.")) else f"model.{name}": w for name, w in weights.items()}
+
+
+def _plain(name: str) -> str:
+    """The name of a weight whether or not there is a head around the model and an adapter in it."""
+    return name.removeprefix("model.").replace(".base_layer.", ".")
+
+
+def _some(names) -> str:
+    """The first names, and how many there are."""
+    names = sorted(names)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _same(held: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Whether `held`, of any dtype, on any device, in 4 bits or sharded, stands for the weights `expected`."""
+    if hasattr(held, "quant_state"):
+        kind = {name: getattr(held, name) for name in ("quant_type", "blocksize", "compress_statistics")}
+        again = type(held)(expected.to(held.quant_state.dtype), requires_grad=False, **kind).to(held.device)
+        return torch.equal(again.data, held.data)
+    held = held.full_tensor() if hasattr(held, "full_tensor") else held
+    return torch.equal(held, expected.to(held.device, held.dtype))
 
 
 def _backbone_state(source: PreTrainedModel, config: LslmConfig) -> dict[str, torch.Tensor]:
@@ -572,7 +742,6 @@ def _backbone_state(source: PreTrainedModel, config: LslmConfig) -> dict[str, to
     Rows for the motion tokens are added as the mean of the others: the same on every load, so nobody has to store them.
     That of `<motion>` is a hair longer.
     """
-    adapted = set(config.lora["target_modules"]) if config.lora else set()
     state = {}
     for name, weight in source.state_dict().items():
         if name in ("model.embed_tokens.weight", "lm_head.weight") and len(weight) < config.text_config.vocab_size:
@@ -582,28 +751,30 @@ def _backbone_state(source: PreTrainedModel, config: LslmConfig) -> dict[str, to
                 # the placeholder's row is never read, but `_placeholders` must tell it from the rows beside it
                 rows[config.motion_token_id - len(weight)] *= 1 + 2**-6
             weight = torch.cat([weight, rows])
-        module, _, parameter = name.removeprefix("model.").rpartition(".")
-        if name == "lm_head.weight":
-            if not config.tie_word_embeddings:
-                state[name] = weight
-        elif module.rpartition(".")[2] in adapted:  # peft keeps the original layer one level down
-            state[f"model.language_model.{module}.base_layer.{parameter}"] = weight
-        else:
-            state[f"model.language_model.{module}.{parameter}"] = weight
+        if name != "lm_head.weight":
+            state[f"model.language_model.{name.removeprefix('model.')}"] = weight
+        elif not config.tie_word_embeddings:
+            state[name] = weight
     if config.tie_word_embeddings:  # accelerate looks for a head that lies on disk by this name
         state["lm_head.weight"] = state["model.language_model.embed_tokens.weight"]
     return state
 
 
-def _folded(state: dict[str, torch.Tensor], own: dict[str, torch.Tensor], scale: float) -> dict[str, torch.Tensor]:
-    """The weights of a checkpoint, its LoRA layers folded into those of the language model in `state`."""
-    folded = {name: weight for name, weight in own.items() if ".lora_" not in name}
-    for name, a in own.items():
-        if ".lora_A." in name:
-            b, target = own[name.replace(".lora_A.", ".lora_B.")], f"{name.partition('.lora_A.')[0]}.weight"
-            target = target if target in state else f"model.{target}"  # saved from the model without the head
-            folded[target] = state[target] + (b @ a * scale).to(state[target].dtype)
-    return folded
+def _fold(adapter: dict[str, torch.Tensor], state: dict[str, torch.Tensor], lora: dict) -> set[str]:
+    """Add LoRA layers to the weights they lie beside, in `state`; -> the names of layers that one has and the other
+    not."""
+    layers = tuple(f".{layer}.weight" for layer in lora["target_modules"])
+    names = [name for name in state if name.startswith("model.language_model.") and name.endswith(layers)]
+    pairs = {name: [f"{name.removesuffix('.weight')}.lora_{part}.default.weight" for part in "AB"] for name in names}
+    unmatched = adapter.keys() ^ {name for pair in pairs.values() for name in pair}
+    for name, (a, b) in pairs.items() if not unmatched else ():
+        state[name] = state[name] + (adapter[b] @ adapter[a] * (lora["lora_alpha"] / lora["r"])).to(state[name].dtype)
+    return unmatched
+
+
+def _refuse_unmatched(place, names: set[str]):
+    if names:
+        raise ValueError(f"The LoRA adapter in {place} is not the one that its config.json describes: {_some(names)}")
 
 
 @torch.no_grad()

@@ -77,6 +77,26 @@ def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
     return torch.arange(size, device=lengths.device) < lengths[:, None]
 
 
+def refuse_incomplete(model: PreTrainedModel, place, loaded: dict, ignore_mismatched_sizes: bool = False):
+    """Raise a ValueError where `loaded`, the library's report of what it read from `place`, says that weights are not
+    those of the checkpoint, or where they are not finite: such a model would answer, from random weights."""
+    faults = {
+        "it lacks": loaded["missing_keys"],
+        "this model has no place for": loaded["unexpected_keys"],
+        "other shapes have": () if ignore_mismatched_sizes else [key for key, *_ in loaded["mismatched_keys"]],
+        "not finite are": [
+            name
+            for name, weight in model.state_dict().items()
+            if weight.is_floating_point() and weight.device.type != "meta" and not weight.isfinite().all()
+        ],
+    }
+    said = [f"{what} {', '.join(sorted(names)[:3])} ({len(names)} in all)" for what, names in faults.items() if names]
+    if said:
+        raise ValueError(
+            f"The weights in {place} are not whole: {'; '.join(said)}. Download or save the checkpoint again."
+        )
+
+
 @contextmanager
 def float32_by_default():
     """New parameters are float32, whatever dtype a model around them is made in. (`_keep_in_fp32_modules_strict` tells
@@ -267,6 +287,24 @@ class SignMotionVQVAE(PreTrainedModel):
             self.decoder = PartwiseDecoder(config) if config.partwise else Decoder(config, config.feature_size)
         self.post_init()
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """As `PreTrainedModel.from_pretrained`.
+
+        Raises:
+            ValueError: weights that the model needs are not in the checkpoint, or it holds others, or numbers that are
+                not finite.
+        """
+        report = kwargs.pop("output_loading_info", False)
+        model, loaded = super().from_pretrained(
+            pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+        )
+        if pretrained_model_name_or_path is not None:
+            refuse_incomplete(
+                model, pretrained_model_name_or_path, loaded, kwargs.get("ignore_mismatched_sizes", False)
+            )
+        return (model, loaded) if report else model
+
     @torch.no_grad()
     def _init_weights(self, module):
         super()._init_weights(module)
@@ -300,8 +338,11 @@ class SignMotionVQVAE(PreTrainedModel):
         if mask is None:
             return torch.full((features.shape[0],), features.shape[1], dtype=torch.long, device=features.device)
         lengths = mask.sum(-1).long().to(features.device)
-        if not torch.compiler.is_compiling() and lengths.min() < 1:  # a graph cannot branch on a number
-            raise ValueError("every clip needs at least one valid frame; input_features_mask has a row of zeros")
+        if not torch.compiler.is_compiling():  # a graph cannot branch on a number
+            if lengths.min() < 1:
+                raise ValueError("every clip needs at least one valid frame; input_features_mask has a row of zeros")
+            if (mask.long().diff() > 0).any():
+                raise ValueError("clips are padded at the right: input_features_mask has a 0 before a 1")
         return lengths
 
     def _here(self, tensor: torch.Tensor) -> torch.Tensor:

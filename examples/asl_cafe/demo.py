@@ -23,7 +23,7 @@ def main():
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     warnings.filterwarnings("ignore", message="repaired NaN")
-    pipe = pipeline("sign-translation", model=str(HERE / "checkpoint"), model_kwargs={"merge_lora": True})
+    pipe = pipeline("sign-translation", model=str(HERE / "checkpoint"))
     test = load_split(str(HERE), "test")
     rows = test.select(range(0, len(test), len(test) // CLIPS)).select(range(CLIPS)).with_format("numpy")
     ready = time.time()

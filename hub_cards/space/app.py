@@ -438,10 +438,7 @@ def load(models: list[str], **options) -> dict:
     """name -> pipeline of each checkpoint: a folder or a Hub id."""
     from transformers import pipeline
 
-    pipes = {name: pipeline("sign-translation", model=name, **options) for name in models}
-    for pipe in pipes.values():
-        pipe.model.merge_lora()  # nobody trains it here, and it answers faster without an adapter beside the weights
-    return pipes
+    return {name: pipeline("sign-translation", model=name, **options) for name in models}
 
 
 def find_examples(folder: Path) -> dict[Path, str | None]:

@@ -51,7 +51,7 @@ def run(args) -> int:
                 from transformers import pipeline
 
                 with undamaged(folder):
-                    pipe = pipeline("sign-translation", model=folder, model_kwargs={"merge_lora": True})
+                    pipe = pipeline("sign-translation", model=folder)
             options = {k: v for k, v in (("prompt", args.prompt), ("num_beams", args.num_beams)) if v is not None}
             try:
                 text = pipe(motions[file], **options)[0]["translation_text"]

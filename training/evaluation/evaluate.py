@@ -77,7 +77,7 @@ def evaluate(
         vqvae, extractor = SignMotionVQVAE.from_pretrained(model), SignMotionFeatureExtractor.from_pretrained(model)
     else:
         processor = SignMotionProcessor.from_pretrained(model)
-        lslm = LslmForConditionalGeneration.from_pretrained(model)
+        lslm = LslmForConditionalGeneration.from_pretrained(model, merge_lora=False)
         vqvae, extractor = lslm.model.vqvae, processor.feature_extractor
     parameters = _parameters(lslm or vqvae)
     if lslm is not None:

@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
         )
     set_seed(args.seed)
     if args.model:
-        model = LslmForConditionalGeneration.from_pretrained(args.model)
+        model = LslmForConditionalGeneration.from_pretrained(args.model, merge_lora=False)
         processor = SignMotionProcessor.from_pretrained(args.model)
     else:
         require(args, "backbone", "tokenizer")

@@ -27,4 +27,5 @@ def main(argv: list[str]) -> None:
     require(args, "model")
     processor = SignMotionProcessor.from_pretrained(args.model)
     processor.prompt = load_templates(args.templates)[0]
-    run(args, LslmForConditionalGeneration.from_pretrained(args.model), processor, args.model)
+    model = LslmForConditionalGeneration.from_pretrained(args.model, merge_lora=False)  # an adapter is trained on
+    run(args, model, processor, args.model)
