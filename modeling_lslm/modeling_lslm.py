@@ -233,15 +233,13 @@ class LslmPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: peft's layers that `config.lora` does not describe, or an adapter that is merged at the moment.
         """
-        for config in (self.config, self.config.text_config, self.config.vqvae_config):
-            config._name_or_path = ""  # do not publish local paths
         if self.can_generate():
             self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **AUTO_MAP}
             self.config.custom_pipelines = LocalFirst(PIPELINES)
-        if getattr(self, "_hf_peft_config_loaded", False):  # transformers saves the adapter alone
-            return super().save_pretrained(save_directory, *args, state_dict=state_dict, **kwargs)
-        self._check_adapter()
-        if self.config.backbone is not None:
+        adapter_alone = getattr(self, "_hf_peft_config_loaded", False)  # transformers saves nothing else then
+        if not adapter_alone:
+            self._check_adapter()
+        if self.config.backbone is not None and not adapter_alone:
             held = self.state_dict() if state_dict is None else state_dict
             change = self._change_of_backbone(held)
             if change:
@@ -256,7 +254,15 @@ class LslmPreTrainedModel(PreTrainedModel):
                     for name, weight in held.items()
                     if name.removeprefix("model.").startswith(own) or ".lora_" in name
                 }
-        return super().save_pretrained(save_directory, *args, state_dict=state_dict, **kwargs)
+        configs = (self.config, self.config.text_config, self.config.vqvae_config)
+        places = [config._name_or_path for config in configs]
+        try:
+            for config in configs:
+                config._name_or_path = ""  # do not publish local paths
+            return super().save_pretrained(save_directory, *args, state_dict=state_dict, **kwargs)
+        finally:
+            for config, place in zip(configs, places, strict=True):
+                config._name_or_path = place
 
     def _check_adapter(self):
         """Refuse to save what would not come back: peft's layers beside those of `config.lora`."""
