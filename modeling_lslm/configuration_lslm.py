@@ -4,6 +4,7 @@ import re
 import sys
 
 import transformers
+from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 from transformers.utils import logging
 
@@ -30,13 +31,44 @@ _remark_on_a_newer_library()
 CONSTANTS = {"dilation_growth_rate": 3, "projector_hidden_act": "gelu"}
 
 
-def _drop_constants(kwargs: dict) -> None:
+# What a configuration may say, so that one from a stranger ends in a line and not in exhausted memory.
+RANGES = {
+    "feature_size": (1, 2**16),
+    "hidden_size": (1, 2**16),
+    "codebook_size": (1, 2**20),
+    "code_dim": (1, 2**16),
+    "num_quantizers": (1, 64),
+    "num_downsamples": (0, 8),
+    "num_res_blocks": (0, 12),
+    "projector_hidden_size": (1, 2**16),
+    "codes_per_embedding": (1, 64),
+    "motion_token_id": (0, 2**24),
+}
+
+
+def _check(config: PreTrainedConfig, kwargs: dict) -> None:
+    """Refuse numbers outside of `RANGES` and other values of `CONSTANTS`, which `kwargs` lose."""
     for name, value in CONSTANTS.items():
         if kwargs.pop(name, value) != value:
             raise ValueError(f"{name} cannot be changed: LSLM has {value!r}")
+    for name, (least, most) in RANGES.items():
+        value = getattr(config, name, None)
+        if value is not None and not (isinstance(value, int) and least <= value <= most):
+            raise ValueError(f"{name} is {value!r}, expected a whole number from {least} to {most}")
 
 
-class SignMotionVQVAEConfig(PreTrainedConfig):
+class _NoKernels:
+    @classmethod
+    def from_dict(cls, config_dict, **kwargs):
+        """A config.json without a kernel of the Hub, which is code: whoever loads asks for that, not who published."""
+        for name in ("attn_implementation", "_attn_implementation", "experts_implementation"):
+            if "/" in str(config_dict.get(name)):
+                raise ValueError(f"config.json has {name} {config_dict[name]!r}: kernels are for from_pretrained(...)")
+        return super().from_dict(config_dict, **kwargs)
+
+
+@strict
+class SignMotionVQVAEConfig(_NoKernels, PreTrainedConfig):
     """Shape and training objective of [`SignMotionVQVAE`].
 
     The defaults are the paper's (section 3.1, Table 9: 1024 codes) on MotionGPT's network: width 512, depth 3, dilation
@@ -85,14 +117,12 @@ class SignMotionVQVAEConfig(PreTrainedConfig):
     dead_code_threshold: float = 0.2
 
     def __post_init__(self, **kwargs):
-        _drop_constants(kwargs)
+        _check(self, kwargs)
         super().__post_init__(**kwargs)
         if self.quantizer not in ("gradient", "ema"):
             raise ValueError(f'quantizer must be "gradient" or "ema", not {self.quantizer!r}')
         if self.partwise and self.feature_size != 623:
             raise ValueError(f"partwise needs the 623 features of 52 joints, not {self.feature_size}")
-        if self.num_quantizers < 1:
-            raise ValueError(f"num_quantizers is {self.num_quantizers}, expected 1 or more")
 
     @property
     def num_parts(self) -> int:
@@ -122,7 +152,8 @@ class LocalFirst(dict):
         return super().__contains__(task) and not (module and task in module.PIPELINE_REGISTRY.supported_tasks)
 
 
-class LslmConfig(PreTrainedConfig):
+@strict
+class LslmConfig(_NoKernels, PreTrainedConfig):
     """A frozen VQ-VAE sign tokenizer, a two-layer MLP projector and a causal language model.
 
     Args:
@@ -159,13 +190,11 @@ class LslmConfig(PreTrainedConfig):
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs):
-        _drop_constants(kwargs)
+        _check(self, kwargs)
         if self.motion_input not in ("projector", "latents", "vocabulary"):
             raise ValueError(f'motion_input must be "projector", "latents" or "vocabulary", not {self.motion_input!r}')
         if self.vqvae_config is None or isinstance(self.vqvae_config, dict):
             self.vqvae_config = SignMotionVQVAEConfig(**(self.vqvae_config or {}))
-        if self.codes_per_embedding < 1:
-            raise ValueError(f"codes_per_embedding is {self.codes_per_embedding}, expected 1 or more")
         if self.motion_input == "vocabulary" and self.vqvae_config.num_codebooks > 1:
             raise ValueError('motion_input="vocabulary" needs a sign tokenizer with one codebook: each code is a word')
         if self.motion_input == "vocabulary" and self.codes_per_embedding > 1:
