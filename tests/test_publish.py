@@ -123,10 +123,10 @@ def test_a_broken_upload_is_one_line_and_goes_on(published, toy_model, clip):
     """Cut in the middle, then given again: what had arrived is not sent a second time."""
     hub, _, _ = published
     argv = ["publish", toy_model, "lslm/broken", "--clip", clip, *BASE]
-    hub.fail_after(3 * clip.stat().st_size // 2)  # after the clip, in the middle of the weights
+    hub.room = 3 * clip.stat().st_size // 2  # for the clip, and not for the weights
     done = hub.forks.run(argv, check=False)
     assert done.returncode == 2 and "Traceback" not in done.stderr and "lslm: " in done.stderr.splitlines()[-1]
-    hub.fail_after(None)
+    hub.room = None
     assert not {name for name in files(hub, "lslm/broken") if name.endswith(".py")}  # half a model is not to be seen
     sent = len(hub.requests)
     hub.forks.run(argv)
@@ -152,7 +152,7 @@ def test_a_card_that_the_hub_does_not_take_is_not_sent(published, toy):
     hub, _, _ = published
     done = hub.forks.run(["data", "push", toy / "set", "lslm/refused", "--license", "smpl-x"], check=False)
     assert done.returncode == 2 and '"license" must be one of' in done.stderr.replace("\\", "").splitlines()[-1]
-    assert hub.requests[-1].path == "/api/validate-yaml" and hub.load("datasets/lslm/refused") is None
+    assert hub.requests[-1].path == "/api/validate-yaml" and "datasets/lslm/refused" not in hub.repos
 
 
 def test_a_stage_pushes_by_itself(published, toy, toy_tokenizer, clip, tmp_path):

@@ -75,15 +75,15 @@ class Repository:
 
     def files(self, revision="main") -> dict[str, str]:
         """The SHA-256 of every file."""
-        repo = self.hub.load(f"models/{self.name}")
-        return {name: file["sha256"] for name, file in repo["commits"][repo["branches"][revision]]["files"].items()}
+        files = self.hub.files(f"models/{self.name}", revision)
+        return {name: file["sha256"] for name, file in files.items()}
 
     def read(self, name: str) -> str:
         return self.hub.object_path(self.files()[name]).read_text(encoding="utf-8")
 
     def commits(self, revision="main") -> list[str]:
         """The titles of all commits, the last one first."""
-        repo = self.hub.load(f"models/{self.name}")
+        repo = self.hub.repos[f"models/{self.name}"]
         titles, oid = [], repo["branches"][revision]
         while oid:
             titles.append(repo["commits"][oid]["title"])
@@ -141,7 +141,7 @@ def test_a_dry_run_lists_what_would_change(hub, old):
         "model.safetensors",
         "handler.py",
     } & set(listed)
-    assert len(repo.commits()) == 2 and list(hub.load("models/lslm/dry")["branches"]) == ["main"]
+    assert len(repo.commits()) == 2 and list(hub.repos["models/lslm/dry"]["branches"]) == ["main"]
 
 
 def test_a_branch_leaves_main_alone(hub, old):
@@ -239,7 +239,7 @@ def test_who_may_not_write_is_told_and_sends_nothing(hub, tokenizer):
     codes, _, errors = renew(hub, *commands, HF_TOKEN="hf_other")
     assert codes == [2, 2]
     assert all("you may read lslm/theirs, but not write to it" in error for error in errors)
-    assert len(repo.commits()) == 2 and list(hub.load("models/lslm/theirs")["branches"]) == ["main"]
+    assert len(repo.commits()) == 2 and list(hub.repos["models/lslm/theirs"]["branches"]) == ["main"]
 
 
 @pytest.mark.parametrize(
