@@ -18,11 +18,10 @@ from pathlib import Path
 
 import httpx
 import yaml
-from huggingface_hub import HfApi, RepoCard, constants
+from huggingface_hub import CommitInfo, HfApi, RepoCard, constants
 from huggingface_hub.utils import validate_repo_id
 
 from .cards import ASL_CAFE, SignData, dataset_card, model_card, tokenizer_card
-from .lint import lint_card
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "asl_cafe" / "clips" / "test-0000.npz"  # in a source checkout
@@ -106,7 +105,8 @@ def publish(
     terms = {"license": license, "license_name": license_name, "license_link": license_link}
     with tempfile.TemporaryDirectory(prefix="lslm-publish-") as scratch:
         out = Path(scratch) / repo_id.replace("/", "--")
-        shutil.copyfile(clip, _made(out) / CLIP)
+        out.mkdir()
+        shutil.copyfile(clip, out / CLIP)
         facts = {**_record(folder, results), "clip": CLIP, **terms}
         kind = json.loads(Path(folder, "config.json").read_text(encoding="utf-8")).get("model_type")
         if kind == "sign_motion_vqvae":
@@ -149,20 +149,19 @@ def publish_data(
         HfApi().whoami()
     with tempfile.TemporaryDirectory(prefix="lslm-publish-") as scratch:
         out = Path(scratch) / repo_id.replace("/", "--")
+        (out / "data").mkdir(parents=True)
         for file in files:
-            shutil.copyfile(file, _made(out / "data") / file.name)
-        found = {split: f"data/{split}*.parquet" for split in splits}
-        rows = {split: load_dataset("parquet", data_files=str(out / found[split]), split="train") for split in splits}
-        counts = {split: len(data) for split, data in rows.items()}
-        own = Path(folder, "README.md")
-        if own.is_file() and own.read_text(encoding="utf-8").startswith("---"):
-            card = own.read_text(encoding="utf-8")
+            shutil.copyfile(file, out / "data" / file.name)
+        patterns = {split: f"data/{split}*.parquet" for split in splits}
+        rows = load_dataset("parquet", data_files={split: str(out / patterns[split]) for split in splits})
+        if _sign_data(folder):
+            card = Path(folder, "README.md").read_text(encoding="utf-8")
         else:
             terms = {"license": license, "license_name": license_name, "license_link": license_link}
             if not license:
                 raise ValueError(f"{folder} has no README.md with a licence; give --license (mit, cc-by-nc-4.0, ...)")
-            data = SignData(name=Path(folder).name, splits=counts, **terms)
-            card = dataset_card(repo_id, data, data_files=found)
+            data = SignData(name=Path(folder).name, splits=rows.num_rows, **terms)
+            card = dataset_card(repo_id, data, data_files=patterns)
         (out / "README.md").write_text(card, encoding="utf-8")
         expected = {split: data[0]["text"] for split, data in rows.items()}
         return _send(out, repo_id, "dataset", private, revision, dry_run, message, LOAD_DATA, expected)
@@ -200,21 +199,18 @@ def _stage_tokenizer(folder, repo_id, out, facts) -> tuple[str, str, list]:
     model, extractor = SignMotionVQVAE.from_pretrained(folder), SignMotionFeatureExtractor.from_pretrained(folder)
     model.save_pretrained(out)
     extractor.save_pretrained(out)
-    recipes = facts.pop("recipes") or {}
     config, extractor_config = (
         json.loads((out / name).read_text(encoding="utf-8")) for name in ("config.json", "preprocessor_config.json")
     )
     motion = model.decode(model.encode(**extractor(str(out / CLIP))).codes)[0]
     expected = [round(mean, 5) for mean in motion.mean(0).tolist()]
-    card = tokenizer_card(repo_id, config=config, extractor=extractor_config, recipe=recipes.get("tokenizer"), **facts)
+    card = tokenizer_card(repo_id, config=config, extractor=extractor_config, **facts)
     return card, LOAD_TOKENIZER, expected
 
 
 def _send(out, repo_id, repo_type, private, revision, dry_run, message, script, expected) -> str:
     """Upload the folder `out` as one commit and try what is on the Hub then; -> the commit's address."""
     card = (out / "README.md").read_text(encoding="utf-8")
-    if faults := lint_card(card, repo_type):
-        raise ValueError(f"the card is not one that the Hub takes: {'; '.join(faults)}")
     files = sorted(path for path in out.rglob("*") if path.is_file())
     for path in files:
         print(f"{path.stat().st_size:>12,}  {path.relative_to(out)}")
@@ -245,15 +241,20 @@ def _send(out, repo_id, repo_type, private, revision, dry_run, message, script, 
         )
     except RuntimeError as error:  # what the client makes of a connection that breaks
         raise OSError(f"{error} ({error.__cause__}) Give the same command again: what has arrived stays") from error
+    result = try_commit(commit, script, repo_id, out / CLIP)
+    if result != expected:
+        raise ValueError(f"{commit.commit_url} was sent, but gives {result!r} where {expected!r} was expected")
+    print(f"it works: {json.dumps(result, ensure_ascii=False)[:200]}")
+    return str(commit.commit_url)
+
+
+def try_commit(commit: CommitInfo, script: str, repo_id: str, clip: Path | None):
+    """[`try_from_hub`] for a commit that was just sent."""
     print("trying it from the Hub, in a fresh process without our package ...", flush=True)
     try:
-        found = try_from_hub(script, repo_id, commit.oid, out / CLIP)
+        return try_from_hub(script, repo_id, commit.oid, clip)
     except ValueError as error:
         raise ValueError(f"{commit.commit_url} was sent, but {error}") from error
-    if found != expected:
-        raise ValueError(f"{commit.commit_url} was sent, but gives {found!r} where {expected!r} was expected")
-    print(f"it works: {json.dumps(found, ensure_ascii=False)[:200]}")
-    return str(commit.commit_url)
 
 
 def try_from_hub(script: str, repo_id: str, revision: str, clip: Path | None):
@@ -283,18 +284,14 @@ def _record(folder: str, results: str | None) -> dict:
         facts |= {"commit": made_with.pop("commit", None), "machine": made_with.pop("machine", None)}
         facts |= {"recipes": recipes, "versions": made_with}
         facts["data"] = _sign_data(list(recipes.values())[-1].get("data"))
-    beside = [Path(folder, "results.json"), Path(folder).parent / "scores" / "results.json"]
-    for path in [Path(results)] if results else beside:
-        if not path.is_file():
-            if results:
-                raise FileNotFoundError(f"no file {results}")
-            continue
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not results and path == beside[1] and Path(found.get("model", "")).resolve() != Path(folder).resolve():
-            continue  # scores lie beside the folders of all stages; those of another one are not to be told here
-        facts["results"], facts["data"] = found, facts["data"] or _sign_data(found.get("data"))
-        break
-    if not facts["results"]:
+    beside = Path(folder).parent / "scores" / "results.json"
+    path = Path(results) if results else next(filter(Path.is_file, (Path(folder, "results.json"), beside)), None)
+    scores = json.loads(path.read_text(encoding="utf-8")) if path else {}
+    if not results and path == beside and Path(scores.get("model", "")).resolve() != Path(folder).resolve():
+        scores = {}  # they lie beside the folders of all stages; those of another one are not to be told here
+    if scores:
+        facts["results"], facts["data"] = scores, facts["data"] or _sign_data(scores.get("data"))
+    else:
         print("no scores for the card; give --results, a results.json of lslm evaluate", flush=True)
     return facts
 
@@ -328,8 +325,3 @@ def _example(clip: str | None) -> Path:
             f"no file {path}" if clip else "give --clip: a motion file to try the published model on, and for its card"
         )
     return path
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

@@ -23,10 +23,10 @@ import datasets
 import motion_writers
 import psutil
 import pyarrow.parquet as pq
+from card_lint import lint_card
 from conftest import make_clip
 from datasets import Array3D, Features, Value
 
-from lslm.hub_cards.lint import lint_card
 from lslm.hub_cards.publish import publish_data
 from lslm.processing import Remark, SignMotionFeatureExtractor, load_motion
 from lslm.processing.feature_extraction_lslm import resample

@@ -1,7 +1,5 @@
-"""What is wrong with a card (README.md) that a template may have caused: checked without the Hub.
-
-The words that the Hub knows (licences, tasks, languages, ...) are checked by the Hub itself, which `lslm publish` asks
-before it sends anything.
+"""What is wrong with a card (README.md) that its template may have caused. What the Hub takes it says itself: `lslm
+publish` asks before it sends anything.
 """
 
 import math
@@ -40,7 +38,6 @@ def lint_card(text: str, kind: str = "model", files: Iterable[str] | None = None
     prose = re.sub(r"`[^`\n]*`", "``", _FENCE.sub("", body))
     return [
         *_values(metadata),
-        *_names_wanted_by_license(str(metadata.get("license")), body, prose),
         *_left_overs(metadata, prose, body),
         *_python(body),
         *_links(prose, None if files is None else {str(PurePosixPath(file)) for file in files}),
@@ -69,15 +66,6 @@ def _values(metadata: dict):
             yield f"{path}: {value} is not a figure"
         elif path.startswith("model-index") and path.endswith("metrics.value") and isinstance(value, str):
             yield f"{path}: {value!r} is not a number"
-
-
-def _names_wanted_by_license(license: str, body: str, prose: str):
-    if re.fullmatch(r"llama(3\.\d|4)", license):
-        if "Built with Llama" not in body:
-            yield f'{license} wants the words "Built with Llama" in the card'
-        title = re.search(r"^# (.+)$", prose, re.MULTILINE)
-        if title and not title[1].startswith("Llama"):
-            yield f'{license} wants a model name that begins with "Llama", not {title[1]!r}'
 
 
 def _left_overs(metadata: dict, prose: str, body: str):
