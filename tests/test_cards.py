@@ -101,12 +101,12 @@ def rows(card):
 
 
 def test_shipped_cards_are_clean(model, tokenizer, dataset):
-    assert lint_card(model, "model", files=[]) == []
-    assert lint_card(tokenizer, "model", files=[]) == []
-    assert lint_card(dataset, "dataset", files=[]) == []
-    assert lint_card((CAFE / "README.md").read_text(encoding="utf-8"), "dataset", files=[]) == []
+    assert lint_card(model) == []
+    assert lint_card(tokenizer) == []
+    assert lint_card(dataset, "dataset") == []
+    assert lint_card((CAFE / "README.md").read_text(encoding="utf-8"), "dataset") == []
     space = (ROOT / "hub_cards" / "space" / "README.md").read_text(encoding="utf-8")
-    assert lint_card(space.replace("{{ model_id }}", "lslm/asl-cafe"), "space", files=[]) == []
+    assert lint_card(space.replace("{{ model_id }}", "lslm/asl-cafe"), "space") == []
 
 
 @pytest.mark.parametrize(
@@ -123,10 +123,8 @@ def test_shipped_cards_are_clean(model, tokenizer, dataset):
 )  # fmt: skip
 def test_what_is_not_known_is_left_out(changes):
     card = model_card("lslm/asl-cafe", **{**SHIPPED, **changes})
-    assert lint_card(card, "model", files=[]) == []
+    assert lint_card(card) == []
     assert not re.search(r"None|\bnan\b|\(\)|[:,] *\.$", card, re.MULTILINE)
-    for block in blocks(card):
-        compile(block, "card", "exec")
 
 
 def test_scores_are_the_recorded_ones(model, tokenizer):
@@ -194,8 +192,6 @@ def test_front_matter(model, tokenizer, dataset):
 
 def test_quick_start(model):
     first, second, third = blocks(model)
-    for block in (first, second, third):
-        compile(block, "card", "exec")
     imported = {
         node.names[0].name if isinstance(node, ast.Import) else node.module
         for block in (first, second)
@@ -340,21 +336,17 @@ def test_asl_cafe_is_what_its_own_card_says(monkeypatch):
 # ---- the lint --------------------------------------------------------------------------------------------------------
 
 BAD = {
-    "no front matter": (lambda card: card.partition("---\n")[2].partition("---\n")[2], "front matter"),
-    "not YAML": (lambda card: card.replace("license: apache-2.0", "license: [apache"), "front matter: "),
     "no license": (lambda card: card.replace("license: apache-2.0\n", ""), "license: missing"),
-    "model index, no value": (lambda card: card.replace(f"      {WER}\n", ""), "front matter: "),
-    "model index, a word": (lambda card: card.replace(WER, "value: low"), "not a number"),
-    "nan": (lambda card: card.replace(WER, "value: .nan"), "not a figure"),
-    "empty": (lambda card: card.replace(f"base_model: {SMOLLM}", "base_model:"), "no value"),
+    "nan": (lambda card: card.replace(WER, "value: .nan"), "is no value"),
+    "empty": (lambda card: card.replace(f"base_model: {SMOLLM}", "base_model:"), "is no value"),
     "braces": (lambda card: card.replace("# asl-cafe", "# {{ title }}"), "template"),
     "braces in code": (lambda card: card.replace('model="lslm/asl-cafe"', 'model="{{ repo_id }}"'), "template"),
     "more information": (lambda card: card + "[More Information Needed]\n", "template"),
     "None": (lambda card: card.replace(ROUNDED, "| None |"), "'None'"),
     "nan in the text": (lambda card: card.replace(ROUNDED, "| nan |"), "'nan'"),
     "python": (lambda card: card.replace("print(pipe(clip))", "print(pipe(clip)"), "does not compile"),
-    "file": (lambda card: card + "[licence](LICENSE.md)\n", "LICENSE.md"),
-    "heading": (lambda card: card.replace("## What it is for, and", "## What for, and"), "no such heading"),
+    "file": (lambda card: card + "[licence](LICENSE.md)\n", "LICENSE.md leads nowhere"),
+    "heading": (lambda card: card.replace("## What it is for, and", "## What for, and"), "leads nowhere"),
 }  # fmt: skip
 
 
@@ -363,15 +355,8 @@ def test_bad_cards_are_caught(model, name):
     spoil, complaint = BAD[name]
     spoilt = spoil(model)
     assert spoilt != model
-    assert complaint in "\n".join(lint_card(spoilt, "model", files=["README.md"]))
-
-
-def test_a_front_matter_that_is_no_mapping_is_caught():
-    assert lint_card("---\n- license: mit\n---\n") == ["front matter: repo card metadata block should be a dict"]
+    assert complaint in "\n".join(lint_card(spoilt))
 
 
 def test_english_none_is_no_left_over(model):
-    assert lint_card(model + "None of the frames is lost. `None` means all. ![a](clips/a.gif)\n") == []
-    assert (
-        lint_card(model + "[a](clips/a.gif) [b](clips) [c](./README.md#x)\n", files=["clips/a.gif", "README.md"]) == []
-    )
+    assert lint_card(model + "None of the frames is lost. `None` means all.\n") == []
