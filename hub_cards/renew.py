@@ -12,11 +12,11 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, snapshot_download
-from huggingface_hub.utils import HfHubHTTPError, RepositoryNotFoundError, validate_repo_id
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, constants, snapshot_download
+from huggingface_hub.utils import validate_repo_id
 
 from .cards import with_todays_versions
-from .publish import CLIP, LOAD_MODEL, LOAD_TOKENIZER, try_from_hub
+from .publish import CLIP, LOAD_MODEL, LOAD_TOKENIZER, try_commit, try_from_hub
 
 SCRIPTS = {"lslm": LOAD_MODEL, "sign_motion_vqvae": LOAD_TOKENIZER}  # by the model_type of config.json
 # files that say where the code is, by these entries
@@ -55,14 +55,8 @@ def renew_code(
     api = HfApi()
     if not dry_run:
         api.whoami()
-    try:
-        new_branch = revision is not None and not api.revision_exists(repo_id, revision)
-        before = api.model_info(repo_id, revision=None if new_branch else revision).sha
-    except RepositoryNotFoundError as error:
-        raise FileNotFoundError(
-            f"there is no model {repo_id} at {constants.ENDPOINT} that you can see. Is its name right? A private one "
-            "needs hf auth login, or HF_TOKEN"
-        ) from error
+    new_branch = revision is not None and not api.revision_exists(repo_id, revision)
+    before = api.model_info(repo_id, revision=None if new_branch else revision).sha
     with tempfile.TemporaryDirectory(prefix="lslm-publish-") as scratch:
         folder = Path(scratch)
         wanted = ["*.py", *CONFIGS, CARD, CLIP]  # no weights
@@ -78,7 +72,15 @@ def renew_code(
         if dry_run or not changes:
             return f"{constants.ENDPOINT}/{repo_id} (nothing was sent)"
         print(f"{len(changes):>8}  files, for {where}", flush=True)
-        commit = _send(api, repo_id, changes, before, revision, new_branch, message)
+        operations = [
+            CommitOperationDelete(name) if content is None else CommitOperationAdd(name, content)
+            for name, content in changes.items()
+        ]
+        if new_branch:
+            api.create_branch(repo_id, branch=revision)
+        message = message or "Renew the code with lslm"
+        # the Hub refuses if somebody sent something since
+        commit = api.create_commit(repo_id, operations, commit_message=message, revision=revision, parent_commit=before)
         example = Path(clip).resolve() if clip else folder / CLIP  # it is read in another folder
         _compare(commit, before, repo_id, SCRIPTS[kind], example if example.is_file() else None)
     return str(commit.commit_url)
@@ -166,42 +168,18 @@ def _kind(folder: Path, repo_id: str) -> str:
     return kind
 
 
-def _send(api: HfApi, repo_id: str, changes: dict, before: str, revision: str | None, new_branch: bool, message):
-    """Send the changes as one commit on top of `before`; the Hub refuses if somebody sent something since."""
-    operations = [
-        CommitOperationDelete(name) if content is None else CommitOperationAdd(name, content)
-        for name, content in changes.items()
-    ]
-    message = message or "Renew the code with lslm"
-    try:
-        if new_branch:
-            api.create_branch(repo_id, branch=revision)
-        return api.create_commit(repo_id, operations, commit_message=message, revision=revision, parent_commit=before)
-    except HfHubHTTPError as error:
-        if error.response.status_code not in (401, 403):
-            raise
-        raise PermissionError(
-            f"you may read {repo_id}, but not write to it: {error.server_message or error}. Log in as somebody who "
-            "may: hf auth login, or HF_TOKEN"
-        ) from error
-
-
-def _compare(commit, before: str, repo_id: str, script: str, clip: Path | None) -> None:
+def _compare(commit: CommitInfo, before: str, repo_id: str, script: str, clip: Path | None) -> None:
     """Try both commits, the one before for what it makes of the clip: the weights are the same, so is the answer."""
-    print("trying it from the Hub, in a fresh process without our package ...", flush=True)
-    try:
-        found = try_from_hub(script, repo_id, commit.oid, clip)
-    except ValueError as error:
-        raise ValueError(f"{commit.commit_url} was sent, but {error}") from error
+    result = try_commit(commit, script, repo_id, clip)
     if clip is None:
         print(f"it loads; there is no {CLIP} to try it on: give --clip to see what it makes of one")
         return
-    print(f"it works: {json.dumps(found, ensure_ascii=False)[:200]}", flush=True)
+    print(f"it works: {json.dumps(result, ensure_ascii=False)[:200]}", flush=True)
     try:
         expected = try_from_hub(script, repo_id, before, clip)
     except ValueError as error:
         print(f"the code before does not work with transformers {version('transformers')}: {error}")
         return
-    if found != expected:
-        raise ValueError(f"{commit.commit_url} was sent, but gives {found!r} where the code before gave {expected!r}")
+    if result != expected:
+        raise ValueError(f"{commit.commit_url} was sent, but gives {result!r} where the code before gave {expected!r}")
     print("the code before gave the same")

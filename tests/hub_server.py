@@ -28,7 +28,7 @@ import pytest
 import uvicorn
 import yaml
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, JSONResponse
 
 TOKEN = "hf_test"
 # the names under which the owner of a token may write; the first is his own
@@ -202,13 +202,14 @@ async def create_repo(asked: dict, hub: Hub, names: Names):
     owner = asked.get("organization") or next(iter(names), "")
     check_owner(owner, names)
     path = f"{asked.get('type') or 'model'}s/{owner}/{asked['name']}"
+    url = f"{hub.url}/{path.removeprefix('models/')}"
     if path in hub.repos:
-        raise refusal(409, f"{path} is there already")
+        return JSONResponse({"error": f"{path} is there already", "url": url}, 409)
     private = bool(asked.get("private")) or asked.get("visibility") == "private"
     repo = {"path": path, "owner": owner, "private": private, "branches": {}, "tags": {}, "commits": {}}
     add_commit(repo, "main", "initial commit", {".gitattributes": hub.store(b"", large=False)})
     hub.repos[path] = repo
-    return {"url": f"{hub.url}/{path.removeprefix('models/')}"}
+    return {"url": url}
 
 
 @router.post(API + "/preupload/{revision}")

@@ -21,6 +21,7 @@ def test_files_go_up_and_come_down(hub, tmp_path):
         me = api.whoami()
         assert me["name"] == "tester" and [org["name"] for org in me["orgs"]] == ["lslm"]
         api.create_repo("lslm/toy", private=True)
+        assert api.create_repo("lslm/toy", exist_ok=True).repo_id == "lslm/toy"
         done = api.upload_folder(repo_id="lslm/toy", folder_path={str(tmp_path)!r}, ignore_patterns="hub*")
         again = api.upload_folder(repo_id="lslm/toy", folder_path={str(tmp_path)!r}, ignore_patterns="hub*")
         assert again.oid == done.oid, "nothing to do, but a commit"
