@@ -46,6 +46,7 @@ if clip:
     motion = model.decode(getattr(codes, "codes", codes))[0]  # code of before 2026-12 gives the codes alone
     result = [round(mean, 5) for mean in motion.mean(0).tolist()]
 """
+SCRIPTS = {"lslm": LOAD_MODEL, "sign_motion_vqvae": LOAD_TOKENIZER}  # by the model_type of config.json
 LOAD_DATA = """
 from datasets import load_dataset
 splits = load_dataset(repo_id, revision=revision, streaming=True)
@@ -97,29 +98,26 @@ def publish(
         OSError: no such folder, no access, a broken connection.
     """
     validate_repo_id(repo_id)
-    clip = _example(clip)
-    if not Path(folder, "config.json").is_file():
-        raise ValueError(f"{folder} is not a checkpoint: it has no config.json")
+    kind = model_kind(Path(folder), folder)
+    if not clip and not EXAMPLE.is_file():
+        raise FileNotFoundError("give --clip: a motion file to try the published model on, and for its card")
     if not dry_run:
         HfApi().whoami()  # before minutes of work
     terms = {"license": license, "license_name": license_name, "license_link": license_link}
     with tempfile.TemporaryDirectory(prefix="lslm-publish-") as scratch:
         out = Path(scratch) / repo_id.replace("/", "--")
         out.mkdir()
-        shutil.copyfile(clip, out / CLIP)
+        shutil.copyfile(clip or EXAMPLE, out / CLIP)
         facts = {**_record(folder, results), "clip": CLIP, **terms}
-        kind = json.loads(Path(folder, "config.json").read_text(encoding="utf-8")).get("model_type")
-        if kind == "sign_motion_vqvae":
-            card, script, expected = _stage_tokenizer(folder, repo_id, out, facts)
-        elif kind == "lslm":
-            card, script, expected = _stage_model(folder, repo_id, out, facts, base_model, adapter_only)
+        if kind == "lslm":
+            card, expected = _stage_model(folder, repo_id, out, facts, base_model, adapter_only)
         else:
-            raise ValueError(f"{folder} holds a model of type {kind!r}, expected lslm or sign_motion_vqvae")
+            card, expected = _stage_tokenizer(folder, repo_id, out, facts)
         (out / "README.md").write_text(card, encoding="utf-8")
         for name in ("LICENSE", "NOTICE"):  # of our code and of ASL Cafe, in a source checkout
             if (ROOT / name).is_file():
                 shutil.copyfile(ROOT / name, out / name)
-        return _send(out, repo_id, "model", private, revision, dry_run, message, script, expected)
+        return _send(out, repo_id, "model", private, revision, dry_run, message, SCRIPTS[kind], expected)
 
 
 def publish_data(
@@ -167,8 +165,22 @@ def publish_data(
         return _send(out, repo_id, "dataset", private, revision, dry_run, message, LOAD_DATA, expected)
 
 
-def _stage_model(folder, repo_id, out, facts, base_model, adapter_only) -> tuple[str, str, str]:
-    """Write the files of an LSLM to `out`; -> its card, the script that tries it, what that has to find."""
+def model_kind(folder: Path, name: str) -> str:
+    """The model_type of a checkpoint. Raises ValueError if it is neither an LSLM nor a sign tokenizer."""
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{name} is not a checkpoint: it has no config.json")
+    kind = read_json(folder / "config.json").get("model_type")
+    if kind not in SCRIPTS:
+        raise ValueError(f"{name} holds a model of type {kind!r}, expected {' or '.join(SCRIPTS)}")
+    return kind
+
+
+def read_json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _stage_model(folder, repo_id, out, facts, base_model, adapter_only) -> tuple[str, str]:
+    """Write the files of an LSLM to `out`; -> its card, and what it says of the clip."""
     from ..modeling_lslm import LslmForConditionalGeneration
     from ..processing import SignMotionProcessor, SignTranslationPipeline
 
@@ -184,14 +196,11 @@ def _stage_model(folder, repo_id, out, facts, base_model, adapter_only) -> tuple
     model.save_pretrained(out)
     processor.save_pretrained(out)
     expected = SignTranslationPipeline(model=model, processor=processor)(str(out / CLIP))[0]["translation_text"]
-    config, processor_config = (
-        json.loads((out / name).read_text(encoding="utf-8")) for name in ("config.json", "processor_config.json")
-    )
-    card = model_card(repo_id, config=config, processor=processor_config, base_model=base_model, **facts)
-    return card, LOAD_MODEL, expected
+    configs = {"config": read_json(out / "config.json"), "processor": read_json(out / "processor_config.json")}
+    return model_card(repo_id, base_model=base_model, **configs, **facts), expected
 
 
-def _stage_tokenizer(folder, repo_id, out, facts) -> tuple[str, str, list]:
+def _stage_tokenizer(folder, repo_id, out, facts) -> tuple[str, list]:
     """As [`_stage_model`], for a sign tokenizer."""
     from ..modeling_lslm import SignMotionVQVAE
     from ..processing import SignMotionFeatureExtractor
@@ -199,13 +208,10 @@ def _stage_tokenizer(folder, repo_id, out, facts) -> tuple[str, str, list]:
     model, extractor = SignMotionVQVAE.from_pretrained(folder), SignMotionFeatureExtractor.from_pretrained(folder)
     model.save_pretrained(out)
     extractor.save_pretrained(out)
-    config, extractor_config = (
-        json.loads((out / name).read_text(encoding="utf-8")) for name in ("config.json", "preprocessor_config.json")
-    )
     motion = model.decode(model.encode(**extractor(str(out / CLIP))).codes)[0]
     expected = [round(mean, 5) for mean in motion.mean(0).tolist()]
-    card = tokenizer_card(repo_id, config=config, extractor=extractor_config, **facts)
-    return card, LOAD_TOKENIZER, expected
+    configs = {"config": read_json(out / "config.json"), "extractor": read_json(out / "preprocessor_config.json")}
+    return tokenizer_card(repo_id, **configs, **facts), expected
 
 
 def _send(out, repo_id, repo_type, private, revision, dry_run, message, script, expected) -> str:
@@ -286,7 +292,7 @@ def _record(folder: str, results: str | None) -> dict:
         facts["data"] = _sign_data(list(recipes.values())[-1].get("data"))
     beside = Path(folder).parent / "scores" / "results.json"
     path = Path(results) if results else next(filter(Path.is_file, (Path(folder, "results.json"), beside)), None)
-    scores = json.loads(path.read_text(encoding="utf-8")) if path else {}
+    scores = read_json(path) if path else {}
     if not results and path == beside and Path(scores.get("model", "")).resolve() != Path(folder).resolve():
         scores = {}  # they lie beside the folders of all stages; those of another one are not to be told here
     if scores:
@@ -316,12 +322,3 @@ def _base_model(backbone: str | None) -> str | None:
     if backbone and backbone.startswith("pypi:"):
         return PYPI_BASES.get(backbone.removeprefix("pypi:").partition("/")[0].partition("==")[0])
     return backbone if backbone and backbone.count("/") == 1 and not Path(backbone).exists() else None
-
-
-def _example(clip: str | None) -> Path:
-    path = Path(clip) if clip else EXAMPLE
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no file {path}" if clip else "give --clip: a motion file to try the published model on, and for its card"
-        )
-    return path

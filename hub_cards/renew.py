@@ -16,9 +16,8 @@ from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelet
 from huggingface_hub.utils import validate_repo_id
 
 from .cards import with_todays_versions
-from .publish import CLIP, LOAD_MODEL, LOAD_TOKENIZER, try_commit, try_from_hub
+from .publish import CLIP, SCRIPTS, model_kind, read_json, try_commit, try_from_hub
 
-SCRIPTS = {"lslm": LOAD_MODEL, "sign_motion_vqvae": LOAD_TOKENIZER}  # by the model_type of config.json
 # files that say where the code is, by these entries
 CONFIGS = ("config.json", "processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 ENTRIES = ("auto_map", "custom_pipelines")
@@ -61,7 +60,7 @@ def renew_code(
         folder = Path(scratch)
         wanted = ["*.py", *CONFIGS, CARD, CLIP]  # no weights
         snapshot_download(repo_id, revision=before, local_dir=folder, allow_patterns=wanted)
-        kind = _kind(folder, repo_id)
+        kind = model_kind(folder, repo_id)
         changes = renewed_files(folder, kind)
         for name, content in sorted(changes.items()):
             what = "deleted" if content is None else "changed" if (folder / name).exists() else "added"
@@ -103,7 +102,7 @@ def renewed_files(folder: str | Path, kind: str) -> dict[str, bytes | None]:
         files = {path.name: path.read_bytes() for path in blank.glob("*.py")}
         for name in CONFIGS:
             if (folder / name).is_file() and (blank / name).is_file():
-                old, new = (json.loads((where / name).read_text(encoding="utf-8")) for where in (folder, blank))
+                old, new = (read_json(where / name) for where in (folder, blank))
                 if old != (new := _with_entries(old, new)):
                     files[name] = (json.dumps(new, indent=2) + "\n").encode()
     if (folder / CARD).is_file():
@@ -157,15 +156,6 @@ def _with_entries(config: dict, today: dict, nested: bool = False) -> dict:
         elif isinstance(value, dict) and isinstance(config.get(key), dict):
             new[key] = _with_entries(config[key], value, nested=True)
     return new
-
-
-def _kind(folder: Path, repo_id: str) -> str:
-    if not (folder / "config.json").is_file():
-        raise ValueError(f"{repo_id} has no config.json; expected a model that lslm publish has put there")
-    kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    if kind not in SCRIPTS:
-        raise ValueError(f"{repo_id} holds a model of type {kind!r}, expected {' or '.join(SCRIPTS)}")
-    return kind
 
 
 def _compare(commit: CommitInfo, before: str, repo_id: str, script: str, clip: Path | None) -> None:

@@ -227,7 +227,7 @@ def test_what_cannot_be_renewed_is_one_line(hub, tmp_path):
         Repository(hub, f"lslm/only-{name[:6].lower()}", tmp_path)
     codes, _, errors = renew(hub, ["lslm/only-readme"], ["lslm/only-config"], ["lslm/nowhere"])
     assert codes == [2, 2, 2]
-    assert "lslm/only-readme has no config.json" in errors[0]
+    assert "lslm/only-readme is not a checkpoint: it has no config.json" in errors[0]
     assert "a model of type 'llama', expected lslm or sign_motion_vqvae" in errors[1]
     assert "Repository Not Found" in errors[2] and "lslm/nowhere" in errors[2]
 
