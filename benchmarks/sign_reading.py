@@ -35,7 +35,7 @@ from lslm.training.dataset.motion_text import MotionText
 from lslm.training.dataset.spelling import rare_words, signs
 from lslm.training.evaluation.sign_translation_metrics.text_metrics import align
 from lslm.training.provenance import record_of_script
-from lslm.training.stages.projector_start import SignReader, numbered, train_reader, vocabulary, word_embeddings
+from lslm.training.stages.projector_start import SignReader, as_codes, train_reader, vocabulary, word_embeddings
 
 CAFE = Path(__file__).parents[1] / "examples" / "asl_cafe"
 BATCH = 32
@@ -157,7 +157,7 @@ def main() -> None:
                 learn_contrastively(encoder, helper, features["train"], targets, words, args.contrastive, seed)
                 vectors = {split: latents_of(encoder, own) for split, own in features.items()}
             reader = SignReader(fresh_projector(model, vectors["train"], words), words, bf16=True)
-            train_reader(reader, *numbered([clip.numpy() for clip in vectors["train"]]), targets, args.steps, seed)
+            train_reader(reader, *as_codes([clip.numpy() for clip in vectors["train"]]), targets, args.steps, seed)
             minutes = (time.monotonic() - started) / 60
             errors = (
                 error_rate(reader, known, rare, vectors[split], splits[split], split == "spelling")

@@ -26,7 +26,7 @@ from lslm.training.dataset.spelling import spelled
 from lslm.training.recipe import parse
 from lslm.training.stages.align import AlignArguments
 from lslm.training.stages.instruct import InstructArguments
-from lslm.training.stages.translation import TranslationTrainer, leave_out_long, run, set_trainable
+from lslm.training.stages.translation import LengthLimit, TranslationTrainer, run, set_trainable
 
 pytest_plugins = ["training_fixtures"]
 create_optimizer = TranslationTrainer.create_optimizer
@@ -511,12 +511,12 @@ def test_clips_that_are_too_long_are_left_out_and_counted(fresh, toy, capsys):
     data = MotionText(str(toy / "set"), "train", 15.0)
     lengths = sorted(tokens(data, index) for index in range(8))
     collator = TranslationCollator(processor, templates, {"coffee"})
-    leave_out_long(data, collator, lengths[4])
+    LengthLimit(collator, lengths[4]).leave_out(data)
     assert len(data) == len(data.rows) == sum(length <= lengths[4] for length in lengths)
     assert max(tokens(data, index) for index in range(len(data))) == lengths[4]
     assert f"left out {8 - len(data)} of 8 clips longer than {lengths[4]} tokens" in capsys.readouterr().out
     with pytest.raises(ValueError, match=f"max_length is 3 tokens, but the shortest clip of 7 has {lengths[0]}"):
-        leave_out_long(data, collator, 3)
+        LengthLimit(collator, 3).leave_out(data)
 
 
 def test_evaluation_shows_translations_and_the_end_a_plot(align, tmp_path, capsys):
