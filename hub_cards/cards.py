@@ -59,7 +59,6 @@ class SignData:
     Args:
         name: as people call it.
         license: the Hub's identifier; "other" needs name and link.
-        id: its id on the Hub, if it is there.
         origin: address of what it was made from.
         about: one sentence: what is in it.
         domain: what people talk about in it, when that is a small, closed world; completes "The model knows only ...".
@@ -76,7 +75,6 @@ class SignData:
     license: str
     license_name: str | None = None
     license_link: str | None = None
-    id: str | None = None
     origin: str | None = None
     about: str | None = None
     domain: str | None = None
@@ -91,10 +89,6 @@ class SignData:
     @property
     def terms(self) -> License:
         return License(self.license, self.license_name, self.license_link)
-
-    @property
-    def markdown(self) -> str:
-        return f"[{self.name}](https://huggingface.co/datasets/{self.id})" if self.id else self.name
 
 
 FACTS = yaml.safe_load(Path(__file__).with_name("facts.yaml").read_text(encoding="utf-8"))
@@ -113,7 +107,6 @@ class Record:
             no base model, or if its licence is permissive and the data's is not.
         clip: an example clip in the repository, such as "clips/test-0000.npz".
         commit: of the LSLM code that trained it.
-        code_url: where that code is.
         versions: of the packages that trained it; None: only those that scored it are told.
         machine: that trained it.
     """
@@ -126,7 +119,6 @@ class Record:
     license_link: str | None = None
     clip: str | None = None
     commit: str | None = None
-    code_url: str | None = None
     versions: Mapping[str, str] | None = None
     machine: str | None = None
 
@@ -157,29 +149,23 @@ def model_card(repo_id: str, *, config: Mapping, processor: Mapping, base_model:
     adapter = bool(config.get("backbone"))
     results = known.results or {}
     evaluations = _evaluations(results, known.data)
-    front_matter = ModelCardData(
-        language=LANGUAGE,
-        **terms.metadata,
-        library_name="transformers",
-        pipeline_tag="translation",
-        base_model=base_model,
-        base_model_relation="adapter" if adapter else "finetune",
-        datasets=[known.data.id] if known.data and known.data.id else None,
-        metrics=list(dict.fromkeys(e.metric_type for e in evaluations)) or None,
-        tags=[*TAGS, "lslm"],
-        model_name=name if evaluations else None,
-        eval_results=evaluations or None,
-    )
+    front_matter = {
+        "pipeline_tag": "translation",
+        "base_model": base_model,
+        "base_model_relation": "adapter" if adapter else "finetune",
+        "metrics": list(dict.fromkeys(e.metric_type for e in evaluations)) or None,
+        "tags": [*TAGS, "lslm"],
+        "model_name": name if evaluations else None,
+        "eval_results": evaluations or None,
+    }
     return _render(
         "model.md.jinja",
-        **_of_both_models(repo_id, front_matter, terms, known),
-        config=config,
+        **_of_both_models(repo_id, config, terms, known, **front_matter),
         extractor=processor.get("feature_extractor", {}),
         vqvae=config.get("vqvae_config") or {},
         base_model=base_model,
         base_license=base_license,
         adapter=adapter,
-        install=_install(config),
         translation=_rows(results, "translation"),
         controls=_rows(results, "controls"),
         signatures=_signatures(results),
@@ -198,15 +184,8 @@ def tokenizer_card(repo_id: str, *, config: Mapping, extractor: Mapping, **recor
     """
     known = Record(**record)
     terms = _license(None, None, known)
-    front_matter = ModelCardData(
-        language=LANGUAGE,
-        **terms.metadata,
-        library_name="transformers",
-        datasets=[known.data.id] if known.data and known.data.id else None,
-        tags=[*TAGS, "vq-vae", "motion-tokenizer", "lslm"],
-    )
-    values = _of_both_models(repo_id, front_matter, terms, known)
-    return _render("tokenizer.md.jinja", **values, extractor=extractor, vqvae=config, install=_install({}))
+    values = _of_both_models(repo_id, config, terms, known, tags=[*TAGS, "vq-vae", "motion-tokenizer", "lslm"])
+    return _render("tokenizer.md.jinja", **values, extractor=extractor, vqvae=config)
 
 
 def dataset_card(
@@ -215,8 +194,6 @@ def dataset_card(
     *,
     data_files: Mapping[str, str] | None = None,
     language: Sequence[str] | None = None,
-    commit: str | None = None,
-    code_url: str | None = None,
 ) -> str:
     """The card of a data set of motion and text.
 
@@ -225,7 +202,6 @@ def dataset_card(
         data: what is known about it.
         data_files: the file, or a pattern, of each split; None: the Hub finds `train*.parquet` and so on by itself.
         language: codes of the languages of the texts; None: English, of American Sign Language.
-        commit, code_url: of the code that made it.
 
     Returns:
         Markdown with YAML front matter.
@@ -250,8 +226,6 @@ def dataset_card(
         language=language,
         split=next(iter(data.splits), "train"),
         license=data.terms,
-        commit=commit,
-        code_url=code_url,
     )
 
 
@@ -300,12 +274,14 @@ def _render(template: str, **values) -> str:
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
-def _of_both_models(repo_id: str, front_matter: ModelCardData, terms: License, known: Record) -> dict:
+def _of_both_models(repo_id: str, config: Mapping, terms: License, known: Record, **front_matter) -> dict:
     """What the templates of both kinds of models take."""
     results = known.results or {}
+    front_matter |= {"language": LANGUAGE, "library_name": "transformers", **terms.metadata}
     return {
         **vars(known),
-        **{"repo_id": repo_id, "title": repo_id.rpartition("/")[2], "front_matter": front_matter.to_yaml()},
+        **{"repo_id": repo_id, "title": repo_id.rpartition("/")[2], "config": config, "install": _install(config)},
+        "front_matter": ModelCardData(**front_matter).to_yaml(),
         **{"license": terms, "results": results, "provenance": _provenance(results), "tested": versions_tested()},
         **{"tokenizer": _rows(results, "tokenizer"), "training": _training(known.recipes or {})},
     }
@@ -368,7 +344,7 @@ def _evaluations(results: Mapping, data: SignData | None) -> list[EvalResult]:
         EvalResult(
             task_type="translation",
             task_name="sign language translation",
-            dataset_type=(data.id if data and data.id else None) or folder or name,
+            dataset_type=folder or name,
             dataset_name=name,
             dataset_split=results.get("split"),
             metric_type=metric,

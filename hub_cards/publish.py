@@ -16,7 +16,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import httpx
 import yaml
 from huggingface_hub import CommitInfo, HfApi, RepoCard, constants
 from huggingface_hub.utils import validate_repo_id
@@ -229,8 +228,11 @@ def _send(out, repo_id, repo_type, private, revision, dry_run, message, script, 
         RepoCard(card).validate(repo_type)
     except ValueError as error:
         raise ValueError(f"the Hub does not take the card, nothing was sent: {' '.join(str(error).split())}") from error
-    except httpx.TransportError as error:
-        # some releases of huggingface_hub ask huggingface.co, whatever HF_ENDPOINT says
+    except Exception as error:
+        # Of httpx or httpx2, as huggingface_hub has it. Some of its releases ask huggingface.co, whatever HF_ENDPOINT
+        # says.
+        if "TransportError" not in {kind.__name__ for kind in type(error).__mro__}:
+            raise
         print(f"the card was not checked: nobody answers ({error})", flush=True)
     api = HfApi()
     api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)

@@ -381,30 +381,19 @@ def theme() -> gr.Theme:
         "on-accent": ["button_primary_text_color"],
         "hover": ["button_primary_background_fill_hover"],
     }
-    plain = gr.themes.Base(
-        primary_hue="teal", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
-    )
+    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     settings = {name: light[colour] for colour, names in variables.items() for name in names}
     settings |= {f"{name}_dark": dark[colour] for colour, names in variables.items() for name in names}
-    return plain.set(input_border_width="1px", checkbox_label_border_width="1px", **settings)
+    settings |= {"input_border_width": "1px", "checkbox_label_border_width": "1px"}
+    return gr.themes.Base(primary_hue="teal", **fonts).set(**settings)
 
 
 def serve(pipes: dict, examples: dict[Path, str | None], **options):
     """Open the page to visitors; `options` are those of Gradio's `launch`."""
-    return (
-        build(pipes, examples)
-        .queue(max_size=32)
-        .launch(
-            theme=theme(),
-            css=part("layout.css"),
-            max_file_size=MAX_BYTES,
-            footer_links=["api", "gradio"],
-            enable_monitoring=False,
-            run_history=False,
-            ssr_mode=False,
-            **options,
-        )
-    )
+    page = build(pipes, examples).queue(max_size=32)
+    options |= {"theme": theme(), "css": part("layout.css"), "max_file_size": MAX_BYTES}
+    options |= {"footer_links": ["api", "gradio"], "enable_monitoring": False, "run_history": False, "ssr_mode": False}
+    return page.launch(**options)
 
 
 def load(models: list[str], **options) -> dict:
