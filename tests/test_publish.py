@@ -155,6 +155,18 @@ def test_a_card_that_the_hub_does_not_take_is_not_sent(published, toy):
     assert hub.requests[-1].path == "/api/validate-yaml" and "datasets/lslm/refused" not in hub.repos
 
 
+def test_a_card_is_not_checked_where_nobody_answers(published, toy):
+    hub, _, _ = published
+    argv = ["data", "push", str(toy / "set"), "lslm/unchecked", "--license", "mit"]
+    done = hub.forks.run(f"""
+import sys, huggingface_hub, lslm_cli
+unanswered = huggingface_hub.get_session().get
+huggingface_hub.RepoCard.validate = lambda *_: unanswered("http://127.0.0.1:9")
+sys.exit(lslm_cli.main({argv!r}))
+""")
+    assert "the card was not checked: nobody answers" in done.stdout and "it works" in done.stdout
+
+
 def test_a_stage_pushes_by_itself(published, toy, toy_tokenizer, clip, tmp_path):
     """`--push_to_hub` of the Trainer: what arrives can be loaded as it is."""
     hub, _, _ = published
