@@ -241,9 +241,9 @@ def versions_tested() -> str:
 def with_todays_versions(card: str) -> str:
     """A card whose code was renewed: [`versions_tested`] takes the place of what it said; in a card that said nothing
     of versions, it comes after the first `pip install`."""
-    said = re.compile(r"^Code tested with [^\r\n]*", re.MULTILINE)
-    if said.search(card):
-        return said.sub(versions_tested(), card, count=1)
+    sentence = re.compile(r"^Code tested with [^\r\n]*", re.MULTILINE)
+    if sentence.search(card):
+        return sentence.sub(versions_tested(), card, count=1)
     install = re.compile(r"^```bash\r?\npip install .*?^```(\r?\n)", re.MULTILINE | re.DOTALL)
     return install.sub(lambda block: f"{block[0]}{block[1]}{versions_tested()}{block[1]}", card, count=1)
 

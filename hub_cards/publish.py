@@ -154,10 +154,9 @@ def publish_data(
         if _sign_data(folder):
             card = Path(folder, "README.md").read_text(encoding="utf-8")
         else:
-            terms = {"license": license, "license_name": license_name, "license_link": license_link}
             if not license:
                 raise ValueError(f"{folder} has no README.md with a licence; give --license (mit, cc-by-nc-4.0, ...)")
-            data = SignData(name=Path(folder).name, splits=rows.num_rows, **terms)
+            data = SignData(Path(folder).name, license, license_name, license_link, splits=rows.num_rows)
             card = dataset_card(repo_id, data, data_files=patterns)
         (out / "README.md").write_text(card, encoding="utf-8")
         expected = {split: data[0]["text"] for split, data in rows.items()}

@@ -115,14 +115,14 @@ def renewed_files(folder: str | Path, kind: str) -> dict[str, bytes | None]:
 
 def _no_longer_needed(folder: Path, today: set[str]) -> set[str]:
     """Names of the *.py that the code of an earlier day imports and today's does not have. Others are the owner's."""
-    found: set[str] = set()
+    needed: set[str] = set()
     new = {name for name in today if (folder / name).is_file()}
     while new:
-        found |= new
+        needed |= new
         code = "\n".join((folder / name).read_text(encoding="utf-8") for name in new)
         modules = re.findall(r"^\s*from \.(\w+) import", code, re.MULTILINE)
-        new = {f"{module}.py" for module in modules if (folder / f"{module}.py").is_file()} - found
-    return found - today
+        new = {f"{module}.py" for module in modules if (folder / f"{module}.py").is_file()} - needed
+    return needed - today
 
 
 def _save_blank(folder: Path, kind: str) -> None:

@@ -148,10 +148,8 @@ class Translator:
 # --- for the player ---------------------------------------------------------------------------------------------------
 
 
-EMPTY = {
-    **{"id": "", "name": "", "fps": 1.0, "frames": 0, "motion": "", "seen": ""},
-    **{"centre": [0.0, 0.0, 0.0], "half": [1.0, 1.0], "facing": 0.0},
-}
+EMPTY = {"id": "", "name": "", "fps": 1.0, "frames": 0, "motion": "", "seen": "", "facing": 0.0}
+EMPTY |= {"centre": [0.0, 0.0, 0.0], "half": [1.0, 1.0]}
 
 
 def tokens_payload(ident: str, results: list[dict]) -> dict:
