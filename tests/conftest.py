@@ -135,33 +135,28 @@ VOCAB = {"llama": 296, "qwen2": 320}
 WITH_MOTION = 300
 
 
+def tiny_language_model(kind: str, width: int = 32, **config) -> LlamaForCausalLM | Qwen2ForCausalLM:
+    """A random "llama" or "qwen2" of two layers."""
+    config_class, model_class = {
+        "llama": (LlamaConfig, LlamaForCausalLM),
+        "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+    }[kind]
+    sizes = {"hidden_size": width, "intermediate_size": 3 * width // 2, "max_position_embeddings": 512}
+    heads = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    return model_class(config_class(**sizes, **heads, **config))
+
+
 @pytest.fixture(scope="session")
 def backbones(tmp_path_factory, tokenizer_folder) -> dict[str, str]:
     """Folders of tiny random language models, as a user would have them: weights, configuration, tokenizer."""
     folders = {}
     for name in BACKBONES:
         kind, _, tied = name.partition("-")
-        config_class, model_class = {
-            "llama": (LlamaConfig, LlamaForCausalLM),
-            "qwen2": (Qwen2Config, Qwen2ForCausalLM),
-        }[kind]
         torch.manual_seed(len(folders))
-        model = model_class(
-            config_class(
-                vocab_size=VOCAB[kind],
-                hidden_size=32,
-                intermediate_size=48,
-                num_hidden_layers=2,
-                num_attention_heads=4,
-                num_key_value_heads=2,
-                max_position_embeddings=512,
-                initializer_range=0.3,  # far from uniform logits, so that decoding has something to decide
-                tie_word_embeddings=bool(tied),
-                bos_token_id=0,
-                eos_token_id=2,
-                pad_token_id=None,
-            )
-        ).float()
+        special = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": None}
+        # far from uniform logits, so that decoding has something to decide
+        options = {"initializer_range": 0.3, "tie_word_embeddings": bool(tied), **special}
+        model = tiny_language_model(kind, vocab_size=VOCAB[kind], **options).float()
         with torch.no_grad():  # transformers starts biases at zero, where forgetting them would not be noticed
             for parameter_name, parameter in model.named_parameters():
                 if parameter_name.endswith("bias"):

@@ -14,7 +14,7 @@ import torch
 from hub_server import Forks, HubServer, run_client
 from huggingface_hub import HfApi, RepoCard
 from test_remote_code import STRANGER
-from training_fixtures import TOY_ALIGN, TOY_VQVAE, recipe
+from training_fixtures import TOY_VQVAE, recipe
 from transformers import pipeline
 
 from lslm import LslmForConditionalGeneration, SignMotionProcessor
@@ -44,12 +44,11 @@ def clip(toy, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def published(toy, toy_tokenizer, clip, tmp_path_factory):
+def published(toy_align, clip, tmp_path_factory):
     """A Hub to which a LoRA checkpoint was published, with its scores; and what the command printed."""
     folder = tmp_path_factory.mktemp("run") / "2_align"
-    flags = {"data": toy / "set", "tokenizer": toy_tokenizer, "backbone": toy / "llm", "output_dir": folder, "limit": 4}
-    flags |= {"trainable": ["projector", "language_model"], "lora_r": 8, "max_steps": 60, "augment": "false"}
-    assert lslm_cli.main(["align", *recipe(**TOY_ALIGN | flags | {"learning_rate": 1e-2})]) == 0
+    flags = {"output_dir": folder, "limit": 4, "lora_r": 8, "max_steps": 60, "augment": "false", "learning_rate": 1e-2}
+    assert lslm_cli.main(["align", *recipe(**toy_align | flags)]) == 0
     scores = {"metrics": {"wer": 12.5, "bleu4": 61.0, "utterances": 4}, "split": "test", "model": str(folder)}
     scores |= {"command": "lslm evaluate", "seed": 0, "signatures": {}, "versions": {}, "data": "toy", "machine": "x"}
     (folder.parent / "scores").mkdir()
@@ -167,12 +166,11 @@ sys.exit(lslm_cli.main({argv!r}))
     assert "the card was not checked: nobody answers" in done.stdout and "it works" in done.stdout
 
 
-def test_a_stage_pushes_by_itself(published, toy, toy_tokenizer, clip, tmp_path):
+def test_a_stage_pushes_by_itself(published, toy, toy_align, clip, tmp_path):
     """`--push_to_hub` of the Trainer: what arrives can be loaded as it is."""
     hub, _, _ = published
-    flags = TOY_ALIGN | {"data": toy / "set", "tokenizer": toy_tokenizer, "backbone": toy / "llm", "max_steps": 1}
-    flags |= {"output_dir": tmp_path / "run", "push_to_hub": "true", "hub_model_id": "lslm/pushed"}
-    hub.forks.run(["align", *recipe(**flags | {"trainable": ["projector", "language_model"]})])
+    flags = {"max_steps": 1, "output_dir": tmp_path / "run", "push_to_hub": "true", "hub_model_id": "lslm/pushed"}
+    hub.forks.run(["align", *recipe(**toy_align | flags)])
     assert {"model.safetensors", "modeling_lslm.py", "processing_lslm.py", "stages.yaml"} <= files(hub, "lslm/pushed")
     flags = TOY_VQVAE | {"data": toy / "set", "max_steps": 1, "output_dir": tmp_path / "codes"}
     flags |= {"push_to_hub": "true", "hub_model_id": "lslm/pushed-codes"}

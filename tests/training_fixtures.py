@@ -17,9 +17,10 @@ import lslm_cli
 import numpy as np
 import pytest
 import torch
+from conftest import tiny_language_model
 from datasets import Array3D, Dataset, Features, Value
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import PreTrainedTokenizerFast
 
 from lslm.modeling_lslm import LslmForConditionalGeneration, SignMotionVQVAE, load_backbone_tokenizer
 from lslm.processing import SignMotionFeatureExtractor, SignMotionProcessor
@@ -121,24 +122,9 @@ def write_backbone(folder: Path, kind: str = "llama", width: int = 32) -> Path:
     )
     fast.save_pretrained(folder)
     torch.manual_seed(0)
-    config_class, model_class = {
-        "llama": (LlamaConfig, LlamaForCausalLM),
-        "qwen2": (Qwen2Config, Qwen2ForCausalLM),
-    }[kind]
-    config = config_class(
-        vocab_size=len(fast),
-        hidden_size=width,
-        intermediate_size=3 * width // 2,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        bos_token_id=fast.bos_token_id,
-        eos_token_id=fast.eos_token_id,
-        pad_token_id=fast.pad_token_id,
-    )
-    model_class(config).save_pretrained(folder)
+    special = {name: getattr(fast, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    options = {"vocab_size": len(fast), "tie_word_embeddings": True, **special}
+    tiny_language_model(kind, width, **options).save_pretrained(folder)
     return folder
 
 
@@ -150,26 +136,11 @@ def recipe(**keys) -> list[str]:
     return flags
 
 
-COMMON = {
-    "eval_strategy": "no",
-    "report_to": "none",
-    "logging_steps": 1000,
-    "disable_tqdm": "true",
-    "save_strategy": "no",
-}
-TOY_VQVAE = {
-    **COMMON,
-    "fps": FPS,
-    "window": 16,
-    "hidden_size": 16,
-    "code_dim": 8,
-    "codebook_size": 16,
-    "num_res_blocks": 1,
-    "per_device_train_batch_size": 3,
-    "learning_rate": 3e-3,
-    "position_weight": 2.0,
-}
-TOY_INSTRUCT = {**COMMON, "per_device_train_batch_size": 4, "learning_rate": 3e-3, "lr_scheduler_type": "constant"}
+COMMON = {"eval_strategy": "no", "report_to": "none", "logging_steps": 1000, "disable_tqdm": "true"}
+COMMON |= {"save_strategy": "no", "learning_rate": 3e-3}
+TOY_VQVAE = {**COMMON, "fps": FPS, "window": 16, "hidden_size": 16, "code_dim": 8, "codebook_size": 16}
+TOY_VQVAE |= {"num_res_blocks": 1, "per_device_train_batch_size": 3, "position_weight": 2.0}
+TOY_INSTRUCT = {**COMMON, "per_device_train_batch_size": 4, "lr_scheduler_type": "constant"}
 TOY_ALIGN = {**TOY_INSTRUCT, "system_prompt": "", "projector_hidden_size": 16}
 
 
@@ -194,30 +165,27 @@ def toy_tokenizer(toy) -> Path:
 
 
 @pytest.fixture(scope="session")
-def toy_aligned(toy, toy_tokenizer) -> Path:
-    """Stage 2 with a LoRA adapter, 2 steps."""
-    out = toy / "2_align"
-    flags = {
-        "data": toy / "set",
-        "tokenizer": toy_tokenizer,
-        "backbone": toy / "llm",
-        "output_dir": out,
-        "max_steps": 2,
-    }
-    flags |= {"trainable": ["projector", "language_model"], "lora_r": 4, "projector_learning_rate": 1e-2}
-    assert lslm_cli.main(["align", *recipe(**TOY_ALIGN | flags)]) == 0
-    return out
+def toy_align(toy, toy_tokenizer) -> dict:
+    """A recipe of stage 2 that trains projector and language model, but for its length and its folder."""
+    folders = {"data": toy / "set", "tokenizer": toy_tokenizer, "backbone": toy / "llm"}
+    return TOY_ALIGN | folders | {"trainable": ["projector", "language_model"]}
 
 
 @pytest.fixture(scope="session")
-def toy_model(toy, toy_tokenizer) -> Path:
+def toy_aligned(toy, toy_align) -> Path:
+    """Stage 2 with a LoRA adapter, 2 steps."""
+    flags = {"output_dir": toy / "2_align", "max_steps": 2, "lora_r": 4, "projector_learning_rate": 1e-2}
+    assert lslm_cli.main(["align", *recipe(**toy_align | flags)]) == 0
+    return flags["output_dir"]
+
+
+@pytest.fixture(scope="session")
+def toy_model(toy, toy_align) -> Path:
     """A complete checkpoint whose every weight was trained to say the texts of the first four training clips."""
-    out = toy / "model"
-    flags = {"data": toy / "set", "tokenizer": toy_tokenizer, "backbone": toy / "llm", "output_dir": out, "limit": 4}
-    flags |= {"trainable": ["projector", "language_model"], "max_steps": 100, "augment": "false"}
-    flags |= {"logging_steps": 10, "learning_rate": 6e-3}
-    assert lslm_cli.main(["align", *recipe(**TOY_ALIGN | flags)]) == 0
-    return out
+    flags = {"output_dir": toy / "model", "limit": 4, "augment": "false"}
+    flags |= {"max_steps": 100, "logging_steps": 10, "learning_rate": 6e-3}
+    assert lslm_cli.main(["align", *recipe(**toy_align | flags)]) == 0
+    return flags["output_dir"]
 
 
 @pytest.fixture
@@ -273,7 +241,7 @@ def _command(argv: list[str], log: str, hold_at: int | None, holding: str, envir
     sys.exit(lslm_cli.main(argv))
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
@@ -300,7 +268,7 @@ class Commands:
 
     def run(self, argv: list[str], processes: int = 1) -> None:
         """Run to the end; in several processes as torchrun would start them."""
-        world = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+        world = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
         ranks = [{"RANK": str(n), "LOCAL_RANK": str(n), **world} for n in range(processes)] if processes > 1 else [{}]
         for process in [self.start(argv, **rank) for rank in ranks]:
             process.join(300)
