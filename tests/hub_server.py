@@ -152,7 +152,8 @@ async def user_names(request: Request) -> list[str]:
     return TOKENS.get(token, [])
 
 
-Hub, Names = Annotated[HubServer, Depends(the_hub)], Annotated[list[str], Depends(user_names)]
+Hub = Annotated[HubServer, Depends(the_hub)]
+Names = Annotated[list[str], Depends(user_names)]
 
 
 async def visible_repo(request: Request, hub: Hub, names: Names) -> dict:
@@ -177,7 +178,8 @@ async def own_repo(repo: Annotated[dict, Depends(visible_repo)], names: Names) -
     return repo
 
 
-Repo, OwnRepo = Annotated[dict, Depends(visible_repo)], Annotated[dict, Depends(own_repo)]
+Repo = Annotated[dict, Depends(visible_repo)]
+OwnRepo = Annotated[dict, Depends(own_repo)]
 router = APIRouter()
 API = "/api/{kind}/{owner}/{name}"
 
