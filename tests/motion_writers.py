@@ -11,10 +11,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lslm.processing.motion_features import JOINT_NAMES, PARENTS
+from lslm.processing.skeleton import T_POSE
+
 FRAMES = 24
 FLIP = np.diag([1.0, -1.0, -1.0])  # y up <-> y down
 Z_UP = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # y up -> z up
-IN_52 = [*range(22), *range(25, 55)]  # of SMPL-X's 55 joints
+HEAD = ("global_orient", "body_pose", "left_hand_pose", "right_hand_pose")
+REST = np.array([T_POSE[name] for name in JOINT_NAMES])
 
 
 def rotation(vector):
@@ -68,21 +72,17 @@ def a_motion(frames=FRAMES, seed=0):
     }
 
 
-def joints_of(params, rest, parents):
-    """(T, 52, 3) by walking the tree, joint by joint, from rest joints (55, 3)."""
+def joints_of(params, rest=REST):
+    """(T, 52, 3) by walking the tree, joint by joint, from rest joints (52, 3)."""
     frames = len(params["body_pose"])
-    eyes = np.zeros((frames, 6))
-    jaw = params.get("jaw_pose", np.zeros((frames, 3)))
-    pose = [params[k] for k in ("global_orient", "body_pose")] + [jaw, eyes]
-    pose = np.concatenate([*pose, params["left_hand_pose"], params["right_hand_pose"]], 1).reshape(frames, 55, 3)
-    out = np.zeros((frames, 55, 3))
+    pose = np.concatenate([params[name] for name in HEAD], axis=1).reshape(frames, 52, 3)
+    out = np.tile(rest[0], (frames, 52, 1))
     for t in range(frames):
         turned = [rotation(pose[t, 0])]
-        out[t, 0] = rest[0]
-        for j in range(1, 55):
-            turned.append(turned[parents[j]] @ rotation(pose[t, j]))
-            out[t, j] = out[t, parents[j]] + turned[parents[j]] @ (rest[j] - rest[parents[j]])
-    return out[:, IN_52]
+        for joint, parent in enumerate(PARENTS[1:], 1):
+            out[t, joint] = out[t, parent] + turned[parent] @ (rest[joint] - rest[parent])
+            turned.append(turned[parent] @ rotation(pose[t, joint]))
+    return out
 
 
 def in_axes(params, axes):
@@ -104,9 +104,6 @@ def relative_hands(params, hands_mean):
 
 def _joined(params, names):
     return np.concatenate([params[name] for name in names], axis=1).astype(np.float32)
-
-
-HEAD = ("global_orient", "body_pose", "left_hand_pose", "right_hand_pose")
 
 
 def camera_view(params, hands_mean):

@@ -8,15 +8,13 @@ import numpy as np
 import pytest
 
 from lslm.processing import Motion
-from lslm.processing.readers.body_model import load_body_model
 from lslm.processing.readers.inspection import as_ranges, draw_strip, inspect_motion
+from lslm.processing.skeleton import HANDS_MEAN
 
 
 @pytest.fixture(scope="module")
 def motion():
-    body = load_body_model()
-    joints = write.joints_of(write.a_motion(60), np.asarray(body.rest_joints()).reshape(-1, 55, 3)[0], body.parents)
-    return Motion(joints.astype(np.float32), 25.0, np.ones((60, 52), bool))
+    return Motion(write.joints_of(write.a_motion(60)).astype(np.float32), 25.0, np.ones((60, 52), bool))
 
 
 def changed(motion, edit):
@@ -67,9 +65,8 @@ def test_the_strip_shows_figures_and_greys_what_was_guessed(motion, tmp_path):
 
 
 def test_the_command(tmp_path, capsys):
-    mean = np.asarray(load_body_model().hands_mean)
     seen = np.arange(write.FRAMES) % 2 > 0
-    good = write.signavatars(tmp_path / "good.pkl", write.a_motion(), mean, left_valid=seen)
+    good = write.signavatars(tmp_path / "good.pkl", write.a_motion(), HANDS_MEAN, left_valid=seen)
     (tmp_path / "bad.pkl").write_bytes(b"nothing")
     assert lslm_cli.main(["inspect", str(good), str(tmp_path / "bad.pkl"), "--png", str(tmp_path / "strips")]) == 2
     out, err = capsys.readouterr()
