@@ -13,7 +13,7 @@ from .landmark_formats import read_kaggle_landmarks, read_pose_file
 from .mocap_bvh import read_bvh
 from .mocap_gltf import read_gltf
 from .mocap_skeletons import named_joints_to_motion_joints
-from .pickled_arrays import read_pickle
+from .safe_pickle import read_pickle
 from .signspark import rows_to_params
 
 
@@ -38,7 +38,7 @@ def read(path: Path, container: str, format: str | None = None):
     if container == "parquet":
         return read_kaggle_landmarks(path), []
     if container in ("pickle", "torch"):
-        return read_pickle(path, container), []
+        return read_pickle(path.read_bytes()), []
     names, positions, fps = (read_bvh if container == "bvh" else read_gltf)(path)
     joints, valid, notes = named_joints_to_motion_joints(names, positions)
     return {"joints": joints, "valid": valid, "fps": fps}, [Remark(note) for note in notes]

@@ -13,7 +13,7 @@ from ..motion import open_file
 from ..motion_errors import Remark
 from ..smplx_formats import SmplxClip, mapping_to_clip
 from .landmark_formats import read_landmark_frames
-from .pickled_arrays import read_pickle
+from .safe_pickle import read_pickle
 
 SUFFIXES = (".pkl", ".npz", ".npy")
 _FRAME_FOLDERS = ("smplx", "smplx_params", "predictions")  # of SMPLer-X, OpenASL3D, AiOS
@@ -59,7 +59,7 @@ def _read_frame(file: Path, format: str | None) -> SmplxClip | np.ndarray:
     with contextlib.ExitStack() as stack:
         content = open_file(file, stack)
         if isinstance(content, str) and content in ("pickle", "torch"):
-            content = read_pickle(file, content)
+            content = read_pickle(file.read_bytes())
         if isinstance(content, np.ndarray) and content.ndim == 1:
             return content
         clip = mapping_to_clip(content, format) if isinstance(content, Mapping) else None
