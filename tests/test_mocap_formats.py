@@ -6,6 +6,8 @@ import os
 import re
 import struct
 import tracemalloc
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +17,9 @@ from hypothesis import strategies as st
 from lslm.processing.motion_features import HUMANML3D_BONE_LENGTHS, JOINT_NAMES, PARENTS, RAW_DIRECTIONS
 from lslm.processing.readers import mocap_bvh, mocap_gltf
 from lslm.processing.readers.mocap_bvh import read_bvh
-from lslm.processing.readers.mocap_gltf import read_gltf
 from lslm.processing.readers.mocap_skeletons import UNITS, named_joints_to_motion_joints
 
+read_gltf = partial(mocap_gltf.read_gltf, folder=Path("nowhere"))
 FRAMES, FPS = 6, 30.0
 JOINT = {name: index for index, name in enumerate(JOINT_NAMES)}
 FINGERS = ("thumb", "index", "middle", "ring", "pinky")
@@ -378,17 +380,15 @@ def test_positions_that_are_no_body(change, pattern):
 
 @pytest.mark.parametrize("positions", ["root", "absolute", "added"])
 @pytest.mark.parametrize("scale", [1.0, 100.0])
-def test_bvh_round_trip(positions, scale, tmp_path):
+def test_bvh_round_trip(positions, scale):
     angles, root, expected = a_motion()
     text = write_bvh(mixamo, angles, root, scale=scale, positions=positions)
-    (tmp_path / "clip.bvh").write_text(text)
-    names, found, fps = read_bvh(tmp_path / "clip.bvh")
+    names, found, fps = read_bvh(text.encode())
     assert fps == FPS and found.dtype == np.float32 and sorted(names) == sorted(mixamo)
     np.testing.assert_allclose(found, expected[:, [mixamo.index(name) for name in names]] * scale, atol=2e-6 * scale)
     joints, valid, _ = named_joints_to_motion_joints(names, found)
     np.testing.assert_allclose(joints, expected, atol=1e-3)
     assert valid.all()
-    np.testing.assert_array_equal(read_bvh(text.encode())[1], found)
 
 
 @pytest.mark.parametrize("order", ["xyz", "xzy", "yxz", "yzx", "zxy", "zyx"])
@@ -473,7 +473,7 @@ def test_bvh_agrees_with_pybvh(tmp_path_factory, seed):
     names = [f"j{k}" for k in range(count)]
     path.write_text(write_bvh(names, angles, rng.normal(0, 1, (4, 3)), order=order, parents=parents, offsets=offsets))
     theirs = pybvh.read_bvh_file(path, world_up="+y")
-    names, positions, fps = read_bvh(path)
+    names, positions, fps = read_bvh(path.read_bytes())
     assert names == theirs.joint_names and fps == pytest.approx(1 / theirs.frame_time)
     np.testing.assert_allclose(positions, theirs.joint_positions(), atol=1e-5)
 
@@ -483,53 +483,46 @@ def test_bvh_agrees_with_pybvh(tmp_path_factory, seed):
 
 @pytest.mark.parametrize("leaves_first", [False, True])
 @pytest.mark.parametrize("scale", [1.0, 0.01])
-def test_gltf_round_trip(leaves_first, scale, tmp_path):
+def test_gltf_round_trip(leaves_first, scale):
     angles, root, expected = a_motion()
     writer, nodes = gltf_body(CONVENTIONS["mixamo"], angles, root, scale=scale, leaves_first=leaves_first)
-    (tmp_path / "clip.glb").write_bytes(writer.glb(nodes))
-    names, found, fps = read_gltf(tmp_path / "clip.glb")
+    names, found, fps = read_gltf(writer.glb(nodes))
     assert fps == FPS and found.shape == (FRAMES, 53, 3) and found.dtype == np.float32
     joints, valid, notes = named_joints_to_motion_joints(names, found)
     np.testing.assert_allclose(joints, expected, atol=1e-5)
     assert valid.all() and notes == ()
 
 
+WRITER, NODES = gltf_body(mixamo, *a_motion(3)[:2])
+GLB = WRITER.glb(NODES)
+
+
+def gltf_with_buffer(uri):
+    document = WRITER.json(NODES)
+    document["buffers"][0]["uri"] = uri
+    return json.dumps(document).encode()
+
+
 def test_gltf_buffers_as_data_uri_and_beside_the_file(tmp_path):
-    writer, nodes = gltf_body(mixamo, *a_motion()[:2])
-    expected = read_gltf(writer.glb(nodes))[1]
-    document = writer.json(nodes)
-    document["buffers"][0]["uri"] = "data:application/octet-stream;base64," + base64.b64encode(writer.data).decode()
-    np.testing.assert_array_equal(read_gltf(json.dumps(document).encode())[1], expected)
-    document["buffers"][0]["uri"] = "my%20clip.bin"
-    (tmp_path / "clip.gltf").write_text(json.dumps(document))
+    inline = gltf_with_buffer("data:application/octet-stream;base64," + base64.b64encode(WRITER.data).decode())
+    np.testing.assert_array_equal(read_gltf(inline)[1], read_gltf(GLB)[1])
     with pytest.raises(FileNotFoundError):
-        read_gltf(tmp_path / "clip.gltf")
-    (tmp_path / "my clip.bin").write_bytes(writer.data)
-    np.testing.assert_array_equal(read_gltf(tmp_path / "clip.gltf")[1], expected)
+        read_gltf(gltf_with_buffer("my%20clip.bin"), folder=tmp_path)
+    (tmp_path / "my clip.bin").write_bytes(WRITER.data)
+    np.testing.assert_array_equal(read_gltf(gltf_with_buffer("my%20clip.bin"), folder=tmp_path)[1], read_gltf(GLB)[1])
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="no regular file"):
+        read_gltf(gltf_with_buffer("pipe"), folder=tmp_path)
     with pytest.raises(ValueError, match="is not in it"):
-        read_gltf(json.dumps(document).encode())
+        read_gltf(gltf_with_buffer(None))
 
 
 @pytest.mark.parametrize(
     "uri", ["/etc/passwd", "../clip.bin", "a/b.bin", "..", "", "file:///x", "C:x", "%2e%2e%2fx", "a\\b"]
 )
-def test_gltf_buffers_elsewhere_are_not_opened(uri, tmp_path, monkeypatch):
-    writer, nodes = gltf_body(mixamo, *a_motion()[:2])
-    document = writer.json(nodes)
-    document["buffers"][0]["uri"] = uri
-    (tmp_path / "clip.gltf").write_text(json.dumps(document))
+def test_gltf_buffers_elsewhere_are_not_opened(uri):
     with pytest.raises(ValueError, match="lies elsewhere"):
-        read_gltf(tmp_path / "clip.gltf")
-
-
-def test_gltf_buffer_that_is_a_pipe_does_not_hang(tmp_path):
-    writer, nodes = gltf_body(mixamo, *a_motion()[:2])
-    document = writer.json(nodes)
-    document["buffers"][0]["uri"] = "pipe"
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "clip.gltf").write_text(json.dumps(document))
-    with pytest.raises(ValueError, match="no regular file"):
-        read_gltf(tmp_path / "clip.gltf")
+        read_gltf(gltf_with_buffer(uri))
 
 
 def stick(times, values, how=None, path="rotation", dtype="<f4", **node):
@@ -626,10 +619,6 @@ def test_gltf_agrees_with_pygltflib():
     assert [node.name for node in theirs.nodes] == [*mixamo, "Armature"]
     again = b"".join(theirs.save_to_bytes())  # and theirs to us
     np.testing.assert_array_equal(read_gltf(again)[1], read_gltf(content)[1])
-
-
-WRITER, NODES = gltf_body(mixamo, *a_motion(3)[:2])
-GLB = WRITER.glb(NODES)
 
 
 def changed(**changes):

@@ -39,7 +39,8 @@ def read(path: Path, container: str, format: str | None = None):
         return read_kaggle_landmarks(path), []
     if container in ("pickle", "torch"):
         return read_pickle(path.read_bytes()), []
-    names, positions, fps = (read_bvh if container == "bvh" else read_gltf)(path)
+    content = path.read_bytes()
+    names, positions, fps = read_bvh(content) if container == "bvh" else read_gltf(content, path.parent)
     joints, valid, notes = named_joints_to_motion_joints(names, positions)
     return {"joints": joints, "valid": valid, "fps": fps}, [Remark(note) for note in notes]
 

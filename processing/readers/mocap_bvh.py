@@ -9,9 +9,6 @@ Files are not trusted: sizes and counts are checked before they are used, and wh
 one line.
 """
 
-from __future__ import annotations
-
-import os
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -32,13 +29,9 @@ WHOLE_RATE = 2e-4
 Joints = tuple[list[str], np.ndarray, float]
 
 
-def file_content(source: str | os.PathLike | bytes, limit: int) -> bytes:
-    if not isinstance(source, bytes):
-        with open(source, "rb") as file:
-            source = file.read(limit + 1)
-    if len(source) > limit:
+def check_size(size: int, limit: int) -> None:
+    if size > limit:
         raise ValueError(f"the file has over {limit >> 20} MB; cut it into utterances, without meshes and textures")
-    return source
 
 
 def whole_rate(fps: float) -> float:
@@ -64,25 +57,22 @@ def in_chunks(frames: int, joints: int, named: int, positions: Callable[[slice],
 # --- BVH --------------------------------------------------------------------------------------------------------------
 
 
-def read_bvh(source: str | os.PathLike | bytes) -> Joints:
+def read_bvh(content: bytes) -> Joints:
     """Joint positions of a BVH file, by forward kinematics.
 
     Every joint may have any channels in any order. Position channels replace the joint's OFFSET, as in most
     programs; where their median is nearer to zero than to it they are added, as three.js does (not at the root).
     Names may contain spaces, braces may stand anywhere.
 
-    Args:
-        source: a path, or the content of the file.
-
     Returns:
         names of the J joints without end sites, positions (T, J, 3) float32 in the file's units and axes, and frames
         per second (whole if within 0.02 % of a whole number: 0.033333 is 30).
 
     Raises:
-        OSError: the file cannot be opened.
         ValueError: not BVH, truncated, or too large.
     """
-    text = file_content(source, MAX_BVH_BYTES).decode("utf-8-sig", "replace")
+    check_size(len(content), MAX_BVH_BYTES)
+    text = content.decode("utf-8-sig", "replace")
     parts = re.split(r"^[ \t]*MOTION[ \t\r]*$", text, maxsplit=1, flags=re.MULTILINE | re.IGNORECASE)
     if len(parts) < 2:
         raise ValueError("no BVH file, or a truncated one: expected HIERARCHY, then a line MOTION; export it again")
@@ -151,11 +141,11 @@ def _read_hierarchy(text: str) -> list[dict[str, Any]]:
             if here >= 0:
                 joints[here]["offset"] = offset
         elif keyword == "CHANNELS" and here is not None and here == len(joints) - 1 and not joints[here]["channels"]:
-            found = [re.fullmatch(r"([XYZ])(POS|ROT)[A-Z]*", word, re.IGNORECASE) for word in words[2:]]
-            if not all(found) or words[1:2] != [str(len(found))] or len(found) > 9:
+            channels = [re.fullmatch(r"([XYZ])(POS|ROT)[A-Z]*", word, re.IGNORECASE) for word in words[2:]]
+            if not all(channels) or words[1:2] != [str(len(channels))] or len(channels) > 9:
                 raise ValueError(f"expected channels like Xposition or Zrotation, got {line.strip()[:80]!r}")
-            joints[here]["channels"] = [(match[2][0].lower(), match[1].lower()) for match in found]
-            columns += len(found)
+            joints[here]["channels"] = [(match[2][0].lower(), match[1].lower()) for match in channels]
+            columns += len(channels)
         else:
             raise ValueError(f"unexpected {line.strip()[:60]!r} in the hierarchy of the BVH file; export it again")
     if opened or announced is not None or not joints:
