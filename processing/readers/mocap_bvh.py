@@ -92,16 +92,15 @@ def read_bvh(content: bytes) -> Joints:
         ) from error
     if not 1 / MAX_FPS <= frame_time <= 60:
         raise ValueError(f"Frame Time is {head[2][:20]}, expected seconds from {1 / MAX_FPS:g} to 60")
-    if not channels or len(values) < frames * channels:
+    if not frames * channels or len(values) < frames * channels:
         raise ValueError(
             f"truncated BVH file: {frames} frames of {channels} channels promised, {len(values)} numbers found"
         )
     values = values[: frames * channels].reshape(frames, channels)
     for joint in joints:
-        axes = ["xyz".index(axis) for kind, axis in joint["channels"] if kind == "p"]
-        columns = [joint["first"] + c for c, (kind, _) in enumerate(joint["channels"]) if kind == "p"]
-        median = np.median(values[:, columns], axis=0) if frames and columns else np.zeros(len(axes))
-        offset = joint["offset"][axes]
+        columns = [column for column, (moves, _) in enumerate(joint["channels"], joint["first"]) if moves]
+        median = np.median(values[:, columns], axis=0)
+        offset = joint["offset"][[axis for moves, axis in joint["channels"] if moves]]
         with np.errstate(all="ignore"):
             joint["added"] = joint["parent"] >= 0 and np.linalg.norm(median) < np.linalg.norm(median - offset)
     positions = in_chunks(frames, len(joints), len(joints), lambda chunk: _bvh_positions(joints, values[chunk]))
@@ -109,7 +108,7 @@ def read_bvh(content: bytes) -> Joints:
 
 
 def _read_hierarchy(text: str) -> list[dict[str, Any]]:
-    """Joints in the order of the file: name, parent, offset (3,), channels [(p | r, x | y | z)], first column."""
+    """Joints in the order of the file: name, parent, offset (3,), channels [(is a position, axis)], first column."""
     joints: list[dict[str, Any]] = []
     opened: list[int] = []  # the joints whose braces are open; -1 for an end site
     announced = None  # the one whose brace comes next
@@ -135,7 +134,7 @@ def _read_hierarchy(text: str) -> list[dict[str, Any]]:
             opened.pop()
         elif keyword == "OFFSET" and here is not None and len(words) == 4:
             try:
-                offset = np.array([float(word) for word in words[1:]])
+                offset = np.array(words[1:], np.float64)
             except ValueError as error:
                 raise ValueError(f"OFFSET {' '.join(words[1:])[:60]!r} in the BVH file is no 3 numbers") from error
             if here >= 0:
@@ -144,7 +143,9 @@ def _read_hierarchy(text: str) -> list[dict[str, Any]]:
             channels = [re.fullmatch(r"([XYZ])(POS|ROT)[A-Z]*", word, re.IGNORECASE) for word in words[2:]]
             if not all(channels) or words[1:2] != [str(len(channels))] or len(channels) > 9:
                 raise ValueError(f"expected channels like Xposition or Zrotation, got {line.strip()[:80]!r}")
-            joints[here]["channels"] = [(match[2][0].lower(), match[1].lower()) for match in channels]
+            joints[here]["channels"] = [
+                (match[2].upper() == "POS", "XYZ".index(match[1].upper())) for match in channels
+            ]
             columns += len(channels)
         else:
             raise ValueError(f"unexpected {line.strip()[:60]!r} in the hierarchy of the BVH file; export it again")
@@ -159,9 +160,8 @@ def _bvh_positions(joints: list[dict[str, Any]], values: np.ndarray) -> Iterator
         turn = np.zeros((len(values), 4))
         turn[:, 0] = 1
         place = np.tile(joint["offset"], (len(values), 1))
-        for column, (kind, axis) in enumerate(joint["channels"], joint["first"]):
-            axis = "xyz".index(axis)
-            if kind == "p":
+        for column, (moves, axis) in enumerate(joint["channels"], joint["first"]):
+            if moves:
                 place[:, axis] = values[:, column] + (joint["offset"][axis] if joint["added"] else 0)
             else:
                 angle = np.radians(values[:, column]) / 2
