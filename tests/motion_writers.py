@@ -4,7 +4,6 @@ What is written follows the projects' own code (named in processing/smplx_format
 forward kinematics and the order of the numbers are spelled out here once more, slowly.
 """
 
-import json
 import pickle
 from pathlib import Path
 
@@ -127,10 +126,8 @@ def signavatars(path, params, hands_mean, unsmooth=False, torch_zip=False, left_
         "height": 720,
         "width": 1280,
     }
-    if unsmooth:
-        content["unsmooth_smplx"] = _joined(view, (*HEAD, "betas", "transl"))
-    else:
-        content["smplx"] = _joined(view, (*HEAD, "jaw_pose", "betas", "expression", "transl"))
+    parts = (*HEAD, "betas", "transl") if unsmooth else (*HEAD, "jaw_pose", "betas", "expression", "transl")
+    content["unsmooth_smplx" if unsmooth else "smplx"] = _joined(view, parts)
     if torch_zip:
         torch.save({k: torch.as_tensor(v) if isinstance(v, np.ndarray) else v for k, v in content.items()}, path)
     else:
@@ -149,13 +146,13 @@ SOKE_KEYS = {
 }
 
 
-def soke_folder(path, params, hands_mean, start=8):
+def soke_folder(path, params, hands_mean):
     """One pickle a frame, numbers without leading zeros, so that their order is not that of their names."""
     view = camera_view(params, hands_mean)
     path.mkdir()
     for t in range(len(view["body_pose"])):
         frame = {key: view[name][t].astype(np.float32) for key, name in SOKE_KEYS.items()}
-        (path / f"{path.name}_{t + start}_3D.pkl").write_bytes(pickle.dumps(frame))
+        (path / f"{path.name}_{t + 8}_3D.pkl").write_bytes(pickle.dumps(frame))
     return path
 
 
@@ -170,8 +167,7 @@ def upper_body(params):
 
 def soke_133(params, hands_mean):
     view = relative_hands(params, hands_mean)
-    parts = [view["body_pose"][:, 33:], *(view[k] for k in ("left_hand_pose", "right_hand_pose", "jaw_pose"))]
-    return np.concatenate([*parts, view["expression"]], axis=1).astype(np.float32)
+    return _joined(view, (*HEAD[1:], "jaw_pose", "expression"))[:, 33:]
 
 
 def six(vectors):
@@ -182,14 +178,13 @@ def six(vectors):
 
 def signspark(path, params):
     body = six(params["body_pose"])
-    segment = np.zeros(len(body), int)
-    arrays = {"left_features": six(params["left_hand_pose"]), "right_features": six(params["right_hand_pose"])}
     np.savez(
         path,
-        **arrays,
+        left_features=six(params["left_hand_pose"]),
+        right_features=six(params["right_hand_pose"]),
         body_features=body,
         face_features=np.zeros((len(body), 56)),
-        segment=segment,
+        segment=np.zeros(len(body), int),
         translation=np.array(["HELLO"]),
         language=np.array(["ase"]),
     )
@@ -235,10 +230,8 @@ def openasl3d_folder(path, params, hands_mean):
 
 def motion_x(params, y_down=False):
     view = in_axes(params, FLIP) if y_down else params
-    frames = len(view["body_pose"])
-    face = np.zeros((frames, 50)), np.zeros((frames, 100))
-    parts = [*(view[name] for name in (*HEAD, "jaw_pose")), *face, view["transl"], view["betas"]]
-    return np.concatenate(parts, axis=1).astype(np.float32)
+    view = view | {"face": np.zeros((len(view["body_pose"]), 150))}  # 50 of expression, 100 of shape
+    return _joined(view, (*HEAD, "jaw_pose", "face", "transl", "betas"))
 
 
 def amass_smplx(path, params, fps):
@@ -275,17 +268,10 @@ def amass_smplh(path, params, fps):
 
 def signmotiongpt(params, hands_mean):
     view = relative_hands(params, hands_mean)
-    parts = [
-        view[k] for k in ("betas", "body_pose", "left_hand_pose", "right_hand_pose", "transl", "expression", "jaw_pose")
-    ]
-    return np.concatenate([*parts, np.zeros((len(parts[0]), 3))], axis=1).astype(np.float32)
+    array = _joined(view, ("betas", *HEAD[1:], "transl", "expression", "jaw_pose"))
+    return np.pad(array, ((0, 0), (0, 3)))  # eyes
 
 
 def save(path, array):
     np.save(path, array)
-    return Path(path)
-
-
-def dump(path, content):
-    Path(path).write_bytes(json.dumps(content).encode() if path.suffix == ".json" else pickle.dumps(content))
     return Path(path)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from motion_writers import rotation_vector
 
 from lslm.processing.motion_features import HUMANML3D_BONE_LENGTHS, JOINT_NAMES, PARENTS, RAW_DIRECTIONS
 from lslm.processing.readers import mocap_bvh, mocap_gltf
@@ -103,16 +104,10 @@ def write_bvh(names, angles, root, *, scale=1.0, order="zxy", positions="root", 
 
 
 def quaternions(matrices):
-    """(..., 3, 3) rotation matrices -> (..., 4) with w last, by the eigenvector of the largest eigenvalue."""
-    m = matrices
-    k = np.zeros((*m.shape[:-2], 4, 4))
-    for a in range(3):
-        for b in range(3):
-            k[..., a, b] = m[..., a, b] + m[..., b, a] - (np.trace(m, axis1=-2, axis2=-1) if a == b else 0)
-        c, d = [(1, 2), (2, 0), (0, 1)][a]
-        k[..., a, 3] = k[..., 3, a] = m[..., d, c] - m[..., c, d]
-    k[..., 3, 3] = np.trace(m, axis1=-2, axis2=-1)
-    return np.linalg.eigh(k)[1][..., :, -1]
+    """(T, 3, 3) rotation matrices -> (T, 4) with w last."""
+    vectors = np.array([rotation_vector(matrix) for matrix in matrices])
+    half = np.linalg.norm(vectors, axis=1, keepdims=True) / 2
+    return np.concatenate([vectors * np.sinc(half / np.pi) / 2, np.cos(half)], axis=1)
 
 
 class GltfWriter:
