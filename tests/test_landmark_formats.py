@@ -401,71 +401,61 @@ def kaggle_table(first=17):
     return arrow.table({name: arrow.array(column, type=kinds.get(name)) for name, column in rows.items()})
 
 
-@pytest.fixture(scope="module")
-def kaggle(tmp_path_factory):
-    parquet = pytest.importorskip("pyarrow.parquet")
-    folder = tmp_path_factory.mktemp("kaggle")
-
-    def write(table, name="clip.parquet", **options):
-        parquet.write_table(table, folder / name, **options)
-        return folder / name
-
-    return write
+def parquet_file(table, **options):
+    pytest.importorskip("pyarrow.parquet").write_table(table, file := io.BytesIO(), **options)
+    return file.getvalue()
 
 
-def test_kaggle_file_gives_the_body(kaggle):
-    result = read_kaggle_landmarks(kaggle(kaggle_table()))
+def test_kaggle_file_gives_the_body():
+    result = read_kaggle_landmarks(parquet_file(kaggle_table()))
     assert result["fps"] is None and result["image_size"] == (3, 4)
     joints, valid = joints_of(result)
     check_arms(joints)
     assert not valid[:, JOINT["left_index1"]].any() and valid[:, JOINT["right_index1"]].all()
 
 
-def test_kaggle_rows_in_any_order_row_groups_nulls_and_lost_frames(kaggle):
+def test_kaggle_rows_in_any_order_row_groups_nulls_and_lost_frames():
     table = kaggle_table()
     table = table.take(np.random.default_rng(0).permutation(table.num_rows))
     table = table.filter(np.asarray(table["frame"]) != 17 + 4)
-    result = read_kaggle_landmarks(kaggle(table.replace_schema_metadata(None), row_group_size=1000))
+    result = read_kaggle_landmarks(parquet_file(table.replace_schema_metadata(None), row_group_size=1000))
     assert len(result["pose"]) == FRAMES and not result["pose"][4].any()
     joints, valid = joints_of(result)
     check_arms(joints)
     assert not valid[4].any() and valid[5].any()
 
 
-def test_bad_kaggle_files(kaggle, tmp_path, monkeypatch):
+def test_bad_kaggle_files(monkeypatch):
     table = kaggle_table()
-    bad = {
-        "columns": (table.drop_columns(["z"]), "expected the numbers and strings frame"),
-        "strings": (table.set_column(4, "x", table["row_id"]), "expected the numbers and strings"),
-        "no rows": (table.slice(0, 0), "no row"),
-        "no body": (table.filter(np.asarray(table["type"]) == "face"), "both shoulders"),
-        "far frames": (table.set_column(0, "frame", [np.arange(table.num_rows) * 1000]), "numbered 0 to"),
-    }
-    for name, (content, pattern) in bad.items():
+    bad = [
+        (table.drop_columns(["z"]), "expected the numbers and strings frame"),
+        (table.set_column(4, "x", table["row_id"]), "expected the numbers and strings"),
+        (table.slice(0, 0), "no row"),
+        (table.filter(np.asarray(table["type"]) == "face"), "both shoulders"),
+        (table.set_column(0, "frame", [np.arange(table.num_rows) * 1000]), "numbered 0 to"),
+    ]
+    for content, pattern in bad:
         with pytest.raises(ValueError, match=pattern) as caught:
-            read_kaggle_landmarks(kaggle(content, name))
+            read_kaggle_landmarks(parquet_file(content))
         assert "\n" not in str(caught.value)
-    data = kaggle(table).read_bytes()
-    for name, content in {"text": b"x" * 99, "cut": data[: len(data) // 2], "empty": b""}.items():
-        (tmp_path / name).write_bytes(content)
+    data = parquet_file(table)
+    for content in (b"x" * 99, data[: len(data) // 2], b""):
         with pytest.raises(ValueError, match="damaged"):
-            read_kaggle_landmarks(tmp_path / name)
-    with pytest.raises(FileNotFoundError):
-        read_kaggle_landmarks(tmp_path / "missing")
+            read_kaggle_landmarks(content)
     monkeypatch.setattr(landmark_formats, "MAX_KAGGLE_FRAMES", FRAMES - 1)
     with pytest.raises(ValueError, match="at most 8 frames"):
-        read_kaggle_landmarks(kaggle(table))
+        read_kaggle_landmarks(data)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ValueError, match=r"pip install 'lslm\[parquet\]'"):
-        read_kaggle_landmarks(kaggle(table))
+        read_kaggle_landmarks(data)
 
 
-def test_a_long_string_in_every_row_costs_no_memory(kaggle):
+def test_a_long_string_in_every_row_costs_no_memory():
     arrow = pytest.importorskip("pyarrow")
     rows = 200_000
     kinds = arrow.DictionaryArray.from_arrays(np.zeros(rows, np.int32), ["x" * 100_000])  # 20 GB, spelled out
     numbers = np.zeros(rows, np.int32)
     names = ["frame", "type", "landmark_index", "x", "y", "z"]
-    path = kaggle(arrow.table([numbers, kinds, numbers, numbers, numbers, numbers], names=names), "bomb")
+    data = parquet_file(arrow.table([numbers, kinds, numbers, numbers, numbers, numbers], names=names))
     with pytest.raises(ValueError, match="both shoulders"):
-        read_kaggle_landmarks(path)
+        read_kaggle_landmarks(data)

@@ -33,13 +33,13 @@ def read(path: Path, container: str, format: str | None = None):
     """
     if container == "folder":
         return read_folder(path, format)
-    if container == "pose":
-        return read_pose_file(path.read_bytes()), []
-    if container == "parquet":
-        return read_kaggle_landmarks(path), []
-    if container in ("pickle", "torch"):
-        return read_pickle(path.read_bytes()), []
     content = path.read_bytes()
+    if container == "pose":
+        return read_pose_file(content), []
+    if container == "parquet":
+        return read_kaggle_landmarks(content), []
+    if container in ("pickle", "torch"):
+        return read_pickle(content), []
     names, positions, fps = read_bvh(content) if container == "bvh" else read_gltf(content, path.parent)
     joints, valid, notes = named_joints_to_motion_joints(names, positions)
     return {"joints": joints, "valid": valid, "fps": fps}, [Remark(note) for note in notes]

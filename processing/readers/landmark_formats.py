@@ -17,7 +17,6 @@ headers are checked before anything is read or allocated.
 
 import io
 import math
-import os
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -246,7 +245,7 @@ def read_landmark_frames(arrays: Sequence[np.ndarray | None]) -> dict[str, np.nd
 # --- Kaggle "asl-signs" -----------------------------------------------------------------------------------------------
 
 
-def read_kaggle_landmarks(path: str | os.PathLike) -> dict[str, Any]:
+def read_kaggle_landmarks(data: bytes) -> dict[str, Any]:
     """Landmarks of one clip of Kaggle's "asl-signs": parquet with the columns frame, type, landmark_index, x, y, z.
 
     543 rows a frame (face, left_hand, pose, right_hand), NaN for what was not detected. Rows may come in any order;
@@ -256,7 +255,6 @@ def read_kaggle_landmarks(path: str | os.PathLike) -> dict[str, Any]:
         The dictionary that the module describes; fps is None: the files have none. image_size is 3 : 4.
 
     Raises:
-        OSError: the file cannot be opened.
         ValueError: pyarrow is not installed, no parquet, other columns, too large, or no body.
     """
     try:
@@ -266,34 +264,31 @@ def read_kaggle_landmarks(path: str | os.PathLike) -> dict[str, Any]:
         raise ValueError("reading .parquet needs pyarrow; pip install 'lslm[parquet]'") from error
 
     columns = ["frame", "type", "landmark_index", "x", "y", "z"]
-    with open(path, "rb") as file:
-        try:
-            source = parquet.ParquetFile(file, read_dictionary=["type"])
-            metadata, schema = source.metadata, source.schema_arrow
-            is_number = arrow.types.is_integer, arrow.types.is_floating
-            kinds = {"type": (arrow.types.is_dictionary,)}
-            if not all(
-                name in schema.names and any(fits(schema.field(name).type) for fits in kinds.get(name, is_number))
-                for name in columns
-            ):
-                fields = " ".join(", ".join(f"{field.name} {field.type}" for field in schema)[:200].split())
-                raise ValueError(
-                    f"the parquet file has {fields}; expected the numbers and strings {', '.join(columns)}"
-                )
-            unpacked = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
-            rows = metadata.num_rows
-            if rows > MAX_KAGGLE_FRAMES * 543 or unpacked > MAX_PARQUET_BYTES:
-                raise ValueError(
-                    f"the parquet file has {rows} rows, expected one clip of at most {MAX_KAGGLE_FRAMES} frames"
-                )
-            table = source.read(columns=columns, use_threads=False)
-            numbers = {name: table[name].cast(arrow.float64()).to_numpy() for name in columns if name != "type"}
-            # never the strings of all rows: one long string would be copied a million times
-            column = table["type"].combine_chunks()
-            types = np.array([*column.dictionary.to_pylist(), None])[column.indices.fill_null(-1).to_numpy()]
-        except (arrow.ArrowException, OSError, KeyError, TypeError, NotImplementedError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"damaged .parquet, or not of Kaggle's asl-signs ({reason}); download it again") from error
+    try:
+        source = parquet.ParquetFile(io.BytesIO(data), read_dictionary=["type"])
+        metadata, schema = source.metadata, source.schema_arrow
+        is_number = arrow.types.is_integer, arrow.types.is_floating
+        kinds = {"type": (arrow.types.is_dictionary,)}
+        if not all(
+            name in schema.names and any(fits(schema.field(name).type) for fits in kinds.get(name, is_number))
+            for name in columns
+        ):
+            fields = " ".join(", ".join(f"{field.name} {field.type}" for field in schema)[:200].split())
+            raise ValueError(f"the parquet file has {fields}; expected the numbers and strings {', '.join(columns)}")
+        unpacked = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+        rows = metadata.num_rows
+        if rows > MAX_KAGGLE_FRAMES * 543 or unpacked > MAX_PARQUET_BYTES:
+            raise ValueError(
+                f"the parquet file has {rows} rows, expected one clip of at most {MAX_KAGGLE_FRAMES} frames"
+            )
+        table = source.read(columns=columns, use_threads=False)
+        numbers = {name: table[name].cast(arrow.float64()).to_numpy() for name in columns if name != "type"}
+        # never the strings of all rows: one long string would be copied a million times
+        column = table["type"].combine_chunks()
+        types = np.array([*column.dictionary.to_pylist(), None])[column.indices.fill_null(-1).to_numpy()]
+    except (arrow.ArrowException, OSError, KeyError, TypeError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"damaged .parquet, or not of Kaggle's asl-signs ({reason}); download it again") from error
     frames, index = numbers["frame"], numbers["landmark_index"]
     placed = np.isfinite(frames) & np.isfinite(index)
     if not placed.any():
