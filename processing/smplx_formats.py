@@ -16,7 +16,7 @@ import numpy as np
 from .array_files import numbers
 from .motion_errors import MotionFileError, Remark, package_readers
 from .motion_features import JOINT_NAMES, LEFT_HAND, LOWER_BODY, RIGHT_HAND
-from .skeleton import HANDS_MEAN, NAME, POSE_WIDTHS, neutral_joints
+from .skeleton import HANDS_MEAN, NAME, POSE_WIDTHS, posed_joints
 
 MODEL_VARIABLE = "LSLM_SMPLX"  # environment variable: folder or file of the SMPL-X model
 
@@ -240,7 +240,7 @@ def misfit(clip: SmplxClip) -> str | None:
     for name in ("leye_pose", "reye_pose"):
         if np.abs(clip.params.get(name, np.zeros(1))).max() > _LARGEST_EYE_ANGLE:
             return f"{name} turns an eye by more than {_LARGEST_EYE_ANGLE} radians"
-    if layout.has_root and main_axis(neutral_joints(clip.params, flat_hand_mean=True)) not in layout.up:
+    if layout.has_root and main_axis(posed_joints(clip.params, 0.0)) not in layout.up:
         return f"the person is not upright along {' or '.join(layout.up)}"
     return None
 
@@ -366,13 +366,7 @@ def clip_to_joints(
 ) -> tuple[np.ndarray, np.ndarray, list[Remark]]:
     """Joints (T, 52, 3) in metres, y up; which were observed, (T, 52) bool; and notes on what was assumed.
 
-    Args:
-        up: the axis of the file that points up, "y", "-y" or "z"; None: as the layout has it, checked.
-        flat_hand_mean: smplx's word: True where finger rotations are whole, False where the hand mean is to be added;
-            None: as the layout has it.
-        body_model: folder of SMPL-X model files; None: that of `MODEL_VARIABLE`, or the neutral skeleton.
-
-    A frame that is missing (NaN) is NaN here.
+    up, flat_hand_mean and body_model are as in `motion.load_motion`. A frame that is missing (NaN) is NaN here.
 
     Raises:
         ValueError: the person is not upright along the axis that the layout promises.
@@ -386,7 +380,7 @@ def clip_to_joints(
         joints, name, hands_mean, cut = readers.exact_joints(params, body_model, clip.gender, flat_hand_mean=flat)
         notes += cut
     else:
-        joints, name, hands_mean = neutral_joints(params, flat_hand_mean=flat), NAME, HANDS_MEAN
+        joints, name, hands_mean = posed_joints(params, 0.0 if flat else HANDS_MEAN), NAME, HANDS_MEAN
     joints[~np.isfinite(joints).all((1, 2))] = np.nan  # the root of a missing frame stands at rest
     found = main_axis(joints)
     if up is None:

@@ -6,7 +6,7 @@ import pytest
 
 from lslm.processing import Remark, load_motion
 from lslm.processing.motion_features import LEFT_HAND, LOWER_BODY
-from lslm.processing.readers.body_model import load_body_model
+from lslm.processing.skeleton import HANDS_MEAN
 from lslm.processing.smplx_formats import LAYOUTS, array_to_clip
 
 MILLIMETRE = 1e-3
@@ -14,17 +14,16 @@ MILLIMETRE = 1e-3
 
 @pytest.fixture(scope="module")
 def body():
-    return load_body_model()
+    return write.REST
 
 
 @pytest.fixture(scope="module")
-def hands_mean(body):
-    return np.asarray(body.hands_mean)
+def hands_mean():
+    return HANDS_MEAN
 
 
 def the_joints(body, params):
-    rest = np.asarray(body.rest_joints()).reshape(-1, 55, 3)[0]
-    return write.joints_of(params, rest, body.parents)
+    return write.joints_of(params, body)
 
 
 def root_aligned(joints):
