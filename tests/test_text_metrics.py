@@ -69,10 +69,10 @@ def test_wer_with_each_kind_of_error():
         ],
         ["i need the small tea", "No, no sugar today", "Can I have milk please"],
     )
-    counts = {
-        name: scores[name] for name in ("substitutions", "insertions", "deletions", "reference_words", "utterances")
-    }
-    assert counts == {"substitutions": 1, "insertions": 1, "deletions": 2, "reference_words": 15, "utterances": 3}
+    counts = {"substitutions": 1, "insertions": 1, "deletions": 2, "reference_words": 15, "utterances": 3}
+    assert scores | counts == scores and all(type(scores[name]) is int for name in counts)
+    assert scores["deletions_per_sentence"] == pytest.approx(2 / 3)
+    assert scores["deletion_rate"] == pytest.approx(100 * 2 / 15)
     assert scores["wer"] == pytest.approx(100 * 4 / 15)  # over the corpus: not the mean of 20, 33 and 29 %
     assert scores["exact_match"] == 0.0 and "names" not in scores
 
@@ -154,14 +154,6 @@ def test_an_alignment_is_complete_and_shortest(reference, prediction):
     errors = sum(r != p for r, p in pairs)
     if reference:
         assert errors == round(jiwer.wer(" ".join(reference), " ".join(prediction)) * len(reference))
-
-
-def test_errors_per_sentence_and_in_percent():
-    scores = text_metrics(["I want tea.", "No milk."], ["I want", "No milk please now thanks"], definitions=["wer"])
-    assert (scores["insertions"], scores["deletions"], scores["substitutions"]) == (3, 1, 0)
-    assert scores["insertions_per_sentence"] == 1.5 and scores["deletions_per_sentence"] == 0.5
-    assert scores["insertion_rate"] == 60 and scores["deletion_rate"] == 20 and scores["wer"] == 80
-    assert isinstance(scores["insertions"], int) and isinstance(scores["reference_words"], int)
 
 
 # --- BLEU and chrF ----------------------------------------------------------------------------------------------------
@@ -309,10 +301,10 @@ def test_a_resample_scores_what_its_sentences_score():
     for draw in draws.astype(int):
         both = [[text for text, times in zip(side, draw, strict=True) for _ in range(times)] for side in DATA]
         scores.append(text_metrics(*both, definitions=RESAMPLED))
-    found = confidence_intervals(*DATA, RESAMPLED, samples=7, seed=3, confidence=0.9)
-    for name, interval in found.items():
-        assert interval == pytest.approx(np.percentile([s[name] for s in scores], [5, 95])), name
-    assert {"bleu1", "bleu4", "chrf", "rouge_l", "wer", "rbleu"} <= set(found) and not {"insertions"} & set(found)
+    intervals = confidence_intervals(*DATA, RESAMPLED, samples=7, seed=3)
+    for name, interval in intervals.items():
+        assert interval == pytest.approx(np.percentile([s[name] for s in scores], [2.5, 97.5])), name
+    assert {"bleu1", "bleu4", "chrf", "rouge_l", "wer", "rbleu"} <= set(intervals) and "insertions" not in intervals
 
 
 def test_intervals_hold_the_score_and_depend_on_the_seed_alone():
@@ -321,11 +313,6 @@ def test_intervals_hold_the_score_and_depend_on_the_seed_alone():
     assert found == confidence_intervals(*DATA, ALL, samples=200, seed=0)
     assert found != confidence_intervals(*DATA, ALL, samples=200, seed=1)
     assert all(low == high for low, high in confidence_intervals(REFERENCES, REFERENCES, ["wer"]).values())
-
-
-def test_more_sentences_make_the_interval_narrower():
-    narrow, wide = (confidence_intervals(REFERENCES * n, PREDICTIONS * n, ["wer"], samples=300) for n in (25, 1))
-    assert narrow["wer"][1] - narrow["wer"][0] < 0.4 * (wide["wer"][1] - wide["wer"][0])
 
 
 def test_a_system_does_not_differ_from_itself():
@@ -401,14 +388,14 @@ def test_it_loads_from_its_folder_offline_anywhere(tmp_path):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    scores = json.loads(done.stdout.splitlines()[-1])
     expected = text_metrics(*DATA, [None, "Dana", None, None])
-    assert {name: found[name] for name in expected} == pytest.approx(expected)
-    assert found["signatures"] == signatures() and found["names"] == 1
-    assert found["intervals"] == {k: list(v) for k, v in confidence_intervals(*DATA, samples=5).items()}
-    assert not found["loaded"]  # it stands alone, as it does where only the folder was copied
-    assert found["in batches"] == pytest.approx(expected["wer"])
-    assert found["error"] == "line 1 of the predictions is 1 (int); expected a string"
+    assert {name: scores[name] for name in expected} == pytest.approx(expected)
+    assert scores["signatures"] == signatures() and scores["names"] == 1
+    assert scores["intervals"] == {k: list(v) for k, v in confidence_intervals(*DATA, samples=5).items()}
+    assert not scores["loaded"]  # it stands alone, as it does where only the folder was copied
+    assert scores["in batches"] == pytest.approx(expected["wer"])
+    assert scores["error"] == "line 1 of the predictions is 1 (int); expected a string"
 
 
 # --- lslm score -------------------------------------------------------------------------------------------------------
