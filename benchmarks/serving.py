@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, ContinuousBatching
 from lslm import LslmForConditionalGeneration, SignMotionProcessor
 from lslm.hub_cards.export import export_causal_lm
 from lslm.training.dataset.motion_text import MotionText
-from lslm.training.provenance import record_of_script
+from lslm.training.provenance import record_of_script, save_results
 
 
 @torch.no_grad()
@@ -76,7 +76,7 @@ def main() -> None:
         },
         **record_of_script(f"{torch.get_num_threads()} threads", "cpu"),
     }
-    Path(args.out, "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    save_results(args.out, results)
     print(json.dumps(results["metrics"], indent=2))
 
 

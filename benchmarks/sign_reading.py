@@ -16,7 +16,6 @@ and what each then reads in test clips and in spelled words that training never 
 
 import argparse
 import copy
-import json
 import time
 from pathlib import Path
 
@@ -34,7 +33,7 @@ from lslm.training.ablate import cell, summary
 from lslm.training.dataset.motion_text import MotionText
 from lslm.training.dataset.spelling import rare_words, signs
 from lslm.training.evaluation.sign_translation_metrics.text_metrics import align
-from lslm.training.provenance import record_of_script
+from lslm.training.provenance import record_of_script, save_results
 from lslm.training.stages.projector_start import SignReader, numbered, train_reader, vocabulary, word_embeddings
 
 CAFE = Path(__file__).parents[1] / "examples" / "asl_cafe"
@@ -172,8 +171,7 @@ def main() -> None:
         "runs": runs,
         **record_of_script(f"{torch.get_num_threads()} threads", "cpu"),
     }
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    save_results(args.out, results)
     for variant, own in table.items():
         print(variant, *(f"{name}: {cell(own[metric])}" for metric, name in METRICS.items()), sep="; ")
 
