@@ -10,7 +10,6 @@ from lslm.training.evaluation.motion_metrics import (
     motion_errors,
     nearest_neighbour_accuracy,
     procrustes,
-    reconstruction_errors,
     sign_descriptor,
 )
 
@@ -21,14 +20,13 @@ def moved(joints, which, metres):
     return joints
 
 
-def test_reconstruction_errors_of_a_known_shift():
+def test_errors_of_signing_of_a_known_shift():
     joints = np.random.default_rng(0).normal(size=(7, NUM_JOINTS, 3))
     parts = ("upper_body_mm", "hands_mm", "left_hand_wrist_aligned_mm", "right_hand_wrist_aligned_mm")
 
     def errors(decoded):
-        found = reconstruction_errors(joints, decoded)
-        assert set(found) == set(parts)
-        return [found[part] for part in parts]
+        scores = motion_errors([joints], [decoded], FPS)
+        return [scores[part] for part in parts]
 
     shift = np.array([0.003, 0.0, -0.004])  # 5 mm
     assert errors(joints) == [0, 0, 0, 0]
@@ -114,7 +112,7 @@ def similar(clip, seed=1):
 def test_motion_errors_of_a_known_shift():
     clip, shift = a_clip(), np.array([0.003, 0.0, -0.004])  # 5 mm
     errors = motion_errors([clip], [moved(clip, RIGHT_HAND, shift)], FPS)
-    assert set(errors) == {unit.format(part) for unit in UNITS for part in PARTS}
+    assert {unit.format(part) for unit in UNITS for part in PARTS} < set(errors)
     mpjpe = [errors[f"mpjpe_{part}mm"] for part in PARTS]
     assert mpjpe == pytest.approx([5 * 15 / 52, 0, 0, 5], abs=1e-9)
     # a part is fitted on its own: the hand's shape is right, whatever its place; that of the whole is not

@@ -9,7 +9,8 @@ id, reference, prediction, prompt, tokens and their probabilities) and report.ht
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from ...processing.pipeline_lslm import Translation, generate_with_probabilities
 from ..dataset.collators import load_templates
 from ..dataset.encodings import encode_clips
 from ..dataset.motion_text import MotionText
-from ..provenance import machine, versions
+from ..provenance import machine, save_results, versions
 from . import motion_metrics
 from .motion_embedding import MotionEmbedding, motion_embedding
 from .report import report_html
@@ -92,10 +93,7 @@ def evaluate(
     clips = encode_clips(vqvae, extractor, features)
     scores, rows = {}, []
     if lslm is not None:
-
-        def translate(clips: list[MotionEncoding], what: str, prompts: list[str] | None = None) -> list[Translation]:
-            return translate_clips(lslm, processor, clips, batch_size, num_beams, what, prompts)
-
+        translate = partial(translate_clips, lslm, processor, batch_size=batch_size, num_beams=num_beams)
         zeroed = encode_clips(vqvae, extractor, [np.zeros_like(clip) for clip in features]) if controls else None
         scores, rows = translation_metrics(translate, processor.prompt, dataset, clips, templates, zeroed, seed)
     scores |= tokenizer_metrics(vqvae, extractor, dataset, features, clips, data, embedding)
@@ -125,7 +123,7 @@ def evaluate(
         page = report_html(results, [rows[index] for index in chosen], clips, extractor.fps)
         (folder / "report.html").write_text(page, encoding="utf-8")
     # last: who finds it finds the others
-    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    save_results(folder, results)
     return results
 
 
@@ -147,13 +145,13 @@ def translation_metrics(
     """Scores of the translations of `clips`, and a line of predictions.jsonl for each clip.
 
     Args:
-        translate: (clips, what the progress bar says, prompts or None) -> a [`Translation`] for each clip.
+        translate: [`translate_clips`] but for its last arguments: (clips, what=..., prompts=...).
         prompt: the user message that `translate` asks with by itself.
         templates: ask again with one of these for each clip.
         zeroed: the clips without motion, for `controls`, see [`evaluate`]; None: no controls.
     """
     names = list(dataset.rows["name"]) if "name" in dataset.rows.column_names else None
-    translations = translate(clips, "translating")
+    translations = translate(clips)
     predictions = [translation.text for translation in translations]
     ids = dataset.rows["id"] if "id" in dataset.rows.column_names else range(len(predictions))
     rows = [
@@ -180,7 +178,7 @@ def translation_metrics(
     if templates:
         drawn = [int(np.random.default_rng((seed, index)).integers(len(templates))) for index in range(len(clips))]
         prompts = [templates[number] for number in drawn]
-        again = [translation.text for translation in translate(clips, "unseen templates", prompts)]
+        again = [translation.text for translation in translate(clips, what="unseen templates", prompts=prompts)]
         unseen_scores = text_metrics(dataset.texts, again)
         scores |= {f"{name}_unseen_templates": unseen_scores[name] for name in UNSEEN_SCORES}
         for row, question, prediction in zip(rows, prompts, again, strict=True):
@@ -195,7 +193,7 @@ def translation_metrics(
         if len(clips) == 1:
             del controlled["shuffled"]  # there is no other clip
         for name, others in controlled.items():
-            texts = [translation.text for translation in translate(others, name)]
+            texts = [translation.text for translation in translate(others, what=name)]
             scores[f"wer_{name}"] = text_metrics(dataset.texts, texts, definitions=["wer"])["wer"]
     return scores, rows
 
@@ -254,49 +252,39 @@ def tokenizer_metrics(
         codes.append(vqvae.codebook.rows(clip.codes[0]).numpy())
         rebuilt.append(vqvae.decode(clip.codes)[0, : len(frames)].cpu().numpy())
     originals, decoded = ([extractor.to_joints(clip) for clip in clips] for clips in (features, rebuilt))
-    errors = [motion_metrics.reconstruction_errors(a, b) for a, b in zip(originals, decoded, strict=True)]
-    frames = [len(clip) for clip in features]
-    scores = {name: float(np.average([e[name] for e in errors], weights=frames)) for name in errors[0]}
-    scores |= motion_metrics.motion_errors(originals, decoded, extractor.fps)
+    scores = motion_metrics.motion_errors(originals, decoded, extractor.fps)
     scores |= motion_metrics.code_usage(np.concatenate(codes), len(vqvae.codebook.weight))
     if embedding is not None:
         mean, std = (0.0, 1.0) if extractor.mean is None else (np.asarray(extractor.mean), np.asarray(extractor.std))
         before, after = (embedding.embed_motion([clip * std + mean for clip in clips]) for clips in (features, rebuilt))
         scores["fid"] = motion_metrics.frechet_distance(before, after)
     try:
-        known = MotionText(data, "train", extractor.fps)
+        train = MotionText(data, "train", extractor.fps)
     except FileNotFoundError:
         return scores
-    if "signs" not in dataset.rows.column_names or "signs" not in known.rows.column_names:
-        return scores
-    known.keep(_showing_all_takes(known))
-    clips = (extractor.to_joints(extractor.normalize(extractor.to_features(joints))) for joints in known.joints)
-    reference, labels = _signs(known, clips)
+    known, labels = _signs(
+        train, lambda index: extractor.to_joints(extractor.normalize(extractor.to_features(train.joints[index])))
+    )
     for name, clips in (("decoded", decoded), ("original", originals)):
-        query, truth = _signs(dataset, clips)
-        if not labels or not truth:
-            return scores
-        scores[f"sign_recognition_{name}"] = motion_metrics.nearest_neighbour_accuracy(reference, labels, query, truth)
+        query, truth = _signs(dataset, clips.__getitem__)
+        if labels and truth:
+            scores[f"sign_recognition_{name}"] = motion_metrics.nearest_neighbour_accuracy(known, labels, query, truth)
     return scores
 
 
-def _showing_all_takes(dataset: MotionText) -> list[int]:
-    """Clips in which a take is seen for the first time: a take recurs in many."""
-    seen, indices = set(), []
-    for index, row in enumerate(dataset.rows):
-        if new := {sign["take"] for sign in row["signs"] or ()} - seen:
-            indices.append(index)
-            seen |= new
-    return indices
+def _signs(dataset: MotionText, joints_of: Callable[[int], np.ndarray]) -> tuple[np.ndarray, list[str]]:
+    """Descriptors and labels of the signs of a data set that names them, each take once.
 
-
-def _signs(dataset: MotionText, clips: Iterable[np.ndarray]) -> tuple[np.ndarray, list[str]]:
-    """Descriptors and labels of the signs in `clips`, each take once."""
+    Args:
+        joints_of: index of a clip -> (T, 52, 3) joints; asked for clips with a take that no clip before them had.
+    """
     seen, descriptors, labels = set(), [], []
-    for row, clip in zip(dataset.rows, clips, strict=True):
-        for sign in row["signs"] or ():
+    for index, row in enumerate(dataset.rows if "signs" in dataset.rows.column_names else ()):
+        new = [sign for sign in row["signs"] or () if sign["take"] not in seen]
+        joints = joints_of(index) if new else None
+        for sign in new:
             start, end = (round(sign[key] * dataset.fps / row["fps"]) for key in ("start", "end"))
-            cut = clip[start:end]
+            cut = joints[start:end]
             if sign["take"] not in seen and len(cut) > 1:
                 seen.add(sign["take"])
                 descriptors.append(motion_metrics.sign_descriptor(cut))

@@ -1,17 +1,15 @@
-"""Scores of motion: what the sign tokenizer keeps. Joints are (T, 52, 3) in metres, errors in millimetres.
-
-Beside the distances of [`motion_errors`], [`reconstruction_errors`] has those that matter most to signing, and
-[`frechet_distance`] compares sets of clips in the embedding of `motion_embedding.py`.
-"""
+"""Scores of motion: what the sign tokenizer keeps. Joints are (T, 52, 3) in metres, errors in millimetres."""
 
 import numpy as np
+import torch
+from torch.nn import functional as F
 
 from ...processing.motion_features import LEFT_HAND, NUM_BODY_JOINTS, NUM_JOINTS, RIGHT_HAND, UPPER_BODY
 
 LEFT_WRIST, RIGHT_WRIST = 20, 21
 
 # "" is all 52 joints. The body is HumanML3D's 22 joints, legs and wrists included, as in MotionGPT's scores: whoever
-# stands still gets a low score by the legs, which is why `reconstruction_errors` has an upper body too.
+# stands still gets a low score by the legs, which is why there is an upper body too.
 PARTS = {
     "": list(range(NUM_JOINTS)),
     "body_": list(range(NUM_BODY_JOINTS)),
@@ -23,8 +21,13 @@ PARTS = {
 def motion_errors(originals: list[np.ndarray], decoded: list[np.ndarray], fps: float) -> dict[str, float]:
     """MPJPE, PA-MPJPE and acceleration error between clips (T, 52, 3) and their reconstructions, body and hands apart.
 
-    Every frame of every clip counts the same, as in MotionGPT's `MRMetrics`. The keys, for all joints and with `body_`,
-    `left_hand_` and `right_hand_` before the unit:
+    Every frame of every clip counts the same, as in MotionGPT's `MRMetrics`. What matters most to signing:
+
+    - `upper_body_mm`, `hands_mm`: mean distance with both pelvises moved to the origin; pelvis to wrists without
+      fingers, and all fingers.
+    - `left_hand_wrist_aligned_mm`, `right_hand_wrist_aligned_mm`: that of fingers relative to their own wrist.
+
+    And for all joints, and with `body_`, `left_hand_` and `right_hand_` before the unit:
 
     - `mpjpe_mm`: mean distance with both pelvises moved to the origin. The hands too: theirs includes the arm's error.
     - `pa_mpjpe_mm`: mean distance after the rotation, translation and scale that fit each frame best. A part is fitted
@@ -58,7 +61,13 @@ def motion_errors(originals: list[np.ndarray], decoded: list[np.ndarray], fps: f
     root = np.concatenate([_lengths((a - a[:, :1]) - (b - b[:, :1])) for a, b in pairs])
     jerked = np.concatenate([_lengths(np.diff(a - b, 2, axis=0)) for a, b in pairs])
     own = np.concatenate([_lengths(np.diff(a, 2, axis=0)) for a, _ in pairs])
-    errors = {}
+    errors = {
+        "upper_body_mm": 1000.0 * root[:, UPPER_BODY].mean(),
+        "hands_mm": 1000.0 * root[:, [*LEFT_HAND, *RIGHT_HAND]].mean(),
+    }
+    for side, hand, wrist in (("left", LEFT_HAND, LEFT_WRIST), ("right", RIGHT_HAND, RIGHT_WRIST)):
+        shape = np.concatenate([_lengths((a - b)[:, hand] - (a - b)[:, [wrist]]) for a, b in pairs])
+        errors[f"{side}_hand_wrist_aligned_mm"] = 1000.0 * shape.mean()
     for part, joints in PARTS.items():
         aligned = np.concatenate([_lengths(a[:, joints] - procrustes(b[:, joints], a[:, joints])) for a, b in pairs])
         errors[f"mpjpe_{part}mm"] = 1000.0 * root[:, joints].mean()
@@ -117,20 +126,6 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     return max(float(distance), 0.0)  # rounding
 
 
-def reconstruction_errors(joints: np.ndarray, decoded: np.ndarray) -> dict[str, float]:
-    """Mean distance in mm between (T, 52, 3) joints and their reconstruction, parts apart.
-
-    Root-aligned: both pelvises moved to the origin; upper body (pelvis to wrists, no fingers) and hands (all fingers).
-    Wrist-aligned: fingers relative to their own wrist.
-    """
-    root = np.linalg.norm((joints - joints[:, :1]) - (decoded - decoded[:, :1]), axis=-1)
-    errors = {"upper_body_mm": root[:, UPPER_BODY].mean(), "hands_mm": root[:, [*LEFT_HAND, *RIGHT_HAND]].mean()}
-    for side, hand, wrist in (("left", LEFT_HAND, LEFT_WRIST), ("right", RIGHT_HAND, RIGHT_WRIST)):
-        difference = (joints[:, hand] - joints[:, [wrist]]) - (decoded[:, hand] - decoded[:, [wrist]])
-        errors[f"{side}_hand_wrist_aligned_mm"] = np.linalg.norm(difference, axis=-1).mean()
-    return {name: 1000.0 * float(value) for name, value in errors.items()}
-
-
 def code_usage(rows: np.ndarray, size: int) -> dict[str, float]:
     """How many of the `size` rows of a codebook occur in (N, P) `rows` (see `Codebook.rows`), and the perplexity of
     their distribution: with several parts, the geometric mean over the parts."""
@@ -147,11 +142,9 @@ def sign_descriptor(joints: np.ndarray, frames: int = 16) -> np.ndarray:
     times as much as the arms: they are small, and they tell letters apart. Undecoded ASL Cafe signs of the test split
     find a neighbour of their label in the training split in 94 % of cases.
     """
-    at = np.linspace(0, len(joints) - 1, frames)
-    low = np.minimum(at.astype(int), max(len(joints) - 2, 0))
-    part = (at - low)[:, None, None]
-    high = np.minimum(low + 1, len(joints) - 1)
-    moments = joints[low] * (1 - part) + joints[high] * part
+    numbers = torch.from_numpy(joints).flatten(1).T[None]
+    moments = F.interpolate(numbers, frames, mode="linear", align_corners=True)[0].T.reshape(-1, *joints.shape[1:])
+    moments = moments.numpy()
     arms = moments[:, [18, 19, LEFT_WRIST, RIGHT_WRIST]] - moments[:, [12]]
     left, right = moments[:, LEFT_HAND] - moments[:, [LEFT_WRIST]], moments[:, RIGHT_HAND] - moments[:, [RIGHT_WRIST]]
     return np.concatenate([0.5 * arms.ravel(), left.ravel(), 3.0 * right.ravel()])
@@ -160,5 +153,4 @@ def sign_descriptor(joints: np.ndarray, frames: int = 16) -> np.ndarray:
 def nearest_neighbour_accuracy(known: np.ndarray, labels: list[str], query: np.ndarray, truth: list[str]) -> float:
     """Percent of (N, D) query signs whose nearest (M, D) known sign has their label."""
     distances = (known**2).sum(1) - 2.0 * query @ known.T
-    found = [labels[i] for i in distances.argmin(1)]
-    return 100.0 * float(np.mean([a == b for a, b in zip(found, truth, strict=True)]))
+    return 100.0 * float(np.mean(np.array(labels)[distances.argmin(1)] == np.array(truth)))
