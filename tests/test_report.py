@@ -25,6 +25,9 @@ RESULTS = {
     "split": "test",
     "command": 'lslm evaluate --data "<x>"',
     "seed": 0,
+    "seconds": 1.2,
+    "versions": {"torch": "2.13.0"},
+    "machine": "x86_64",
     "signatures": {"wer": "WER <lower-cased>"},
 }
 
