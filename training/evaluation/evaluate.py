@@ -52,20 +52,11 @@ def evaluate(
 ) -> dict:
     """Translate every clip of a split and write the scores; of a sign tokenizer alone, score what it keeps.
 
-    Args:
-        data: data set folder; see `load_split`.
-        split: its split.
-        output: folder for results.json, predictions.jsonl and report.html.
+    Args: as the keys of [`EvaluateKeys`], and
         model: checkpoint folder or Hub id, of an LSLM or of a sign tokenizer.
         command: what the user typed, for the record.
-        controls: also score clips shuffled among the utterances and motion set to zero. A model that reads the motion
-            is wrong on both; one that recites what people usually say is not.
-        unseen_templates: also ask in the words of this file (see `load_templates`), one template drawn for each clip;
-            the scores end in `_unseen_templates`.
-        report_clips: how many clips the report shows, drawn at random; 0: no report.
-        fid: folder of the motion embedding for the FID of the reconstructed motion; trained there on first use, see
-            `motion_embedding`. None: no FID.
-        limit: the first N clips only.
+        controls: a model that reads the motion is wrong on both; one that recites what people usually say is not.
+        unseen_templates: see `load_templates`; the scores end in `_unseen_templates`.
 
     Returns:
         The content of results.json.
@@ -148,12 +139,13 @@ def translation_metrics(
         translate: [`translate_clips`] but for its last arguments: (clips, what=..., prompts=...).
         prompt: the user message that `translate` asks with by itself.
         templates: ask again with one of these for each clip.
-        zeroed: the clips without motion, for `controls`, see [`evaluate`]; None: no controls.
+        zeroed: the clips without motion, for `controls`; None: no controls.
     """
-    names = list(dataset.rows["name"]) if "name" in dataset.rows.column_names else None
+    columns = dataset.rows.column_names
+    names = list(dataset.rows["name"]) if "name" in columns else None
     translations = translate(clips)
     predictions = [translation.text for translation in translations]
-    ids = dataset.rows["id"] if "id" in dataset.rows.column_names else range(len(predictions))
+    ids = dataset.rows["id"] if "id" in columns else range(len(predictions))
     rows = [
         {
             "id": name,
@@ -169,15 +161,14 @@ def translation_metrics(
     right = np.array([text == reference for text, reference in zip(predictions, dataset.texts, strict=True)])
     if right.any() and not right.all():
         scores["confidence_auc"] = area_under_curve([math.prod(t.probabilities) for t in translations], right)
-    if "seen_combination" in dataset.rows.column_names:
-        unseen = [i for i, seen in enumerate(dataset.rows["seen_combination"]) if not seen]
-        if unseen:
-            texts = [[texts[i] for i in unseen] for texts in (dataset.texts, predictions)]
-            scores["unseen_combinations"] = len(unseen)
-            scores["wer_unseen_combinations"] = text_metrics(*texts, definitions=["wer"])["wer"]
+    seen_before = dataset.rows["seen_combination"] if "seen_combination" in columns else ()
+    if unseen := [i for i, seen in enumerate(seen_before) if not seen]:
+        texts = [[texts[i] for i in unseen] for texts in (dataset.texts, predictions)]
+        scores["unseen_combinations"] = len(unseen)
+        scores["wer_unseen_combinations"] = text_metrics(*texts, definitions=["wer"])["wer"]
     if templates:
-        drawn = [int(np.random.default_rng((seed, index)).integers(len(templates))) for index in range(len(clips))]
-        prompts = [templates[number] for number in drawn]
+        draws = (np.random.default_rng((seed, index)) for index in range(len(clips)))
+        prompts = [templates[draw.integers(len(templates))] for draw in draws]
         again = [translation.text for translation in translate(clips, what="unseen templates", prompts=prompts)]
         unseen_scores = text_metrics(dataset.texts, again)
         scores |= {f"{name}_unseen_templates": unseen_scores[name] for name in UNSEEN_SCORES}
@@ -186,15 +177,11 @@ def translation_metrics(
     if zeroed is not None:
         # a shift of a random order: no clip stays with its own utterance
         order = np.random.default_rng(seed).permutation(len(clips))
-        shuffled = list(clips)
-        for here, there in zip(order, np.roll(order, 1), strict=True):
-            shuffled[here] = clips[there]
-        controlled = {"shuffled": shuffled, "zeroed": zeroed}
-        if len(clips) == 1:
-            del controlled["shuffled"]  # there is no other clip
-        for name, others in controlled.items():
-            texts = [translation.text for translation in translate(others, what=name)]
-            scores[f"wer_{name}"] = text_metrics(dataset.texts, texts, definitions=["wer"])["wer"]
+        source = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
+        for name, others in (("shuffled", [clips[source[here]] for here in range(len(clips))]), ("zeroed", zeroed)):
+            if name == "zeroed" or len(clips) > 1:  # one clip has no other to be shuffled with
+                texts = [translation.text for translation in translate(others, what=name)]
+                scores[f"wer_{name}"] = text_metrics(dataset.texts, texts, definitions=["wer"])["wer"]
     return scores, rows
 
 

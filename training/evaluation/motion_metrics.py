@@ -36,11 +36,8 @@ def motion_errors(originals: list[np.ndarray], decoded: list[np.ndarray], fps: f
       same in physical units, comparable between frame rates.
     - `accel_percent`: that error in percent of the mean length of the original's own accelerations.
 
-    What the paper calls PAMPJPE: Figure 2 and section 4.1 name a metric PAMPJPE and spell it out as "Percentage of
-    Accelerated MPJPE", without a formula or a source. First reading: the letters are those of the Procrustes-aligned
-    MPJPE that MotionGPT, whose tokenizer and evaluation the paper follows, reports beside MPJPE and FID, and the
-    expansion is a slip: `pa_mpjpe_mm`. Second reading: the words mean an error of accelerations in percent:
-    `accel_percent`. The first is the likelier; both are reported, neither is called PAMPJPE.
+    What the paper calls PAMPJPE and spells out as "Percentage of Accelerated MPJPE" is likely `pa_mpjpe_mm`, which
+    MotionGPT reports beside MPJPE and FID, and perhaps `accel_percent` (docs/paper.md); neither is called PAMPJPE here.
 
     Args:
         originals: clips, metres. decoded: as many of the same shapes. fps: their frame rate.
