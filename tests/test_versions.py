@@ -21,12 +21,12 @@ versions = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(versions)
 
 PINNED = versions.constraints()
-REQUIRED = versions.metadata()["install_requires"]
+REQUIRED = versions.declarations()["install_requires"]
 UPPER = next(str(one) for one in Requirement(TRANSFORMERS).specifier if one.operator == "<")
 
 
 def every_requirement() -> list[Requirement]:
-    return versions.requirements(tuple(versions.metadata()["extras_require"]))
+    return versions.requirements(tuple(versions.declarations()["extras_require"]))
 
 
 def test_constraints_are_names_and_versions_in_order():
@@ -53,7 +53,7 @@ def test_upper_bounds_are_the_releases_after_the_tested_ones():
 
 def test_everything_has_a_lower_bound_and_what_runs_an_upper_one():
     tools = {requirement.name for requirement in versions.requirements(("dev",))}
-    run_time = versions.requirements(tuple(set(versions.metadata()["extras_require"]) - {"dev"}))
+    run_time = versions.requirements(tuple(set(versions.declarations()["extras_require"]) - {"dev"}))
     for requirement in every_requirement():
         assert any(one.operator == ">=" for one in requirement.specifier), requirement
         if requirement.name not in tools or requirement in run_time:
