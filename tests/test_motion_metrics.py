@@ -14,6 +14,9 @@ from lslm.training.evaluation.motion_metrics import (
 )
 
 
+WRIST_ALIGNED = ("left_hand_wrist_aligned", "right_hand_wrist_aligned")
+
+
 def moved(joints, which, metres):
     joints = joints.copy()
     joints[:, which] += metres
@@ -21,12 +24,11 @@ def moved(joints, which, metres):
 
 
 def test_errors_of_signing_of_a_known_shift():
-    joints = np.random.default_rng(0).normal(size=(7, NUM_JOINTS, 3))
-    parts = ("upper_body_mm", "hands_mm", "left_hand_wrist_aligned_mm", "right_hand_wrist_aligned_mm")
+    joints = a_clip()
 
     def errors(decoded):
         scores = motion_errors([joints], [decoded], FPS)
-        return [scores[part] for part in parts]
+        return [scores[f"{part}_mm"] for part in ("upper_body", "hands", *WRIST_ALIGNED)]
 
     shift = np.array([0.003, 0.0, -0.004])  # 5 mm
     assert errors(joints) == [0, 0, 0, 0]
@@ -43,11 +45,11 @@ def test_code_usage():
     assert code_usage(np.repeat(np.arange(8), 5)[:, None], 8) == {"codes_used": 8, "perplexity": pytest.approx(8)}
     assert code_usage(np.full((9, 1), 3), 8) == {"codes_used": 1, "perplexity": pytest.approx(1)}
     # half of the time one code, half of it two others
-    usage = code_usage(np.array([[0], [0], [1], [2]]), 512)
-    assert usage["codes_used"] == 3 and usage["perplexity"] == pytest.approx(2**1.5)
+    rows = np.array([[0], [0], [1], [2]])
+    assert code_usage(rows, 512) == {"codes_used": 3, "perplexity": pytest.approx(2**1.5)}
     # two parts: one with a single code, one with four
-    usage = code_usage(np.array([[0, 8], [0, 9], [0, 10], [0, 11]]), 16)
-    assert usage == {"codes_used": 5, "perplexity": pytest.approx(2)}
+    rows = np.array([[0, 8], [0, 9], [0, 10], [0, 11]])
+    assert code_usage(rows, 16) == {"codes_used": 5, "perplexity": pytest.approx(2)}
 
 
 def test_nearest_neighbour_accuracy_by_hand():
@@ -75,13 +77,9 @@ def test_two_frames_are_interpolated():
 
 
 def test_the_same_sign_signed_slower_is_its_nearest_neighbour():
-    rng = np.random.default_rng(0)
-    signs = rng.normal(size=(5, 4, NUM_JOINTS, 3))
-    slow = [
-        np.stack([sign[int(i)] * (1 - i % 1) + sign[min(int(i) + 1, 3)] * (i % 1) for i in np.linspace(0, 3, 19)])
-        for sign in signs
-    ]
-    known, query = np.stack([sign_descriptor(s) for s in signs]), np.stack([sign_descriptor(s) for s in slow])
+    signs = np.random.default_rng(0).normal(size=(5, 4, NUM_JOINTS, 3))
+    known = np.stack([sign_descriptor(sign) for sign in signs])
+    query = np.stack([sign_descriptor(sign.repeat(5, axis=0)) for sign in signs])
     assert nearest_neighbour_accuracy(known, list("abcde"), query, list("abcde")) == 100
 
 
