@@ -14,9 +14,6 @@ from lslm.training.evaluation.motion_metrics import (
 )
 
 
-WRIST_ALIGNED = ("left_hand_wrist_aligned", "right_hand_wrist_aligned")
-
-
 def moved(joints, which, metres):
     joints = joints.copy()
     joints[:, which] += metres
@@ -25,10 +22,11 @@ def moved(joints, which, metres):
 
 def test_errors_of_signing_of_a_known_shift():
     joints = a_clip()
+    parts = ("upper_body", "hands", "left_hand_wrist_aligned", "right_hand_wrist_aligned")
 
     def errors(decoded):
         scores = motion_errors([joints], [decoded], FPS)
-        return [scores[f"{part}_mm"] for part in ("upper_body", "hands", *WRIST_ALIGNED)]
+        return [scores[f"{part}_mm"] for part in parts]
 
     shift = np.array([0.003, 0.0, -0.004])  # 5 mm
     assert errors(joints) == [0, 0, 0, 0]
@@ -181,13 +179,6 @@ def test_every_frame_counts_the_same_whichever_clip_it_is_in():
     assert not any("accel" in name for name in motion_errors([clip[:2]], [decoded[:2]], FPS))
 
 
-def test_motion_errors_refuses_what_does_not_fit():
-    clip = a_clip()
-    for originals, decoded in (([clip], []), ([], []), ([clip], [clip[1:]]), ([clip[:, :22]], [clip[:, :22]])):
-        with pytest.raises(ValueError, match="expected"):
-            motion_errors(originals, decoded, FPS)
-
-
 # --- Frechet distance -------------------------------------------------------------------------------------------------
 
 
@@ -231,14 +222,6 @@ def test_frechet_distance_of_two_clips_to_two_by_hand():
     assert frechet_distance([[-1.0, 0], [1, 0]], [[0, -1.0], [0, 1]]) == pytest.approx(4)
 
 
-@pytest.mark.parametrize(
-    "a, b, said",
-    [
-        (np.ones((1, 4)), np.ones((5, 4)), "at least 2"),
-        (np.ones((5, 4)), np.ones((5, 3)), "one size"),
-        (np.ones((5, 4)), np.full((5, 4), np.nan), "NaN"),
-    ],
-)
-def test_frechet_distance_refuses(a, b, said):
-    with pytest.raises(ValueError, match=said):
-        frechet_distance(a, b)
+def test_frechet_distance_refuses_what_is_no_number():
+    with pytest.raises(ValueError, match="NaN"):
+        frechet_distance(np.ones((5, 4)), np.full((5, 4), np.nan))

@@ -38,8 +38,8 @@ STAGES = {
     "instruct": ("3_instruct.yaml", InstructArguments),
 }
 KEYS = {"data", "split", "output_dir", "seeds", "backbones", "budget", "evaluate", "rows", "tables"}
-# two-sided 95 % quantiles of Student's t for 2, 3, ... runs
-T_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
+# number of runs -> two-sided 95 % quantile of Student's t
+T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 
 
 @dataclass(frozen=True)
@@ -182,18 +182,19 @@ def ablate(config: dict, rows: list[Row]) -> list[Row]:
             keys = {"model": row.folder, "data": config["data"], "split": config["split"], "output": row.folder}
             more = _flags(config["evaluate"].get(row.stage, {}))
             score = ["evaluate", *_flags(keys), *(word.format(output_dir=config["output_dir"]) for word in more)]
-            for command in (train, score):
-                started = time.monotonic()
-                failure = _lslm(command)
-                if command is train:
-                    _add_minutes(row, (time.monotonic() - started) / 60)
-                if failure:
-                    print(f"{what}: FAILED; again alone: lslm {' '.join(command)}", file=sys.stderr, flush=True)
-                    failed.append(row)
-                    break
-            else:
-                _write_cost(row)
-                write_tables(config, plots=False)  # what there is so far
+            started = time.monotonic()
+            broken = train if _lslm(train) else None
+            minutes = _add_minutes(row, (time.monotonic() - started) / 60)
+            if broken is None and _lslm(score):
+                broken = score
+            if broken:
+                print(f"{what}: FAILED; again alone: lslm {' '.join(broken)}", file=sys.stderr, flush=True)
+                failed.append(row)
+                continue
+            results = row.results()
+            results["metrics"]["training_minutes"] = round(minutes, 2)
+            save_results(row.folder, results)
+            write_tables(config)  # what there is so far
     write_tables(config)
     write_results(config)
     return failed
@@ -223,19 +224,12 @@ def _lslm(command: list[str]) -> int:
     return subprocess.run([sys.executable, "-m", "lslm_cli", *command], check=False).returncode
 
 
-def _add_minutes(row: Row, minutes: float) -> None:
-    """Add to what the row's training has taken so far."""
+def _add_minutes(row: Row, minutes: float) -> float:
+    """Add to what the row's training has taken so far, loading included; -> the sum."""
     path = row.folder / "training_minutes"
-    before = float(path.read_text(encoding="utf-8")) if path.is_file() else 0.0
-    path.write_text(f"{before + minutes:.4f}\n", encoding="utf-8")
-
-
-def _write_cost(row: Row) -> None:
-    """Put the minutes of the row's training, loading included, beside its scores."""
-    results = row.results()
-    minutes = float((row.folder / "training_minutes").read_text(encoding="utf-8"))
-    results["metrics"]["training_minutes"] = round(minutes, 2)
-    save_results(row.folder, results)
+    minutes += float(path.read_text(encoding="utf-8")) if path.is_file() else 0.0
+    path.write_text(f"{minutes:.4f}\n", encoding="utf-8")
+    return minutes
 
 
 def _claim(row: Row) -> None:
@@ -294,8 +288,8 @@ def _unpack_results(root: Path) -> None:
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def write_tables(config: dict, plots: bool = True) -> str:
-    """Write OUTPUT/tables.md, a CSV per table and a PNG per plot from the rows' results.json; -> the Markdown.
+def write_tables(config: dict) -> None:
+    """Write OUTPUT/tables.md, a CSV per table and a PNG per plot from the rows' results.json.
 
     Our figures are means over the seeds, with the half width of the 95 % interval of Student's t when there are
     several; the paper's stand in brackets.
@@ -321,11 +315,9 @@ def write_tables(config: dict, plots: bool = True) -> str:
         blocks.append(f"**{table['title']}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
         with open(root / f"{stem}.csv", "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(records)
-        if plots and table.get("plot"):
+        if table.get("plot"):
             _plot(table, values, root / f"{stem}.png")
-    text = "\n\n".join(blocks) + "\n"
-    (root / "tables.md").write_text(text, encoding="utf-8")
-    return text
+    (root / "tables.md").write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
 
 
 def summary(runs: list[dict], metrics: dict) -> dict[str, tuple[float, float | None, int]]:
@@ -333,12 +325,10 @@ def summary(runs: list[dict], metrics: dict) -> dict[str, tuple[float, float | N
     summary = {}
     for metric in metrics:
         values = [run[metric] for run in runs if run.get(metric) is not None]
+        count = len(values)
         if values:
-            half = None
-            if len(values) > 1:
-                quantile = T_95[len(values) - 2] if len(values) - 2 < len(T_95) else 2.0
-                half = quantile * statistics.stdev(values) / len(values) ** 0.5
-            summary[metric] = statistics.mean(values), half, len(values)
+            half = T_95.get(count, 2.0) * statistics.stdev(values) / count**0.5 if count > 1 else None
+            summary[metric] = statistics.mean(values), half, count
     return summary
 
 
