@@ -175,13 +175,14 @@ def translation_metrics(
         for row, question, prediction in zip(rows, prompts, again, strict=True):
             row |= {"prompt_unseen_templates": question, "prediction_unseen_templates": prediction}
     if zeroed is not None:
-        # a shift of a random order: no clip stays with its own utterance
-        order = np.random.default_rng(seed).permutation(len(clips))
-        source = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
-        for name, others in (("shuffled", [clips[source[here]] for here in range(len(clips))]), ("zeroed", zeroed)):
-            if name == "zeroed" or len(clips) > 1:  # one clip has no other to be shuffled with
-                texts = [translation.text for translation in translate(others, what=name)]
-                scores[f"wer_{name}"] = text_metrics(dataset.texts, texts, definitions=["wer"])["wer"]
+        controls = {"zeroed": zeroed}
+        if len(clips) > 1:
+            # a shift of a random order: no clip stays with its own utterance
+            order = np.random.default_rng(seed).permutation(len(clips))
+            controls = {"shuffled": [clips[i] for i in np.roll(order, 1)[np.argsort(order)]], **controls}
+        for name, others in controls.items():
+            texts = [translation.text for translation in translate(others, what=name)]
+            scores[f"wer_{name}"] = text_metrics(dataset.texts, texts, definitions=["wer"])["wer"]
     return scores, rows
 
 

@@ -145,9 +145,7 @@ def _chrf(sums: np.ndarray) -> tuple[np.ndarray, ...]:
 
 def _mean_of(score: Callable) -> Callable:
     """Statistics of a mean over sentences: their scores, and 1."""
-    return lambda references, predictions: np.array(
-        [(score(r, p), 1.0) for r, p in zip(references, predictions, strict=True)]
-    )
+    return lambda references, predictions: np.array([(s, 1.0) for s in map(score, references, predictions)])
 
 
 def _mean(sums: np.ndarray) -> tuple[np.ndarray, ...]:
