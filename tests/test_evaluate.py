@@ -14,13 +14,17 @@ from lslm.processing import SignMotionFeatureExtractor
 from lslm.training.dataset.encodings import encode_clips
 from lslm.training.dataset.motion_text import MotionText
 from lslm.training.evaluation import evaluate as module
-from lslm.training.evaluation.evaluate import evaluate
+from lslm.training.recipe_keys import EvaluateKeys
 
 pytest_plugins = ["training_fixtures"]
 TEXT_SCORES = {"bleu1", "bleu2", "bleu3", "bleu4", "chrf", "rouge_l", "wer", "insertions", "deletions", "substitutions"}
 MOTION_SCORES = {"upper_body_mm", "hands_mm", "left_hand_wrist_aligned_mm", "right_hand_wrist_aligned_mm", "perplexity"}
 NAMES = {"names", "names_exact_match", "names_character_error_rate", "wer_without_names"}
 RECOGNITION = {"sign_recognition_decoded", "sign_recognition_original"}
+
+
+def evaluate(data, split, output, model, **keys) -> dict:
+    return module.evaluate(EvaluateKeys(str(data), split, str(output), str(model), **keys))
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +60,7 @@ def test_results_and_predictions(toy, toy_model, tmp_path, capsys):
 
 
 def test_a_model_that_knows_the_clips_scores_full_marks(toy, toy_model, tmp_path):
-    results = evaluate(str(toy / "set"), "train", str(tmp_path), str(toy_model), limit=4, batch_size=3, controls=True)
+    results = evaluate(toy / "set", "train", tmp_path, toy_model, limit=4, batch_size=3, controls=True)
     metrics = results["metrics"]
     assert metrics["wer"] == 0 and metrics["bleu4"] == pytest.approx(100) and metrics["utterances"] == 4
     # it reads the motion: other people's motion, and none, give other texts
@@ -67,7 +71,7 @@ def test_a_model_that_knows_the_clips_scores_full_marks(toy, toy_model, tmp_path
 
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_the_batch_size_does_not_change_a_translation(toy, toy_model, tmp_path, batch_size):
-    evaluate(str(toy / "set"), "train", str(tmp_path), str(toy_model), batch_size=batch_size)
+    evaluate(toy / "set", "train", tmp_path, toy_model, batch_size=batch_size)
     texts = {row["id"]: row["prediction"] for row in read_jsonl(tmp_path / "predictions.jsonl")}
     known = [ENGLISH.get(g) or " and ".join(ENGLISH[word] for word in g.split()) for g in UTTERANCES["train"][:4]]
     assert [texts[f"train-{n:04d}"] for n in range(4)] == [text[0].upper() + text[1:] + "." for text in known]
@@ -82,7 +86,7 @@ def test_in_the_controls_no_clip_keeps_its_own_utterance(toy, toy_model, tmp_pat
         return [module.Translation("x", ["x"], [1.0])] * len(clips)
 
     monkeypatch.setattr(module, "translate_clips", spy)
-    evaluate(str(toy / "set"), "train", str(tmp_path), str(toy_model), controls=True, seed=seed)
+    evaluate(toy / "set", "train", tmp_path, toy_model, controls=True, seed=seed)
     own, shuffled, zeroed = (seen[what] for what in ("translating", "shuffled", "zeroed"))
     assert len(own) == len(shuffled) == len(zeroed) == 8
     assert all(mine is not other for mine, other in zip(own, shuffled, strict=True))
@@ -101,19 +105,19 @@ def test_a_clip_is_encoded_once(toy, toy_model, tmp_path, monkeypatch):
         return encode(vqvae, input_features, input_features_mask, *args, **kwargs)
 
     monkeypatch.setattr(SignMotionVQVAE, "encode", spy)
-    evaluate(str(toy / "set"), "test", str(tmp_path), str(toy_model), num_beams=2, controls=True)
+    evaluate(toy / "set", "test", tmp_path, toy_model, num_beams=2, controls=True)
     clips = len(MotionText(str(toy / "set"), "test", FPS))
     assert sum(encoded) == 2 * clips  # each, and each without its motion
 
 
 def test_one_clip_cannot_be_shuffled(toy, toy_model, tmp_path):
-    results = evaluate(str(toy / "set"), "train", str(tmp_path), str(toy_model), limit=1, controls=True)
+    results = evaluate(toy / "set", "train", tmp_path, toy_model, limit=1, controls=True)
     assert "wer_shuffled" not in results["metrics"] and "wer_zeroed" in results["metrics"]
 
 
 def test_a_sign_tokenizer_alone_gets_the_scores_it_has_inside_a_model(toy, toy_model, toy_tokenizer, tmp_path):
-    alone = evaluate(str(toy / "set"), "test", str(tmp_path / "a"), str(toy_tokenizer))["metrics"]
-    whole = evaluate(str(toy / "set"), "test", str(tmp_path / "b"), str(toy_model))["metrics"]
+    alone = evaluate(toy / "set", "test", tmp_path / "a", toy_tokenizer)["metrics"]
+    whole = evaluate(toy / "set", "test", tmp_path / "b", toy_model)["metrics"]
     assert set(alone) >= MOTION_SCORES and not set(alone) & TEXT_SCORES
     assert 0 < alone.pop("parameters_m") < whole["parameters_m"]
     assert alone == {name: whole[name] for name in alone}
@@ -121,7 +125,7 @@ def test_a_sign_tokenizer_alone_gets_the_scores_it_has_inside_a_model(toy, toy_m
 
 
 def test_a_split_without_a_training_split(only_test, toy_model, tmp_path):
-    metrics = evaluate(str(only_test), "test", str(tmp_path), str(toy_model))["metrics"]
+    metrics = evaluate(only_test, "test", tmp_path, toy_model)["metrics"]
     assert set(metrics) >= TEXT_SCORES | MOTION_SCORES | NAMES and not RECOGNITION & set(metrics)
 
 
@@ -133,7 +137,7 @@ def test_a_data_set_of_clips_and_texts_alone(toy, toy_model, tmp_path):
         folder.mkdir()
         for split in ("train", "test"):
             data.to_parquet(folder / f"{split}.parquet")
-        metrics = evaluate(str(folder), "test", str(tmp_path / "out"), str(toy_model))["metrics"]
+        metrics = evaluate(folder, "test", tmp_path / "out", toy_model)["metrics"]
         assert set(metrics) >= TEXT_SCORES | MOTION_SCORES and not RECOGNITION & set(metrics)
         ids = [row["id"] for row in read_jsonl(tmp_path / "out" / "predictions.jsonl")]
         assert ids == ([0, 1, 2, 3] if number == 0 else rows["id"][:])
@@ -143,7 +147,7 @@ def test_unseen_combinations_are_scored_apart(toy, toy_model, tmp_path):
     rows = Dataset.from_parquet(str(toy / "set" / "data" / "train.parquet")).select(range(6))
     rows = rows.add_column("seen_combination", [True, True, True, True, False, False])
     rows.to_parquet(tmp_path / "test.parquet")
-    metrics = evaluate(str(tmp_path), "test", str(tmp_path), str(toy_model))["metrics"]
+    metrics = evaluate(tmp_path, "test", tmp_path, toy_model)["metrics"]
     wrong = metrics["insertions"] + metrics["deletions"] + metrics["substitutions"]
     assert metrics["unseen_combinations"] == 2 and wrong > 0
     # it knows the first four by heart: all errors are in "Some tea." and "Not now.", four words

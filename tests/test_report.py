@@ -15,6 +15,7 @@ from lslm.training.evaluation.display import LEGEND, motion_payload
 from lslm.training.evaluation.evaluate import evaluate, translate_clips
 from lslm.training.evaluation.report import differences, report_html
 from lslm.training.evaluation.sign_translation_metrics import text_metrics
+from lslm.training.recipe_keys import EvaluateKeys
 
 pytest_plugins = ["training_fixtures"]
 HOSTILE = '</script><script>alert("x")</script> & <!--content--> Ärger <b>tea</b>'
@@ -188,7 +189,8 @@ def test_differences_are_those_of_the_word_error_rate():
 
 
 def test_evaluate_writes_confidence_and_a_report(toy, checkpoint, tmp_path):
-    results = evaluate(str(toy / "set"), "test", str(tmp_path), checkpoint, limit=3, report_clips=2)
+    keys = EvaluateKeys(str(toy / "set"), "test", str(tmp_path), checkpoint, limit=3, report_clips=2)
+    results = evaluate(keys)
     ids = {f"test-{number:04d}" for number in range(3)}
     rows = read_jsonl(tmp_path / "predictions.jsonl")
     assert {row["id"] for row in rows} == ids

@@ -25,6 +25,7 @@ from ..dataset.collators import load_templates
 from ..dataset.encodings import encode_clips
 from ..dataset.motion_text import MotionText
 from ..provenance import machine, save_results, versions
+from ..recipe_keys import EvaluateKeys
 from . import motion_metrics
 from .motion_embedding import MotionEmbedding, motion_embedding
 from .report import report_html
@@ -34,82 +35,68 @@ from .sign_translation_metrics import signatures, text_metrics
 UNSEEN_SCORES = ("wer", "bleu1", "bleu4", "chrf", "rouge_l", "exact_match")
 
 
-def evaluate(
-    data: str,
-    split: str,
-    output: str,
-    model: str,
-    *,
-    command: str = "",
-    batch_size: int = 16,
-    num_beams: int | None = None,
-    controls: bool = False,
-    unseen_templates: str | None = None,
-    report_clips: int = 24,
-    fid: str | None = None,
-    limit: int | None = None,
-    seed: int = 0,
-) -> dict:
+def evaluate(keys: EvaluateKeys, command: str = "") -> dict:
     """Translate every clip of a split and write the scores; of a sign tokenizer alone, score what it keeps.
 
-    Args: as the keys of [`EvaluateKeys`], and
-        model: checkpoint folder or Hub id, of an LSLM or of a sign tokenizer.
+    Args:
+        keys: what is scored, and how. With `controls`, a model that reads the motion is wrong; one that recites what
+            people usually say is not. Scores in the words of `unseen_templates` end in `_unseen_templates`.
         command: what the user typed, for the record.
-        controls: a model that reads the motion is wrong on both; one that recites what people usually say is not.
-        unseen_templates: see `load_templates`; the scores end in `_unseen_templates`.
 
     Returns:
         The content of results.json.
     """
-    set_seed(seed)
+    set_seed(keys.seed)
     started = time.time()
-    templates = load_templates(unseen_templates) if unseen_templates else []
+    templates = load_templates(keys.unseen_templates) if keys.unseen_templates else []
     lslm = processor = None
-    if isinstance(AutoConfig.from_pretrained(model), SignMotionVQVAEConfig):
-        vqvae, extractor = SignMotionVQVAE.from_pretrained(model), SignMotionFeatureExtractor.from_pretrained(model)
+    if isinstance(AutoConfig.from_pretrained(keys.model), SignMotionVQVAEConfig):
+        vqvae = SignMotionVQVAE.from_pretrained(keys.model)
+        extractor = SignMotionFeatureExtractor.from_pretrained(keys.model)
     else:
-        processor = SignMotionProcessor.from_pretrained(model)
-        lslm = LslmForConditionalGeneration.from_pretrained(model)
+        processor = SignMotionProcessor.from_pretrained(keys.model)
+        lslm = LslmForConditionalGeneration.from_pretrained(keys.model)
         vqvae, extractor = lslm.model.vqvae, processor.feature_extractor
     parameters = _parameters(lslm or vqvae)
     if lslm is not None:
         lslm = lslm.merge_lora().eval()
     if torch.cuda.is_available():
         (lslm or vqvae).cuda()
-    dataset = MotionText(data, split, extractor.fps, limit=limit)
+    dataset = MotionText(keys.data, keys.split, extractor.fps, limit=keys.limit)
     features = [extractor.normalize(extractor.to_features(joints)) for joints in dataset.joints]
-    if fid and len(features) < 2:
-        raise ValueError(f"an FID needs at least 2 clips, {data} {split} has {len(features)}; leave the FID out")
-    embedding = motion_embedding(fid, data, extractor) if fid else None
+    if keys.fid and len(features) < 2:
+        which = f"{keys.data} {keys.split}"
+        raise ValueError(f"an FID needs at least 2 clips, {which} has {len(features)}; leave the FID out")
+    embedding = motion_embedding(keys.fid, keys.data, extractor) if keys.fid else None
     clips = encode_clips(vqvae, extractor, features)
     scores, rows = {}, []
     if lslm is not None:
-        translate = partial(translate_clips, lslm, processor, batch_size=batch_size, num_beams=num_beams)
-        zeroed = encode_clips(vqvae, extractor, [np.zeros_like(clip) for clip in features]) if controls else None
-        scores, rows = translation_metrics(translate, processor.prompt, dataset, clips, templates, zeroed, seed)
-    scores |= tokenizer_metrics(vqvae, extractor, dataset, features, clips, data, embedding)
+        translate = partial(translate_clips, lslm, processor, batch_size=keys.batch_size, num_beams=keys.num_beams)
+        zeroed = encode_clips(vqvae, extractor, [np.zeros_like(clip) for clip in features]) if keys.controls else None
+        scores, rows = translation_metrics(translate, processor.prompt, dataset, clips, templates, zeroed, keys.seed)
+    scores |= tokenizer_metrics(vqvae, extractor, dataset, features, clips, keys.data, embedding)
     scores["parameters_m"] = parameters / 1e6
     results = {
         "metrics": {name: round(value, 4) for name, value in scores.items()},
-        "model": model,
-        "data": data,
-        "split": split,
+        "model": keys.model,
+        "data": keys.data,
+        "split": keys.split,
         "command": command,
-        "seed": seed,
+        "seed": keys.seed,
         "seconds": round(time.time() - started, 1),
         "versions": versions("torch", "transformers", "python"),
         "machine": machine(f"{torch.get_num_threads()} threads", vqvae.device.type),
         "signatures": {name: text for name, text in signatures().items() if name in scores},
     }
     if embedding is not None:
-        results["fid_embedding"] = embedding.description(fid)
-    folder = Path(output)
+        results["fid_embedding"] = embedding.description(keys.fid)
+    folder = Path(keys.output)
     folder.mkdir(parents=True, exist_ok=True)
     if rows:
         with open(folder / "predictions.jsonl", "w", encoding="utf-8") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    if rows and report_clips > 0:
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:report_clips])
+    if rows and keys.report_clips > 0:
+        chosen = np.sort(np.random.default_rng(keys.seed).permutation(len(rows))[: keys.report_clips])
         clips = [extractor.to_joints(features[index]) for index in chosen]
         page = report_html(results, [rows[index] for index in chosen], clips, extractor.fps)
         (folder / "report.html").write_text(page, encoding="utf-8")
