@@ -15,6 +15,7 @@ import argparse
 import json
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from importlib.metadata import distributions, metadata
@@ -130,11 +131,12 @@ def write(without: list[str]) -> None:
 
 def differences(before: dict[str, str], now: dict[str, str]) -> list[str]:
     """One line for each package that moved, came or went."""
-    new = [f"new: {name} {now[name]}" for name in sorted(now.keys() - before)]
-    gone = [f"gone: {name} {before[name]}" for name in sorted(before.keys() - now)]
-    both = sorted(before.keys() & now)
-    moved = [f"moved: {name} {before[name]} -> {now[name]}" for name in both if before[name] != now[name]]
-    return [*moved, *gone, *new]
+    changed = sorted(name for name in before.keys() & now if before[name] != now[name])
+    return [
+        *(f"moved: {name} {before[name]} -> {now[name]}" for name in changed),
+        *(f"gone: {name} {before[name]}" for name in sorted(before.keys() - now)),
+        *(f"new: {name} {now[name]}" for name in sorted(now.keys() - before)),
+    ]
 
 
 def moved() -> list[str]:
@@ -159,10 +161,8 @@ def known_breaks(text: str, versions: dict[str, str]) -> list[str]:
 
 def no_cpu_torch(python: str) -> str | None:
     """Why no tests run on this interpreter, or None. pip reads the wheel's metadata alone, without a download."""
-    try:
-        ask = [python, "-c", "import sys; print(sys.executable)"]
-        path = subprocess.run(ask, check=True, capture_output=True, text=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
+    path = shutil.which(python)
+    if path is None:
         return "no interpreter"
     torch = next(str(requirement) for requirement in requirements() if requirement.name == AS_DECLARED)
     pip = [sys.executable, "-m", "pip", "--python", path, "install", "--quiet", "--use-feature=fast-deps"]

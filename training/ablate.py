@@ -37,7 +37,6 @@ STAGES = {
     "align": ("2_align.yaml", AlignArguments),
     "instruct": ("3_instruct.yaml", InstructArguments),
 }
-KEYS = {"data", "split", "output_dir", "seeds", "backbones", "budget", "evaluate", "rows", "tables"}
 # number of runs -> two-sided 95 % quantile of Student's t
 T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 
@@ -75,8 +74,8 @@ def read_config(path: str | Path | None, **overrides) -> dict:
     config = read_yaml(RECIPES / "ablations.yaml")
     path = path or RECIPES / "ablations.yaml"
     matrix = read_yaml(Path(path))
-    if unknown := sorted(matrix.keys() - KEYS):
-        raise ValueError(f"{path}: unknown key {unknown[0]!r}; known are {', '.join(sorted(KEYS))}")
+    if unknown := sorted(matrix.keys() - config):
+        raise ValueError(f"{path}: unknown key {unknown[0]!r}; known are {', '.join(sorted(config))}")
     if "rows" in matrix and "tables" not in matrix:
         config["tables"] = []  # those of the paper are about other rows
     config |= matrix | {key: value for key, value in overrides.items() if value is not None}
@@ -262,13 +261,8 @@ def write_results(config: dict) -> None:
     lines = read_results(path)
     for row in plan(config):
         if results := row.results():
-            line = {
-                "row": row.of,
-                "seed": row.seed,
-                "recipe": read_yaml(row.folder / "recipe.yaml"),
-                "results": results,
-            }
-            lines[row.of, row.seed] = line
+            recipe = read_yaml(row.folder / "recipe.yaml")
+            lines[row.of, row.seed] = {"row": row.of, "seed": row.seed, "recipe": recipe, "results": results}
     ordered = sorted(lines.values(), key=lambda line: (line["seed"], line["row"]))
     unfinished = path.with_suffix(f".{os.getpid()}")  # seeds may run side by side
     unfinished.write_text("".join(f"{json.dumps(line)}\n" for line in ordered), encoding="utf-8")
