@@ -217,9 +217,10 @@ def _train(data: str, extractor: SignMotionFeatureExtractor, settings: dict) -> 
         model.std.copy_(torch.from_numpy(std))
         optimizer = torch.optim.AdamW(model.parameters(), lr=settings["learning_rate"], weight_decay=0.05)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings["learning_rate"], settings["steps"])
+        batches = iter(())
         for step in trange(settings["steps"], desc="motion embedding: training", unit="step"):
-            epoch, batch_number = divmod(step, len(clips) // size)
-            if batch_number == 0:
+            epoch, number = divmod(step, len(clips) // size)
+            if number == 0:
                 sampler.set_epoch(epoch)
                 batches = iter(BatchSampler(sampler, size, drop_last=True))
             batch = [index for _, index in next(batches)]
