@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .motion_features import JOINT_NAMES, NUM_JOINTS
+from .motion_features import JOINT_NAMES, NUM_JOINTS, fill_in_time
 
 SHOULDER_WIDTH = 0.36  # metres: sets the scale of landmarks, which have none of their own
 SHOULDER_HEIGHT = 1.40  # metres above the floor
@@ -159,18 +159,6 @@ def _face_camera(body: np.ndarray) -> None:
 def _detected(landmarks: np.ndarray) -> np.ndarray:
     """(T, N, 3) -> (T,) bool: MediaPipe dumps write zeros, some NaN, for what was not found."""
     return np.isfinite(landmarks).all((1, 2)) & (landmarks != 0).any((1, 2))
-
-
-def fill_in_time(values: np.ndarray, detected: np.ndarray) -> np.ndarray:
-    """(T, ...) with (T,) bool, one True or more: linear between detected frames, held before and after them."""
-    frames = np.arange(len(values))
-    known = np.flatnonzero(detected)
-    after = np.searchsorted(known, frames).clip(0, len(known) - 1)
-    before = (np.searchsorted(known, frames, side="right") - 1).clip(0)
-    start, end = known[before], known[after]
-    weight = np.where(end > start, (frames - start) / np.maximum(end - start, 1), 0.0)
-    weight = weight.reshape(-1, *(1,) * (values.ndim - 1))
-    return values[start] * (1 - weight) + values[end] * weight
 
 
 def rest_hand(forearm: np.ndarray, side: str) -> np.ndarray:

@@ -22,9 +22,9 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from .array_files import MAX_BYTES, MAX_FRAMES, NpzFile, numbers, read_array
-from .mediapipe_landmarks import ROW_WIDTHS, fill_in_time, landmarks_of_rows, mediapipe_to_joints
+from .mediapipe_landmarks import ROW_WIDTHS, landmarks_of_rows, mediapipe_to_joints
 from .motion_errors import MotionFileError, Remark, package_readers
-from .motion_features import NUM_JOINTS, feature_slices, features_to_joints
+from .motion_features import FEATURE_SIZE, NUM_JOINTS, feature_slices, features_to_joints, fill_in_time
 from .smplx_formats import (
     LAYOUTS,
     UP_TURNS,
@@ -242,7 +242,7 @@ def _array_motion(array: np.ndarray, given: _Arguments) -> Motion:
         )
     if array.shape[1] in ROW_WIDTHS and given.format in (None, "mediapipe"):
         return _landmark_motion(landmarks_of_rows(array), given)
-    if array.shape[1] == feature_slices()["contacts"].stop and given.format in (None, "features"):
+    if array.shape[1] == FEATURE_SIZE and given.format in (None, "features"):
         return _feature_motion(array, given)
     if given.format is not None and given.format not in LAYOUTS:
         raise ValueError(f"an array of shape {array.shape} is no {given.format} file; leave format out or name another")
