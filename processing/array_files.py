@@ -93,3 +93,13 @@ def numbers(mapping: Mapping, key: str) -> np.ndarray:
     if array.dtype.kind not in "biuf":
         raise ValueError(f"`{key}` has dtype {array.dtype}, expected real numbers; save it as float32")
     return array
+
+
+def one_number(mapping: Mapping, key: str) -> float | None:
+    """`mapping[key]`, in whatever shape it is; None where there is none. Raises ValueError if it is something else."""
+    if mapping.get(key) is None:
+        return None
+    value = numbers(mapping, key)
+    if value.size != 1:
+        raise ValueError(f"`{key}` has shape {value.shape}, expected one number")
+    return float(value.reshape(()))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .array_files import numbers
+from .array_files import numbers, one_number
 from .motion_errors import MotionFileError, Remark, package_readers
 from .motion_features import JOINT_NAMES, LEFT_HAND, LOWER_BODY, RIGHT_HAND
 from .skeleton import HANDS_MEAN, NAME, POSE_WIDTHS, neutral_joints
@@ -39,8 +39,9 @@ class Layout:
         flat_hand_mean: True where finger rotations are whole; False where the hand mean is to be added.
         fps: frames per second that the authors document; None: nobody does.
         in_space: `transl` moves the body through space; False: it is where a camera saw it, and jitters by decimetres.
-        has_root, has_legs: False where the layout leaves out the root's rotation, or hips to spine3.
-        seated: legs were fitted to people who sit or are cut off by the picture; they are not taken for observed.
+        has_root: False where the layout leaves out the root's rotation.
+        seated: legs are left out, or were fitted to people who sit or are cut off by the picture: they do not count as
+            observed.
     """
 
     about: str
@@ -50,18 +51,13 @@ class Layout:
     fps: float | None = None
     in_space: bool = False
     has_root: bool = True
-    has_legs: bool = True
     seated: bool = True
 
     @property
-    def blocks(self) -> tuple[tuple[str, int], ...]:
-        """Name and width of each part."""
+    def widths(self) -> dict[str, int]:
+        """Numbers a frame of each part, in order."""
         parts = (part.partition(":") for part in self.parts.split())
-        return tuple((name, int(width or WIDTHS[name])) for name, _, width in parts)
-
-    @property
-    def width(self) -> int:
-        return sum(width for _, width in self.blocks)
+        return {name: int(width or WIDTHS[name]) for name, _, width in parts}
 
 
 LAYOUTS = {
@@ -71,15 +67,13 @@ LAYOUTS = {
     # 2000ZRL/SOKE, mGPT/data/humanml/load_data.py: one pickle a frame, or those in one array
     "soke": Layout("SOKE / Neural Sign Actors", f"{_HEAD} jaw_pose betas expression"),
     "soke-133": Layout(
-        "SOKE / LanSaber upper body",
-        f"upper_body_pose:30 {_HANDS} jaw_pose expression",
-        **{"up": ("y",), "has_root": False, "has_legs": False},
+        "SOKE / LanSaber upper body", f"upper_body_pose:30 {_HANDS} jaw_pose expression", up=("y",), has_root=False
     ),
     # JianHe0628/SignSparK, DATA.md and signspark/pose_datasets_lmdb.py: the first two rows of each rotation matrix
     "signspark": Layout(
         "SignSparK rotations of 6 numbers",
         "left_hand_6d:90 right_hand_6d:90 upper_body_6d:60",
-        **{"up": ("y",), "flat_hand_mean": True, "has_root": False, "has_legs": False},
+        **{"up": ("y",), "flat_hand_mean": True, "has_root": False},
     ),
     # caizhongang/SMPLer-X, main/inference.py; ttxskk/AiOS, datasets/INFERENCE.py; lipishan/openasl-35k-benchmarks
     "smplerx": Layout("SMPLer-X", seated=False),
@@ -120,8 +114,7 @@ _KEYS = (
     ({"root_orient", "pose_body", "pose_hand"}, "amass-smplx"),
     ({"poses", "trans"}, "amass-smplh"),
 )
-# Arrays without names of their own for their parts. -> the layouts that this key is known with; None: any
-_ARRAY_KEYS = (("smplx", None), ("unsmooth_smplx", ("signavatars-unsmooth",)), ("motion", None))
+_ARRAY_KEYS = ("smplx", "unsmooth_smplx", "motion")  # of arrays without names of their own for their parts
 
 
 @dataclass
@@ -150,37 +143,32 @@ class SmplxClip:
         return len(self.params["body_pose"])
 
 
-def array_to_clip(array: np.ndarray, format: str | None = None, candidates: tuple[str, ...] | None = None) -> SmplxClip:
+def array_to_clip(array: np.ndarray, format: str | None = None) -> SmplxClip:
     """(T, n) numbers to a clip: by the one layout of that width that they fit.
 
     Raises:
         ValueError: no layout has this width, none fits (with the reason for each), or several do (with their names).
     """
-    if array.ndim != 2:
-        raise ValueError(f"parameters have shape {array.shape}, expected (frames, numbers)")
-    known = {name: layout for name, layout in LAYOUTS.items() if layout.parts}
+    width_of = {name: sum(layout.widths.values()) for name, layout in LAYOUTS.items() if layout.parts}
+    width = array.shape[1]
     if format is not None:
-        if format not in known or known[format].width != array.shape[1]:
-            width = known[format].width if format in known else 0
-            expected = f"arrays of {width} numbers a frame" if width else "a file with named parts"
-            raise ValueError(f"format {format} means {expected}, got shape {array.shape}; name another format")
+        if width_of.get(format) != width:
+            expected = f"{width_of[format]} numbers a frame" if format in width_of else "another kind of file"
+            raise ValueError(f"format {format} means {expected}, got an array of shape {array.shape}; leave format out")
         return _split(array, format)
-    names = [name for name, layout in known.items() if layout.width == array.shape[1]]
-    names = [name for name in names if candidates is None or name in candidates]
+    names = [name for name in width_of if width_of[name] == width]
     if not names:
-        widths = ", ".join(f"{layout.width} ({name})" for name, layout in known.items())
-        raise ValueError(
-            f"{array.shape[1]} numbers a frame are no known layout; known are {widths}, 1662 and 258 (MediaPipe)"
-        )
+        widths = ", ".join(f"{width_of[name]} ({name})" for name in width_of)
+        raise ValueError(f"{width} numbers a frame are no known layout; known are {widths}, 1662 and 258 (MediaPipe)")
     clips = {name: _split(array, name) for name in names}
     reasons = {name: misfit(clip) for name, clip in clips.items()}
     fitting = [name for name in names if reasons[name] is None]
     if not fitting:
-        told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-        kind = f"{array.shape[1]} numbers a frame that fit no layout"
-        raise MotionFileError(f"{array.shape[1]} numbers a frame, but {told}", "format", kind=kind)
+        listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        kind = f"{width} numbers a frame that fit no layout"
+        raise MotionFileError(f"{width} numbers a frame, but {listed}", "format", kind=kind)
     if len(fitting) > 1:
-        raise MotionFileError(f"{array.shape[1]} numbers a frame fit {' and '.join(fitting)}", "format", fitting[0])
+        raise MotionFileError(f"{width} numbers a frame fit {' and '.join(fitting)}", "format", fitting[0])
     return clips[fitting[0]]
 
 
@@ -194,24 +182,23 @@ def mapping_to_clip(mapping: Mapping, format: str | None = None) -> SmplxClip | 
         return _named(mapping["params"], agree(format, "aios"), mapping)
     for keys, name in _KEYS:
         if keys <= mapping.keys():
-            name = agree(format, name)
+            if name == "amass-smplh":
+                return _amass_poses(mapping, format)
+            agree(format, name)
             if name == "signspark":
                 return SmplxClip(name, _signspark(*(mapping[f"{part}_features"] for part in ("left", "right", "body"))))
-            if name == "amass-smplh":
-                return _amass_poses(mapping)
             return _named(mapping, name, mapping)
-    for key, candidates in _ARRAY_KEYS:
+    for key in _ARRAY_KEYS:
         if key in mapping and np.ndim(mapping[key]) == 2:
-            clip = array_to_clip(numbers(mapping, key).astype(np.float64), format, candidates)
-            return _with_facts(clip, mapping)
+            return _with_facts(array_to_clip(numbers(mapping, key).astype(np.float64), format), mapping)
     return None
 
 
-def agree(asked: str | None, found: str) -> str:
-    """The format of a file. Raises ValueError if the user says another."""
-    if asked not in (None, found):
-        raise MotionFileError(f"the file is of format {found}, not {asked}; leave format out", kind="another format")
-    return found
+def agree(asked: str | None, format: str) -> str:
+    """`format`, that of a file. Raises ValueError if the user says another."""
+    if asked not in (None, format):
+        raise MotionFileError(f"the file is of format {format}, not {asked}; leave format out", kind="another format")
+    return format
 
 
 _LARGEST_ANGLE = 2 * np.pi + 1e-3
@@ -258,19 +245,16 @@ def main_axis(joints: np.ndarray) -> str:
 
 
 def _split(array: np.ndarray, name: str) -> SmplxClip:
-    params, start = {}, 0
-    for part, width in LAYOUTS[name].blocks:
-        params[part] = array[:, start : start + width].astype(np.float64)
-        start += width
-    if "leye_pose" in params and "reye_pose" not in params:  # one rotation for both eyes
+    widths = LAYOUTS[name].widths
+    params = dict(zip(widths, np.split(array, np.cumsum([*widths.values()])[:-1], axis=1), strict=True))
+    if "leye_pose" in params:  # one rotation for both eyes
         params["reye_pose"] = params["leye_pose"]
     params.pop("face_shape", None)
-    frames = len(array)
     if "upper_body_pose" in params:
         params["body_pose"] = _with_still_legs(params.pop("upper_body_pose"))
     if name == "signspark":
         params = _signspark(*params.values())
-    params.setdefault("global_orient", np.zeros((frames, 3)))
+    params.setdefault("global_orient", np.zeros((len(array), 3)))
     return SmplxClip(name, params)
 
 
@@ -317,12 +301,12 @@ def _per_frame(part: str, values: np.ndarray, frames: int) -> np.ndarray:
     return values.reshape(frames, -1)
 
 
-def _amass_poses(mapping: Mapping) -> SmplxClip:
+def _amass_poses(mapping: Mapping, format: str | None) -> SmplxClip:
     """`poses` (T, 156) of SMPL+H: root, body, hands; or (T, 165) of SMPL-X: root, body, jaw, eyes, hands."""
     poses = numbers(mapping, "poses").astype(np.float64)
     if poses.ndim != 2 or poses.shape[1] not in (156, 165):
         raise ValueError(f"`poses` has shape {poses.shape}, expected (frames, 156), SMPL+H, or (frames, 165), SMPL-X")
-    name = "amass-smplh" if poses.shape[1] == 156 else "amass-smplx"
+    name = agree(format, "amass-smplh" if poses.shape[1] == 156 else "amass-smplx")
     parts = {"global_orient": poses[:, :3], "body_pose": poses[:, 3:66]}
     parts |= {"left_hand_pose": poses[:, -90:-45], "right_hand_pose": poses[:, -45:], "trans": mapping["trans"]}
     if name == "amass-smplx" and "betas" in mapping:
@@ -335,9 +319,8 @@ def _amass_poses(mapping: Mapping) -> SmplxClip:
 
 def _with_facts(clip: SmplxClip, mapping: Mapping) -> SmplxClip:
     """What stands beside the parameters: frame rate, gender, which hands were seen."""
-    for key in ("fps", "mocap_framerate", "mocap_frame_rate", "frame_rate"):
-        if key in mapping and clip.fps is None and np.size(mapping[key]) == 1:
-            clip.fps = float(numbers(mapping, key).reshape(()))
+    rates = (one_number(mapping, key) for key in ("fps", "mocap_framerate", "mocap_frame_rate", "frame_rate"))
+    clip.fps = next((rate for rate in rates if rate is not None), None)
     gender = str(np.asarray(mapping.get("gender", "neutral")).reshape(-1)[0])
     gender = gender.removeprefix("b'").removesuffix("'").lower()
     clip.gender = gender if gender in ("male", "female") else "neutral"
@@ -388,12 +371,11 @@ def clip_to_joints(
     else:
         joints, name, hands_mean = neutral_joints(params, flat_hand_mean=flat), NAME, HANDS_MEAN
     joints[~np.isfinite(joints).all((1, 2))] = np.nan  # the root of a missing frame stands at rest
-    found = main_axis(joints)
     if up is None:
-        if found not in layout.up:
-            problem = f"the person is upright along {found}, expected {' or '.join(layout.up)} as in {layout.about}"
-            raise MotionFileError(problem, *(("up", found) if found in UP_TURNS else ()))
-        up = found
+        up = main_axis(joints)
+        if up not in layout.up:
+            problem = f"the person is upright along {up}, expected {' or '.join(layout.up)} as in {layout.about}"
+            raise MotionFileError(problem, *(("up", up) if up in UP_TURNS else ()))
     joints = joints @ np.array(UP_TURNS[up], np.float64).T
     notes.append(Remark(f"up is {up} in the file; hands {'whole' if flat else 'relative to the hand mean'}; {name}"))
     if not layout.in_space and "transl" in clip.params:
@@ -405,7 +387,7 @@ def clip_to_joints(
         kind = "fingers bend backwards"
         notes.append(Remark(f"{kind} (by {bend:.2f} on average)", "flat_hand_mean", not flat, kind))
     valid = np.isfinite(joints).all(-1)
-    if layout.seated or not layout.has_legs:
+    if layout.seated:
         valid[:, LOWER_BODY] = False
     for seen, hand in ((clip.left_valid, LEFT_HAND), (clip.right_valid, RIGHT_HAND)):
         if seen is not None:

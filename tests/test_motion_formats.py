@@ -397,7 +397,7 @@ def test_bad_landmark_files(save, tmp_path):
         ({"pose": pose * np.nan}, "no frame has a detected pose"),
         ({"pose": one_width}, "shoulders"),
         ({"pose": pose * (WIDTH, HEIGHT, WIDTH, 1)}, "divide pixels"),
-        ({"image_size": (0, 480)}, "image size"),
+        ({"image_size": (0, 480)}, "`image_size`"),
         ({"image_size": 640}, "`image_size`"),
         ({"fps": 0}, "above 0"),
         ({key: good[key][:1] for key in ("pose", "left_hand", "right_hand")}, "at least 2"),
