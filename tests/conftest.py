@@ -130,12 +130,12 @@ def backbones(tmp_path_factory, tokenizer_folder) -> dict[str, str]:
     folders = {}
     for name in BACKBONES:
         kind, _, tied = name.partition("-")
-        config = (LlamaConfig if kind == "llama" else Qwen2Config)(
-            **{"vocab_size": VOCAB[kind], "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2},
-            **{"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512},
-            **{"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": None, "tie_word_embeddings": bool(tied)},
-            initializer_range=0.3,  # far from uniform logits, so that decoding has something to decide
-        )
+        sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "max_position_embeddings": 512}
+        heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": bool(tied)}
+        tokens = {"vocab_size": VOCAB[kind], "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": None}
+        # far from uniform logits, so that decoding has something to decide
+        config_class = LlamaConfig if kind == "llama" else Qwen2Config
+        config = config_class(initializer_range=0.3, **sizes, **heads, **tokens)
         torch.manual_seed(len(folders))
         model = (LlamaForCausalLM if kind == "llama" else Qwen2ForCausalLM)(config).float()
         with torch.no_grad():  # transformers starts biases at zero, where forgetting them would not be noticed
