@@ -223,10 +223,9 @@ def pad_rows(rows: list[np.ndarray], size: int, value: float, side: str = "right
 def _clips_of(features) -> list[np.ndarray]:
     """What [`SignMotionFeatureExtractor.pad`] takes, as a list of (T, F) arrays."""
     if not isinstance(features, Mapping):
-        features = list(features)
-        if not features or not isinstance(features[0], Mapping):
-            return [np.asarray(clip, np.float32) for clip in features]
-        features = {key: [clip[key] for clip in features] for key in features[0]}
+        rows = list(features)
+        dicts = rows and isinstance(rows[0], Mapping)
+        features = {key: [row[key] for row in rows] for key in rows[0]} if dicts else {"input_features": rows}
     if "input_features" not in features:
         raise ValueError(f"expected input_features, got {', '.join(map(str, features)) or 'nothing'}")
     clips = [np.asarray(clip, np.float32) for clip in features["input_features"]]

@@ -22,7 +22,7 @@ MODEL_VARIABLE = "LSLM_SMPLX"  # environment variable: folder or file of the SMP
 
 POSES = ("global_orient", "body_pose", "left_hand_pose", "right_hand_pose", "jaw_pose", "leye_pose", "reye_pose")
 WIDTHS = dict(zip(POSES, (3, 63, 45, 45, 3, 3, 3), strict=True)) | {"betas": 10, "expression": 10, "transl": 3}
-UPPER_BODY = 11 * 3  # body_pose from here on: neck, collars, head, shoulders, elbows, wrists
+_STILL_LEGS = ((0, 0), (11 * 3, 0))  # np.pad: body_pose goes on with neck, collars, head, shoulders, elbows, wrists
 _HANDS = "left_hand_pose right_hand_pose"
 _HEAD = f"global_orient body_pose {_HANDS}"
 
@@ -225,7 +225,7 @@ def misfit(clip: SmplxClip) -> str | None:
     if all(not values.any() for values in clip.params.values()):
         return "every number is 0"
     for name in ("leye_pose", "reye_pose"):
-        if np.abs(clip.params.get(name, np.zeros(1))).max() > _LARGEST_EYE_ANGLE:
+        if name in clip.params and np.abs(clip.params[name]).max() > _LARGEST_EYE_ANGLE:
             return f"{name} turns an eye by more than {_LARGEST_EYE_ANGLE} radians"
     if layout.has_root and main_axis(neutral_joints(clip.params, flat_hand_mean=True)) not in layout.up:
         return f"the person is not upright along {' or '.join(layout.up)}"
@@ -234,8 +234,8 @@ def misfit(clip: SmplxClip) -> str | None:
 
 def main_axis(joints: np.ndarray) -> str:
     """The axis from pelvis to head and shoulders in most frames of (T, 52, 3) joints; "y" where there is none."""
-    top = joints[:, [JOINT_NAMES.index(name) for name in ("head", "left_shoulder", "right_shoulder")]].mean(1)
-    spine = top - joints[:, 0]
+    top = [JOINT_NAMES.index(name) for name in ("head", "left_shoulder", "right_shoulder")]
+    spine = joints[:, top].mean(1) - joints[:, 0]
     spine = spine[np.isfinite(spine).all(-1)]
     direction = np.median(spine, axis=0) if len(spine) else np.zeros(3)
     if np.linalg.norm(direction) < 0.2:  # metres: no body that stands or sits
@@ -251,7 +251,7 @@ def _split(array: np.ndarray, name: str) -> SmplxClip:
         params["reye_pose"] = params["leye_pose"]
     params.pop("face_shape", None)
     if "upper_body_pose" in params:
-        params["body_pose"] = _with_still_legs(params.pop("upper_body_pose"))
+        params["body_pose"] = np.pad(params.pop("upper_body_pose"), _STILL_LEGS)
     if name == "signspark":
         params = _signspark(*params.values())
     params.setdefault("global_orient", np.zeros((len(array), 3)))
@@ -260,12 +260,8 @@ def _split(array: np.ndarray, name: str) -> SmplxClip:
 
 def _signspark(left: np.ndarray, right: np.ndarray, body: np.ndarray) -> dict[str, np.ndarray]:
     """Rotation matrices of hands and body, which the package turns into parameters."""
-    upper = package_readers("SignSparK's rotation matrices").rows_to_params(left, right, body)
-    return upper | {"body_pose": _with_still_legs(upper["body_pose"]), "global_orient": np.zeros((len(left), 3))}
-
-
-def _with_still_legs(upper: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.zeros((len(upper), UPPER_BODY)), upper], axis=1)
+    params = package_readers("SignSparK's rotation matrices").rows_to_params(left, right, body)
+    return params | {"body_pose": np.pad(params["body_pose"], _STILL_LEGS), "global_orient": np.zeros((len(left), 3))}
 
 
 def _named(parts: Mapping, name: str, mapping: Mapping) -> SmplxClip:
@@ -307,11 +303,9 @@ def _amass_poses(mapping: Mapping, format: str | None) -> SmplxClip:
     if poses.ndim != 2 or poses.shape[1] not in (156, 165):
         raise ValueError(f"`poses` has shape {poses.shape}, expected (frames, 156), SMPL+H, or (frames, 165), SMPL-X")
     name = agree(format, "amass-smplh" if poses.shape[1] == 156 else "amass-smplx")
-    parts = {"global_orient": poses[:, :3], "body_pose": poses[:, 3:66]}
-    parts |= {"left_hand_pose": poses[:, -90:-45], "right_hand_pose": poses[:, -45:], "trans": mapping["trans"]}
-    if name == "amass-smplx" and "betas" in mapping:
-        parts["betas"] = mapping["betas"]
-    clip = _named(parts, name, mapping)
+    parts = {"global_orient": poses[:, :3], "body_pose": poses[:, 3:66], "pose_hand": poses[:, -90:]}
+    beside = ("trans",) if name == "amass-smplh" else ("trans", "betas")
+    clip = _named(parts | {key: mapping[key] for key in beside if key in mapping}, name, mapping)
     if name == "amass-smplh":
         clip.notes.append(Remark("body shape left out: betas of SMPL+H mean nothing to SMPL-X"))
     return clip
