@@ -9,7 +9,6 @@ batches, and a way back that survives a heading that passes 180 degrees.
 Axes: +x to the person's left in the rest pose, +y up, +z to the front. Metres, radians, and rates per frame.
 """
 
-import math
 import warnings
 from itertools import accumulate, pairwise
 
@@ -136,9 +135,7 @@ def joints_to_features(
 
     Returns:
         `(..., T-1, 623)`, laid out as :func:`feature_slices` says; the last frame only gives velocities. The place and
-        the heading in which the clip starts are gone. float64 for float64 input, else float32. In the row where the
-        heading passes 180 degrees from the start `root_yaw` has the wrong sign, as in all HumanML3D data: vectors stay
-        comparable cell by cell, and :func:`features_to_joints` finds the sign again.
+        the heading in which the clip starts are gone. float64 for float64 input, else float32.
 
     Raises:
         ValueError: unknown convention or skeleton, wrong shape, fewer than 2 frames, a clip without any valid joint.
@@ -260,15 +257,17 @@ def fill_broken_joints(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     valid[..., 1:] &= ~collapsed
     valid[..., 0] &= ~collapsed.all(axis=-1)
 
-    num_clips = math.prod(joints.shape[:-3])
-    clips = positions.reshape(num_clips, *joints.shape[-3:])
-    valid_of_clip = valid.reshape(num_clips, *valid.shape[-2:])
-    for index in np.flatnonzero(~valid_of_clip.all(axis=(-2, -1))):
-        if not valid_of_clip[index].any():
+    clips = list(np.ndindex(joints.shape[:-3]))
+    for number, clip in enumerate(clips):
+        if valid[clip].all():
+            continue
+        if not valid[clip].any():
             what = "everything is NaN, infinite or collapsed to one point; leave that clip out"
-            raise ValueError(f"expected a person in every clip, no valid joint in clip {index} of {num_clips}: {what}")
-        _repair_clip(clips[index], valid_of_clip[index])
-    return clips.reshape(joints.shape), ~valid
+            raise ValueError(
+                f"expected a person in every clip, no valid joint in clip {number} of {len(clips)}: {what}"
+            )
+        _repair_clip(positions[clip], valid[clip])
+    return positions, ~valid
 
 
 def _repair_clip(positions: np.ndarray, valid: np.ndarray) -> None:
@@ -309,12 +308,12 @@ def fill_in_time(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
 
 
 def _describe(repaired: np.ndarray) -> str:
-    counts = repaired.reshape(-1, repaired.shape[-1]).sum(axis=0)
     frames = repaired.any(axis=-1)
+    counts = zip(JOINT_NAMES, repaired.reshape(-1, repaired.shape[-1]).sum(axis=0), strict=False)
     return (
         f"repaired NaN, infinite or zero-length joints in {frames.sum()} of {frames.size} frames, from their "
         "neighbours in time (in the rest pose where there were none). Frames per joint: "
-        + ", ".join(f"{JOINT_NAMES[joint]} {counts[joint]}" for joint in np.flatnonzero(counts))
+        + ", ".join(f"{name} {count}" for name, count in counts if count)
     )
 
 
