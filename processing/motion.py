@@ -136,8 +136,6 @@ def load_motion(
             if not isinstance(content, str):
                 return _motion_of(content, given)
             about, container_format, _ = CONTAINERS[content]
-            if container_format is not None:
-                agree(format, container_format)
             content, notes = package_readers(about).read(path, content, format)
             return _motion_of(content, given, container_format, notes)
     except ValueError as error:
@@ -202,11 +200,9 @@ def _motion_of(
     if not isinstance(content, Mapping):
         return _smplx_motion(content, given)
     if "joints" in content and "params" not in content:
-        agree(given.format, format or "lslm")
-        return _joints_motion(content, given, format or "lslm", notes)
+        return _joints_motion(content, given, agree(given.format, format or "lslm"), notes)
     if {"pose", "left_hand", "right_hand"} <= content.keys():
-        agree(given.format, format or "mediapipe")
-        return _landmark_motion(content, given, format or "mediapipe", notes)
+        return _landmark_motion(content, given, agree(given.format, format or "mediapipe"), notes)
     clip = mapping_to_clip(content, given.format)
     if clip is None:
         names = ", ".join(sorted(content)[:8]) or "no arrays"

@@ -126,7 +126,7 @@ class SmplxClip:
         params: (T, n) float64 for each name of `WIDTHS` that the file has; a row of NaN is a missing frame.
         fps: what the file says; None: nothing.
         gender: neutral, male or female.
-        left_valid, right_valid: (T,) bool, whether the hand was seen; None: the file does not say.
+        hands_seen: (T,) bool for `left_valid` and `right_valid`, where the file says so.
         notes: what was assumed, for people.
     """
 
@@ -134,8 +134,7 @@ class SmplxClip:
     params: dict[str, np.ndarray]
     fps: float | None = None
     gender: str = "neutral"
-    left_valid: np.ndarray | None = None
-    right_valid: np.ndarray | None = None
+    hands_seen: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[Remark] = field(default_factory=list)
 
     @property
@@ -315,15 +314,13 @@ def _with_facts(clip: SmplxClip, mapping: Mapping) -> SmplxClip:
     """What stands beside the parameters: frame rate, gender, which hands were seen."""
     rates = (one_number(mapping, key) for key in ("fps", "mocap_framerate", "mocap_frame_rate", "frame_rate"))
     clip.fps = next((rate for rate in rates if rate is not None), None)
-    gender = str(np.asarray(mapping.get("gender", "neutral")).reshape(-1)[0])
-    gender = gender.removeprefix("b'").removesuffix("'").lower()
-    clip.gender = gender if gender in ("male", "female") else "neutral"
+    text = str(mapping.get("gender")).lower()  # a string, bytes, or an array of one
+    clip.gender = next((gender for gender in ("female", "male") if gender in text), "neutral")
     for side in ("left_valid", "right_valid"):
         if side in mapping:
-            seen = numbers(mapping, side).reshape(-1)
-            if len(seen) != clip.num_frames:
-                raise ValueError(f"`{side}` has {len(seen)} entries for {clip.num_frames} frames")
-            setattr(clip, side, seen.astype(bool))
+            clip.hands_seen[side] = numbers(mapping, side).reshape(-1).astype(bool)
+            if (entries := len(clip.hands_seen[side])) != clip.num_frames:
+                raise ValueError(f"`{side}` has {entries} entries for {clip.num_frames} frames")
     return clip
 
 
@@ -356,7 +353,9 @@ def clip_to_joints(
     """
     layout = LAYOUTS[clip.format]
     notes = list(clip.notes)
-    params = clip.params if layout.in_space else {k: v for k, v in clip.params.items() if k != "transl"}
+    params = dict(clip.params)
+    if not layout.in_space and params.pop("transl", None) is not None:
+        notes.append(Remark("the camera's translation left out"))
     flat = layout.flat_hand_mean if flat_hand_mean is None else flat_hand_mean
     if body_model or os.environ.get(MODEL_VARIABLE):
         readers = package_readers("an SMPL-X model file")
@@ -372,8 +371,6 @@ def clip_to_joints(
             raise MotionFileError(problem, *(("up", up) if up in UP_TURNS else ()))
     joints = joints @ np.array(UP_TURNS[up], np.float64).T
     notes.append(Remark(f"up is {up} in the file; hands {'whole' if flat else 'relative to the hand mean'}; {name}"))
-    if not layout.in_space and "transl" in clip.params:
-        notes.append(Remark("the camera's translation left out"))
     hands = np.stack([clip.params["left_hand_pose"], clip.params["right_hand_pose"]])
     hands = hands if flat else hands + np.reshape(hands_mean, (2, 1, 45))
     bend = np.nanmean(hands[:, :, _MIDDLE_JOINTS] * np.array([1, -1])[:, None, None])
@@ -383,7 +380,6 @@ def clip_to_joints(
     valid = np.isfinite(joints).all(-1)
     if layout.seated:
         valid[:, LOWER_BODY] = False
-    for seen, hand in ((clip.left_valid, LEFT_HAND), (clip.right_valid, RIGHT_HAND)):
-        if seen is not None:
-            valid[np.ix_(~seen, hand)] = False
+    for side, seen in clip.hands_seen.items():
+        valid[np.ix_(~seen, LEFT_HAND if side == "left_valid" else RIGHT_HAND)] = False
     return joints, valid, notes
