@@ -32,6 +32,7 @@ from lslm.processing.motion_features import (
     RAW_DIRECTIONS,
     RIGHT_HAND,
 )
+from lslm.processing.processing_lslm import CHATML
 
 
 class RefuseDeprecations(logging.Handler):
@@ -56,10 +57,6 @@ SENTENCES = [
     "My name is Dana. I want tea and two cookies today.",
     "Sorry, no sugar for me. How much is the sandwich?",
 ]
-CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 ARMS = [*range(16, 22), *LEFT_HAND, *RIGHT_HAND]
 
 
@@ -93,10 +90,8 @@ def make_vqvae(clips_of_features, **config) -> SignMotionVQVAE:
 @pytest.fixture(scope="session")
 def clips() -> list[np.ndarray]:
     """Joints of 16 clips of 5 to 53 frames: every remainder of feature frames by 4."""
-    return [
-        make_clip(frames, seed)
-        for seed, frames in enumerate([41, 6, 53, 5, 30, 23, 44, 31, 8, 9, 10, 11, 37, 50, 19, 28])
-    ]
+    lengths = [41, 6, 53, 5, 30, 23, 44, 31, 8, 9, 10, 11, 37, 50, 19, 28]
+    return [make_clip(frames, seed) for seed, frames in enumerate(lengths)]
 
 
 @pytest.fixture(scope="session")
@@ -105,15 +100,9 @@ def tokenizer_folder(tmp_path_factory) -> str:
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
-    bpe.train_from_iterator(
-        SENTENCES,
-        trainers.BpeTrainer(
-            vocab_size=296,
-            special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-            show_progress=False,
-        ),
-    )
+    options = {"initial_alphabet": sorted(pre_tokenizers.ByteLevel.alphabet()), "show_progress": False}
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    bpe.train_from_iterator(SENTENCES, trainers.BpeTrainer(vocab_size=296, special_tokens=special, **options))
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe, bos_token="<|endoftext|>", eos_token="<|im_end|>", unk_token="<|endoftext|>"
     )

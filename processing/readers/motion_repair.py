@@ -6,12 +6,10 @@ import numpy as np
 
 from ..motion import Motion
 from ..motion_features import (
-    HUMANML3D_BONE_LENGTHS,
     LEFT_HAND,
     NUM_BODY_JOINTS,
     PARENTS,
     RIGHT_HAND,
-    count_joints,
     fill_broken_joints,
     result_dtype,
 )
@@ -99,7 +97,7 @@ def repair_joints(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         ValueError: wrong shape, or a clip without any valid joint.
     """
     joints = np.asarray(joints)
-    repaired, mask = fill_broken_joints(joints, HUMANML3D_BONE_LENGTHS[: count_joints(joints)])
+    repaired, mask = fill_broken_joints(joints)
     return repaired.astype(result_dtype(joints), copy=False), mask
 
 
