@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from datasets import load_dataset
@@ -58,6 +59,19 @@ def read_texts(folder: str, split: str) -> list[str]:
     """All texts of a split, without its motion; errors as of [`load_split`]."""
     files = split_files(folder, split)
     return [str(text or "") for file in files for text in pq.read_table(file, columns=["text"])["text"].to_pylist()]
+
+
+def read_array(column: pa.ChunkedArray, row: int) -> np.ndarray | None:
+    """One value of a column of nested lists, or of `datasets`' arrays; None where it is null."""
+    value = column[row]
+    if not value.is_valid:
+        return None
+    numbers = getattr(value, "value", value).values  # of such an array: its lists
+    shape = [len(numbers)]
+    while pa.types.is_list(numbers.type):
+        parent, numbers = numbers, numbers.flatten()
+        shape.append(len(numbers) // max(len(parent), 1))
+    return numbers.to_numpy(zero_copy_only=False).reshape(shape)
 
 
 def read_joints(row: dict) -> np.ndarray:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from accelerate.data_loader import prepare_data_loader
 from datasets import IterableDataset, load_dataset
@@ -19,11 +18,19 @@ from torch.utils.data import DataLoader, get_worker_info
 from transformers import Trainer
 
 from ...processing.feature_extraction_lslm import SignMotionFeatureExtractor, resample
-from ...processing.motion_features import NUM_JOINTS
 from .augmentation import Variation
-from .motion_text import MotionText, check_columns, feature_statistics, read_clip, split_files, with_floor
+from .motion_text import (
+    MotionText,
+    check_columns,
+    feature_statistics,
+    read_array,
+    read_clip,
+    split_files,
+    with_floor,
+)
 
 ROWS_AT_ONCE = 64
+MOTION = ("joints_mm", "joints", "valid")  # columns of arrays
 STATISTICS = "statistics.json"  # in a data set folder, from `lslm data build`
 
 
@@ -71,7 +78,7 @@ class StreamedMotionText(torch.utils.data.IterableDataset):
         names = self._read(None).column_names
         check_columns(self.files[0], names)
         small = [name for name in ("id", "text", "fps", "num_frames") if name in names]
-        self.rows = self._read(small + [name for name in ("joints_mm", "joints", "valid") if name in names])
+        self.rows = self._read(small + [name for name in MOTION if name in names])
         # enough to tell which clips are used
         self.small_rows = self._read(small) if "num_frames" in names else self.rows
 
@@ -107,7 +114,7 @@ class StreamedMotionText(torch.utils.data.IterableDataset):
                 if used <= seen:
                     yield None
                     continue
-                joints, valid, text = self._clip(table.slice(row, 1))
+                joints, valid, text = self._clip(table, row)
                 rng = np.random.default_rng((self.seed, epoch, zlib.crc32(joints.tobytes())))
                 yield {"text": text, "rng": rng} | self.vary(joints, valid, rng)
         if epoch == 0 and used < rows:
@@ -122,7 +129,7 @@ class StreamedMotionText(torch.utils.data.IterableDataset):
         """(T, 52, 3) float32 of every clip, one after the other, as [`MotionText`] holds them."""
         for table in self.rows.with_format("arrow").iter(batch_size=ROWS_AT_ONCE):
             for row in self._usable(table):
-                yield self._clip(table.slice(row, 1))[0]
+                yield self._clip(table, row)[0]
 
     def _read(self, columns: list[str] | None) -> IterableDataset:
         return load_dataset(
@@ -151,8 +158,9 @@ class StreamedMotionText(torch.utils.data.IterableDataset):
         if "num_frames" in table.column_names:
             frames = table["num_frames"].to_pylist()
         else:
-            column = _storage(table["joints_mm" if "joints_mm" in table.column_names else "joints"])
-            frames = pc.list_value_length(column).to_pylist()
+            joints = table["joints_mm" if "joints_mm" in table.column_names else "joints"]
+            clips = (read_array(joints, row) for row in range(len(table)))
+            frames = [0 if clip is None else len(clip) for clip in clips]
         usable = []
         for row, (text, rate, count) in enumerate(
             zip(table["text"].to_pylist(), table["fps"].to_pylist(), frames, strict=True)
@@ -163,34 +171,19 @@ class StreamedMotionText(torch.utils.data.IterableDataset):
                     usable.append(row)
         return usable
 
-    def _clip(self, table: pa.Table) -> tuple[np.ndarray, np.ndarray | None, str]:
-        """Joints, which of them were observed, and the text of the one row of a table."""
-        row = {name: table[name][0].as_py() for name in table.column_names if name in ("id", "text", "fps")}
-        for name in ("joints_mm", "joints", "valid"):
-            if name in table.column_names and table[name][0].is_valid:
-                row[name] = _numbers(table[name])
-                if name != "valid":
-                    row[name] = row[name].reshape(-1, NUM_JOINTS, 3)
-        joints, valid = read_clip(row, self.fps)
+    def _clip(self, table: pa.Table, row: int) -> tuple[np.ndarray, np.ndarray | None, str]:
+        """Joints, which of them were observed, and the text of a row of a table."""
+        clip = {
+            name: read_array(table[name], row) if name in MOTION else table[name][row].as_py()
+            for name in table.column_names
+        }
+        joints, valid = read_clip(clip, self.fps)
         if len(joints) < 2:
             raise ValueError(
-                f"{self.name}: clip {row.get('id', '')} has {len(joints)} frame(s), and more by its column num_frames; "
-                "build the data set again"
+                f"{self.name}: clip {clip.get('id', '')} has {len(joints)} frame(s), and more by its column num_frames;"
+                " build the data set again"
             )
-        return joints, valid, row["text"]
-
-
-def _storage(column: pa.ChunkedArray) -> pa.Array:
-    """The lists of a column, be it one of lists or of `datasets`' arrays."""
-    return pa.concat_arrays([getattr(chunk, "storage", chunk) for chunk in column.chunks])
-
-
-def _numbers(column: pa.ChunkedArray) -> np.ndarray:
-    """All numbers of a column of nested lists in a row."""
-    array = _storage(column)
-    while pa.types.is_nested(array.type):
-        array = array.flatten()
-    return array.to_numpy(zero_copy_only=False)
+        return joints, valid, clip["text"]
 
 
 def training_clips(

@@ -11,7 +11,6 @@ a build reads only clips that are new or changed, and until it is done the old d
 from __future__ import annotations
 
 import concurrent.futures
-import inspect
 import itertools
 import json
 import multiprocessing
@@ -19,8 +18,9 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,6 @@ from datasets import Features
 from tqdm import tqdm
 
 import lslm.processing
-from ....processing import load_motion
-from ....processing.motion_features import CONVENTIONS
-
 from . import report as data_report
 from .shards import (
     COLUMNS,
@@ -51,9 +48,6 @@ from .shards import (
 from .sources import Catalogue, find_tables
 from .texts import SPLITS
 
-SHARD_SIZE = 1000
-COMPRESSION_LEVEL = 3
-QUEUED = 2  # shards handed out per process: the next one is at hand, and a million do not wait in memory
 TICK, LOG_EVERY = 0.2, 10.0  # seconds between two looks at the progress: on a terminal, in a log file
 THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ARROW_NUM_THREADS")}
 
@@ -92,34 +86,17 @@ def plan(
     out: str | os.PathLike,
     *,
     texts: Sequence[str | os.PathLike] | None = None,
-    fps: float | None = None,
-    features: bool = False,
-    face: bool = False,
-    convention: str = "humanml3d",
     columns: Features | Sequence[str] | None = None,
-    split_by: str = "official",
-    seed: int = 0,
-    language: str | None = None,
-    max_seconds: float | None = None,
-    smooth: float = 0.0,
-    shard_size: int = SHARD_SIZE,
-    compression_level: int = COMPRESSION_LEVEL,
     reader: Mapping[str, Any] | None = None,
+    **options,
 ) -> None:
     """Join clips and texts, and write down which clips make which shard.
 
     Args:
         source: folder of the motion files. out: folder of the data set.
         texts: tables of texts; None: those in `source`.
-        fps: frame rate of the data set; None: every clip keeps its own.
-        features: also store the 623 motion features, of this `convention`.
-        face: also store `jaw_pose` and `expression` of the clips whose files have them.
         columns: names to keep, in this order, or with types; None: all.
-        split_by, seed, language: see [`Catalogue`].
-        max_seconds: longer clips are dropped.
-        smooth: seconds that clips are smoothed over, see `repair_motion`; 0: not at all.
-        shard_size: most clips in a parquet file. compression_level: of zstd; from 20 on a shard is one page.
-        reader: keyword arguments of `load_motion`; an fps in a table goes before its `fps`.
+        reader, options: see [`Recipe`].
 
     Raises:
         ValueError, OSError: see [`build`].
@@ -129,24 +106,16 @@ def plan(
         raise NotADirectoryError(20, "expected a folder of motion files", str(source))
     if places.out == source:
         raise ValueError(f"{out}: the data set cannot go into the folder of its source; name another")
-    if features and fps is None:
-        raise ValueError("motion features need one frame rate; give fps as well")
-    if shard_size < 1 or not 1 <= compression_level <= 22:
-        raise ValueError(f"shards of {shard_size} clips at level {compression_level}; expected 1 or more, and 1 to 22")
-    if not smooth >= 0:
-        raise ValueError(f"smooth is {smooth}, expected seconds: 0 or more")
-    if convention not in CONVENTIONS:
-        raise ValueError(f"no convention {convention!r}; expected one of {', '.join(CONVENTIONS)}")
     reader = dict(reader or {})
     if "body_model" in reader:
         reader["body_model"] = os.path.abspath(reader["body_model"])  # tasks may start in another folder
-    if unknown := reader.keys() - inspect.signature(load_motion).parameters.keys():
-        raise ValueError(f"the reader of motion files does not know {', '.join(sorted(unknown))}")
+    recipe = Recipe(str(source), reader=reader, **options)
     tables = find_tables(source, places.out) if texts is None else [Path(os.path.abspath(path)) for path in texts]
     for path in (places.staged, places.records, places.data):
         path.mkdir(parents=True, exist_ok=True)
     _mend(places)
-    catalogue = Catalogue(places.work / "catalogue.sqlite", split_by=split_by, seed=seed, language=language)
+    scratch = places.work / "catalogue.sqlite"
+    catalogue = Catalogue(scratch, split_by=recipe.split_by, seed=recipe.seed, language=recipe.language)
     try:
         _add_texts(catalogue, tables, source, texts is not None)
         catalogue.add_files(source, [places.out, *tables])
@@ -155,7 +124,7 @@ def plan(
         draft.mkdir()
         shards: dict[str, int] = {}  # name: clips
         for split in SPLITS:
-            shards |= _write_plan(draft, split, catalogue.clips(split), shard_size)
+            shards |= _write_plan(draft, split, catalogue.clips(split), recipe.shard_size)
         if not shards:
             key, file = catalogue.examples()
             raise ValueError(f"{source}: no text fits a file; a text is for {key!r}, a file is called {file!r}")
@@ -167,36 +136,20 @@ def plan(
                 left_out = data_report.add(left_out, {fault.kind or fault.reason: 1})
     finally:
         catalogue.close()
-        (places.work / "catalogue.sqlite").unlink()
-    optional = {FEATURES: features, **dict.fromkeys(FACE, face)}
-    columns = _columns(columns, catalogue.columns, {name for name, wanted in optional.items() if not wanted})
-    recipe = Recipe(
-        source=str(source),
-        reader=reader,
-        reader_version=_reader_version(reader),
-        fps=fps,
-        max_seconds=max_seconds,
-        smooth=smooth,
-        convention=convention,
-        columns=columns.to_dict(),
-        compression_level=compression_level,
-    )
-    options = {"fps": fps, "features": features, "face": face, "convention": convention, "split_by": split_by}
-    options |= {"seed": seed, "language": language, "max_seconds": max_seconds, "smooth": smooth}
-    options["shard_size"] = shard_size
-    named = {name: os.path.basename(value) if name == "body_model" else value for name, value in reader.items()}
-    options |= {"compression_level": compression_level, "reader": named}
+        scratch.unlink()
+    unwanted = {*(() if recipe.features else (FEATURES,)), *(() if recipe.face else FACE)}
+    columns = _columns(columns, catalogue.columns, unwanted)
+    recipe = replace(recipe, columns=columns.to_dict(), reader_version=_reader_version(reader))
     facts = {
         "left_out": left_out,
         "tables": catalogue.tables,
         "other_files": dict(sorted(catalogue.other_files.items())),
-        "options": options,
+        "options": recipe.options,
         "columns": list(columns),
     }
-    (draft / "recipe.json").write_text(json.dumps(vars(recipe)), encoding="utf-8")
-    (draft / "old.json").write_text(json.dumps(list(_old_shards(places))), encoding="utf-8")
-    (draft / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
-    (draft / "shards.json").write_text(json.dumps(shards), encoding="utf-8")
+    contents = {"recipe": vars(recipe), "old": list(_old_shards(places)), "facts": facts, "shards": shards}
+    for name, content in contents.items():
+        (draft / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     shutil.rmtree(places.plan, ignore_errors=True)
     os.replace(draft, places.plan)
 
@@ -288,7 +241,7 @@ def build_shards(out: str | os.PathLike, workers: int = 1, progress: bool = True
         try:
             workers = min(workers, len(names))
             with concurrent.futures.ProcessPoolExecutor(workers, context, _start, (counter,)) as pool:
-                _feed(pool, places.out, names, workers, bar, counter)
+                _wait(pool, [pool.submit(_work, str(places.out), name) for name in names], bar, counter)
         except BrokenProcessPool as error:
             raise OSError(
                 "a process of the build died, perhaps for want of memory; give the same command again, with fewer"
@@ -298,28 +251,16 @@ def build_shards(out: str | os.PathLike, workers: int = 1, progress: bool = True
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def _feed(pool, out: Path, names: Iterable[str], workers: int, bar: tqdm, counter) -> None:
-    todo, running, shown = iter(names), set(), 0
+def _wait(pool: concurrent.futures.Executor, running: Collection[concurrent.futures.Future], bar: tqdm, counter) -> None:
     try:
-        while True:
-            for name in itertools.islice(todo, QUEUED * workers - len(running)):
-                running.add(pool.submit(_work, str(out), name))
-            if not running:
-                return
+        while running:
             done, running = concurrent.futures.wait(running, TICK, concurrent.futures.FIRST_COMPLETED)
-            shown = _show(bar, counter.value, shown)
+            bar.update(counter.value - bar.n)
             for future in done:
                 future.result()
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         raise
-    finally:
-        _show(bar, counter.value, shown)
-
-
-def _show(bar: tqdm, clips: int, shown: int) -> int:
-    bar.update(clips - shown)
-    return clips
 
 
 _counter = None  # in a process of the pool: clips that are done, over all of them
