@@ -105,8 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signer, names = Recombiner(rows, options.seed), sorted({name for name in rows["name"] if name})
         held_out = combinations(options.data, "validation") | combinations(options.data, "test")
         held_out -= {combination(gloss) for gloss in rows["gloss"]}
-        said = islice(sentences(signer, names, held_out, options.seed), options.count)
-        recombined = signed("recombined", tqdm(said, "recombining", options.count, unit="utterance"), signer)
+        drawn = islice(sentences(signer, names, held_out, options.seed), options.count)
+        recombined = signed("recombined", tqdm(drawn, "recombining", options.count, unit="utterance"), signer)
         for split in ("train", "validation"):
             shutil.copy(options.data / "data" / f"{split}.parquet", options.out)
         partial = options.out / "train_recombined.partial"  # renamed: a kill leaves no half a file
