@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ....processing.readers.motion_repair import PARTS
+from ....processing.motion_features import LEFT_HAND, NUM_BODY_JOINTS, RIGHT_HAND
 
+PARTS = {"body": list(range(NUM_BODY_JOINTS)), "left_hand": LEFT_HAND, "right_hand": RIGHT_HAND}
 SECONDS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 60)  # where the bars of the histograms end
 WORDS = (1, 2, 3, 5, 8, 11, 16, 21, 31, 51)
 BAR = 40  # characters of the longest bar

@@ -28,10 +28,10 @@ from datasets.arrow_writer import TypedSequence
 from ....processing import MotionFileError, SignMotionFeatureExtractor, load_motion
 from ....processing.feature_extraction_lslm import resample
 from ....processing.motion_features import CONVENTIONS, FEATURE_SIZE, NUM_JOINTS
-from ....processing.readers.motion_repair import MAX_GAP, PARTS, repair_joints, repair_motion
+from ....processing.readers.motion_repair import MAX_GAP, repair_joints, repair_motion
 from ..motion_text import read_array
 from ..validity import resample_valid
-from .report import summarise
+from .report import PARTS, summarise
 
 FORMAT = 1  # raised when the same clip becomes another row
 FEATURE_FPS = 20.0  # of the statistics, when clips keep their own rate: the extractor's default
@@ -190,8 +190,8 @@ def read_clip(clip: dict, recipe: Recipe) -> tuple[dict, dict]:
     if recipe.max_seconds and motion.duration > recipe.max_seconds:
         limit = f"more than --max-seconds {recipe.max_seconds:g}"
         raise MotionFileError(f"it lasts {motion.duration:.1f} s, {limit}", kind=limit)
-    motion, repaired = repair_motion(motion, smooth_seconds=recipe.smooth)
-    if any(part["filled_frames"] for part in repaired.values()):
+    motion, filled = repair_motion(motion, recipe.smooth)
+    if filled:
         notes.append(f"gaps of up to {MAX_GAP} frames filled in")
     if recipe.smooth:
         notes.append(f"smoothed over {recipe.smooth:g} s")
