@@ -19,15 +19,7 @@ from transformers import Trainer
 
 from ...processing.feature_extraction_lslm import SignMotionFeatureExtractor, resample
 from .augmentation import Variation
-from .motion_text import (
-    MotionText,
-    check_columns,
-    feature_statistics,
-    read_array,
-    read_clip,
-    split_files,
-    with_floor,
-)
+from .motion_text import MotionText, check_columns, feature_statistics, read_array, read_clip, split_files, with_floor
 
 ROWS_AT_ONCE = 64
 MOTION = ("joints_mm", "joints", "valid")  # columns of arrays
@@ -132,14 +124,8 @@ class StreamedMotionText(torch.utils.data.IterableDataset):
                 yield self._clip(table, row)[0]
 
     def _read(self, columns: list[str] | None) -> IterableDataset:
-        return load_dataset(
-            "parquet",
-            data_files={"train": self.files},
-            split="train",
-            columns=columns,
-            batch_size=ROWS_AT_ONCE,
-            streaming=True,
-        ).reshard()  # by row group
+        options = {"data_files": {"train": self.files}, "columns": columns, "batch_size": ROWS_AT_ONCE}
+        return load_dataset("parquet", split="train", streaming=True, **options).reshard()  # by row group
 
     def _tables(self, rows: IterableDataset, epoch: int, reader: int, readers: int) -> Iterator[pa.Table]:
         """The rows of one reader in one epoch, in their order."""
@@ -166,8 +152,8 @@ class StreamedMotionText(torch.utils.data.IterableDataset):
             zip(table["text"].to_pylist(), table["fps"].to_pylist(), frames, strict=True)
         ):
             if (count or 0) >= 2 and (text or "").strip():
-                at_model = len(resample(np.empty((count, 0, 0)), float(rate), self.fps))
-                if self.fits is None or self.fits(at_model, text):
+                resampled = len(resample(np.empty((count, 0, 0)), float(rate), self.fps))
+                if self.fits is None or self.fits(resampled, text):
                     usable.append(row)
         return usable
 
@@ -210,10 +196,8 @@ def training_clips(
     options = {key: getattr(args, key) for key in keys} | {"window": window}
     if not args.stream:
         return MotionText(args.data, "train", extractor.fps, limit=args.limit, **options)
-    options |= {"rank": args.process_index, "world_size": args.world_size}
-    return StreamedMotionText(
-        args.data, "train", extractor.fps, shuffle_buffer=args.shuffle_buffer, fits=fits, **options
-    )
+    options |= {"rank": args.process_index, "world_size": args.world_size, "shuffle_buffer": args.shuffle_buffer}
+    return StreamedMotionText(args.data, "train", extractor.fps, fits=fits, **options)
 
 
 def train_loader(trainer: Trainer) -> DataLoader:
@@ -250,9 +234,8 @@ def streamed_statistics(data: StreamedMotionText, folder: str, extractor: SignMo
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
             mean, std = (np.array(stored[name], np.float64).reshape(extractor.feature_size) for name in ("mean", "std"))
-            differing = [
-                name for name in ("fps", "convention", "target_skeleton") if stored[name] != getattr(extractor, name)
-            ]
+            shared = ("fps", "convention", "target_skeleton")
+            differing = [name for name in shared if stored[name] != getattr(extractor, name)]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{path}: expected fps, convention, target_skeleton and {extractor.feature_size} numbers each of mean "

@@ -18,7 +18,8 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
@@ -70,9 +71,8 @@ def build(
         ValueError, OSError: texts or options cannot be used, or `out` cannot be written. Never for a clip: clips that
             cannot be used are in `out`/dropped.jsonl.
     """
-    license = {
-        name: value for name in ("license", "license_name", "license_link") if (value := options.pop(name, None))
-    }
+    names = ("license", "license_name", "license_link")
+    license = {name: value for name in names if (value := options.pop(name, None))}
     plan(source, out, **options)
     build_shards(out, workers, progress)
     return finish(out, **license)
@@ -128,17 +128,17 @@ def plan(
         if not shards:
             key, file = catalogue.examples()
             raise ValueError(f"{source}: no text fits a file; a text is for {key!r}, a file is called {file!r}")
-        left_out: dict[str, int] = {}
+        left_out: Counter[str] = Counter()
         with open(draft / "left_out.jsonl", "w", encoding="utf-8") as lines:
             for fault in catalogue.left_out():
                 row = {"id": fault.id, "file": fault.file, "reason": fault.reason}
                 lines.write(json.dumps(row, ensure_ascii=False) + "\n")
-                left_out = data_report.add(left_out, {fault.kind or fault.reason: 1})
+                left_out[fault.kind or fault.reason] += 1
     finally:
         catalogue.close()
         scratch.unlink()
-    unwanted = {*(() if recipe.features else (FEATURES,)), *(() if recipe.face else FACE)}
-    columns = _columns(columns, catalogue.columns, unwanted)
+    optional = {FEATURES: recipe.features, **dict.fromkeys(FACE, recipe.face)}
+    columns = _columns(columns, catalogue.columns, [name for name, wanted in optional.items() if not wanted])
     recipe = replace(recipe, columns=columns.to_dict(), reader_version=_reader_version(reader))
     facts = {
         "left_out": left_out,
@@ -181,22 +181,19 @@ def _write_plan(folder: Path, split: str, clips: Iterable[dict], shard_size: int
     return shards
 
 
-def _columns(wanted: Features | Sequence[str] | None, extra: Mapping[str, pa.DataType], without: set[str]) -> Features:
-    clash = [name for name in extra if name in COLUMNS]
-    if clash:
+def _columns(wanted: Features | Sequence[str] | None, extra: Mapping[str, pa.DataType], without: list[str]) -> Features:
+    if clash := [name for name in extra if name in COLUMNS]:
         raise ValueError(f"the tables of texts have the column {clash[0]!r}, which the build fills; rename it")
     types = {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in extra.items()}
-    known = Features(
-        {name: kind for name, kind in COLUMNS.items() if name not in without}
-        | Features.from_arrow_schema(pa.schema(list(types.items())))
-    )
+    ours = {name: kind for name, kind in COLUMNS.items() if name not in without}
+    available = Features(ours | Features.from_arrow_schema(pa.schema(list(types.items()))))
     if wanted is None:
-        return known
-    if missing := [name for name in wanted if name not in known]:
-        raise ValueError(f"no column {missing[0]!r}; there are {', '.join(known)}")
+        return available
+    if missing := [name for name in wanted if name not in available]:
+        raise ValueError(f"no column {missing[0]!r}; there are {', '.join(available)}")
     if not {"text", "fps", JOINTS} <= set(wanted):
         raise ValueError(f"a data set needs the columns text, fps and {JOINTS}; name them too")
-    return Features(wanted if isinstance(wanted, Features) else {name: known[name] for name in wanted})
+    return Features(wanted if isinstance(wanted, Features) else {name: available[name] for name in wanted})
 
 
 def _reader_version(reader: Mapping[str, Any]) -> str:
@@ -211,9 +208,9 @@ def _old_shards(places: Places) -> Iterable[tuple[str, str, str, str]]:
     for records, files in ((places.records, places.data), (places.staged, places.staged)):
         for record in sorted(records.glob("*.json")):
             parquet = files / f"{record.stem}.parquet"
-            found = read_record(record, parquet)
-            if found and (found["key"] or records == places.records):  # one without a key may be staged anew meanwhile
-                yield str(record), str(parquet), found["first"], found["last"]
+            shard = read_record(record, parquet)
+            if shard and (shard["key"] or records == places.records):  # one without a key may be staged anew meanwhile
+                yield str(record), str(parquet), shard["first"], shard["last"]
 
 
 # --- the shards -------------------------------------------------------------------------------------------------------
@@ -238,29 +235,22 @@ def build_shards(out: str | os.PathLike, workers: int = 1, progress: bool = True
         counter = context.Value("q", 0)
         before = {name: os.environ.get(name) for name in THREADS}
         os.environ.update(THREADS)  # read by libraries when the processes start
+        pool = concurrent.futures.ProcessPoolExecutor(min(workers, len(names)), context, _start, (counter,))
         try:
-            workers = min(workers, len(names))
-            with concurrent.futures.ProcessPoolExecutor(workers, context, _start, (counter,)) as pool:
-                _wait(pool, [pool.submit(_work, str(places.out), name) for name in names], bar, counter)
+            running = [pool.submit(_work, str(places.out), name) for name in names]
+            while running:
+                done, running = concurrent.futures.wait(running, TICK, concurrent.futures.FIRST_COMPLETED)
+                bar.update(counter.value - bar.n)
+                for future in done:
+                    future.result()
         except BrokenProcessPool as error:
             raise OSError(
                 "a process of the build died, perhaps for want of memory; give the same command again, with fewer"
             ) from error
         finally:
+            pool.shutdown(cancel_futures=True)
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
-def _wait(pool: concurrent.futures.Executor, running: Collection[concurrent.futures.Future], bar: tqdm, counter) -> None:
-    try:
-        while running:
-            done, running = concurrent.futures.wait(running, TICK, concurrent.futures.FIRST_COMPLETED)
-            bar.update(counter.value - bar.n)
-            for future in done:
-                future.result()
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
 
 
 _counter = None  # in a process of the pool: clips that are done, over all of them
@@ -311,8 +301,8 @@ def _mend(places: Places) -> None:
     for record in places.staged.glob("*.json"):
         name = record.stem.rpartition("-")[0]
         moved = not record.with_suffix(".parquet").exists() and not (places.records / f"{name}.json").exists()
-        found = read_record(record, places.data / f"{name}.parquet") if moved else None
-        if found and found["rows"]:
+        shard = read_record(record, places.data / f"{name}.parquet") if moved else None
+        if shard and shard["rows"]:
             os.replace(record, places.records / f"{name}.json")
 
 
