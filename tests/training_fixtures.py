@@ -38,13 +38,8 @@ ROW_FEATURES = Features(
     }
 )
 # where the right hand goes in each sign (metres: left, up, front)
-SIGNS = {
-    "tea": (0.5, 0.3, 0.2),
-    "no": (-0.3, 0.6, 0.0),
-    "please": (0.2, 0.9, 0.5),
-    "a": (0.0, 0.2, 0.6),
-    "l": (-0.4, 0.0, 0.3),
-}
+SIGNS = {"tea": (0.5, 0.3, 0.2), "no": (-0.3, 0.6, 0.0), "please": (0.2, 0.9, 0.5)}
+SIGNS |= {"a": (0.0, 0.2, 0.6), "l": (-0.4, 0.0, 0.3)}
 UTTERANCES = {
     "train": ["tea please", "no tea", "please no", "a l", "tea", "no", "please tea", "no please"],
     "validation": ["tea no", "please"],
@@ -79,6 +74,12 @@ def sign_joints(labels: list[str], rng: np.random.Generator) -> tuple[np.ndarray
     return np.concatenate(clips), signs
 
 
+def write_rows(file: Path, rows: list[dict], features: dict, **options) -> None:
+    """The columns `features` of rows as a parquet file."""
+    columns = {name: [row[name] for row in rows] for name in features}
+    Dataset.from_dict(columns, features=Features(features)).to_parquet(file, **options)
+
+
 def write_data(folder: Path, splits=("train", "validation", "test")) -> Path:
     """A data set folder in the form of examples/asl_cafe: FOLDER/data/SPLIT.parquet."""
     (folder / "data").mkdir(parents=True)
@@ -100,8 +101,7 @@ def write_data(folder: Path, splits=("train", "validation", "test")) -> Path:
                     "joints_mm": np.round(joints * 1000).astype(np.int16),
                 }
             )
-        columns = {name: [row[name] for row in rows] for name in ROW_FEATURES}
-        Dataset.from_dict(columns, features=ROW_FEATURES).to_parquet(folder / "data" / f"{split}.parquet")
+        write_rows(folder / "data" / f"{split}.parquet", rows, ROW_FEATURES)
     return folder
 
 
@@ -111,20 +111,15 @@ def write_backbone(folder: Path, kind: str = "llama", width: int = 32) -> Path:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     words = [*ENGLISH.values(), "Translate the American Sign Language in into English.", "user assistant system"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=330, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
-    )
+    options = {"initial_alphabet": pre_tokenizers.ByteLevel.alphabet(), "show_progress": False}
+    trainer = trainers.BpeTrainer(vocab_size=330, special_tokens=specials, **options)
     tokenizer.train_from_iterator(words * 4, trainer)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", bos_token="<|endoftext|>"
-    )
+    roles = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "bos_token": "<|endoftext|>"}
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **roles)
     fast.save_pretrained(folder)
     torch.manual_seed(0)
-    config_class, model_class = {
-        "llama": (LlamaConfig, LlamaForCausalLM),
-        "qwen2": (Qwen2Config, Qwen2ForCausalLM),
-    }[kind]
+    classes = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM)}
+    config_class, model_class = classes[kind]
     config = config_class(
         vocab_size=len(fast),
         hidden_size=width,
@@ -150,25 +145,10 @@ def recipe(**keys) -> list[str]:
     return flags
 
 
-COMMON = {
-    "eval_strategy": "no",
-    "report_to": "none",
-    "logging_steps": 1000,
-    "disable_tqdm": "true",
-    "save_strategy": "no",
-}
-TOY_VQVAE = {
-    **COMMON,
-    "fps": FPS,
-    "window": 16,
-    "hidden_size": 16,
-    "code_dim": 8,
-    "codebook_size": 16,
-    "num_res_blocks": 1,
-    "per_device_train_batch_size": 3,
-    "learning_rate": 3e-3,
-    "position_weight": 2.0,
-}
+COMMON = {"eval_strategy": "no", "report_to": "none", "logging_steps": 1000, "disable_tqdm": "true"}
+COMMON |= {"save_strategy": "no"}
+TOY_VQVAE = {**COMMON, "fps": FPS, "window": 16, "learning_rate": 3e-3, "per_device_train_batch_size": 3}
+TOY_VQVAE |= {"hidden_size": 16, "code_dim": 8, "codebook_size": 16, "num_res_blocks": 1, "position_weight": 2.0}
 TOY_INSTRUCT = {**COMMON, "per_device_train_batch_size": 4, "learning_rate": 3e-3, "lr_scheduler_type": "constant"}
 TOY_ALIGN = {**TOY_INSTRUCT, "system_prompt": "", "projector_hidden_size": 16}
 
@@ -197,14 +177,9 @@ def toy_tokenizer(toy) -> Path:
 def toy_aligned(toy, toy_tokenizer) -> Path:
     """Stage 2 with a LoRA adapter, 2 steps."""
     out = toy / "2_align"
-    flags = {
-        "data": toy / "set",
-        "tokenizer": toy_tokenizer,
-        "backbone": toy / "llm",
-        "output_dir": out,
-        "max_steps": 2,
-    }
+    flags = {"data": toy / "set", "tokenizer": toy_tokenizer, "backbone": toy / "llm", "output_dir": out}
     flags |= {"trainable": ["projector", "language_model"], "lora_r": 4, "projector_learning_rate": 1e-2}
+    flags["max_steps"] = 2
     assert lslm_cli.main(["align", *recipe(**TOY_ALIGN | flags)]) == 0
     return out
 
