@@ -289,12 +289,6 @@ def test_a_stream_needs_an_end(shards, tmp_path, capsys, flags, said):
     assert capsys.readouterr().err == f"lslm: {said}\n"
 
 
-def test_a_missing_column_is_named(tmp_path):
-    Dataset.from_dict({"text": ["Hi."], "motion": [[1.0]]}).to_parquet(tmp_path / "train.parquet")
-    with pytest.raises(ValueError, match="expected the columns text, fps and joints_mm or joints, got text, motion"):
-        StreamedMotionText(str(tmp_path), "train", FPS)
-
-
 def test_a_stream_trains_as_memory_does(shards, tmp_path):
     args = parse(TokenizerArguments, recipe(data=shards, output_dir=tmp_path, max_steps=3), "lslm tokenizer")
     assert not args.stream and args.shuffle_buffer == 1000

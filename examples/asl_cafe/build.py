@@ -23,21 +23,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cafe_grammar as cafe
 import numpy as np
-from cafe_grammar import (
-    LETTERS,
-    SIZES,
-    SPELLING,
-    SPELLING_SIZE,
-    SPLITS,
-    WORDS,
-    Sentence,
-    combination,
-    compose,
-    compose_spelling,
-    gloss_to_english,
-    labels_of,
-)
 from datasets import Array3D, Features, Value
 
 from lslm.processing.mediapipe_landmarks import mediapipe_to_joints
@@ -107,7 +94,7 @@ def _detected(landmarks: np.ndarray) -> np.ndarray:
 def read_raw(folder: Path, only_split: str | None = None) -> Raw:
     """Read words.npz and letters.npz (either may be missing), drop what cannot be used, deal takes to splits."""
     no_pose, no_hand = "pose lost in a frame", "signing hand lost in half of the frames"
-    raw = Raw({split: [] for split in SPLITS}, {no_pose: [], no_hand: []}, {})
+    raw = Raw({split: [] for split in cafe.SPLITS}, {no_pose: [], no_hand: []}, {})
     for source in ("words", "letters"):
         path = folder / f"{source}.npz"
         if not path.is_file():
@@ -202,20 +189,20 @@ class Stitcher:
 
     def __init__(self, takes: Sequence[Take], split: str, seed: int):
         self.seed = seed
-        self.rng = np.random.default_rng([seed, (*SPLITS, SPELLING).index(split), 1])
+        self.rng = np.random.default_rng([seed, (*cafe.SPLITS, cafe.SPELLING).index(split), 1])
         self.by_label: dict[str, list[Take]] = {}
         for take in takes:
             self.by_label.setdefault(take.label, []).append(take)
         bodies = [take for take in takes if take.pose is not None]
-        self.donors = [take for take in bodies if take.label in LETTERS] or bodies
+        self.donors = [take for take in bodies if take.label in cafe.LETTERS] or bodies
         self.queues: dict[str, list[Take]] = {}
         self.clips: dict[tuple[str, bool], np.ndarray] = {}
 
-    def sign(self, sentence: Sentence) -> tuple[np.ndarray, list[dict]]:
+    def sign(self, sentence: cafe.Sentence) -> tuple[np.ndarray, list[dict]]:
         """-> (T, 52, 3) int16 millimetres, and the spans of the takes."""
         parts: list[np.ndarray] = []
         spans: list[dict] = []
-        for label, is_letter in labels_of(sentence.gloss):
+        for label, is_letter in cafe.labels_of(sentence.gloss):
             take = self._next(label, is_letter)
             clip = self._clip(take, is_letter)
             if parts:
@@ -256,10 +243,7 @@ class Stitcher:
 
 FEATURES = Features(
     {
-        "id": Value("string"),
-        "text": Value("string"),
-        "gloss": Value("string"),
-        "name": Value("string"),
+        **dict.fromkeys(("id", "text", "gloss", "name"), Value("string")),
         "signs": [{"label": Value("string"), "take": Value("string"), "start": Value("int32"), "end": Value("int32")}],
         "fps": Value("float32"),
         "num_frames": Value("int32"),
@@ -291,24 +275,15 @@ def write_parquet(rows: Sequence[dict], split: str, data: Path) -> None:
         shutil.move(out / "data" / "test-00000.parquet", data / f"{split}.parquet")
 
 
-def signed(split: str, sentences: Iterable[Sentence], stitcher: Stitcher) -> list[dict]:
+def signed(split: str, sentences: Iterable[cafe.Sentence], stitcher: Stitcher) -> list[dict]:
     """A row of the split for each sentence, as `stitcher` signs it."""
     rows = []
     for number, sentence in enumerate(sentences):
         joints, signs = stitcher.sign(sentence)
-        rows.append(
-            {
-                "id": f"{split}-{number:04d}",
-                "text": gloss_to_english(sentence.gloss),
-                "gloss": sentence.gloss,
-                "name": sentence.name,
-                "signs": signs,
-                "fps": FPS,
-                "num_frames": len(joints),
-                "joints_mm": joints,
-                "seen_combination": sentence.seen,
-            }
-        )
+        text, gloss = cafe.gloss_to_english(sentence.gloss), sentence.gloss
+        row = {"id": f"{split}-{number:04d}", "text": text, "gloss": gloss, "name": sentence.name, "signs": signs}
+        row |= {"fps": FPS, "num_frames": len(joints), "joints_mm": joints, "seen_combination": sentence.seen}
+        rows.append(row)
     return rows
 
 
@@ -317,7 +292,7 @@ def _statistics(rows: Sequence[dict]) -> dict:
     words = Counter(word for row in rows for word in row["gloss"].split() if not word.startswith("fs-"))
     return {
         "utterances": len(rows),
-        "combinations": len({combination(row["gloss"]) for row in rows}),
+        "combinations": len({cafe.combination(row["gloss"]) for row in rows}),
         "unseen_combinations": sum(not row["seen_combination"] for row in rows),
         "with_name": sum(row["name"] is not None for row in rows),
         "names": len({row["name"] for row in rows} - {None}),
@@ -354,27 +329,28 @@ def build(
     data.mkdir(parents=True, exist_ok=True)
     report = {"seed": seed, "fps": FPS, "raw_sha256": raw.sha256, "dropped": raw.dropped, "splits": {}}
 
-    def write(split: str, sentences: Sequence[Sentence], stitcher: Stitcher) -> list[dict]:
+    def write(split: str, sentences: Sequence[cafe.Sentence], stitcher: Stitcher) -> list[dict]:
         rows = signed(split, sentences, stitcher)
         write_parquet(rows, split, data)
         report["splits"][split] = _statistics(rows)
         return rows
 
     # A single held-out split is compared with the train sentences of the same seed, which need every label.
-    train = compose("train", SIZES["train"], seed=seed, labels={*map(str.lower, WORDS), *LETTERS}) if only_split else []
-    for split in (only_split,) if only_split else SPLITS:
+    every_label = {*map(str.lower, cafe.WORDS), *cafe.LETTERS}
+    train = cafe.compose("train", cafe.SIZES["train"], seed=seed, labels=every_label) if only_split else []
+    for split in (only_split,) if only_split else cafe.SPLITS:
         if not raw.takes[split]:
             remedy = "with --split test all of them make one test split"
             raise ValueError(f"no take of {raw_folder} falls into {split}; {remedy}")
         stitcher = Stitcher(raw.takes[split], split, seed)
-        size, labels = min(SIZES[split], limit or SIZES[split]), stitcher.by_label.keys()
-        sentences = compose(split, size, seed=seed, labels=labels, train=train)
+        size, labels = min(cafe.SIZES[split], limit or cafe.SIZES[split]), stitcher.by_label.keys()
+        sentences = cafe.compose(split, size, seed=seed, labels=labels, train=train)
         train = train or sentences
         rows = write(split, sentences, stitcher)
         if split == "test":
-            size = min(SPELLING_SIZE, limit or SPELLING_SIZE)
-            if spelled := compose_spelling(size, seed=seed, labels=labels, train=train):
-                write(SPELLING, spelled, Stitcher(raw.takes[split], SPELLING, seed))
+            size = min(cafe.SPELLING_SIZE, limit or cafe.SPELLING_SIZE)
+            if spelled := cafe.compose_spelling(size, seed=seed, labels=labels, train=train):
+                write(cafe.SPELLING, spelled, Stitcher(raw.takes[split], cafe.SPELLING, seed))
             if not only_split:
                 report["clips"] = _write_clips(rows, out / "clips")
     (data / "build.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -388,7 +364,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--raw", type=Path, required=True, help=f"folder with words.npz and letters.npz: {raw}")
     add("--out", type=Path, required=True, help="folder to fill: data/*.parquet, data/build.json, clips/*.npz")
     one_split = "put every take into this one split, for takes recorded later; default: deal by recording block"
-    add("--split", choices=SPLITS, help=one_split)
+    add("--split", choices=cafe.SPLITS, help=one_split)
     add("--seed", type=int, default=0, help="of sentences, names, takes and speeds (default: %(default)s)")
     add("--limit", type=int, help="at most this many utterances a split: a quick look")
     options = parser.parse_args(arguments)

@@ -145,9 +145,8 @@ class Recipe:
 
     @cached_property
     def extractor(self) -> SignMotionFeatureExtractor:
-        return SignMotionFeatureExtractor(
-            fps=self.fps or FEATURE_FPS, convention=self.convention, max_seconds=float("inf")
-        )
+        fps = self.fps or FEATURE_FPS
+        return SignMotionFeatureExtractor(fps=fps, convention=self.convention, max_seconds=float("inf"))
 
     def fingerprint(self, clip: dict) -> str:
         """Changes when the clip has to be read again: not with its text."""
@@ -246,18 +245,13 @@ class OldShards:
     def __init__(self, places: Places, first: str, last: str, columns: Sequence[str]):
         self._columns = columns
         self._rows: dict[str, tuple[str, int, dict]] = {}
-        self._dropped: dict[str, dict] = {}
+        self.dropped: dict[str, dict] = {}  # by fingerprint: why a clip was dropped, as [`_fault`] says it
         self._groups: dict[str, tuple[int, pa.Table]] = {}  # of each file the row group that was read last
         for record, parquet, begin, end in json.loads((places.plan / "old.json").read_text(encoding="utf-8")):
             if begin <= last and first <= end:
                 record = json.loads(Path(record).read_text(encoding="utf-8"))
                 self._rows |= {facts["fingerprint"]: (parquet, n, facts) for n, facts in enumerate(record["rows"])}
-                self._dropped |= {fault["fingerprint"]: fault for fault in record["dropped"]}
-
-    def fault(self, fingerprint: str) -> dict[str, str] | None:
-        """Why the clip was dropped, as [`_fault`] says it; None if it was not."""
-        fault = self._dropped.get(fingerprint)
-        return fault and {name: fault[name] for name in ("reason", "kind")}
+                self.dropped |= {fault["fingerprint"]: fault for fault in record["dropped"]}
 
     def row(self, fingerprint: str) -> tuple[dict, dict] | None:
         """What [`read_clip`] gave; None if it is not there."""
@@ -349,7 +343,7 @@ def _write_shard(places, recipe, clips, prints, staged, key, training, tick) -> 
     nested = {JOINTS: f"{JOINTS}.{VALUES}.list.element", FEATURES: f"{FEATURES}.{VALUES}"}
     try:
         for number, (clip, fingerprint) in enumerate(zip(clips, prints, strict=True), 1):
-            fault = old.fault(fingerprint) if clip["text"] else EMPTY
+            fault = old.dropped.get(fingerprint) if clip["text"] else EMPTY
             try:
                 row, facts = (None, None) if fault else old.row(fingerprint) or read_clip(clip, recipe)
             except OSError as error:  # the disk or the network, not the clip: the next build tries again
@@ -360,7 +354,7 @@ def _write_shard(places, recipe, clips, prints, staged, key, training, tick) -> 
                 fault = _fault(error, recipe.source, clip["file"])
             if fault:
                 fingerprint = None if fault == EMPTY else fingerprint
-                dropped.append({"id": clip["id"], "file": clip["file"], **fault, "fingerprint": fingerprint})
+                dropped.append({**fault, "id": clip["id"], "file": clip["file"], "fingerprint": fingerprint})
             else:
                 if training:
                     stored = row.get(FEATURES)
