@@ -31,6 +31,7 @@ from datasets import Features
 from tqdm import tqdm
 
 import lslm.processing
+
 from . import report as data_report
 from .shards import (
     COLUMNS,

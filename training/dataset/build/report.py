@@ -86,8 +86,8 @@ def write_report(out: Path, splits: Mapping[str, dict], facts: Mapping) -> dict:
 def _markdown(report: Mapping) -> str:
     lines = ["# What the build found", ""]
     lines += [f"{report['clips']} clips, {report['dropped']} dropped, {report['found']} found.", ""]
-    header = "split | clips | dropped | hours | mean seconds | mean words | signers | body seen | left hand | right hand"
-    lines += [f"| {header} |", "|---" * 10 + "|"]
+    columns = "clips | dropped | hours | mean seconds | mean words | signers | body seen | left hand | right hand"
+    lines += [f"| split | {columns} |", "|---" * 10 + "|"]
     total: dict = {}
     for split, summary in report["splits"].items():
         total = add(total, summary)

@@ -138,7 +138,8 @@ class Recipe:
     @property
     def options(self) -> dict[str, Any]:
         """What was asked for, with no path of this machine in it."""
-        given = {name: value for name, value in asdict(self).items() if name not in ("source", "columns", "reader_version")}
+        computed = ("source", "columns", "reader_version")
+        given = {name: value for name, value in asdict(self).items() if name not in computed}
         if "body_model" in self.reader:
             given["reader"]["body_model"] = os.path.basename(self.reader["body_model"])
         return given
@@ -203,7 +204,9 @@ def read_clip(clip: dict, recipe: Recipe) -> tuple[dict, dict]:
     valid = resample_valid(motion.valid, motion.fps, fps)
     if (reach := np.abs(joints).max()) > np.iinfo(np.int16).max:
         limit = "beyond the 32 m that 16 bits hold"
-        raise MotionFileError(f"coordinates reach {reach / 1000:.0f} m, {limit}; move the clip to the origin", kind=limit)
+        raise MotionFileError(
+            f"coordinates reach {reach / 1000:.0f} m, {limit}; move the clip to the origin", kind=limit
+        )
     facts = {
         "fps": float(np.float32(fps)),
         "source_fps": motion.fps,
@@ -228,7 +231,7 @@ def features_of(joints_mm: np.ndarray, fps: float, recipe: Recipe) -> np.ndarray
 
 
 def _fault(error: Exception, source: str, file: str) -> dict[str, str]:
-    """`reason`, one line without the place of the source on this machine; and its `kind`, by which faults are counted."""
+    """`reason`, one line without the place of the source on this machine; and its `kind`, by which it is counted."""
     reason = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         reason = error.strerror

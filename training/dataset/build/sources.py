@@ -52,8 +52,9 @@ CREATE INDEX texts_loose ON texts (loose);
 CREATE TABLE matches (text INTEGER, file TEXT, rank INTEGER, PRIMARY KEY (text, file)) WITHOUT ROWID;
 CREATE TABLE lonely (id TEXT, file TEXT, reason TEXT, kind TEXT);
 """
-_FIND = """
-SELECT rowid, CASE WHEN :path IN (key, near) THEN 0 WHEN :bare IN (key, near) THEN 1 WHEN key = :stem THEN 2 ELSE 3 END
+_MATCH = """
+INSERT INTO matches SELECT rowid, :path,
+    CASE WHEN :path IN (key, near) THEN 0 WHEN :bare IN (key, near) THEN 1 WHEN key = :stem THEN 2 ELSE 3 END
 FROM texts WHERE key IN (:path, :bare, :stem) OR near IN (:path, :bare) OR loose = :stem
 """
 # of each text the files that fit best: their number, and one of them
@@ -174,9 +175,9 @@ class Catalogue:
                     if (readable := os.fsencode(path).decode("utf-8", "backslashreplace")) != path:
                         self._leave_out(Fault(None, readable, "the file name is not UTF-8; rename it"))
                     elif entry.is_dir():
-                        if self._texts_of(path, path) and _holds_motion(entry.path):
-                            self._match(path, path)
-                        elif not entry.is_symlink() or (real := os.path.realpath(entry.path)) not in seen:
+                        if _holds_motion(entry.path) and self._match(path, path):
+                            continue
+                        if not entry.is_symlink() or (real := os.path.realpath(entry.path)) not in seen:
                             seen |= {real} if entry.is_symlink() else set()  # a link may lead back up
                             stack.append((path, entry.path))
                     elif not _is_motion(entry.name):
@@ -193,16 +194,11 @@ class Catalogue:
                 self._db.execute("DELETE FROM lonely WHERE rowid > ?", (mark,))
                 reason = "no text (a folder of {} files that differ by a number)"
                 self._leave_out(Fault(None, relative, reason.format(motions), reason.format("many")))
-        for statement in _SETTLE.split(";"):
-            self._db.execute(statement)
+        self._db.executescript(_SETTLE)
 
     def _match(self, path: str, name: str) -> bool:
-        texts = self._texts_of(path, name)
-        self._db.executemany("INSERT INTO matches VALUES (?, ?, ?)", [(text, path, rank) for text, rank in texts])
-        return bool(texts)
-
-    def _texts_of(self, path: str, name: str) -> list[tuple[int, int]]:
-        return self._db.execute(_FIND, {"path": path, "bare": name, "stem": name.rpartition("/")[2]}).fetchall()
+        names = {"path": path, "bare": name, "stem": name.rpartition("/")[2]}
+        return self._db.execute(_MATCH, names).rowcount > 0
 
     def clips(self, split: str) -> Iterator[dict]:
         """The clips of a split in the order of their ids: id, file (relative to the source), text, language, fps,
