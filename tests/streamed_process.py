@@ -21,11 +21,8 @@ WORKERS = 2
 
 def main(data: str, output: str) -> None:
     flags = {"data": data, "output_dir": output, "max_steps": "9", "stream": "true", "report_to": "none"}
-    flags |= {
-        "dataloader_num_workers": str(WORKERS),
-        "per_device_train_batch_size": "1",
-        "dataloader_pin_memory": "false",
-    }
+    flags |= {"dataloader_num_workers": str(WORKERS), "dataloader_pin_memory": "false"}
+    flags["per_device_train_batch_size"] = "1"
     args = parse(TokenizerArguments, [part for key in flags for part in (f"--{key}", flags[key])], "lslm tokenizer")
     clips = training_clips(args, SignMotionFeatureExtractor(fps=15.0))
     trainer = Trainer(

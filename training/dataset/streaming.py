@@ -148,9 +148,8 @@ class StreamedMotionText(torch.utils.data.IterableDataset):
             clips = (read_array(joints, row) for row in range(len(table)))
             frames = [0 if clip is None else len(clip) for clip in clips]
         usable = []
-        for row, (text, rate, count) in enumerate(
-            zip(table["text"].to_pylist(), table["fps"].to_pylist(), frames, strict=True)
-        ):
+        texts, rates = table["text"].to_pylist(), table["fps"].to_pylist()
+        for row, (text, rate, count) in enumerate(zip(texts, rates, frames, strict=True)):
             if (count or 0) >= 2 and (text or "").strip():
                 resampled = len(resample(np.empty((count, 0, 0)), float(rate), self.fps))
                 if self.fits is None or self.fits(resampled, text):
@@ -159,10 +158,8 @@ class StreamedMotionText(torch.utils.data.IterableDataset):
 
     def _clip(self, table: pa.Table, row: int) -> tuple[np.ndarray, np.ndarray | None, str]:
         """Joints, which of them were observed, and the text of a row of a table."""
-        clip = {
-            name: read_array(table[name], row) if name in MOTION else table[name][row].as_py()
-            for name in table.column_names
-        }
+        arrays = {name: read_array(table[name], row) for name in MOTION if name in table.column_names}
+        clip = {name: table[name][row].as_py() for name in table.column_names if name not in MOTION} | arrays
         joints, valid = read_clip(clip, self.fps)
         if len(joints) < 2:
             raise ValueError(
@@ -205,15 +202,10 @@ def train_loader(trainer: Trainer) -> DataLoader:
     divide what has been divided among the processes once more."""
     data, args = trainer.train_dataset, trainer.args
     data.batch_size = args.train_batch_size
-    loader = DataLoader(
-        data,
-        batch_size=data.batch_size,
-        collate_fn=partial(_collate, trainer.data_collator),
-        num_workers=args.dataloader_num_workers,
-        pin_memory=args.dataloader_pin_memory,
-        persistent_workers=args.dataloader_persistent_workers,
-        prefetch_factor=args.dataloader_prefetch_factor,
-    )
+    keys = ("num_workers", "pin_memory", "persistent_workers", "prefetch_factor")
+    options = {key: getattr(args, f"dataloader_{key}") for key in keys}
+    collate = partial(_collate, trainer.data_collator)
+    loader = DataLoader(data, batch_size=data.batch_size, collate_fn=collate, **options)
     return prepare_data_loader(loader, args.device, num_processes=1, put_on_device=True, dispatch_batches=False)
 
 
