@@ -94,16 +94,20 @@ def built(source, tmp_path_factory):
 
 
 @pytest.fixture
-def read_again(monkeypatch):
-    """Ids of the clips that are read from their files."""
+def make_again(monkeypatch):
+    """`make`, and the ids of the clips that were read from their files."""
     ids, read = [], data_shards.read_clip
 
     def listed(clip, recipe):
         ids.append(clip["id"])
         return read(clip, recipe)
 
+    def again(source, out, **options):
+        ids.clear()
+        return make(source, out, **options), sorted(ids)
+
     monkeypatch.setattr(data_shards, "read_clip", listed)
-    return ids
+    return again
 
 
 # --- what is in it ----------------------------------------------------------------------------------------------------
@@ -200,7 +204,7 @@ def test_motion_features_beside_the_joints(source, tmp_path):
             np.testing.assert_array_equal(row["features"], extractor.to_features(row["joints_mm"]))
 
 
-def test_faces_beside_the_joints(tmp_path, read_again):
+def test_faces_beside_the_joints(tmp_path, make_again):
     source, out = tmp_path / "s", tmp_path / "out"
     source.mkdir()
     params = motion_writers.a_motion(frames=13)
@@ -216,9 +220,7 @@ def test_faces_beside_the_joints(tmp_path, read_again):
             np.testing.assert_allclose(a[name], params[name][::2], atol=1e-6)
             assert (a[name].shape, b[name].shape, c[name]) == ((7, numbers[0]), (7, numbers[1]), None)
         os.utime(source / "b.npy")  # the others are copied from the old shard
-        read_again.clear()
-        make(source, out, fps=15.0, face=True)
-        assert read_again == ["b"]
+        assert make_again(source, out, fps=15.0, face=True)[1] == ["b"]
     make(source, out, fps=15.0)
     assert "expression" not in load_split(str(out), "train").column_names
     assert "expression" not in (out / "README.md").read_text()
@@ -372,13 +374,11 @@ def assert_as_new(source, out, **options):
     assert as_out(out) == as_out(out.parent / "new")
 
 
-def test_only_what_changed_is_read_again(copy, tmp_path, read_again):
+def test_only_what_changed_is_read_again(copy, tmp_path, make_again):
     def again(**options):
-        read_again.clear()
-        make(copy, tmp_path / "set", **options)
-        ids = sorted(id.removeprefix("clip-") for id in read_again)
+        _, ids = make_again(copy, tmp_path / "set", **options)
         assert_as_new(copy, tmp_path / "set", **options)
-        return ids
+        return [id.removeprefix("clip-") for id in ids]
 
     assert len(again()) == TAKES and again() == []
     os.utime(copy / "p0" / "clip-008.npz", ns=(1, 1))  # touched: read, and the same
@@ -396,20 +396,18 @@ def test_only_what_changed_is_read_again(copy, tmp_path, read_again):
     assert len(again(fps=15.0)) == TAKES
 
 
-def test_dropped_clips_are_not_read_again_until_they_change(copy, tmp_path, read_again, monkeypatch):
+def test_dropped_clips_are_not_read_again_until_they_change(copy, tmp_path, make_again, monkeypatch):
     path, out = copy / "p0" / "clip-004.npz", tmp_path / "set"
     whole = path.read_bytes()
     path.write_bytes(whole[:2000])
     write_texts(copy, [row_of(n, text="" if n == 5 else "x") for n in range(TAKES)])
     assert make(copy, out)["dropped"] == 2
-    read_again.clear()
     write_clip(copy / "p0" / "clip-000.npz", 77)
-    make(copy, out)
-    assert read_again == ["clip-000"]
-    read_again.clear()
+    assert make_again(copy, out)[1] == ["clip-000"]
     path.write_bytes(whole)
     write_texts(copy, [row_of(n, text="x") for n in range(TAKES)])
-    assert make(copy, out)["dropped"] == 0 and read_again == ["clip-004", "clip-005"]
+    report, ids = make_again(copy, out)
+    assert report["dropped"] == 0 and ids == ["clip-004", "clip-005"]
 
     def offline(path, **kwargs):
         raise OSError(5, "Input/output error", str(path))
@@ -417,11 +415,11 @@ def test_dropped_clips_are_not_read_again_until_they_change(copy, tmp_path, read
     with monkeypatch.context() as patch:
         patch.setattr(data_shards, "load_motion", offline)
         assert make(copy, out, fps=10.0)["splits"]["train"]["reasons"] == {"Input/output error": 14}
-    read_again.clear()
-    assert make(copy, out, fps=10.0)["dropped"] == 0 and len(read_again) == TAKES  # the disk was away, not the clips
+    report, ids = make_again(copy, out, fps=10.0)
+    assert report["dropped"] == 0 and len(ids) == TAKES  # the disk was away, not the clips
 
 
-def test_old_rows_that_are_damaged_are_read_from_the_source(copy, tmp_path, read_again):
+def test_old_rows_that_are_damaged_are_read_from_the_source(copy, tmp_path, make_again):
     out = tmp_path / "set"
     make(copy, out)
     file = out / "data" / "train-00001.parquet"
@@ -431,9 +429,7 @@ def test_old_rows_that_are_damaged_are_read_from_the_source(copy, tmp_path, read
     make(copy, out)
     assert_as_new(copy, out)
     file.unlink()
-    read_again.clear()
-    make(copy, out)
-    assert len(read_again) == 5
+    assert len(make_again(copy, out)[1]) == 5
     assert_as_new(copy, out)
 
 
@@ -446,7 +442,7 @@ def test_shards_that_no_longer_belong_are_removed(copy, tmp_path):
     assert len(list((out / "data").iterdir())) == 3 and len(list((out / ".build" / "records").iterdir())) == 3
 
 
-def test_an_end_that_is_cut_short_at_any_point(copy, tmp_path, monkeypatch, read_again):
+def test_an_end_that_is_cut_short_at_any_point(copy, tmp_path, monkeypatch, make_again):
     """Every move and every removal in `finish` is once the last thing that happens."""
     out, ready = tmp_path / "set", tmp_path / "ready"
     write_texts(copy, [row_of(n) for n in range(16)])
@@ -481,9 +477,7 @@ def test_an_end_that_is_cut_short_at_any_point(copy, tmp_path, monkeypatch, read
                 break
             except KeyboardInterrupt:
                 pass
-        read_again.clear()
-        make(copy, out, shard_size=3)
-        assert as_out(out) == expected and not read_again, cut
+        assert not make_again(copy, out, shard_size=3)[1] and as_out(out) == expected, cut
     assert cut > 15 and as_out(out) == expected
 
 
