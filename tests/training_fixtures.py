@@ -17,9 +17,8 @@ import lslm_cli
 import numpy as np
 import pytest
 import torch
+from conftest import tiny_language_model, train_tokenizer
 from datasets import Array3D, Dataset, Features, Value
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from lslm.modeling_lslm import LslmForConditionalGeneration, SignMotionVQVAE, load_backbone_tokenizer
 from lslm.processing import SignMotionFeatureExtractor, SignMotionProcessor
@@ -107,33 +106,13 @@ def write_data(folder: Path, splits=("train", "validation", "test")) -> Path:
 
 def write_backbone(folder: Path, kind: str = "llama", width: int = 32) -> Path:
     """A tiny random Llama (or Qwen2) and a byte-level tokenizer that has learnt a few words, as a folder."""
-    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     words = [*ENGLISH.values(), "Translate the American Sign Language in into English.", "user assistant system"]
-    options = {"initial_alphabet": pre_tokenizers.ByteLevel.alphabet(), "show_progress": False}
-    trainer = trainers.BpeTrainer(vocab_size=330, special_tokens=specials, **options)
-    tokenizer.train_from_iterator(words * 4, trainer)
-    roles = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "bos_token": "<|endoftext|>"}
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **roles)
-    fast.save_pretrained(folder)
+    tokenizer = train_tokenizer(words * 4, 330, pad_token="<|endoftext|>")
+    tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
-    classes = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM)}
-    config_class, model_class = classes[kind]
-    config = config_class(
-        vocab_size=len(fast),
-        hidden_size=width,
-        intermediate_size=3 * width // 2,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        bos_token_id=fast.bos_token_id,
-        eos_token_id=fast.eos_token_id,
-        pad_token_id=fast.pad_token_id,
-    )
-    model_class(config).save_pretrained(folder)
+    settings = {f"{role}_token_id": getattr(tokenizer, f"{role}_token_id") for role in ("bos", "eos", "pad")}
+    settings |= {"hidden_size": width, "intermediate_size": 3 * width // 2, "tie_word_embeddings": True}
+    tiny_language_model(kind, vocab_size=len(tokenizer), **settings).save_pretrained(folder)
     return folder
 
 
