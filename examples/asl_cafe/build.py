@@ -56,15 +56,13 @@ def split_takes(takes: Sequence[int]) -> dict[int, str]:
     single block only trains.
     """
     ordered = sorted(takes)
-    blocks = sorted({take // BLOCK for take in ordered})
-    if len(blocks) == 1:
+    *earlier, last = sorted({take // BLOCK for take in ordered})
+    if not earlier:
         return dict.fromkeys(ordered, "train")
-    splits = {take: "test" if take // BLOCK == blocks[-1] else "train" for take in ordered}
-    if len(blocks) > 2:
-        validation = [take for take in ordered if take // BLOCK == blocks[-2]]
-    else:
-        first = [take for take in ordered if take // BLOCK == blocks[0]]
-        validation = first[len(first) - len(first) // 4 :]
+    splits = {take: "test" if take // BLOCK == last else "train" for take in ordered}
+    validation = [take for take in ordered if take // BLOCK == earlier[-1]]
+    if len(earlier) == 1:
+        validation = validation[len(validation) - len(validation) // 4 :]
     return splits | dict.fromkeys(validation, "validation")
 
 
