@@ -68,7 +68,7 @@ def read_array(column: pa.ChunkedArray, row: int) -> np.ndarray | None:
         return None
     numbers = getattr(value, "value", value).values  # of such an array: its lists
     shape = [len(numbers)]
-    while pa.types.is_list(numbers.type):
+    while pa.types.is_nested(numbers.type):
         parent, numbers = numbers, numbers.flatten()
         shape.append(len(numbers) // max(len(parent), 1))
     return numbers.to_numpy(zero_copy_only=False).reshape(shape)
