@@ -94,18 +94,29 @@ def clips() -> list[np.ndarray]:
     return [make_clip(frames, seed) for seed, frames in enumerate(lengths)]
 
 
+def train_tokenizer(texts: list[str], vocab_size: int, **roles: str) -> PreTrainedTokenizerFast:
+    """A byte-level BPE of the texts with ChatML's special tokens. `roles`: pad_token and the like."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    options = {"initial_alphabet": sorted(pre_tokenizers.ByteLevel.alphabet()), "show_progress": False}
+    bpe.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=specials, **options))
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token=specials[0], eos_token=specials[2], **roles)
+
+
+def tiny_language_model(kind: str, **settings):
+    """A random Llama ("llama") or Qwen2 ("qwen2") of two layers, 32 numbers wide unless the settings say so."""
+    classes = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM)}
+    config_class, model_class = classes[kind]
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes |= {"num_key_value_heads": 2, "max_position_embeddings": 512}
+    return model_class(config_class(**sizes | settings))
+
+
 @pytest.fixture(scope="session")
 def tokenizer_folder(tmp_path_factory) -> str:
     """A byte-level BPE of 296 tokens with ChatML's special tokens and template."""
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    options = {"initial_alphabet": sorted(pre_tokenizers.ByteLevel.alphabet()), "show_progress": False}
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    bpe.train_from_iterator(SENTENCES, trainers.BpeTrainer(vocab_size=296, special_tokens=special, **options))
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe, bos_token="<|endoftext|>", eos_token="<|im_end|>", unk_token="<|endoftext|>"
-    )
+    tokenizer = train_tokenizer(SENTENCES, 296, unk_token="<|endoftext|>")
     tokenizer.chat_template = CHATML
     folder = tmp_path_factory.mktemp("tokenizer")
     tokenizer.save_pretrained(folder)
@@ -124,17 +135,6 @@ VOCAB = {"llama": 296, "qwen2": 320}
 WITH_MOTION = 300
 
 
-def tiny_language_model(kind: str, width: int = 32, **config) -> LlamaForCausalLM | Qwen2ForCausalLM:
-    """A random "llama" or "qwen2" of two layers."""
-    config_class, model_class = {
-        "llama": (LlamaConfig, LlamaForCausalLM),
-        "qwen2": (Qwen2Config, Qwen2ForCausalLM),
-    }[kind]
-    sizes = {"hidden_size": width, "intermediate_size": 3 * width // 2, "max_position_embeddings": 512}
-    heads = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
-    return model_class(config_class(**sizes, **heads, **config))
-
-
 @pytest.fixture(scope="session")
 def backbones(tmp_path_factory, tokenizer_folder) -> dict[str, str]:
     """Folders of tiny random language models, as a user would have them: weights, configuration, tokenizer."""
@@ -142,10 +142,9 @@ def backbones(tmp_path_factory, tokenizer_folder) -> dict[str, str]:
     for name in BACKBONES:
         kind, _, tied = name.partition("-")
         torch.manual_seed(len(folders))
-        special = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": None}
-        # far from uniform logits, so that decoding has something to decide
-        options = {"initializer_range": 0.3, "tie_word_embeddings": bool(tied), **special}
-        model = tiny_language_model(kind, vocab_size=VOCAB[kind], **options).float()
+        settings = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": None, "tie_word_embeddings": bool(tied)}
+        settings["initializer_range"] = 0.3  # far from uniform logits, so that decoding has something to decide
+        model = tiny_language_model(kind, vocab_size=VOCAB[kind], **settings).float()
         with torch.no_grad():  # transformers starts biases at zero, where forgetting them would not be noticed
             for parameter_name, parameter in model.named_parameters():
                 if parameter_name.endswith("bias"):

@@ -17,10 +17,8 @@ import lslm_cli
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_language_model
+from conftest import tiny_language_model, train_tokenizer
 from datasets import Array3D, Dataset, Features, Value
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
 
 from lslm.modeling_lslm import LslmForConditionalGeneration, SignMotionVQVAE, load_backbone_tokenizer
 from lslm.processing import SignMotionFeatureExtractor, SignMotionProcessor
@@ -39,13 +37,8 @@ ROW_FEATURES = Features(
     }
 )
 # where the right hand goes in each sign (metres: left, up, front)
-SIGNS = {
-    "tea": (0.5, 0.3, 0.2),
-    "no": (-0.3, 0.6, 0.0),
-    "please": (0.2, 0.9, 0.5),
-    "a": (0.0, 0.2, 0.6),
-    "l": (-0.4, 0.0, 0.3),
-}
+SIGNS = {"tea": (0.5, 0.3, 0.2), "no": (-0.3, 0.6, 0.0), "please": (0.2, 0.9, 0.5)}
+SIGNS |= {"a": (0.0, 0.2, 0.6), "l": (-0.4, 0.0, 0.3)}
 UTTERANCES = {
     "train": ["tea please", "no tea", "please no", "a l", "tea", "no", "please tea", "no please"],
     "validation": ["tea no", "please"],
@@ -80,6 +73,12 @@ def sign_joints(labels: list[str], rng: np.random.Generator) -> tuple[np.ndarray
     return np.concatenate(clips), signs
 
 
+def write_rows(file: Path, rows: list[dict], features: dict, **options) -> None:
+    """The columns `features` of rows as a parquet file."""
+    columns = {name: [row[name] for row in rows] for name in features}
+    Dataset.from_dict(columns, features=Features(features)).to_parquet(file, **options)
+
+
 def write_data(folder: Path, splits=("train", "validation", "test")) -> Path:
     """A data set folder in the form of examples/asl_cafe: FOLDER/data/SPLIT.parquet."""
     (folder / "data").mkdir(parents=True)
@@ -101,30 +100,19 @@ def write_data(folder: Path, splits=("train", "validation", "test")) -> Path:
                     "joints_mm": np.round(joints * 1000).astype(np.int16),
                 }
             )
-        columns = {name: [row[name] for row in rows] for name in ROW_FEATURES}
-        Dataset.from_dict(columns, features=ROW_FEATURES).to_parquet(folder / "data" / f"{split}.parquet")
+        write_rows(folder / "data" / f"{split}.parquet", rows, ROW_FEATURES)
     return folder
 
 
 def write_backbone(folder: Path, kind: str = "llama", width: int = 32) -> Path:
     """A tiny random Llama (or Qwen2) and a byte-level tokenizer that has learnt a few words, as a folder."""
-    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     words = [*ENGLISH.values(), "Translate the American Sign Language in into English.", "user assistant system"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=330, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(words * 4, trainer)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", bos_token="<|endoftext|>"
-    )
-    fast.save_pretrained(folder)
+    tokenizer = train_tokenizer(words * 4, 330, pad_token="<|endoftext|>")
+    tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
-    special = {name: getattr(fast, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    options = {"vocab_size": len(fast), "tie_word_embeddings": True, **special}
-    tiny_language_model(kind, width, **options).save_pretrained(folder)
+    settings = {f"{role}_token_id": getattr(tokenizer, f"{role}_token_id") for role in ("bos", "eos", "pad")}
+    settings |= {"hidden_size": width, "intermediate_size": 3 * width // 2, "tie_word_embeddings": True}
+    tiny_language_model(kind, vocab_size=len(tokenizer), **settings).save_pretrained(folder)
     return folder
 
 
