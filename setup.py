@@ -19,7 +19,7 @@ ADAPTER = ["peft>=0.18,<1", "accelerate>=1.15,<2"]
 GGUF = ["gguf>=0.10,<1"]
 QLORA = ["bitsandbytes>=0.49,<1"]
 PARQUET = ["pyarrow>=24,<27"]
-CARDS = ["jinja2>=3.1,<4"]
+TEMPLATES = ["jinja2>=3.1,<4"]
 BUILD = ["datatrove>=0.10.1,<0.11"]
 
 setup(
@@ -41,8 +41,8 @@ setup(
         "lslm.training": ["recipes/**/*.yaml"],
         "lslm.training.stages": ["templates/*.json"],
         "lslm.training.evaluation": ["report.html", "display.css", "skeleton.js"],
-        "lslm.hub_cards": ["*.jinja"],
-        "lslm.hub_cards.space": ["*.css", "*.js", "player.html", "README.md", "requirements.txt"],
+        "lslm.hub_cards": ["*.jinja", "facts.yaml"],
+        "lslm.hub_cards.space": ["*.css", "*.js", "*.html", "README.md", "requirements.txt"],
     },
     entry_points={"console_scripts": ["lslm = lslm_cli:main"]},
     # Translating needs these alone.
@@ -50,17 +50,25 @@ setup(
     extras_require={
         # the shipped checkpoint is a LoRA adapter (peft) on a GGUF file, which transformers reads through gguf and
         # accelerate
-        "demo": [*ADAPTER, *GGUF, *DATA, *SCORES],
-        "train": [*ADAPTER, *DATA, *SCORES, "evaluate>=0.4,<1", "matplotlib>=3.9,<4", "tensorboard>=2.14,<3"],
+        "demo": [*ADAPTER, *GGUF, *DATA, *SCORES, *TEMPLATES],
+        "train": [
+            *ADAPTER,
+            *DATA,
+            *SCORES,
+            *TEMPLATES,
+            "evaluate>=0.4,<1",
+            "matplotlib>=3.9,<4",
+            "tensorboard>=2.14,<3",
+        ],
         "space": [*ADAPTER, *GGUF, *PAGE, *PARQUET],  # `lslm demo`
         "qlora": QLORA,  # load_in_4bit: true
         "trackio": ["trackio>=0.40,<1"],  # report_to: trackio
-        "hub": CARDS,  # cards
+        "hub": TEMPLATES,  # cards
         "parquet": PARQUET,  # landmarks of Kaggle's asl-signs
         "cluster": [*DATA, *BUILD],  # `lslm data build --executor`; with ray: datatrove[ray]
         "dev": [
             *QLORA,
-            *CARDS,
+            *TEMPLATES,
             *PARQUET,
             *BUILD,
             *PAGE,

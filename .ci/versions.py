@@ -15,9 +15,10 @@ import argparse
 import json
 import re
 import runpy
+import shutil
 import subprocess
 import sys
-from importlib.metadata import distributions
+from importlib.metadata import distributions, metadata
 from pathlib import Path
 from unittest import mock
 
@@ -43,7 +44,7 @@ BOUNDED = re.compile(r"([A-Za-z][\w.-]*)(>=[\d.]+),<([\d.]+)")
 TESTED_WITH = re.compile(r'(TESTED_WITH = "[\d.]+"), "[\d.]+"')
 
 
-def metadata() -> dict:
+def declarations() -> dict:
     """What setup.py hands to setuptools."""
     captured = {}
     with mock.patch("setuptools.setup", lambda **arguments: captured.update(arguments)):
@@ -53,38 +54,30 @@ def metadata() -> dict:
 
 def requirements(extras: tuple[str, ...] = ("demo", "train", "dev")) -> list[Requirement]:
     """What setup.py requires, with extras, each once, by name."""
-    declared = metadata()
+    declared = declarations()
     lines = {*declared["install_requires"], *(line for extra in extras for line in declared["extras_require"][extra])}
     return [Requirement(line) for line in sorted(lines)]
 
 
 def lowest() -> list[str]:
     """`name==bound` of every requirement but torch."""
-    bounds = {
-        requirement.name: specifier.version
+    return [
+        f"{requirement.name}=={specifier.version}"
         for requirement in requirements()
         for specifier in requirement.specifier
         if specifier.operator == ">=" and requirement.name != AS_DECLARED
-    }
-    return [f"{name}=={bound}" for name, bound in bounds.items()]
+    ]
 
 
 def newest() -> list[str]:
     """Every requirement without upper bounds, torch as declared."""
-    found = requirements()
-    for requirement in found:
-        if requirement.name != AS_DECLARED:
-            lower = [str(specifier) for specifier in requirement.specifier if not specifier.operator.startswith("<")]
-            requirement.specifier = SpecifierSet(",".join(lower))
-    return [str(requirement) for requirement in found]
+    lines = [str(requirement) for requirement in requirements()]  # such as numpy<3,>=2.0
+    return [line if line.startswith(AS_DECLARED) else re.sub(r"<[\d.]+,?", "", line) for line in lines]
 
 
-def installed() -> dict[str, tuple[str, str]]:
-    """Version, without a build's local part, and Requires-Python of every package of this environment, by name."""
-    return {
-        canonicalize_name(one.metadata["Name"]): (Version(one.version).public, one.metadata["Requires-Python"] or "")
-        for one in distributions()
-    }
+def installed() -> dict[str, str]:
+    """Version of every package of this environment, without a build's local part, by name."""
+    return {canonicalize_name(one.metadata["Name"]): Version(one.version).public for one in distributions()}
 
 
 def constraints() -> dict[str, str]:
@@ -123,10 +116,9 @@ def write(without: list[str]) -> None:
     """constraints.txt from this environment, `without` some packages; then the upper bounds."""
     before = constraints() if CONSTRAINTS.exists() else {}
     left_out = {"lslm", "pip", "setuptools", *(canonicalize_name(Requirement(line).name) for line in without)}
-    packages = {name: package for name, package in sorted(installed().items()) if name not in left_out}
-    lines = [constraint(name, *package) for name, package in packages.items()]
+    versions = {name: version for name, version in sorted(installed().items()) if name not in left_out}
+    lines = [constraint(name, at, metadata(name).get("Requires-Python", "")) for name, at in versions.items()]
     CONSTRAINTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    versions = {name: version for name, (version, _) in packages.items()}
     print("\n".join(differences(before, versions)) or "moved: nothing")
     for path in DECLARATIONS:
         text = (ROOT / path).read_text(encoding="utf-8")
@@ -139,45 +131,38 @@ def write(without: list[str]) -> None:
 
 def differences(before: dict[str, str], now: dict[str, str]) -> list[str]:
     """One line for each package that moved, came or went."""
-    lines = []
-    for name in sorted(before | now):
-        if name not in before:
-            lines.append(f"new: {name} {now[name]}")
-        elif name not in now:
-            lines.append(f"gone: {name} {before[name]}")
-        elif before[name] != now[name]:
-            lines.append(f"moved: {name} {before[name]} -> {now[name]}")
-    return lines
+    changed = sorted(name for name in before.keys() & now if before[name] != now[name])
+    return [
+        *(f"moved: {name} {before[name]} -> {now[name]}" for name in changed),
+        *(f"gone: {name} {before[name]}" for name in sorted(before.keys() - now)),
+        *(f"new: {name} {now[name]}" for name in sorted(now.keys() - before)),
+    ]
 
 
 def moved() -> list[str]:
     """What differs between constraints.txt and this environment; packages that only the environment has are not named,
     it also holds pip and what the Makefile adds."""
     before = constraints()
-    now = {name: version for name, (version, _) in installed().items() if name in before}
+    now = {name: version for name, version in installed().items() if name in before}
     return differences(before, now) or ["moved: nothing"]
 
 
 def known_breaks(text: str, versions: dict[str, str]) -> list[str]:
     """The lines `name==version  date  reason` whose release is installed."""
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    for line in lines:
-        if not re.fullmatch(r"[\w.-]+==\S+  \d{4}-\d\d-\d\d  \S.*", line):
+    breaks = []
+    for line in text.splitlines():
+        parts = re.fullmatch(r"([\w.-]+)==(\S+)  \d{4}-\d\d-\d\d  \S.*", line)
+        if parts and versions.get(canonicalize_name(parts[1])) == parts[2]:
+            breaks.append(line)
+        if line.strip() and not parts and not line.startswith("#"):
             raise SystemExit(f"{KNOWN_BREAKS.name}: expected `name==version  YYYY-MM-DD  reason`, got {line!r}")
-    return [
-        line
-        for line in lines
-        for name, _, version in [line.split()[0].partition("==")]
-        if versions.get(canonicalize_name(name)) == version
-    ]
+    return breaks
 
 
 def no_cpu_torch(python: str) -> str | None:
     """Why no tests run on this interpreter, or None. pip reads the wheel's metadata alone, without a download."""
-    try:
-        ask = [python, "-c", "import sys; print(sys.executable)"]
-        path = subprocess.run(ask, check=True, capture_output=True, text=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
+    path = shutil.which(python)
+    if path is None:
         return "no interpreter"
     torch = next(str(requirement) for requirement in requirements() if requirement.name == AS_DECLARED)
     pip = [sys.executable, "-m", "pip", "--python", path, "install", "--quiet", "--use-feature=fast-deps"]
@@ -185,12 +170,13 @@ def no_cpu_torch(python: str) -> str | None:
     answer = subprocess.run([*pip, *report], capture_output=True, text=True)
     if answer.returncode:
         return f"pip finds no {torch}: {answer.stderr.strip().splitlines()[-1]}"
-    (found,) = json.loads(answer.stdout)["install"]
-    needed = [Requirement(line) for line in found["metadata"].get("requires_dist", [])]
-    # an extra's packages are not installed; a marker may keep CUDA to one platform
-    needed = [one.name for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
-    cuda = [name for name in needed if name.startswith(("nvidia", "cuda"))]
-    return f"torch {found['metadata']['version']} would bring CUDA ({cuda[0]} and more)" if cuda else None
+    wheel = json.loads(answer.stdout)["install"][0]["metadata"]
+    for needed in map(Requirement, wheel.get("requires_dist", [])):
+        # an extra's packages are not installed; a marker may keep CUDA to one platform
+        installed_too = needed.marker is None or needed.marker.evaluate({"extra": ""})
+        if installed_too and needed.name.startswith(("nvidia", "cuda")):
+            return f"torch {wheel['version']} would bring CUDA ({needed.name} and more)"
+    return None
 
 
 def main() -> int:
@@ -204,10 +190,9 @@ def main() -> int:
     if arguments.command == "write":
         write(arguments.without)
     elif arguments.command == "known-breaks":
-        versions = {name: version for name, (version, _) in installed().items()}
-        known = known_breaks(KNOWN_BREAKS.read_text(encoding="utf-8"), versions)
-        print("\n".join(f"KNOWN BREAK: {line}" for line in known) or "no release of .ci/known-breaks is installed")
-        return 0 if known else 1
+        breaks = known_breaks(KNOWN_BREAKS.read_text(encoding="utf-8"), installed())
+        print("\n".join(f"KNOWN BREAK: {line}" for line in breaks) or "no release of .ci/known-breaks is installed")
+        return 0 if breaks else 1
     elif arguments.command == "cpu-torch":
         if reason := no_cpu_torch(arguments.python):
             print(f"Python {arguments.python.removeprefix('python')}: not run, {reason}")

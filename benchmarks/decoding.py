@@ -8,7 +8,6 @@ training never had. One checkpoint, so the intervals are over utterances, by pai
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from lslm.training.dataset.motion_text import MotionText
 from lslm.training.evaluation.evaluate import translate_clips
 from lslm.training.evaluation.sign_translation_metrics import text_metrics
 from lslm.training.evaluation.sign_translation_metrics.significance import compare
-from lslm.training.provenance import record_of_script
+from lslm.training.provenance import record_of_script, save_results
 
 CAFE = Path(__file__).parents[1] / "examples" / "asl_cafe"
 WAYS = {  # beams, length penalty
@@ -71,8 +70,7 @@ def main() -> None:
         "utterances": {name: len(data) for name, data in splits.items()},
         **record_of_script(f"{torch.get_num_threads()} threads", "cpu"),
     }
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    save_results(args.out, results)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -20,26 +21,24 @@ import torch
 CAFE = Path(__file__).parent.parent / "examples" / "asl_cafe"
 
 
-def record(out: Path, limit: int) -> None:
+def record(out: Path) -> None:
     """What the transformers at hand makes of the clips, to a file."""
-    import transformers
     from transformers import pipeline
 
-    import lslm
     from lslm.modeling_lslm import load_backbone
 
     pipe = pipeline("sign-translation", model=str(CAFE / "checkpoint"))
     library = load_backbone(pipe.model.config.backbone, dtype=torch.float32).eval()
     words = library.config.vocab_size
-    found = {"transformers": transformers.__version__, "torch": str(torch.__version__), "lslm": lslm.__version__}
-    found |= {"texts": [], "logits": [], "library": []}
+    texts, logits, library_logits = [], [], []
     with torch.no_grad():
-        for clip in sorted(CAFE.glob("clips/*.npz"))[:limit]:
+        for clip in sorted(CAFE.glob("clips/*.npz")):
             inputs = pipe.processor(motion=str(clip))
-            found["logits"].append(pipe.model(**inputs).logits)
-            found["library"].append(library(inputs["input_ids"] % words).logits)
-            found["texts"] += [pipe(str(clip), num_beams=beams)[0]["translation_text"] for beams in (1, 3)]
-    torch.save(found, out)
+            logits.append(pipe.model(**inputs).logits)
+            library_logits.append(library(inputs["input_ids"] % words).logits)
+            texts += [pipe(str(clip), num_beams=beams)[0]["translation_text"] for beams in (1, 3)]
+    releases = {package: version(package) for package in ("transformers", "torch")}
+    torch.save(releases | {"texts": texts, "logits": logits, "library": library_logits}, out)
 
 
 def largest_difference(one: list[torch.Tensor], other: list[torch.Tensor]) -> float:
@@ -49,16 +48,15 @@ def largest_difference(one: list[torch.Tensor], other: list[torch.Tensor]) -> fl
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pythons", nargs="+", metavar="PYTHON", help="interpreters of environments with lslm")
-    parser.add_argument("--limit", type=int, default=8, help="clips (default: %(default)s)")
     parser.add_argument("--record", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.record:
-        return record(args.record, args.limit)
+        return record(args.record)
     runs = []
     with tempfile.TemporaryDirectory() as scratch:
         for python in args.pythons:
             out = Path(scratch) / "run.pt"
-            command = [python, __file__, python, "--limit", str(args.limit), "--record", str(out)]
+            command = [python, __file__, python, "--record", str(out)]
             subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
             runs.append(torch.load(out))
     first = runs[0]

@@ -7,6 +7,7 @@ python benchmarks/results_tables.py --write    replace what stands between the m
 import json
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -56,106 +57,98 @@ TOKENIZER = {
 }
 
 
+def read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def table(head: list[str], rows: Iterable[Iterable[str | float | None]]) -> str:
+    """In Markdown, fractions with one decimal, None as an empty cell."""
+    lines = []
+    for row in (head, *rows):
+        cells = (f"{cell:.1f}" if isinstance(cell, float) else "" if cell is None else str(cell) for cell in row)
+        lines.append(f"| {' | '.join(cells)} |")
+    lines.insert(1, "|" + "---|" * len(head))
+    return "\n".join(lines)
+
+
+def made_with(results: dict, command: str | None = None, seed: str = "") -> str:
+    """The command of a file of results, and what it ran on."""
+    versions = results["versions"]
+    return (
+        f"`{command or results['command']}`{seed}; torch {versions['torch']}, transformers {versions['transformers']}, "
+        f"{results['machine']}."
+    )
+
+
 def summary() -> str:
     """Six of the shipped checkpoint's scores."""
-    scores = {
-        name: json.loads((SCORES / f"{name}.json").read_text(encoding="utf-8"))["metrics"]
-        for name in ("results", "spelling")
-    }
-    lines = [f"| {scores['results']['utterances']} test utterances | |", "|---|---|"]
-    lines += [f"| {label.format(**scores[file])} | {scores[file][key]:.1f} |" for label, file, key in SUMMARY]
-    return "\n".join(lines)
+    scores = {name: read(SCORES / f"{name}.json")["metrics"] for name in ("results", "spelling")}
+    rows = ([label.format(**scores[file]), scores[file][key]] for label, file, key in SUMMARY)
+    return table([f"{scores['results']['utterances']} test utterances", ""], rows)
 
 
 def shipped() -> str:
     """What the shipped checkpoint scores."""
-    results, beams, spelling = (
-        json.loads((SCORES / f"{name}.json").read_text(encoding="utf-8")) for name in ("results", "beams", "spelling")
-    )
-    scores, versions, harder = results["metrics"], results["versions"], spelling["metrics"]
-    lines = ["| translation | test | with 4 beams |", "|---|---|---|"]
-    for label, key in TRANSLATION.items():
-        beam = beams["metrics"].get(key)
-        lines.append(f"| {label} | {scores[key]:.1f} | {'' if beam is None else f'{beam:.1f}'} |")
-    lines += ["", "| spelled words that training never had | spelling |", "|---|---|"]
-    lines += [f"| {label} | {harder[key]:.1f} |" for label, key in SPELLED.items()]
-    lines += ["", "| sign tokenizer | test |", "|---|---|"]
-    lines += [
-        f"| {label} | {scores[key]} |" if isinstance(scores[key], int) else f"| {label} | {scores[key]:.1f} |"
-        for label, key in TOKENIZER.items()
-    ]
-    lines += [
-        "",
+    results, beams, spelling = (read(SCORES / f"{name}.json") for name in ("results", "beams", "spelling"))
+    scores, with_beams, spelled = results["metrics"], beams["metrics"], spelling["metrics"]
+    translation = ([label, scores[key], with_beams.get(key)] for label, key in TRANSLATION.items())
+    spelled_words = ([label, spelled[key]] for label, key in SPELLED.items())
+    tokenizer = ([label, scores[key]] for label, key in TOKENIZER.items())
+    remark = (
         f"{scores['utterances']} utterances, {scores['reference_words']} words, {scores['names']} names, "
-        f"{scores['unseen_combinations']} with a sign combination unseen in training, and {harder['utterances']} words "
-        f"spelled; {'; '.join(results['signatures'][name] for name in ('bleu4', 'chrf', 'rouge_l', 'wer'))}. "
-        f"`{results['command']}`, seed {results['seed']}; torch {versions['torch']}, transformers "
-        f"{versions['transformers']}, {results['machine']}.",
+        f"{scores['unseen_combinations']} with a sign combination unseen in training, and {spelled['utterances']} "
+        f"words spelled; {'; '.join(results['signatures'][name] for name in ('bleu4', 'chrf', 'rouge_l', 'wer'))}. "
+    )
+    blocks = [
+        table(["translation", "test", "with 4 beams"], translation),
+        table(["spelled words that training never had", "spelling"], spelled_words),
+        table(["sign tokenizer", "test"], tokenizer),
+        remark + made_with(results, seed=f", seed {results['seed']}"),
     ]
-    return "\n".join(lines)
+    return "\n\n".join(blocks)
 
 
 def matrix(folder: Path, config: str, remark: str = "") -> str:
     """Tables as `lslm ablate` filled them: two to see, the others to open."""
-    if not (folder / "tables.md").is_file():
-        return "The rows are still being run."
-    found = (folder / "tables.md").read_text(encoding="utf-8").strip().split("\n\n**")
+    first, second, *others = (folder / "tables.md").read_text(encoding="utf-8").strip().split("\n\n**")
     rows = [json.loads(line) for line in (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()]
     seeds = len({row["seed"] for row in rows})
-    versions, machine = (rows[0]["results"][key] for key in ("versions", "machine"))
-    lines = ["\n\n**".join(found[:2])]
-    if found[2:]:
-        others = "**" + "\n\n**".join(found[2:])
-        lines += ["<details><summary>The other tables</summary>", others, "</details>"]
-    lines.append(
+    blocks = [f"{first}\n\n**{second}"]
+    if others:
+        blocks += ["<details><summary>The other tables</summary>", "**" + "\n\n**".join(others), "</details>"]
+    blocks.append(
         f"{len(rows)} rows, {seeds} seed{'s' * (seeds > 1)}; with several, ± is half of Student's 95 % interval. "
-        f"{remark}`lslm ablate --config examples/asl_cafe/ablations/{config}`; torch {versions['torch']}, transformers "
-        f"{versions['transformers']}, {machine}."
+        + remark
+        + made_with(rows[0]["results"], f"lslm ablate --config examples/asl_cafe/ablations/{config}")
     )
-    return "\n\n".join(lines)
+    return "\n\n".join(blocks)
 
 
 def reading() -> str:
     """What a projector reads in something else than codes."""
-    results = json.loads(READING.read_text(encoding="utf-8"))
-    lines = [
-        f"| The projector reads | {' | '.join(results['names'].values())} |",
-        "|---" * (1 + len(results["names"])) + "|",
-    ]
-    for variant, scores in results["metrics"].items():
-        cells = (f"{mean:.1f} ± {half:.1f}" for mean, half in (scores[metric] for metric in results["names"]))
-        lines.append(f"| {variant} | {' | '.join(cells)} |")
-    versions = results["versions"]
-    seeds = len(next(iter(results["runs"].values())))
-    lines.append(
-        f"\n{seeds} seeds. `{results['command']}`; torch {versions['torch']}, transformers {versions['transformers']}, "
-        f"{results['machine']}."
+    results = read(READING)
+    rows = (
+        [variant, *(f"{mean:.1f} ± {half:.1f}" for mean, half in (scores[metric] for metric in results["names"]))]
+        for variant, scores in results["metrics"].items()
     )
-    return "\n".join(lines)
+    seeds = len(next(iter(results["runs"].values())))
+    return table(["The projector reads", *results["names"].values()], rows) + f"\n\n{seeds} seeds. {made_with(results)}"
 
 
 def decoding() -> str:
     """What beams and a length penalty change."""
-    results = json.loads(DECODING.read_text(encoding="utf-8"))
-    lines = [
-        "| Decoding | WER % | against greedy, 95 % interval | words put in, left out | names, character error % | "
-        "letters of words never seen, % | seconds a clip |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    results = read(DECODING)
+    rows = []
     for way, row in results["rows"].items():
         difference, low, high = row["against_greedy"]
         against = "" if way == "greedy" else f"{difference:+.1f} ({low:+.1f} to {high:+.1f})"
-        lines.append(
-            f"| {way} | {row['wer']:.1f} | {against} | {row['insertions']}, {row['deletions']} | "
-            f"{row['names_character_error_rate']:.1f} | {row['spelling_character_error_rate']:.1f} | "
-            f"{row['seconds_per_clip']:.2f} |"
-        )
-    utterances, versions = results["utterances"], results["versions"]
-    lines.append(
-        f"\n{utterances['test']} utterances, {utterances['spelling']} spelled words. `{results['command']}`; torch "
-        f"{versions['torch']}, transformers {versions['transformers']}, {results['machine']}."
-    )
-    return "\n".join(lines)
+        errors = [row["names_character_error_rate"], row["spelling_character_error_rate"]]
+        left_out = f"{row['insertions']}, {row['deletions']}"
+        rows.append([way, row["wer"], against, left_out, *errors, f"{row['seconds_per_clip']:.2f}"])
+    head = ["Decoding", "WER %", "against greedy, 95 % interval", "words put in, left out", "names, character error %"]
+    utterances = results["utterances"]
+    remark = f"{utterances['test']} utterances, {utterances['spelling']} spelled words. {made_with(results)}"
+    return table([*head, "letters of words never seen, %", "seconds a clip"], rows) + "\n\n" + remark
 
 
 # file -> name of each of its blocks -> the table in it

@@ -1,7 +1,7 @@
 """Would the projector read more in something else than codes? Judged without the language model, in minutes.
 
     python examples/asl_cafe/recombine.py --count 2000 --out runs/levers/data
-    python benchmarks/sign_reading.py OUT [--data runs/levers/data] [--steps 600] [--contrastive 400] [--seeds 0 1 2]
+    python benchmarks/sign_reading.py OUT
 
 The shipped sign tokenizer, and a fresh projector that learns to spell what is signed (the recipes' `ctc_steps`) from
 
@@ -16,7 +16,6 @@ and what each then reads in test clips and in spelled words that training never 
 
 import argparse
 import copy
-import json
 import time
 from pathlib import Path
 
@@ -25,21 +24,25 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
-from tqdm import tqdm
+from tqdm import trange
 
 from lslm import LslmForConditionalGeneration, SignMotionProcessor
+from lslm.modeling_lslm import MotionEncoding
 from lslm.modeling_lslm.modeling_lslm import LslmProjector
 from lslm.modeling_lslm.modeling_sign_motion import length_mask
 from lslm.training.ablate import cell, summary
+from lslm.training.dataset.encodings import encode_clips
 from lslm.training.dataset.motion_text import MotionText
 from lslm.training.dataset.spelling import rare_words, signs
 from lslm.training.evaluation.sign_translation_metrics.text_metrics import align
-from lslm.training.provenance import record_of_script
-from lslm.training.stages.projector_start import SignReader, numbered, train_reader, vocabulary, word_embeddings
+from lslm.training.provenance import record_of_script, save_results
+from lslm.training.stages.projector_start import SignReader, as_codes, train_reader, vocabulary, word_embeddings
 
 CAFE = Path(__file__).parents[1] / "examples" / "asl_cafe"
 BATCH = 32
-CONTRASTIVE_LEARNING_RATE = 3e-4
+STEPS = 600  # of the projector
+CONTRASTIVE_STEPS, CONTRASTIVE_LEARNING_RATE = 400, 3e-4  # of the encoder, where it learns further
+SEEDS = (0, 1, 2)
 METRICS = {
     "sign_error": "signs and letters wrong, test, %",
     "spelling_character_error": "letters wrong, words never seen, %",
@@ -47,48 +50,30 @@ METRICS = {
 }
 
 
-def features_of(processor: SignMotionProcessor, data: MotionText) -> list[torch.Tensor]:
-    """(T, F) float32 normalised features of each clip."""
-    extractor = processor.feature_extractor
-    clips = (data[index]["joints"] for index in range(len(data)))
-    clips = tqdm(clips, desc="features", unit="clip", total=len(data))
-    return [torch.from_numpy(extractor.normalize(extractor.to_features(clip))).float() for clip in clips]
-
-
-@torch.no_grad()
-def latents_of(encoder: nn.Module, features: list[torch.Tensor]) -> list[torch.Tensor]:
+def latents_of(clips: list[MotionEncoding]) -> list[torch.Tensor]:
     """(L, D) of each clip."""
-    latents = {}
-    order = sorted(range(len(features)), key=lambda index: len(features[index]))
-    for start in tqdm(range(0, len(order), BATCH), desc="encoding", unit="batch"):
-        clips = order[start : start + BATCH]
-        rows, lengths = encoder(*padded([features[index] for index in clips]))
-        latents |= {index: row[:length] for index, row, length in zip(clips, rows, lengths, strict=True)}
-    return [latents[index] for index in range(len(features))]
+    return [clip.latents[0] for clip in clips]
 
 
-def padded(clips: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B, T, F), (B,) lengths."""
-    return pad_sequence(clips, batch_first=True), torch.tensor([len(clip) for clip in clips])
-
-
-def learn_contrastively(encoder, projector, features, targets, words, steps: int, seed: int) -> None:
+def learn_contrastively(encoder, projector, features, targets, words, seed: int) -> None:
     """Train `encoder` (and `projector`, which makes its latents comparable with words)."""
     generator = torch.Generator().manual_seed(seed)
     sharpness = nn.Parameter(torch.tensor(np.log(1 / 0.07)))
     trained = [*encoder.parameters(), *projector.parameters(), sharpness]
     optimizer = torch.optim.AdamW(trained, CONTRASTIVE_LEARNING_RATE, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    directions = F.normalize(words, dim=-1)
-    sentences = F.normalize(torch.stack([directions[target - 1].mean(0) for target in targets]), dim=-1)
-    with tqdm(range(steps), desc="contrastive", unit="step") as bar:
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, CONTRASTIVE_STEPS)
+    words = F.normalize(words, dim=-1)
+    sentences = F.normalize(torch.stack([words[target - 1].mean(0) for target in targets]), dim=-1)
+    with trange(CONTRASTIVE_STEPS, desc="contrastive", unit="step") as bar:
         for step in bar:
             pick = torch.randint(len(features), (BATCH,), generator=generator).tolist()
-            latents, lengths = encoder(*padded([features[index] for index in pick]))
+            clips = [torch.from_numpy(features[index]) for index in pick]
+            lengths = torch.tensor([len(clip) for clip in clips])
+            latents, lengths = encoder(pad_sequence(clips, batch_first=True), lengths)
             motion = projector(latents)
             mask = length_mask(-(-lengths // projector.stack), motion.shape[1])[..., None]
-            clips = F.normalize((motion * mask).sum(1), dim=-1)
-            scores = sharpness.exp() * clips @ sentences[pick].T
+            directions = F.normalize((motion * mask).sum(1), dim=-1)
+            scores = sharpness.exp() * directions @ sentences[pick].T
             loss = (F.cross_entropy(scores, torch.arange(BATCH)) + F.cross_entropy(scores.T, torch.arange(BATCH))) / 2
             optimizer.zero_grad()
             loss.backward()
@@ -112,7 +97,7 @@ def error_rate(reader: SignReader, known, rare, vectors: list[torch.Tensor], dat
     for clip, text, name in zip(vectors, data.texts, data.rows["name"], strict=True):
         said, expected = read(reader, known, clip), signs(text, rare | {(name or "").lower()})
         if letters:
-            said, expected = ([sign for sign in own if not sign.startswith(" ")] for own in (said, expected))
+            said, expected = ([sign for sign in spelled if not sign.startswith(" ")] for spelled in (said, expected))
         errors += sum(theirs != ours for theirs, ours in align(expected, said))
         total += len(expected)
     return 100 * errors / total
@@ -121,43 +106,45 @@ def error_rate(reader: SignReader, known, rare, vectors: list[torch.Tensor], dat
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, metavar="OUT")
-    parser.add_argument("--data", default="runs/levers/data", help="what it learns from")
-    parser.add_argument("--steps", type=int, default=600, help="of the projector")
-    parser.add_argument("--contrastive", type=int, default=400, help="steps of the encoder, where it learns further")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--limit", type=int, help="so many clips of each split")
     args = parser.parse_args()
     model = LslmForConditionalGeneration.from_pretrained(CAFE / "checkpoint")
     processor = SignMotionProcessor.from_pretrained(CAFE / "checkpoint")
-    vqvae, fps = model.model.vqvae, processor.feature_extractor.fps
+    vqvae, extractor = model.model.vqvae, processor.feature_extractor
     splits = {
-        "train": MotionText(args.data, "train", fps, augment=True, limit=args.limit),
-        "test": MotionText(str(CAFE), "test", fps, limit=args.limit),
-        "spelling": MotionText(str(CAFE), "spelling", fps, limit=args.limit),
+        "train": MotionText("runs/levers/data", "train", extractor.fps, augment=True, limit=args.limit),
+        "test": MotionText(str(CAFE), "test", extractor.fps, limit=args.limit),
+        "spelling": MotionText(str(CAFE), "spelling", extractor.fps, limit=args.limit),
     }
-    features = {split: features_of(processor, data) for split, data in splits.items()}
+    features = {
+        split: [
+            extractor.normalize(extractor.to_features(data[index]["joints"])) for index in trange(len(data), desc=split)
+        ]
+        for split, data in splits.items()
+    }
     texts = splits["train"].texts
     targets, known = vocabulary(texts)
     rare = rare_words(texts)
     words = word_embeddings(model, processor, known)
-    as_shipped = {split: latents_of(vqvae.encoder, own) for split, own in features.items()}
-    rounded = {
-        split: [vqvae.embed(vqvae.codebook.nearest(clip)[None])[0].detach() for clip in own]
-        for split, own in as_shipped.items()
-    }
+    encodings = {split: encode_clips(vqvae, extractor, clips, torch.float32) for split, clips in features.items()}
+    latents = {split: latents_of(clips) for split, clips in encodings.items()}
+    rounded = {split: [vqvae.embed(clip.codes)[0].detach() for clip in clips] for split, clips in encodings.items()}
     runs: dict[str, list[dict]] = {"codes": [], "latents": [], "contrastive": []}
-    for seed in args.seeds:
+    for seed in SEEDS:
         for variant, scores in runs.items():
             torch.manual_seed(seed)
             started = time.monotonic()
-            vectors = rounded if variant == "codes" else as_shipped
+            vectors = rounded if variant == "codes" else latents
             if variant == "contrastive":
-                encoder = copy.deepcopy(vqvae.encoder).requires_grad_(True)
-                helper = fresh_projector(model, as_shipped["train"], words)
-                learn_contrastively(encoder, helper, features["train"], targets, words, args.contrastive, seed)
-                vectors = {split: latents_of(encoder, own) for split, own in features.items()}
+                other = copy.deepcopy(vqvae)
+                encoder, helper = other.encoder.requires_grad_(True), fresh_projector(model, latents["train"], words)
+                learn_contrastively(encoder, helper, features["train"], targets, words, seed)
+                vectors = {
+                    split: latents_of(encode_clips(other, extractor, clips, torch.float32))
+                    for split, clips in features.items()
+                }
             reader = SignReader(fresh_projector(model, vectors["train"], words), words, bf16=True)
-            train_reader(reader, *numbered([clip.numpy() for clip in vectors["train"]]), targets, args.steps, seed)
+            train_reader(reader, *as_codes([clip.numpy() for clip in vectors["train"]]), targets, STEPS, seed)
             minutes = (time.monotonic() - started) / 60
             errors = (
                 error_rate(reader, known, rare, vectors[split], splits[split], split == "spelling")
@@ -167,15 +154,14 @@ def main() -> None:
             print(variant, seed, scores[-1], flush=True)
     table = {variant: summary(scores, METRICS) for variant, scores in runs.items()}
     results = {
-        "metrics": {variant: {metric: own[metric][:2] for metric in METRICS} for variant, own in table.items()},
+        "metrics": {variant: {name: scores[name][:2] for name in METRICS} for variant, scores in table.items()},
         "names": METRICS,
         "runs": runs,
         **record_of_script(f"{torch.get_num_threads()} threads", "cpu"),
     }
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    for variant, own in table.items():
-        print(variant, *(f"{name}: {cell(own[metric])}" for metric, name in METRICS.items()), sep="; ")
+    save_results(args.out, results)
+    for variant, scores in table.items():
+        print(variant, *(f"{name}: {cell(scores[metric])}" for metric, name in METRICS.items()), sep="; ")
 
 
 def fresh_projector(model: LslmForConditionalGeneration, vectors: list[torch.Tensor], words: torch.Tensor):

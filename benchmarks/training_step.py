@@ -73,15 +73,14 @@ def main() -> None:
             done = subprocess.run(command, env=os.environ | environment, stdout=subprocess.PIPE, text=True, check=True)
             seconds[name].append(float(done.stdout.split()[-1]))
             print(f"{name}: {seconds[name][-1]:.2f} s", flush=True)
-    from lslm.training.provenance import record_of_script
+    from lslm.training.provenance import record_of_script, save_results
 
     results = {
         "metrics": {name: round(statistics.median(values), 2) for name, values in seconds.items()},
         "rounds": seconds,
         **record_of_script(f"{os.cpu_count()} cores"),
     }
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    save_results(args.out, results)
     print(json.dumps(results["metrics"], indent=2))
 
 

@@ -1,11 +1,13 @@
 """Model, sign tokenizer and data set cards for the Hub. They say what is known; what is not known is left out."""
 
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import yaml
 from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -50,42 +52,6 @@ class License:
         return f"[{name}]({self.link})" if self.link else f"`{name}`"
 
 
-# Licences under which the author of a card is free to choose another one
-PERMISSIVE = ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0")
-
-_LLAMA_MODELS = "https://github.com/meta-llama/llama-models/blob/main/models"
-
-# Base models (patterns of Hub ids) and their licences, in the Hub's own words
-BASE_LICENSES = (
-    *(
-        (
-            rf"meta-llama/(Meta-)?Llama-{version}-.*",
-            License(
-                f"llama{version}",
-                link=f"{_LLAMA_MODELS}/llama{version.replace('.', '_')}/LICENSE",
-                built_with="Built with Llama",
-                notice=f"Llama {version} is licensed under the Llama {version} Community License, Copyright © Meta "
-                "Platforms, Inc. All Rights Reserved.",
-            ),
-        )
-        for version in ("3.1", "3.2", "3.3")
-    ),
-    (
-        r"Qwen/Qwen2\.5-(Coder-)?3B(-Instruct)?",
-        License(
-            "other",
-            "qwen-research",
-            "https://huggingface.co/Qwen/Qwen2.5-3B-Instruct/blob/main/LICENSE",
-            "Built with Qwen",
-            "Qwen is licensed under the Qwen RESEARCH LICENSE AGREEMENT, Copyright (c) Alibaba Cloud. All Rights "
-            "Reserved.",
-        ),
-    ),
-    (r"Qwen/Qwen2(\.5)?-(Coder-|Math-)?(0\.5|1\.5|7|14|32)B(-Instruct)?", License("apache-2.0")),
-    (r"HuggingFaceTB/SmolLM2?-.*", License("apache-2.0")),
-)
-
-
 @dataclass(frozen=True)
 class SignData:
     """What the cards say about a data set.
@@ -93,7 +59,6 @@ class SignData:
     Args:
         name: as people call it.
         license: the Hub's identifier; "other" needs name and link.
-        id: its id on the Hub, if it is there.
         origin: address of what it was made from.
         about: one sentence: what is in it.
         domain: what people talk about in it, when that is a small, closed world; completes "The model knows only ...".
@@ -110,7 +75,6 @@ class SignData:
     license: str
     license_name: str | None = None
     license_link: str | None = None
-    id: str | None = None
     origin: str | None = None
     about: str | None = None
     domain: str | None = None
@@ -119,114 +83,47 @@ class SignData:
     splits: Mapping[str, int] = field(default_factory=dict)
     recombined: int = 0
     columns: Mapping[str, str] = field(default_factory=dict)
-    limits: tuple[str, ...] = ()
+    limits: Sequence[str] = ()
     notice: str | None = None
 
     @property
     def terms(self) -> License:
         return License(self.license, self.license_name, self.license_link)
 
-    @property
-    def markdown(self) -> str:
-        return f"[{self.name}](https://huggingface.co/datasets/{self.id})" if self.id else self.name
+
+FACTS = yaml.safe_load(Path(__file__).with_name("facts.yaml").read_text(encoding="utf-8"))
+ASL_CAFE = SignData(**FACTS["asl_cafe"])
 
 
-ASL_CAFE = SignData(
-    name="ASL Cafe",
-    license="mit",
-    origin="https://github.com/traduttore/traduttore-model",
-    about="Sentences of a cafe in American Sign Language, as 3D motion with English text.",
-    domain="short orders in a cafe: 14 signs and fingerspelled names",
-    signers=3,
-    fps=15.0,
-    splits={"train": 4000, "validation": 300, "test": 360},
-    recombined=7000,
-    columns={
-        "id": "name of the clip",
-        "text": "the English sentence",
-        "gloss": "the signs, in order",
-        "name": "the fingerspelled name, if there is one",
-        "signs": "which recording fills which frames",
-        "fps": "frames per second; the recordings do not say it, 15 is a guess",
-        "num_frames": "number of frames, T",
-        "joints_mm": "the motion",
-        "seen_combination": "true if the same signs in the same order are in the training split",
-    },
-    limits=(
-        "Nobody signed these sentences. Single signs were recorded and then joined by a program. Real signing flows "
-        "differently.",
-        "A program made the English sentences. The signs are in English order, not in the order of ASL.",
-        "One camera made the recordings. Depth is estimated. Legs are not real.",
-        "The same people sign in training and test. The scores say nothing about new signers.",
-    ),
-    notice="The recordings are Copyright (c) 2022 traduttore, MIT License.",
-)
+@dataclass(frozen=True)
+class Record:
+    """How the model of a card came to be, as far as it is known.
 
-# key in results.json, label, which direction is better
-TRANSLATION = (
-    ("bleu4", "BLEU-4", "higher"),
-    ("bleu1", "BLEU-1", "higher"),
-    ("chrf", "chrF", "higher"),
-    ("rouge_l", "ROUGE-L", "higher"),
-    ("wer", "word error rate (WER), %", "lower"),
-    ("wer_without_names", "WER without names, %", "lower"),
-    ("wer_unseen_combinations", "WER, sign combinations not seen in training, %", "lower"),
-    ("wer_unseen_templates", "WER, prompts not seen in training, %", "lower"),
-    ("exact_match", "sentences completely right, %", "higher"),
-    ("names_exact_match", "fingerspelled names completely right, %", "higher"),
-)
-CONTROLS = (
-    ("wer_shuffled", "WER, clips given to the wrong sentences, %", "must be high"),
-    ("wer_zeroed", "WER, motion set to zero, %", "must be high"),
-)
-TOKENIZER = (
-    ("upper_body_mm", "error of the upper body, mm", "lower"),
-    ("hands_mm", "error of the hands, mm", "lower"),
-    ("left_hand_wrist_aligned_mm", "error of the left hand from its wrist, mm", "lower"),
-    ("right_hand_wrist_aligned_mm", "error of the right hand from its wrist, mm", "lower"),
-    ("mpjpe_mm", "MPJPE, mm", "lower"),
-    ("pa_mpjpe_mm", "PA-MPJPE, mm", "lower"),
-    ("codes_used", "codes in use", "higher"),
-    ("perplexity", "perplexity of the codes", "higher"),
-    ("sign_recognition_original", "signs recognised in the original motion, %", "higher"),
-    ("sign_recognition_decoded", "signs recognised after codes and back, %", "higher"),
-)
-# of the model index: key, metric of the Hub, name
-INDEX = (
-    ("bleu4", "bleu", "BLEU-4"),
-    ("bleu1", "bleu", "BLEU-1"),
-    ("chrf", "chrf", "chrF"),
-    ("rouge_l", "rouge", "ROUGE-L"),
-    ("wer", "wer", "WER"),
-)
+    Args:
+        data: what it was trained and tested on.
+        results: content of results.json, as `lslm evaluate` writes it.
+        recipes: the recipe of each stage; keys "tokenizer", "align", "instruct".
+        license, license_name, license_link: of the model. None: that of the base model, or that of the data if there is
+            no base model, or if its licence is permissive and the data's is not.
+        clip: an example clip in the repository, such as "clips/test-0000.npz".
+        commit: of the LSLM code that trained it.
+        versions: of the packages that trained it; None: only those that scored it are told.
+        machine: that trained it.
+    """
 
-STAGES = {"tokenizer": "1. sign tokenizer", "align": "2. alignment", "instruct": "3. instruction tuning"}
-# keys of a recipe that a card shows: no paths, nothing of the machine
-SETTINGS = (
-    "trainable lora_r lora_alpha lora_dropout load_in_4bit quantizer partwise num_quantizers linear_path "
-    "codebook_size code_dim hidden_size num_downsamples num_res_blocks motion_input spell_rare_words ctc_steps "
-    "ctc_batch_size ctc_learning_rate ctc_code_dropout "
-    "commitment_weight ema_decay codebook_warmup position_weight arm_weight finger_weight window fps convention "
-    "target_skeleton augment mirror frame_rate_jitter body_proportions projector_hidden_size codes_per_embedding "
-    "code_dropout max_length limit num_train_epochs max_steps per_device_train_batch_size gradient_accumulation_steps "
-    "optim learning_rate projector_learning_rate lr_scheduler_type warmup_steps weight_decay max_grad_norm bf16 seed"
-).split()
+    data: SignData | None = None
+    results: Mapping | None = None
+    recipes: Mapping[str, Mapping] | None = None
+    license: str | None = None
+    license_name: str | None = None
+    license_link: str | None = None
+    clip: str | None = None
+    commit: str | None = None
+    versions: Mapping[str, str] | None = None
+    machine: str | None = None
 
 
-def model_card(
-    repo_id: str,
-    *,
-    config: Mapping,
-    processor: Mapping,
-    base_model: str,
-    data: SignData | None = None,
-    results: Mapping | None = None,
-    recipes: Mapping[str, Mapping] | None = None,
-    license: str | None = None,
-    license_name: str | None = None,
-    license_link: str | None = None,
-    **record,
-) -> str:
+def model_card(repo_id: str, *, config: Mapping, processor: Mapping, base_model: str, **record) -> str:
     """The card of an LSLM.
 
     Args:
@@ -234,95 +131,61 @@ def model_card(
         config: content of the checkpoint's config.json.
         processor: content of its processor_config.json.
         base_model: Hub id of the language model.
-        data: what it was trained and tested on.
-        results: content of results.json, as `lslm evaluate` writes it.
-        recipes: the recipe of each stage; keys "tokenizer", "align", "instruct".
-        license, license_name, license_link: of the model. None: that of the base model, or that of the data if the base
-            model's is permissive and the data's is not.
-        record: see [`_shared`].
+        record: see [`Record`].
 
     Returns:
         Markdown with YAML front matter.
 
     Raises:
-        ValueError: the licence of `base_model` is not known here and none is given.
+        ValueError: the licence of `base_model` is not known here and none is given, or it wants another name.
     """
-    base_license = _base_license(base_model)
-    terms = _license(base_model, base_license, data, license, license_name, license_link)
+    known = Record(**record)
+    base_license = _base_license(base_model, known.license)
+    terms = _license(base_model, base_license, known)
+    name = repo_id.rpartition("/")[2]
+    if terms.id.startswith("llama") and not name.startswith("Llama"):
+        raise ValueError(f'the licence {terms.id} wants a model name that begins with "Llama", not {name!r}')
     # a checkpoint that names its language model does not hold it
     adapter = bool(config.get("backbone"))
-    metrics = (results or {}).get("metrics", {})
-    evaluations = _evaluations(results, metrics, data)
-    front_matter = ModelCardData(
-        language=LANGUAGE,
-        **terms.metadata,
-        library_name="transformers",
-        pipeline_tag="translation",
-        base_model=base_model,
-        base_model_relation="adapter" if adapter else "finetune",
-        datasets=[data.id] if data and data.id else None,
-        metrics=list(dict.fromkeys(e.metric_type for e in evaluations)) or None,
-        tags=[*TAGS, "lslm"],
-        model_name=repo_id.rpartition("/")[2] if evaluations else None,
-        eval_results=evaluations or None,
-    )
+    results = known.results or {}
+    evaluations = _evaluations(results, known.data)
+    front_matter = {
+        "pipeline_tag": "translation",
+        "base_model": base_model,
+        "base_model_relation": "adapter" if adapter else "finetune",
+        "metrics": list(dict.fromkeys(e.metric_type for e in evaluations)) or None,
+        "tags": [*TAGS, "lslm"],
+        "model_name": name if evaluations else None,
+        "eval_results": evaluations or None,
+    }
     return _render(
         "model.md.jinja",
-        **_shared(repo_id, front_matter, terms, data, results, recipes, **record),
-        config=config,
+        **_of_both_models(repo_id, config, terms, known, **front_matter),
         extractor=processor.get("feature_extractor", {}),
         vqvae=config.get("vqvae_config") or {},
         base_model=base_model,
         base_license=base_license,
         adapter=adapter,
-        install=_install(config),
-        translation=_rows(metrics, TRANSLATION),
-        controls=_rows(metrics, CONTROLS),
+        translation=_rows(results, "translation"),
+        controls=_rows(results, "controls"),
         signatures=_signatures(results),
     )
 
 
-def tokenizer_card(
-    repo_id: str,
-    *,
-    config: Mapping,
-    extractor: Mapping,
-    data: SignData | None = None,
-    results: Mapping | None = None,
-    recipe: Mapping | None = None,
-    license: str | None = None,
-    license_name: str | None = None,
-    license_link: str | None = None,
-    **record,
-) -> str:
-    """The card of a sign tokenizer (VQ-VAE) alone.
+def tokenizer_card(repo_id: str, *, config: Mapping, extractor: Mapping, **record) -> str:
+    """The card of a sign tokenizer (VQ-VAE) alone; as [`model_card`].
 
     Args:
         config: content of its config.json.
         extractor: content of its preprocessor_config.json.
-        recipe: that of its training.
-        license, license_name, license_link: of the weights. None: that of the data.
-
-    The other arguments are those of [`model_card`].
 
     Raises:
         ValueError: neither a licence nor data is given.
     """
-    terms = _license(None, None, data, license, license_name, license_link)
-    front_matter = ModelCardData(
-        language=LANGUAGE,
-        **terms.metadata,
-        library_name="transformers",
-        datasets=[data.id] if data and data.id else None,
-        tags=[*TAGS, "vq-vae", "motion-tokenizer", "lslm"],
-    )
-    return _render(
-        "tokenizer.md.jinja",
-        **_shared(repo_id, front_matter, terms, data, results, {"tokenizer": recipe} if recipe else None, **record),
-        extractor=extractor,
-        vqvae=config,
-        install=_install({}),
-    )
+    known = Record(**record)
+    terms = _license(None, None, known)
+    values = _of_both_models(repo_id, config, terms, known, tags=[*TAGS, "vq-vae", "motion-tokenizer", "lslm"])
+    return _render("tokenizer.md.jinja", **values, extractor=extractor, vqvae=config)
 
 
 def dataset_card(
@@ -331,8 +194,6 @@ def dataset_card(
     *,
     data_files: Mapping[str, str] | None = None,
     language: Sequence[str] | None = None,
-    commit: str | None = None,
-    code_url: str | None = None,
 ) -> str:
     """The card of a data set of motion and text.
 
@@ -341,7 +202,6 @@ def dataset_card(
         data: what is known about it.
         data_files: the file, or a pattern, of each split; None: the Hub finds `train*.parquet` and so on by itself.
         language: codes of the languages of the texts; None: English, of American Sign Language.
-        commit, code_url: of the code that made it.
 
     Returns:
         Markdown with YAML front matter.
@@ -366,8 +226,6 @@ def dataset_card(
         language=language,
         split=next(iter(data.splits), "train"),
         license=data.terms,
-        commit=commit,
-        code_url=code_url,
     )
 
 
@@ -383,9 +241,9 @@ def versions_tested() -> str:
 def with_todays_versions(card: str) -> str:
     """A card whose code was renewed: [`versions_tested`] takes the place of what it said; in a card that said nothing
     of versions, it comes after the first `pip install`."""
-    said = re.compile(r"^Code tested with [^\r\n]*", re.MULTILINE)
-    if said.search(card):
-        return said.sub(versions_tested(), card, count=1)
+    sentence = re.compile(r"^Code tested with [^\r\n]*", re.MULTILINE)
+    if sentence.search(card):
+        return sentence.sub(versions_tested(), card, count=1)
     install = re.compile(r"^```bash\r?\npip install .*?^```(\r?\n)", re.MULTILINE | re.DOTALL)
     return install.sub(lambda block: f"{block[0]}{block[1]}{versions_tested()}{block[1]}", card, count=1)
 
@@ -416,60 +274,39 @@ def _render(template: str, **values) -> str:
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
-def _shared(
-    repo_id: str,
-    front_matter: ModelCardData,
-    terms: License,
-    data: SignData | None,
-    results: Mapping | None,
-    recipes: Mapping[str, Mapping] | None,
-    *,
-    clip: str | None = None,
-    commit: str | None = None,
-    code_url: str | None = None,
-    versions: Mapping[str, str] | None = None,
-    machine: str | None = None,
-) -> dict:
-    """What the templates of both kinds of models take.
-
-    Args:
-        clip: an example clip in the repository, such as "clips/test-0000.npz".
-        commit: of the LSLM code that trained it.
-        code_url: where that code is.
-        versions: of the packages that trained it; None: only those that scored it are told.
-        machine: that trained it.
-    """
+def _of_both_models(repo_id: str, config: Mapping, terms: License, known: Record, **front_matter) -> dict:
+    """What the templates of both kinds of models take."""
+    results = known.results or {}
+    front_matter |= {"language": LANGUAGE, "library_name": "transformers", **terms.metadata}
     return {
-        **{"repo_id": repo_id, "title": repo_id.rpartition("/")[2], "front_matter": front_matter.to_yaml()},
-        **{"license": terms, "data": data, "results": results or {}, "provenance": _provenance(results)},
-        **{"tokenizer": _rows((results or {}).get("metrics", {}), TOKENIZER), "training": _training(recipes)},
-        **{"clip": clip, "commit": commit, "code_url": code_url, "versions": versions, "machine": machine},
-        "tested": versions_tested(),
+        **vars(known),
+        **{"repo_id": repo_id, "title": repo_id.rpartition("/")[2], "config": config, "install": _install(config)},
+        "front_matter": ModelCardData(**front_matter).to_yaml(),
+        **{"license": terms, "results": results, "provenance": _provenance(results), "tested": versions_tested()},
+        **{"tokenizer": _rows(results, "tokenizer"), "training": _training(known.recipes or {})},
     }
 
 
-def _base_license(base_model: str) -> License | None:
-    return next((terms for pattern, terms in BASE_LICENSES if re.fullmatch(pattern, base_model)), None)
+def _base_license(base_model: str, given: str | None) -> License | None:
+    """The licence of a base model that is known here, or the `given` one if it wants certain words in the card."""
+    for pattern, terms in FACTS["base_licenses"].items():
+        if re.fullmatch(pattern, base_model) or (terms["id"] == given and given.startswith("llama")):
+            return License(**terms)
+    return None
 
 
-def _license(
-    base_model: str | None,
-    base_license: License | None,
-    data: SignData | None,
-    license: str | None,
-    license_name: str | None,
-    license_link: str | None,
-) -> License:
+def _license(base_model: str | None, base_license: License | None, known: Record) -> License:
     """The licence of the front matter."""
-    if license or license_name:
-        return License(license or "other", license_name, license_link)
-    if base_model is None and data is not None:
-        return data.terms
+    if known.license or known.license_name:
+        return License(known.license or "other", known.license_name, known.license_link)
+    if base_model is None and known.data is not None:
+        return known.data.terms
     if base_license is None:
         what = f"the licence of {base_model} is not known" if base_model else "no licence is given"
         raise ValueError(f"{what}: pass license= (an identifier of the Hub), or license_name= and license_link=")
-    if data is not None and base_license.id in PERMISSIVE and data.license not in PERMISSIVE:
-        return data.terms
+    permissive = FACTS["permissive"]
+    if known.data is not None and base_license.id in permissive and known.data.license not in permissive:
+        return known.data.terms
     return base_license
 
 
@@ -485,96 +322,71 @@ def _install(config: Mapping) -> list[str]:
     return lines
 
 
-def _known(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _figures(results: Mapping) -> dict[str, float]:
+    """Those of the metrics that are numbers."""
+    metrics = results.get("metrics", {}).items()
+    return {key: value for key, value in metrics if type(value) in (int, float) and math.isfinite(value)}
 
 
-def _rows(metrics: Mapping, wanted) -> list[tuple[str, str, str]]:
-    """(label, value, which direction is better) of those metrics that are there."""
-    return [
-        (label, str(metrics[key]) if isinstance(metrics[key], int) else f"{metrics[key]:.1f}", better)
-        for key, label, better in wanted
-        if _known(metrics.get(key))
-    ]
+def _rows(results: Mapping, table: str) -> list[tuple[str, float, str]]:
+    """(label, value, which direction is better) of those metrics of a table that are there."""
+    figures = _figures(results)
+    return [(label, figures[key], better) for key, (label, better) in FACTS["scores"][table].items() if key in figures]
 
 
-def _evaluations(results: Mapping | None, metrics: Mapping, data: SignData | None) -> list[EvalResult]:
+def _evaluations(results: Mapping, data: SignData | None) -> list[EvalResult]:
     """The scores for the model index; none if it is not known what they were taken on."""
-    results = results or {}
     folder = str(results.get("data", "")).replace("\\", "/").rstrip("/").rpartition("/")[2]
-    name = data.name if data else folder
+    name, figures = data.name if data else folder, _figures(results)
     if not name:
         return []
     return [
         EvalResult(
             task_type="translation",
             task_name="sign language translation",
-            dataset_type=(data.id if data and data.id else None) or folder or name,
+            dataset_type=folder or name,
             dataset_name=name,
             dataset_split=results.get("split"),
             metric_type=metric,
             metric_name=label,
-            metric_value=metrics[key],
+            metric_value=figures[key],
         )
-        for key, metric, label in INDEX
-        if _known(metrics.get(key))
+        for key, (metric, label) in FACTS["model_index"].items()
+        if key in figures
     ]
 
 
-def _signatures(results: Mapping | None) -> list[tuple[str, str]]:
+def _signatures(results: Mapping) -> list[tuple[str, str]]:
     """(names of the scores, their common definition)."""
     by_text: dict[str, list[str]] = {}
-    for key, _, label in INDEX:
-        text = (results or {}).get("signatures", {}).get(key)
-        if text and _known(results["metrics"].get(key)):
+    for key, (_, label) in FACTS["model_index"].items():
+        text = results.get("signatures", {}).get(key)
+        if text and key in _figures(results):
             by_text.setdefault(text, []).append(label)
     return [(", ".join(labels), text) for text, labels in by_text.items()]
 
 
-def _provenance(results: Mapping | None) -> dict:
-    """How the scores were made: `command`, `seed`, `versions` (a text) and `machine`, those that are known."""
-    results = results or {}
-    command = results.get("command") or ""
-    if re.search(r"(^|[\s=])(/|~|[A-Za-z]:\\)", command):
-        command = ""  # a path of somebody's machine
-    known = {
-        "command": command,
-        "seed": results.get("seed"),
-        "versions": _versions(results.get("versions")),
-        "machine": results.get("machine"),
-    }
-    return {key: value for key, value in known.items() if value not in (None, "")}
+def _provenance(results: Mapping) -> dict:
+    """How the scores were made: `command`, `seed`, `versions` and `machine`, those that are known."""
+    provenance = {key: results.get(key) for key in ("command", "seed", "versions", "machine")}
+    if re.search(r"(^|[\s=])(/|~|[A-Za-z]:\\)", provenance["command"] or ""):
+        del provenance["command"]  # a path of somebody's machine
+    return {key: value for key, value in provenance.items() if value not in (None, "", {})}
 
 
-def _versions(versions: Mapping[str, str] | None) -> str:
-    return ", ".join(f"{package} {version}" for package, version in (versions or {}).items() if version)
-
-
-def _training(recipes: Mapping[str, Mapping] | None) -> dict:
-    """`stages`: their titles; `rows`: (key, value in each stage), of the recipes' keys that a card shows."""
-    stages = {stage: recipe for stage, recipe in (recipes or {}).items() if recipe}
+def _training(recipes: Mapping[str, Mapping]) -> dict:
+    """`names` and titles of the stages; `rows`: (key, value in each stage), of the recipes' keys that a card shows."""
+    stages = {stage: recipe for stage, recipe in recipes.items() if recipe}
     rows = [
-        (key, [_setting(recipe.get(key)) for recipe in stages.values()])
-        for key in SETTINGS
+        (key, [recipe.get(key) for recipe in stages.values()])
+        for key in FACTS["settings"].split()
         if any(recipe.get(key) is not None for recipe in stages.values())
     ]
-    return {"names": list(stages), "stages": [STAGES.get(stage, stage) for stage in stages], "rows": rows}
-
-
-def _setting(value) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return {"names": list(stages), "stages": [FACTS["stages"].get(stage, stage) for stage in stages], "rows": rows}
 
 
 def _size_category(clips: int) -> str:
     """The Hub's word for a number of rows: "1K<n<10K"."""
     steps = ["1K", "10K", "100K", "1M", "10M", "100M", "1B"]
-    above = next((i for i in range(len(steps)) if clips < 10 ** (i + 3)), None)
-    if above is None:
-        return "n>1B"
-    return f"{steps[above - 1]}<n<{steps[above]}" if above else "n<1K"
+    sizes = ["n<1K", *(f"{low}<n<{high}" for low, high in itertools.pairwise(steps)), "n>1B"]
+    return sizes[min(max(len(str(clips)) - 3, 0), len(sizes) - 1)]

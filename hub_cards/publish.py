@@ -16,13 +16,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-import httpx
 import yaml
-from huggingface_hub import HfApi, RepoCard, constants
+from huggingface_hub import CommitInfo, HfApi, RepoCard, constants
 from huggingface_hub.utils import validate_repo_id
 
 from .cards import ASL_CAFE, SignData, dataset_card, model_card, tokenizer_card
-from .lint import lint_card
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "asl_cafe" / "clips" / "test-0000.npz"  # in a source checkout
@@ -47,6 +45,7 @@ if clip:
     motion = model.decode(getattr(codes, "codes", codes))[0]  # code of before 2026-12 gives the codes alone
     result = [round(mean, 5) for mean in motion.mean(0).tolist()]
 """
+SCRIPTS = {"lslm": LOAD_MODEL, "sign_motion_vqvae": LOAD_TOKENIZER}  # by the model_type of config.json
 LOAD_DATA = """
 from datasets import load_dataset
 splits = load_dataset(repo_id, revision=revision, streaming=True)
@@ -98,28 +97,26 @@ def publish(
         OSError: no such folder, no access, a broken connection.
     """
     validate_repo_id(repo_id)
-    clip = _example(clip)
-    if not Path(folder, "config.json").is_file():
-        raise ValueError(f"{folder} is not a checkpoint: it has no config.json")
+    kind = model_kind(Path(folder), folder)
+    if not clip and not EXAMPLE.is_file():
+        raise FileNotFoundError("give --clip: a motion file to try the published model on, and for its card")
     if not dry_run:
         HfApi().whoami()  # before minutes of work
     terms = {"license": license, "license_name": license_name, "license_link": license_link}
     with tempfile.TemporaryDirectory(prefix="lslm-publish-") as scratch:
         out = Path(scratch) / repo_id.replace("/", "--")
-        shutil.copyfile(clip, _made(out) / CLIP)
+        out.mkdir()
+        shutil.copyfile(clip or EXAMPLE, out / CLIP)
         facts = {**_record(folder, results), "clip": CLIP, **terms}
-        kind = json.loads(Path(folder, "config.json").read_text(encoding="utf-8")).get("model_type")
-        if kind == "sign_motion_vqvae":
-            card, script, expected = _stage_tokenizer(folder, repo_id, out, facts)
-        elif kind == "lslm":
-            card, script, expected = _stage_model(folder, repo_id, out, facts, base_model, adapter_only)
+        if kind == "lslm":
+            card, expected = _stage_model(folder, repo_id, out, facts, base_model, adapter_only)
         else:
-            raise ValueError(f"{folder} holds a model of type {kind!r}, expected lslm or sign_motion_vqvae")
+            card, expected = _stage_tokenizer(folder, repo_id, out, facts)
         (out / "README.md").write_text(card, encoding="utf-8")
         for name in ("LICENSE", "NOTICE"):  # of our code and of ASL Cafe, in a source checkout
             if (ROOT / name).is_file():
                 shutil.copyfile(ROOT / name, out / name)
-        return _send(out, repo_id, "model", private, revision, dry_run, message, script, expected)
+        return _send(out, repo_id, "model", private, revision, dry_run, message, SCRIPTS[kind], expected)
 
 
 def publish_data(
@@ -149,27 +146,39 @@ def publish_data(
         HfApi().whoami()
     with tempfile.TemporaryDirectory(prefix="lslm-publish-") as scratch:
         out = Path(scratch) / repo_id.replace("/", "--")
+        (out / "data").mkdir(parents=True)
         for file in files:
-            shutil.copyfile(file, _made(out / "data") / file.name)
-        found = {split: f"data/{split}*.parquet" for split in splits}
-        rows = {split: load_dataset("parquet", data_files=str(out / found[split]), split="train") for split in splits}
-        counts = {split: len(data) for split, data in rows.items()}
-        own = Path(folder, "README.md")
-        if own.is_file() and own.read_text(encoding="utf-8").startswith("---"):
-            card = own.read_text(encoding="utf-8")
+            shutil.copyfile(file, out / "data" / file.name)
+        patterns = {split: f"data/{split}*.parquet" for split in splits}
+        rows = load_dataset("parquet", data_files={split: str(out / patterns[split]) for split in splits})
+        if _sign_data(folder):
+            card = Path(folder, "README.md").read_text(encoding="utf-8")
         else:
-            terms = {"license": license, "license_name": license_name, "license_link": license_link}
             if not license:
                 raise ValueError(f"{folder} has no README.md with a licence; give --license (mit, cc-by-nc-4.0, ...)")
-            data = SignData(name=Path(folder).name, splits=counts, **terms)
-            card = dataset_card(repo_id, data, data_files=found)
+            data = SignData(Path(folder).name, license, license_name, license_link, splits=rows.num_rows)
+            card = dataset_card(repo_id, data, data_files=patterns)
         (out / "README.md").write_text(card, encoding="utf-8")
         expected = {split: data[0]["text"] for split, data in rows.items()}
         return _send(out, repo_id, "dataset", private, revision, dry_run, message, LOAD_DATA, expected)
 
 
-def _stage_model(folder, repo_id, out, facts, base_model, adapter_only) -> tuple[str, str, str]:
-    """Write the files of an LSLM to `out`; -> its card, the script that tries it, what that has to find."""
+def model_kind(folder: Path, name: str) -> str:
+    """The model_type of a checkpoint. Raises ValueError if it is neither an LSLM nor a sign tokenizer."""
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{name} is not a checkpoint: it has no config.json")
+    kind = read_json(folder / "config.json").get("model_type")
+    if kind not in SCRIPTS:
+        raise ValueError(f"{name} holds a model of type {kind!r}, expected {' or '.join(SCRIPTS)}")
+    return kind
+
+
+def read_json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _stage_model(folder, repo_id, out, facts, base_model, adapter_only) -> tuple[str, str]:
+    """Write the files of an LSLM to `out`; -> its card, and what it says of the clip."""
     from ..modeling_lslm import LslmForConditionalGeneration
     from ..processing import SignMotionProcessor, SignTranslationPipeline
 
@@ -185,14 +194,11 @@ def _stage_model(folder, repo_id, out, facts, base_model, adapter_only) -> tuple
     model.save_pretrained(out)
     processor.save_pretrained(out)
     expected = SignTranslationPipeline(model=model, processor=processor)(str(out / CLIP))[0]["translation_text"]
-    config, processor_config = (
-        json.loads((out / name).read_text(encoding="utf-8")) for name in ("config.json", "processor_config.json")
-    )
-    card = model_card(repo_id, config=config, processor=processor_config, base_model=base_model, **facts)
-    return card, LOAD_MODEL, expected
+    configs = {"config": read_json(out / "config.json"), "processor": read_json(out / "processor_config.json")}
+    return model_card(repo_id, base_model=base_model, **configs, **facts), expected
 
 
-def _stage_tokenizer(folder, repo_id, out, facts) -> tuple[str, str, list]:
+def _stage_tokenizer(folder, repo_id, out, facts) -> tuple[str, list]:
     """As [`_stage_model`], for a sign tokenizer."""
     from ..modeling_lslm import SignMotionVQVAE
     from ..processing import SignMotionFeatureExtractor
@@ -200,21 +206,15 @@ def _stage_tokenizer(folder, repo_id, out, facts) -> tuple[str, str, list]:
     model, extractor = SignMotionVQVAE.from_pretrained(folder), SignMotionFeatureExtractor.from_pretrained(folder)
     model.save_pretrained(out)
     extractor.save_pretrained(out)
-    recipes = facts.pop("recipes") or {}
-    config, extractor_config = (
-        json.loads((out / name).read_text(encoding="utf-8")) for name in ("config.json", "preprocessor_config.json")
-    )
     motion = model.decode(model.encode(**extractor(str(out / CLIP))).codes)[0]
     expected = [round(mean, 5) for mean in motion.mean(0).tolist()]
-    card = tokenizer_card(repo_id, config=config, extractor=extractor_config, recipe=recipes.get("tokenizer"), **facts)
-    return card, LOAD_TOKENIZER, expected
+    configs = {"config": read_json(out / "config.json"), "extractor": read_json(out / "preprocessor_config.json")}
+    return tokenizer_card(repo_id, **configs, **facts), expected
 
 
 def _send(out, repo_id, repo_type, private, revision, dry_run, message, script, expected) -> str:
     """Upload the folder `out` as one commit and try what is on the Hub then; -> the commit's address."""
     card = (out / "README.md").read_text(encoding="utf-8")
-    if faults := lint_card(card, repo_type):
-        raise ValueError(f"the card is not one that the Hub takes: {'; '.join(faults)}")
     files = sorted(path for path in out.rglob("*") if path.is_file())
     for path in files:
         print(f"{path.stat().st_size:>12,}  {path.relative_to(out)}")
@@ -227,8 +227,11 @@ def _send(out, repo_id, repo_type, private, revision, dry_run, message, script, 
         RepoCard(card).validate(repo_type)
     except ValueError as error:
         raise ValueError(f"the Hub does not take the card, nothing was sent: {' '.join(str(error).split())}") from error
-    except httpx.TransportError as error:
-        # some releases of huggingface_hub ask huggingface.co, whatever HF_ENDPOINT says
+    except Exception as error:
+        # Of httpx or httpx2, as huggingface_hub has it. Some of its releases ask huggingface.co, whatever HF_ENDPOINT
+        # says.
+        if "TransportError" not in {kind.__name__ for kind in type(error).__mro__}:
+            raise
         print(f"the card was not checked: nobody answers ({error})", flush=True)
     api = HfApi()
     api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
@@ -245,15 +248,20 @@ def _send(out, repo_id, repo_type, private, revision, dry_run, message, script, 
         )
     except RuntimeError as error:  # what the client makes of a connection that breaks
         raise OSError(f"{error} ({error.__cause__}) Give the same command again: what has arrived stays") from error
+    result = try_commit(commit, script, repo_id, out / CLIP)
+    if result != expected:
+        raise ValueError(f"{commit.commit_url} was sent, but gives {result!r} where {expected!r} was expected")
+    print(f"it works: {json.dumps(result, ensure_ascii=False)[:200]}")
+    return str(commit.commit_url)
+
+
+def try_commit(commit: CommitInfo, script: str, repo_id: str, clip: Path | None):
+    """[`try_from_hub`] for a commit that was just sent."""
     print("trying it from the Hub, in a fresh process without our package ...", flush=True)
     try:
-        found = try_from_hub(script, repo_id, commit.oid, out / CLIP)
+        return try_from_hub(script, repo_id, commit.oid, clip)
     except ValueError as error:
         raise ValueError(f"{commit.commit_url} was sent, but {error}") from error
-    if found != expected:
-        raise ValueError(f"{commit.commit_url} was sent, but gives {found!r} where {expected!r} was expected")
-    print(f"it works: {json.dumps(found, ensure_ascii=False)[:200]}")
-    return str(commit.commit_url)
 
 
 def try_from_hub(script: str, repo_id: str, revision: str, clip: Path | None):
@@ -283,18 +291,14 @@ def _record(folder: str, results: str | None) -> dict:
         facts |= {"commit": made_with.pop("commit", None), "machine": made_with.pop("machine", None)}
         facts |= {"recipes": recipes, "versions": made_with}
         facts["data"] = _sign_data(list(recipes.values())[-1].get("data"))
-    beside = [Path(folder, "results.json"), Path(folder).parent / "scores" / "results.json"]
-    for path in [Path(results)] if results else beside:
-        if not path.is_file():
-            if results:
-                raise FileNotFoundError(f"no file {results}")
-            continue
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not results and path == beside[1] and Path(found.get("model", "")).resolve() != Path(folder).resolve():
-            continue  # scores lie beside the folders of all stages; those of another one are not to be told here
-        facts["results"], facts["data"] = found, facts["data"] or _sign_data(found.get("data"))
-        break
-    if not facts["results"]:
+    beside = Path(folder).parent / "scores" / "results.json"
+    path = Path(results) if results else next(filter(Path.is_file, (Path(folder, "results.json"), beside)), None)
+    scores = read_json(path) if path else {}
+    if not results and path == beside and Path(scores.get("model", "")).resolve() != Path(folder).resolve():
+        scores = {}  # they lie beside the folders of all stages; those of another one are not to be told here
+    if scores:
+        facts["results"], facts["data"] = scores, facts["data"] or _sign_data(scores.get("data"))
+    else:
         print("no scores for the card; give --results, a results.json of lslm evaluate", flush=True)
     return facts
 
@@ -319,17 +323,3 @@ def _base_model(backbone: str | None) -> str | None:
     if backbone and backbone.startswith("pypi:"):
         return PYPI_BASES.get(backbone.removeprefix("pypi:").partition("/")[0].partition("==")[0])
     return backbone if backbone and backbone.count("/") == 1 and not Path(backbone).exists() else None
-
-
-def _example(clip: str | None) -> Path:
-    path = Path(clip) if clip else EXAMPLE
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no file {path}" if clip else "give --clip: a motion file to try the published model on, and for its card"
-        )
-    return path
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

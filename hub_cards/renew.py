@@ -12,13 +12,12 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, snapshot_download
-from huggingface_hub.utils import HfHubHTTPError, RepositoryNotFoundError, validate_repo_id
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, constants, snapshot_download
+from huggingface_hub.utils import validate_repo_id
 
 from .cards import with_todays_versions
-from .publish import CLIP, LOAD_MODEL, LOAD_TOKENIZER, try_from_hub
+from .publish import CLIP, SCRIPTS, model_kind, read_json, try_commit, try_from_hub
 
-SCRIPTS = {"lslm": LOAD_MODEL, "sign_motion_vqvae": LOAD_TOKENIZER}  # by the model_type of config.json
 # files that say where the code is, by these entries
 CONFIGS = ("config.json", "processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 ENTRIES = ("auto_map", "custom_pipelines")
@@ -55,19 +54,13 @@ def renew_code(
     api = HfApi()
     if not dry_run:
         api.whoami()
-    try:
-        new_branch = revision is not None and not api.revision_exists(repo_id, revision)
-        before = api.model_info(repo_id, revision=None if new_branch else revision).sha
-    except RepositoryNotFoundError as error:
-        raise FileNotFoundError(
-            f"there is no model {repo_id} at {constants.ENDPOINT} that you can see. Is its name right? A private one "
-            "needs hf auth login, or HF_TOKEN"
-        ) from error
+    new_branch = revision is not None and not api.revision_exists(repo_id, revision)
+    before = api.model_info(repo_id, revision=None if new_branch else revision).sha
     with tempfile.TemporaryDirectory(prefix="lslm-publish-") as scratch:
         folder = Path(scratch)
         wanted = ["*.py", *CONFIGS, CARD, CLIP]  # no weights
         snapshot_download(repo_id, revision=before, local_dir=folder, allow_patterns=wanted)
-        kind = _kind(folder, repo_id)
+        kind = model_kind(folder, repo_id)
         changes = renewed_files(folder, kind)
         for name, content in sorted(changes.items()):
             what = "deleted" if content is None else "changed" if (folder / name).exists() else "added"
@@ -78,7 +71,15 @@ def renew_code(
         if dry_run or not changes:
             return f"{constants.ENDPOINT}/{repo_id} (nothing was sent)"
         print(f"{len(changes):>8}  files, for {where}", flush=True)
-        commit = _send(api, repo_id, changes, before, revision, new_branch, message)
+        operations = [
+            CommitOperationDelete(name) if content is None else CommitOperationAdd(name, content)
+            for name, content in changes.items()
+        ]
+        if new_branch:
+            api.create_branch(repo_id, branch=revision)
+        message = message or "Renew the code with lslm"
+        # the Hub refuses if somebody sent something since
+        commit = api.create_commit(repo_id, operations, commit_message=message, revision=revision, parent_commit=before)
         example = Path(clip).resolve() if clip else folder / CLIP  # it is read in another folder
         _compare(commit, before, repo_id, SCRIPTS[kind], example if example.is_file() else None)
     return str(commit.commit_url)
@@ -101,7 +102,7 @@ def renewed_files(folder: str | Path, kind: str) -> dict[str, bytes | None]:
         files = {path.name: path.read_bytes() for path in blank.glob("*.py")}
         for name in CONFIGS:
             if (folder / name).is_file() and (blank / name).is_file():
-                old, new = (json.loads((where / name).read_text(encoding="utf-8")) for where in (folder, blank))
+                old, new = (read_json(where / name) for where in (folder, blank))
                 if old != (new := _with_entries(old, new)):
                     files[name] = (json.dumps(new, indent=2) + "\n").encode()
     if (folder / CARD).is_file():
@@ -114,14 +115,14 @@ def renewed_files(folder: str | Path, kind: str) -> dict[str, bytes | None]:
 
 def _no_longer_needed(folder: Path, today: set[str]) -> set[str]:
     """Names of the *.py that the code of an earlier day imports and today's does not have. Others are the owner's."""
-    found: set[str] = set()
+    needed: set[str] = set()
     new = {name for name in today if (folder / name).is_file()}
     while new:
-        found |= new
+        needed |= new
         code = "\n".join((folder / name).read_text(encoding="utf-8") for name in new)
         modules = re.findall(r"^\s*from \.(\w+) import", code, re.MULTILINE)
-        new = {f"{module}.py" for module in modules if (folder / f"{module}.py").is_file()} - found
-    return found - today
+        new = {f"{module}.py" for module in modules if (folder / f"{module}.py").is_file()} - needed
+    return needed - today
 
 
 def _save_blank(folder: Path, kind: str) -> None:
@@ -157,51 +158,18 @@ def _with_entries(config: dict, today: dict, nested: bool = False) -> dict:
     return new
 
 
-def _kind(folder: Path, repo_id: str) -> str:
-    if not (folder / "config.json").is_file():
-        raise ValueError(f"{repo_id} has no config.json; expected a model that lslm publish has put there")
-    kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    if kind not in SCRIPTS:
-        raise ValueError(f"{repo_id} holds a model of type {kind!r}, expected {' or '.join(SCRIPTS)}")
-    return kind
-
-
-def _send(api: HfApi, repo_id: str, changes: dict, before: str, revision: str | None, new_branch: bool, message):
-    """Send the changes as one commit on top of `before`; the Hub refuses if somebody sent something since."""
-    operations = [
-        CommitOperationDelete(name) if content is None else CommitOperationAdd(name, content)
-        for name, content in changes.items()
-    ]
-    message = message or "Renew the code with lslm"
-    try:
-        if new_branch:
-            api.create_branch(repo_id, branch=revision)
-        return api.create_commit(repo_id, operations, commit_message=message, revision=revision, parent_commit=before)
-    except HfHubHTTPError as error:
-        if error.response.status_code not in (401, 403):
-            raise
-        raise PermissionError(
-            f"you may read {repo_id}, but not write to it: {error.server_message or error}. Log in as somebody who "
-            "may: hf auth login, or HF_TOKEN"
-        ) from error
-
-
-def _compare(commit, before: str, repo_id: str, script: str, clip: Path | None) -> None:
+def _compare(commit: CommitInfo, before: str, repo_id: str, script: str, clip: Path | None) -> None:
     """Try both commits, the one before for what it makes of the clip: the weights are the same, so is the answer."""
-    print("trying it from the Hub, in a fresh process without our package ...", flush=True)
-    try:
-        found = try_from_hub(script, repo_id, commit.oid, clip)
-    except ValueError as error:
-        raise ValueError(f"{commit.commit_url} was sent, but {error}") from error
+    result = try_commit(commit, script, repo_id, clip)
     if clip is None:
         print(f"it loads; there is no {CLIP} to try it on: give --clip to see what it makes of one")
         return
-    print(f"it works: {json.dumps(found, ensure_ascii=False)[:200]}", flush=True)
+    print(f"it works: {json.dumps(result, ensure_ascii=False)[:200]}", flush=True)
     try:
         expected = try_from_hub(script, repo_id, before, clip)
     except ValueError as error:
         print(f"the code before does not work with transformers {version('transformers')}: {error}")
         return
-    if found != expected:
-        raise ValueError(f"{commit.commit_url} was sent, but gives {found!r} where the code before gave {expected!r}")
+    if result != expected:
+        raise ValueError(f"{commit.commit_url} was sent, but gives {result!r} where the code before gave {expected!r}")
     print("the code before gave the same")

@@ -373,8 +373,7 @@ class LslmModel(LslmPreTrainedModel):
             from peft import LoraConfig, inject_adapter_in_model
         except ImportError as error:
             raise ImportError(
-                "This checkpoint is a LoRA adapter on a language model, which needs peft: pip install peft. (`lslm "
-                "publish` merges the adapter, so that nobody needs it.)"
+                "A LoRA adapter beside the language model's weights needs peft: pip install peft (or merge_lora=True)"
             ) from error
 
         inject_adapter_in_model(LoraConfig(**self.config.lora), self.language_model)

@@ -33,9 +33,7 @@ class NpzFile(Mapping):
         self._names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
 
     def __getitem__(self, key: str) -> np.ndarray:
-        if key not in self._names:
-            raise KeyError(key)
-        info = self._archive.getinfo(f"{key}.npy")
+        info = self._archive.getinfo(f"{key}.npy")  # KeyError where there is none
         with self._archive.open(info) as file:
             return read_array(file, info.file_size, f"`{key}`")
 
@@ -63,10 +61,9 @@ def read_array(file: IO[bytes], size: int, name: str) -> np.ndarray:
     # Version 3 differs from 2 only in utf-8 names of structured fields, and those are refused below.
     read_header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
     shape, _, dtype = read_header(file)
-    if dtype.hasobject:
-        raise ValueError(f"{name} holds Python objects, which only unpickling could read; save plain numbers")
-    if dtype.kind not in "biufSU":
-        raise ValueError(f"{name} has dtype {dtype}, expected real numbers; save it as float32")
+    if dtype.hasobject or dtype.kind not in "biufSU":
+        hint = " (only unpickling could read objects)" if dtype.hasobject else ""
+        raise ValueError(f"{name} has dtype {dtype}, expected real numbers{hint}; save it as float32")
     if any(length < 0 for length in shape):
         raise ValueError(f"{name} has the impossible shape {shape}; export the file again")
     if shape and shape[0] > MAX_FRAMES:
@@ -74,10 +71,10 @@ def read_array(file: IO[bytes], size: int, name: str) -> np.ndarray:
     # 2000 numbers a frame covers every layout known here; more means another kind of array.
     if math.prod(shape[1:]) > 2000 or len(shape) > 4:
         raise ValueError(f"{name} has shape {shape}, expected (frames, joints, coordinates); it is no motion array")
-    if math.prod(shape) * dtype.itemsize > MAX_BYTES:
+    promised = math.prod(shape) * dtype.itemsize
+    if promised > MAX_BYTES:
         raise ValueError(f"{name} has shape {shape}, more than {MAX_BYTES >> 20} MB; cut the file into utterances")
-    if math.prod(shape) * dtype.itemsize > size:
-        promised = math.prod(shape) * dtype.itemsize
+    if promised > size:
         raise ValueError(f"truncated file: {name} promises {promised} bytes of {size}; copy it again")
     file.seek(0)
     return npy_format.read_array(file, allow_pickle=False)
@@ -93,3 +90,13 @@ def numbers(mapping: Mapping, key: str) -> np.ndarray:
     if array.dtype.kind not in "biuf":
         raise ValueError(f"`{key}` has dtype {array.dtype}, expected real numbers; save it as float32")
     return array
+
+
+def one_number(mapping: Mapping, key: str) -> float | None:
+    """`mapping[key]`, in whatever shape it is; None where there is none. Raises ValueError if it is something else."""
+    if mapping.get(key) is None:
+        return None
+    value = numbers(mapping, key)
+    if value.size != 1:
+        raise ValueError(f"`{key}` has shape {value.shape}, expected one number")
+    return float(value.reshape(()))

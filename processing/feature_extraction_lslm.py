@@ -9,11 +9,7 @@ from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.utils import logging
 
 from .motion import Motion, check_fps, check_joints, load_motion
-from .motion_features import (
-    NUM_JOINTS,
-    features_to_joints,
-    joints_to_features,
-)
+from .motion_features import NUM_JOINTS, features_to_joints, joints_to_features
 
 logger = logging.get_logger(__name__)
 
@@ -69,21 +65,20 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
         Raises:
             ValueError: none of these; the message says what came and what to do. OSError: no such file.
         """
-        if not isinstance(motion, (str, os.PathLike, Motion)):
+        if isinstance(motion, (str, os.PathLike)):
+            motion = self.load(motion, fps)
+        if not isinstance(motion, Motion):
             motion, fps = self._array(motion, fps)
-        if isinstance(motion, np.ndarray) and motion.ndim == 2 and motion.shape[1] == self.feature_size:
-            array = motion
-            self._check_length(len(array), fps or self.fps, shortest=1)
-            if not np.isfinite(array).all():
-                raise ValueError("the motion features hold NaN or infinity; compute them again from the joints")
-            if fps is not None and abs(fps - self.fps) > 1e-3:
-                raise ValueError(f"features cannot be resampled from {fps:g} to {self.fps:g} fps; pass the joints")
-            return array.astype(np.float32)
-        motion = self.to_motion(self.load(motion, fps) if isinstance(motion, (str, os.PathLike)) else motion, fps)
+            if motion.ndim == 2 and motion.shape[1] == self.feature_size:
+                self._check_length(len(motion), fps or self.fps, shortest=1)
+                if not np.isfinite(motion).all():
+                    raise ValueError("the motion features hold NaN or infinity; compute them again from the joints")
+                if fps is not None and abs(fps - self.fps) > 1e-3:
+                    raise ValueError(f"features cannot be resampled from {fps:g} to {self.fps:g} fps; pass the joints")
+                return motion.astype(np.float32)
+        motion = self.to_motion(motion, fps)
         joints = resample(motion.joints.astype(np.float64), motion.fps, self.fps)
-        skeleton = self.target_skeleton
-        skeleton = np.asarray(skeleton) if isinstance(skeleton, (list, tuple)) else skeleton
-        features = joints_to_features(joints, target_skeleton=skeleton, convention=self.convention)
+        features = joints_to_features(joints, target_skeleton=self.target_skeleton, convention=self.convention)
         return features.astype(np.float32)
 
     @staticmethod
@@ -159,7 +154,7 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
         """Clips to model input.
 
         Args:
-            motion: a clip in any form that [`to_features`] takes, or a list of clips.
+            motion: a clip in any form that [`to_features`] takes, a list of clips, or what came of a call before.
             fps: frame rate of clips that are arrays.
             padding: see [`pad`].
 
@@ -167,6 +162,8 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
             `input_features` (N, T, feature_size) float32, normalised, zero past each clip's end, and
             `input_features_mask` (N, T) int64, 1 inside the clip.
         """
+        if isinstance(motion, Mapping) and "input_features" in motion:
+            return BatchFeature(motion)
         clips = motion if isinstance(motion, (list, tuple)) and not is_clip(motion) else [motion]
         if not clips:
             raise ValueError("no clip to read: the list is empty")
@@ -193,12 +190,11 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
         if size is None and min(lengths) < max(lengths):
             raise ValueError(f"without padding clips need one length; these have {min(lengths)} to {max(lengths)}")
         size = size or lengths[0]
-        batch = np.full((len(clips), size, self.feature_size), self.padding_value, np.float32)
-        mask = np.zeros((len(clips), size), np.int64)
-        for row, (clip, out) in enumerate(zip(clips, batch, strict=True)):
-            out[: len(clip)] = clip
-            mask[row, : len(clip)] = 1
-        return BatchFeature({"input_features": batch, "input_features_mask": mask}, tensor_type=return_tensors)
+        batch = {
+            "input_features": pad_rows(clips, size, self.padding_value),
+            "input_features_mask": pad_rows([np.ones(length, np.int64) for length in lengths], size, 0),
+        }
+        return BatchFeature(batch, tensor_type=return_tensors)
 
 
 def padded_size(lengths, what, limit=None, padding=True, max_length=None, truncation=None, pad_to_multiple_of=None):
@@ -215,13 +211,21 @@ def padded_size(lengths, what, limit=None, padding=True, max_length=None, trunca
     return longest + -longest % (pad_to_multiple_of or 1)
 
 
+def pad_rows(rows: list[np.ndarray], size: int, value: float, side: str = "right") -> np.ndarray:
+    """Rows of up to `size` entries to one array (N, size, ...), filled up with `value` at that side."""
+    padded = []
+    for row in rows:
+        blank = np.full((size - len(row), *row.shape[1:]), value, row.dtype)
+        padded.append(np.concatenate([row, blank] if side == "right" else [blank, row]))
+    return np.stack(padded)
+
+
 def _clips_of(features) -> list[np.ndarray]:
     """What [`SignMotionFeatureExtractor.pad`] takes, as a list of (T, F) arrays."""
     if not isinstance(features, Mapping):
-        features = list(features)
-        if not features or not isinstance(features[0], Mapping):
-            return [np.asarray(clip, np.float32) for clip in features]
-        features = {key: [clip[key] for clip in features] for key in features[0]}
+        rows = list(features)
+        dicts = rows and isinstance(rows[0], Mapping)
+        features = {key: [row[key] for row in rows] for key in rows[0]} if dicts else {"input_features": rows}
     if "input_features" not in features:
         raise ValueError(f"expected input_features, got {', '.join(map(str, features)) or 'nothing'}")
     clips = [np.asarray(clip, np.float32) for clip in features["input_features"]]

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from .motion_features import JOINT_NAMES, NUM_JOINTS
+from .array_files import numbers
+from .motion_features import JOINT_NAMES, NUM_JOINTS, fill_in_time
 
 SHOULDER_WIDTH = 0.36  # metres: sets the scale of landmarks, which have none of their own
 SHOULDER_HEIGHT = 1.40  # metres above the floor
@@ -17,8 +18,9 @@ ROW_WIDTHS = (1662, 258)  # numbers a frame of dumps as flat arrays: pose, face,
 MIN_VISIBILITY = 0.1  # below it MediaPipe extrapolates the landmark from outside the picture
 
 _NOSE, _LEFT_EAR, _RIGHT_EAR = 0, 7, 8
-_ARMS = {"left_shoulder": 11, "right_shoulder": 12, "left_elbow": 13, "right_elbow": 14}
-_ARMS |= {"left_wrist": 15, "right_wrist": 16}
+_SHOULDERS = _LEFT_SHOULDER, _RIGHT_SHOULDER = [11, 12]
+_ARMS = ("left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist")  # 11 to 16
+_SIDES = {"left": (13, 15), "right": (14, 16)}  # elbow and wrist
 # MediaPipe hand landmarks in SMPL-X order; fingertips have no joint there. The thumb's first joint is CMC, the fingers'
 # MCP.
 _FINGERS = {"index": (5, 6, 7), "middle": (9, 10, 11), "pinky": (17, 18, 19), "ring": (13, 14, 15), "thumb": (1, 2, 3)}
@@ -64,23 +66,20 @@ def mediapipe_to_joints(
     Raises:
         ValueError: shapes that do not fit, no detected pose at all, or shoulders of no width.
 
-    Layout: ai.google.dev/edge/mediapipe, Pose and Hand Landmarker; joint order: spec of the 52-joint feature (SMPL-X
-        order).
+    Layout: ai.google.dev/edge/mediapipe, Pose and Hand Landmarker.
     """
-    pose, left_hand, right_hand = (np.asarray(array) for array in (pose, left_hand, right_hand))
-    frames = len(pose) if pose.ndim else 0
+    arrays = {"pose": pose, "left_hand": left_hand, "right_hand": right_hand}
+    pose, left_hand, right_hand = (numbers(arrays, name) for name in arrays)
     if pose.ndim != 3 or not 25 <= pose.shape[1] <= 33 or pose.shape[2] not in (3, 4):
         raise ValueError(f"`pose` has shape {pose.shape}, expected (frames, 25 to 33, 3 or 4)")
+    frames = len(pose)
     for name, hand in (("left_hand", left_hand), ("right_hand", right_hand)):
         if hand.shape != (frames, 21, 3):
             raise ValueError(f"`{name}` has shape {hand.shape}, expected {(frames, 21, 3)} like the frames of `pose`")
-    for name, array in (("pose", pose), ("left_hand", left_hand), ("right_hand", right_hand)):
-        if array.dtype.kind not in "iuf":
-            raise ValueError(f"`{name}` has dtype {array.dtype}, expected real numbers")
-    width, height = image_size
-    if not (1 <= width <= 1e5 and 1 <= height <= 1e5):
-        raise ValueError(f"image size is {width:g} x {height:g}, expected width and height in pixels")
-    pixels = np.array([width, height, width])
+    size = np.asarray(image_size, np.float64)
+    if size.shape != (2,) or not 1 <= size.min() <= size.max() <= 1e5:
+        raise ValueError(f"`image_size` is {image_size}, expected width and height in pixels")
+    width, pixels = size[0], size[[0, 1, 0]]
     seen = _detected(pose[..., :3])
     if not seen.any():
         raise ValueError("no frame has a detected pose (all zeros or NaN); record with the upper body in the picture")
@@ -88,7 +87,7 @@ def mediapipe_to_joints(
     # Image axes to ours: y and z change sign; x stays, as a person who faces the camera has the left side on the
     # image's right.
     body = fill_in_time(pose[..., :3] * pixels * (1.0, -1.0, -BODY_DEPTH), seen)
-    shoulders = body[:, [_ARMS["left_shoulder"], _ARMS["right_shoulder"]]]
+    shoulders = body[:, _SHOULDERS]
     shoulder_width = np.median(np.linalg.norm((shoulders[:, 0] - shoulders[:, 1])[:, :2], axis=-1))
     if not shoulder_width > 1e-3 * width:
         raise ValueError("the shoulders have no width, so the scale is unknown; record facing the camera")
@@ -99,9 +98,11 @@ def mediapipe_to_joints(
     scale = SHOULDER_WIDTH / shoulder_width
     centre = np.median(shoulders.mean(1), axis=0)
     body = (body - centre) * scale
-    _face_camera(body)
+    twist = np.clip(body[:, _LEFT_SHOULDER, 2] - body[:, _RIGHT_SHOULDER, 2], -TWIST, TWIST)
+    body[:, _SHOULDERS, 2] -= twist[:, None] / 2 * (1, -1)
+    shoulder_centre = (body[:, _LEFT_SHOULDER] + body[:, _RIGHT_SHOULDER]) / 2
     # Below the shoulders, not below where the shoulders mostly are: who sways on a chair does not bend.
-    pelvis = (body[:, 11] + body[:, 12]) / 2 * (1.0, 0.0, 1.0) + _PELVIS
+    pelvis = shoulder_centre * (1.0, 0.0, 1.0) + _PELVIS
 
     joints = np.zeros((frames, NUM_JOINTS, 3))
     valid = np.zeros((frames, NUM_JOINTS), bool)
@@ -115,27 +116,26 @@ def mediapipe_to_joints(
     for name, (x, y, z) in _LEFT_LEG.items():  # heights above the floor
         place(f"left_{name}", pelvis - _PELVIS + (x, y - SHOULDER_HEIGHT, z))
         place(f"right_{name}", pelvis - _PELVIS + (-x, y - SHOULDER_HEIGHT, z))
-    for name, landmark in _ARMS.items():
+    for landmark, name in enumerate(_ARMS, _LEFT_SHOULDER):
         place(name, body[:, landmark], visible[:, landmark])
-    between_shoulders = (body[:, 11] + body[:, 12]) / 2
-    upright = visible[:, 11] & visible[:, 12]
+    upright = visible[:, _SHOULDERS].all(1)
     for name, fraction in _SPINE.items():
-        place(name, pelvis + (between_shoulders - pelvis) * fraction, upright)
+        place(name, pelvis + (shoulder_centre - pelvis) * fraction, upright)
     neck = joints[:, JOINT_NAMES.index("neck")]
-    for side in ("left", "right"):
-        place(f"{side}_collar", neck * 0.6 + body[:, _ARMS[f"{side}_shoulder"]] * 0.4, upright)
+    place("left_collar", neck * 0.6 + body[:, _LEFT_SHOULDER] * 0.4, upright)
+    place("right_collar", neck * 0.6 + body[:, _RIGHT_SHOULDER] * 0.4, upright)
     # The head joint sits inside the skull, at the height of the ears and a little in front of them.
     ears = (body[:, _LEFT_EAR] + body[:, _RIGHT_EAR]) / 2
     place("head", ears + 0.2 * (body[:, _NOSE] - ears), visible[:, _NOSE])
 
     for side, hand in (("left", left_hand), ("right", right_hand)):
-        wrist = body[:, _ARMS[f"{side}_wrist"]]
+        elbow, wrist = (body[:, landmark] for landmark in _SIDES[side])
         detected = _detected(hand)
         if detected.any():
             relative = (hand[:, _HAND_LANDMARKS] - hand[:, :1]) * (pixels * (1.0, -1.0, -HAND_DEPTH) * scale)
             relative = fill_in_time(relative, detected)
         else:
-            relative = rest_hand(wrist - body[:, _ARMS[f"{side}_elbow"]], side)
+            relative = rest_hand(wrist - elbow, side)
         first = JOINT_NAMES.index(f"{side}_index1")
         joints[:, first : first + 15] = wrist[:, None] + relative
         valid[:, first : first + 15] = detected[:, None]
@@ -149,28 +149,9 @@ def landmarks_of_rows(rows: np.ndarray) -> dict[str, np.ndarray]:
     return {"pose": rows[:, :132].reshape(len(rows), 33, 4), "left_hand": hands[:, 0], "right_hand": hands[:, 1]}
 
 
-def _face_camera(body: np.ndarray) -> None:
-    """Take up to `TWIST` metres off the difference in depth between the shoulders of (T, 33, 3) landmarks, in place."""
-    half = np.clip(body[:, 11, 2] - body[:, 12, 2], -TWIST, TWIST) / 2
-    body[:, 11, 2] -= half
-    body[:, 12, 2] += half
-
-
 def _detected(landmarks: np.ndarray) -> np.ndarray:
     """(T, N, 3) -> (T,) bool: MediaPipe dumps write zeros, some NaN, for what was not found."""
     return np.isfinite(landmarks).all((1, 2)) & (landmarks != 0).any((1, 2))
-
-
-def fill_in_time(values: np.ndarray, detected: np.ndarray) -> np.ndarray:
-    """(T, ...) with (T,) bool, one True or more: linear between detected frames, held before and after them."""
-    frames = np.arange(len(values))
-    known = np.flatnonzero(detected)
-    after = np.searchsorted(known, frames).clip(0, len(known) - 1)
-    before = (np.searchsorted(known, frames, side="right") - 1).clip(0)
-    start, end = known[before], known[after]
-    weight = np.where(end > start, (frames - start) / np.maximum(end - start, 1), 0.0)
-    weight = weight.reshape(-1, *(1,) * (values.ndim - 1))
-    return values[start] * (1 - weight) + values[end] * weight
 
 
 def rest_hand(forearm: np.ndarray, side: str) -> np.ndarray:

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy_format
 
-from .array_files import MAX_BYTES, MAX_FRAMES, NpzFile, numbers, read_array
-from .mediapipe_landmarks import ROW_WIDTHS, fill_in_time, landmarks_of_rows, mediapipe_to_joints
+from .array_files import MAX_BYTES, MAX_FRAMES, NpzFile, numbers, one_number, read_array
+from .mediapipe_landmarks import ROW_WIDTHS, landmarks_of_rows, mediapipe_to_joints
 from .motion_errors import MotionFileError, Remark, package_readers
-from .motion_features import NUM_JOINTS, feature_slices, features_to_joints
+from .motion_features import FEATURE_SIZE, NUM_JOINTS, feature_slices, features_to_joints, fill_in_time
 from .smplx_formats import (
     LAYOUTS,
     UP_TURNS,
@@ -42,24 +42,17 @@ MAX_FPS = 1000.0
 MAX_COORDINATE = 100.0  # metres; beyond it the numbers are millimetres, centimetres or pixels
 MEDIAPIPE_FPS = 15.0  # landmark dumps rarely store a frame rate; a webcam loop with MediaPipe runs at 10 to 20
 
-# What the package reads: name -> what it is, and the format of what comes of it (None: its arrays tell).
+# What the package reads: name -> what it is, the format of what comes of it (None: its arrays tell), and how a file
+# begins, in capitals.
 CONTAINERS = {
-    "folder": ("a folder with a file per frame", None),
-    "pickle": ("a pickle", None),
-    "torch": ("a file of torch.save", None),
-    "bvh": ("a BVH file", "bvh"),
-    "gltf": ("a glTF file", "gltf"),
-    "parquet": ("a parquet file", "mediapipe"),
-    "pose": ("a .pose file", "pose"),
+    "folder": ("a folder with a file per frame", None, ()),
+    "pickle": ("a pickle", None, (b"\x80",)),
+    "torch": ("a file of torch.save", None, ()),
+    "bvh": ("a BVH file", "bvh", (b"HIERARCHY",)),
+    "gltf": ("a glTF file", "gltf", (b"GLTF", b"{")),
+    "parquet": ("a parquet file", "mediapipe", (b"PAR1",)),
+    "pose": ("a .pose file", "pose", (b"\xcd\xcc\xcc\x3d", b"\xcd\xcc\x4c\x3e")),  # its version as float32: 0.1, 0.2
 }
-_RECOGNISED = (
-    ("bvh", lambda start: start.removeprefix(b"\xef\xbb\xbf").lstrip().upper().startswith(b"HIERARCHY")),
-    ("gltf", lambda start: start.startswith(b"glTF") or start.lstrip().startswith(b"{")),
-    ("parquet", lambda start: start.startswith(b"PAR1")),
-    # the header starts with its version as a float32: 0.1 or 0.2
-    ("pose", lambda start: start[:4] in (b"\xcd\xcc\xcc\x3d", b"\xcd\xcc\x4c\x3e")),
-    ("pickle", lambda start: start.startswith(b"\x80")),
-)
 PICKLE_SUFFIXES = (".pkl", ".pickle", ".pt", ".pth")  # protocols 0 and 1 have no first byte of their own
 
 
@@ -137,8 +130,14 @@ def load_motion(
         if up is not None and up not in UP_TURNS:
             raise ValueError(f"up is {up!r}, expected {', '.join(map(repr, UP_TURNS))}")
         fps = None if fps is None else check_fps(fps, "the fps argument")
-        body_model = None if body_model is None else str(body_model)
-        return _read(path, _Arguments(fps, format, up, flat_hand_mean, body_model))
+        given = _Arguments(fps, format, up, flat_hand_mean, None if body_model is None else str(body_model))
+        with contextlib.ExitStack() as stack:
+            content = "folder" if path.is_dir() else open_file(path, stack)
+            if not isinstance(content, str):
+                return _motion_of(content, given)
+            about, container_format, _ = CONTAINERS[content]
+            content, notes = package_readers(about).read(path, content, format)
+            return _motion_of(content, given, container_format, notes)
     except ValueError as error:
         raise MotionFileError.of(path, error) from error
     except (Exception, RecursionError, MemoryError) as error:
@@ -147,18 +146,6 @@ def load_motion(
         # zipfile (a bare OSError, too), zlib and numpy raise a dozen types on damaged bytes; callers are promised two
         reason = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}".rstrip(": ")
         raise MotionFileError.of(path, error, f"damaged file ({reason}); copy or export it again") from error
-
-
-def _read(path: Path, given: _Arguments) -> Motion:
-    with contextlib.ExitStack() as stack:
-        content = "folder" if path.is_dir() else open_file(path, stack)
-        if not isinstance(content, str):
-            return _motion_of(content, given)
-        about, format = CONTAINERS[content]
-        if format is not None:
-            agree(given.format, format)
-        content, notes = package_readers(about).read(path, content, given.format)
-        return _motion_of(content, given, format, notes)
 
 
 def open_file(path: Path, stack: contextlib.ExitStack) -> np.ndarray | Mapping | str:
@@ -188,9 +175,12 @@ def open_file(path: Path, stack: contextlib.ExitStack) -> np.ndarray | Mapping |
             raise ValueError(f"truncated or damaged .npz ({error}); copy or export it again") from error
         npz = NpzFile(archive)
         return "torch" if any(name.endswith("data.pkl") for name in archive.namelist()) else npz
-    found = [name for name, recognise in _RECOGNISED if recognise(start)]
-    if found or path.suffix in PICKLE_SUFFIXES:
-        return found[0] if found else "pickle"
+    start = start.removeprefix(b"\xef\xbb\xbf").lstrip().upper()
+    for name, (_, _, beginnings) in CONTAINERS.items():
+        if start.startswith(beginnings):
+            return name
+    if path.suffix in PICKLE_SUFFIXES:
+        return "pickle"
     raise MotionFileError(
         "not a motion file: its first bytes are of no format known here, whatever its name; "
         "save the joints with np.savez(path, joints=joints, fps=fps)",
@@ -210,11 +200,9 @@ def _motion_of(
     if not isinstance(content, Mapping):
         return _smplx_motion(content, given)
     if "joints" in content and "params" not in content:
-        agree(given.format, format or "lslm")
-        return _joints_motion(content, given, format or "lslm", notes)
+        return _joints_motion(content, given, agree(given.format, format or "lslm"), notes)
     if {"pose", "left_hand", "right_hand"} <= content.keys():
-        agree(given.format, format or "mediapipe")
-        return _landmark_motion(content, given, format or "mediapipe", notes)
+        return _landmark_motion(content, given, agree(given.format, format or "mediapipe"), notes)
     clip = mapping_to_clip(content, given.format)
     if clip is None:
         names = ", ".join(sorted(content)[:8]) or "no arrays"
@@ -242,10 +230,8 @@ def _array_motion(array: np.ndarray, given: _Arguments) -> Motion:
         )
     if array.shape[1] in ROW_WIDTHS and given.format in (None, "mediapipe"):
         return _landmark_motion(landmarks_of_rows(array), given)
-    if array.shape[1] == feature_slices()["contacts"].stop and given.format in (None, "features"):
+    if array.shape[1] == FEATURE_SIZE and given.format in (None, "features"):
         return _feature_motion(array, given)
-    if given.format is not None and given.format not in LAYOUTS:
-        raise ValueError(f"an array of shape {array.shape} is no {given.format} file; leave format out or name another")
     return _smplx_motion(array_to_clip(array.astype(np.float64), given.format), given)
 
 
@@ -258,11 +244,7 @@ def _joints_motion(mapping: Mapping, given: _Arguments, format: str = "lslm", no
         raise ValueError(f"`joints` has shape {joints.shape}, expected (frames, {NUM_JOINTS}, 3){hint}")
     if joints.dtype.kind == "b":
         raise ValueError("`joints` has dtype bool, expected metres as float32")
-    fps = given.fps or _stored_fps(mapping)
-    if fps is None:
-        raise MotionFileError("no frame rate: add `fps` to the file", "fps", kind="no frame rate")
-    fps = check_fps(fps, "`fps`")
-    _check_length(len(joints), fps)
+    fps, _ = _frame_rate(given, len(joints), one_number(mapping, "fps"))
     valid = np.asarray(mapping["valid"]) if "valid" in mapping else np.ones(joints.shape[:2], bool)
     if valid.shape != joints.shape[:2] or valid.dtype.kind not in "biu":
         raise ValueError(f"`valid` is {valid.dtype} {valid.shape}, expected bool {joints.shape[:2]}: frames and joints")
@@ -271,15 +253,14 @@ def _joints_motion(mapping: Mapping, given: _Arguments, format: str = "lslm", no
     if format == "lslm":  # other programs' axes were looked at when they were read
         if given.up is not None:
             joints = joints @ np.array(UP_TURNS[given.up], np.float32).T
-        elif (found := main_axis(joints)) in ("-y", "z"):
-            notes = [Remark(f"the head is along {found} of the pelvis, expected y up", "up", found)]
+        elif (axis := main_axis(joints)) in ("-y", "z"):
+            notes = [Remark(f"the head is along {axis} of the pelvis, expected y up", "up", axis)]
     return _motion(joints, fps, valid.astype(bool), format, notes)
 
 
 def _feature_motion(array: np.ndarray, given: _Arguments) -> Motion:
     """HumanML3D's vector back to joints. What is normalised cannot be undone: mean and deviation are in other files."""
-    fps, notes = _frame_rate(given, None, None, "HumanML3D feature")
-    _check_length(len(array), fps)
+    fps, notes = _frame_rate(given, len(array), None, None, "HumanML3D feature")
     features = array.astype(np.float64)
     contacts = features[:, feature_slices()["contacts"]]
     rotations = features[:, feature_slices()["rotations"]].reshape(len(array), -1, 2, 3)
@@ -294,40 +275,36 @@ def _feature_motion(array: np.ndarray, given: _Arguments) -> Motion:
 
 def _smplx_motion(clip: SmplxClip, given: _Arguments) -> Motion:
     layout = LAYOUTS[clip.format]
-    fps, notes = _frame_rate(given, clip.fps, layout.fps, layout.about)
-    _check_length(clip.num_frames, fps)
-    options = {"up": given.up, "flat_hand_mean": given.flat_hand_mean, "body_model": given.body_model}
-    joints, valid, more = clip_to_joints(clip, **options)
-    there = np.isfinite(joints).all((1, 2))
-    if not there.any():
+    fps, notes = _frame_rate(given, clip.num_frames, clip.fps, layout.fps, layout.about)
+    joints, valid, assumptions = clip_to_joints(
+        clip, up=given.up, flat_hand_mean=given.flat_hand_mean, body_model=given.body_model
+    )
+    notes += assumptions
+    present = np.isfinite(joints).all((1, 2))
+    if not present.any():
         raise MotionFileError("no frame has numbers in all of its parameters (NaN or infinity); export the clip again")
-    if not there.all():
-        joints = fill_in_time(joints, there)
+    if not present.all():
+        joints = fill_in_time(joints, present)
         kind = "frames missing, filled in between their neighbours"
-        more.append(Remark(f"{(~there).sum()} of {len(there)} {kind}", kind=kind))
-    return _motion(joints.astype(np.float32), fps, valid, clip.format, notes + more, clip.params)
+        notes.append(Remark(f"{(~present).sum()} of {len(present)} {kind}", kind=kind))
+    return _motion(joints.astype(np.float32), fps, valid, clip.format, notes, clip.params)
 
 
 def _landmark_motion(
     mapping: Mapping, given: _Arguments, format: str = "mediapipe", notes: Sequence[Remark] = ()
 ) -> Motion:
-    arrays = {key: numbers(mapping, key) for key in ("pose", "left_hand", "right_hand")}
-    if "image_size" in mapping:
-        stored = numbers(mapping, "image_size")
-        if stored.shape != (2,):
-            raise ValueError(f"`image_size` has shape {stored.shape}, expected (width, height) in pixels")
-        arrays["image_size"] = (float(stored[0]), float(stored[1]))
-    fps, more = _frame_rate(given, _stored_fps(mapping), MEDIAPIPE_FPS, "webcam landmarks")
-    _check_length(len(arrays["pose"]), fps)
+    arrays = {key: numbers(mapping, key) for key in ("pose", "left_hand", "right_hand", "image_size") if key in mapping}
+    stored = one_number(mapping, "fps")
+    fps, assumptions = _frame_rate(given, len(arrays["pose"]), stored, MEDIAPIPE_FPS, "webcam landmarks")
     joints, valid = mediapipe_to_joints(**arrays)
-    return _motion(joints, fps, valid, format, [*notes, *more])
+    return _motion(joints, fps, valid, format, [*notes, *assumptions])
 
 
 def _motion(joints: np.ndarray, fps: float, valid: np.ndarray, format: str, notes: Sequence[Remark], smplx=None):
     check_joints(joints)
-    known = ~np.isnan(joints).any(-1)
-    joints = np.where(known[..., None], joints, np.float32(np.nan))  # a joint is known as a whole or not at all
-    return Motion(joints, fps, valid & known, smplx, format, tuple(notes))
+    complete = ~np.isnan(joints).any(-1)
+    joints = np.where(complete[..., None], joints, np.float32(np.nan))  # a joint has three numbers or none
+    return Motion(joints, fps, valid & complete, smplx, format, tuple(notes))
 
 
 def check_fps(fps: Any, source: str) -> float:
@@ -343,28 +320,21 @@ def check_fps(fps: Any, source: str) -> float:
 
 
 def _frame_rate(
-    given: _Arguments, stored: float | None, documented: float | None, about: str
+    given: _Arguments, frames: int, stored: float | None, documented: float | None = None, about: str | None = None
 ) -> tuple[float, list[Remark]]:
-    """-> frames per second, and a remark if nobody but the authors of the format says so."""
-    if given.fps is not None:
-        return given.fps, []
-    if stored is not None:
-        return check_fps(stored, "`fps`"), []
-    if documented is None:
-        raise MotionFileError(f"no frame rate: {about} files do not hold one", "fps")
-    return documented, [Remark(f"no frame rate in the file: taken as {documented:g} fps, as usual for {about}", "fps")]
+    """Frames per second, and a remark if nobody but the authors of the format says so.
 
-
-def _stored_fps(mapping: Mapping) -> float | None:
-    if "fps" not in mapping or mapping["fps"] is None:
-        return None
-    value = numbers(mapping, "fps")
-    if value.size != 1:
-        raise ValueError(f"`fps` has shape {value.shape}, expected one number")
-    return float(value.reshape(()))
-
-
-def _check_length(frames: int, fps: float) -> None:
+    Raises:
+        MotionFileError: nobody says so, or at this rate the clip is too short or too long.
+    """
+    fps, notes = stored if given.fps is None else given.fps, []
+    if fps is None:
+        if documented is None:
+            problem = f"{about} files do not hold one" if about else "add `fps` to the file"
+            raise MotionFileError(f"no frame rate: {problem}", "fps", kind="no frame rate")
+        fps = documented
+        notes.append(Remark(f"no frame rate in the file: taken as {fps:g} fps, as usual for {about}", "fps"))
+    fps = check_fps(fps, "`fps`")
     if frames < 2:
         what = f"{frames} frame{'s' if frames != 1 else ''}, expected at least 2: one frame has no motion"
         raise MotionFileError(f"{what}; of a clip with a file per frame, give the folder")
@@ -374,6 +344,7 @@ def _check_length(frames: int, fps: float) -> None:
             f"the limit is {MAX_SECONDS / 60:.0f}; cut the file into utterances",
             kind=f"longer than {MAX_SECONDS / 60:.0f} minutes",
         )
+    return fps, notes
 
 
 def check_joints(joints: np.ndarray) -> None:

@@ -49,17 +49,18 @@ class MotionFileError(ValueError):
     @classmethod
     def of(cls, path: str | os.PathLike, error: ValueError, problem: str | None = None) -> "MotionFileError":
         """What a reader raised, maybe by another copy of this code or as a plain ValueError, as the error of `path`."""
-        kind = f"{os.path.splitext(path)[1].lower() or 'a folder'} that cannot be read"
-        facts = (
-            getattr(error, name, default) for name, default in (("argument", None), ("example", None), ("kind", kind))
+        file_error = cls(
+            problem or getattr(error, "problem", str(error)),
+            getattr(error, "argument", None),
+            getattr(error, "example", None),
+            getattr(error, "kind", f"{os.path.splitext(path)[1].lower() or 'a folder'} that cannot be read"),
         )
-        own = cls(problem or getattr(error, "problem", str(error)), *facts)
-        own.path = str(path)
-        return own
+        file_error.path = str(path)
+        return file_error
 
     def __str__(self) -> str:
-        said = with_remedy(self.problem, self.argument, self.example)
-        return said if self.path is None else f"{self.path}: {said}"
+        text = with_remedy(self.problem, self.argument, self.example)
+        return text if self.path is None else f"{self.path}: {text}"
 
 
 def package_readers(what: str) -> ModuleType:

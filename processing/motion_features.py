@@ -3,15 +3,14 @@
 The paper (section 4.1) follows "the HumanML3D processing methodology" over 52 SMPL-H joints: root velocity, local
 joint positions, velocities and rotations, foot contacts. This module is that convention, written anew and called
 `humanml3d`. Its known quirks are kept, because every published number rests on them; each is marked `Quirk` where it
-happens. What the original lacks is added: clips of 2 or 3 frames, broken joints, bones opposite to their rest
-direction, batches, and a way back that survives a heading that passes 180 degrees.
+happens. What the original lacks is added: very short clips, broken joints, bones opposite to their rest direction,
+batches, and a way back that survives a heading that passes 180 degrees.
 
 Axes: +x to the person's left in the rest pose, +y up, +z to the front. Metres, radians, and rates per frame.
 """
 
-import math
 import warnings
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -112,19 +111,12 @@ def feature_slices(num_joints: int = NUM_JOINTS) -> dict[str, slice]:
         "velocities": 3 * num_joints,  # joints 0.., seen from the heading
         "contacts": 4,  # left ankle, left foot, right ankle, right foot: 1 where it stands
     }
-    slices, start = {}, 0
-    for name, width in widths.items():
-        slices[name] = slice(start, start + width)
-        start += width
-    return slices
+    ends = accumulate(widths.values())
+    return {name: slice(end - width, end) for (name, width), end in zip(widths.items(), ends, strict=True)}
 
 
-def feature_size(num_joints: int = NUM_JOINTS) -> int:
-    """Numbers per frame: 623 for 52 joints, 263 for 22."""
-    return feature_slices(num_joints)["contacts"].stop
-
-
-FEATURE_SIZE = feature_size()
+FEATURE_SIZE = feature_slices()["contacts"].stop
+_JOINTS_OF_SIZE = {FEATURE_SIZE: NUM_JOINTS, feature_slices(NUM_BODY_JOINTS)["contacts"].stop: NUM_BODY_JOINTS}
 
 
 def joints_to_features(
@@ -143,38 +135,35 @@ def joints_to_features(
 
     Returns:
         `(..., T-1, 623)`, laid out as :func:`feature_slices` says; the last frame only gives velocities. The place and
-        the heading in which the clip starts are gone. float64 for float64 input, else float32. In the row where the
-        heading passes 180 degrees from the start `root_yaw` has the wrong sign, as in all HumanML3D data: vectors stay
-        comparable cell by cell, and :func:`features_to_joints` finds the sign again.
+        the heading in which the clip starts are gone. float64 for float64 input, else float32.
 
     Raises:
         ValueError: unknown convention or skeleton, wrong shape, fewer than 2 frames, a clip without any valid joint.
 
     Source: `process_file` of HumanML3D (Guo et al., CVPR 2022), with the 52 joints of Motion-X and HumanTOMATO.
     """
-    if convention not in CONVENTIONS:
-        raise ValueError(f"expected a convention among {list(CONVENTIONS)}, got {convention!r}")
     joints = np.asarray(joints)
-    num_joints = count_joints(joints)
+    positions, repaired = fill_broken_joints(joints)
+    num_joints = joints.shape[-2]
     if joints.shape[-3] < 2:
         what = f"got {joints.shape[-3]} in shape {joints.shape}: leave this clip out, or repeat its frame"
         raise ValueError(f"expected at least 2 frames, since every feature row needs the frame after it, {what}")
     lengths = _target_lengths(target_skeleton, num_joints)
-    positions, repaired = fill_broken_joints(
-        joints, _target_lengths("humanml3d", num_joints) if lengths is None else lengths
-    )
     if repaired.any():
         warnings.warn(_describe(repaired), stacklevel=2)
     if lengths is not None:
         positions = _retarget(positions, lengths)
     features = _canonical_to_features(_to_canonical_frame(positions))
-    if convention == "signing":
-        _shift_hands(features, num_joints, -1)
+    _shift_hands(features, convention, num_joints, -1)
     return features.astype(result_dtype(joints), copy=False)
 
 
-def _shift_hands(features: np.ndarray, num_joints: int, sign: int) -> None:
-    """Add the position and velocity of their wrist (times `sign`) to those of the fingers, in place."""
+def _shift_hands(features: np.ndarray, convention: str, num_joints: int, sign: int) -> None:
+    """For "signing": add the position and velocity of their wrist (times `sign`) to those of the fingers, in place."""
+    if convention not in CONVENTIONS:
+        raise ValueError(f"expected a convention among {list(CONVENTIONS)}, got {convention!r}")
+    if convention == "humanml3d":
+        return
     slices = feature_slices(num_joints)
     for block, first in (("positions", 1), ("velocities", 0)):
         vectors = features[..., slices[block]].reshape(*features.shape[:-1], num_joints - first, 3)
@@ -205,20 +194,16 @@ def features_to_joints(features: np.ndarray, *, convention: str = "humanml3d") -
     Raises:
         ValueError: the last axis is neither 623 nor 263 long, or an unknown convention.
     """
-    if convention not in CONVENTIONS:
-        raise ValueError(f"expected a convention among {list(CONVENTIONS)}, got {convention!r}")
     features = np.asarray(features)
-    joints_of_size = {feature_size(num_joints): num_joints for num_joints in (NUM_JOINTS, NUM_BODY_JOINTS)}
-    if features.ndim < 2 or features.shape[-1] not in joints_of_size:
+    if features.ndim < 2 or features.shape[-1] not in _JOINTS_OF_SIZE:
         raise ValueError(
-            f"expected features (..., T, size) with size among {list(joints_of_size)}, got shape {features.shape}: "
+            f"expected features (..., T, size) with size among {list(_JOINTS_OF_SIZE)}, got shape {features.shape}: "
             "undo any cropping or flattening first"
         )
-    num_joints = joints_of_size[features.shape[-1]]
+    num_joints = _JOINTS_OF_SIZE[features.shape[-1]]
     slices = feature_slices(num_joints)
     values = features.astype(np.float64)  # always a copy
-    if convention == "signing":
-        _shift_hands(values, num_joints, 1)
+    _shift_hands(values, convention, num_joints, 1)
     local = values[..., slices["positions"]].reshape(*features.shape[:-1], num_joints - 1, 3)
     velocities = values[..., slices["velocities"]].reshape(*features.shape[:-1], num_joints, 3)
     yaw = _restore_signs(values[..., slices["root_yaw"]][..., 0], local, velocities)
@@ -241,15 +226,15 @@ def _restore_signs(yaw: np.ndarray, positions: np.ndarray, velocities: np.ndarra
     yaw. The last row has no next one, and its yaw turns nothing.
     """
     moves = (velocities[..., 1:, :] - velocities[..., :1, :])[..., :-1, :, :]
-    expected, found = positions[..., :-1, :, :] + moves, positions[..., 1:, :, :]
-    known = yaw[..., :-1]
-    kept, flipped = (_size_on_ground(turn_about_y(expected, 2 * a[..., None]) - found) for a in (known, -known))
-    lost = (np.abs(known) > _SMALLEST_YAW) & (_CLEARLY_BETTER * flipped < kept)
+    moved, following = positions[..., :-1, :, :] + moves, positions[..., 1:, :, :]
+    stored = yaw[..., :-1]
+    kept, flipped = (_size_on_ground(turn_about_y(moved, 2 * a[..., None]) - following) for a in (stored, -stored))
+    lost = (np.abs(stored) > _SMALLEST_YAW) & (_CLEARLY_BETTER * flipped < kept)
     # Velocities that are missing, or the mean of some data, explain no movement. Their clip has nothing to say: in a
     # body that sways, the smoothed heading lags behind, and alone the positions can seem to turn the other way.
     unexplained = np.minimum(kept, flipped).sum(axis=-1, keepdims=True)
     lost &= _CLEARLY_BETTER * unexplained < _size_on_ground(moves).sum(axis=-1, keepdims=True)
-    return np.concatenate([np.where(lost, -known, known), yaw[..., -1:]], axis=-1)
+    return np.concatenate([np.where(lost, -stored, stored), yaw[..., -1:]], axis=-1)
 
 
 def _size_on_ground(vectors: np.ndarray) -> np.ndarray:
@@ -257,8 +242,13 @@ def _size_on_ground(vectors: np.ndarray) -> np.ndarray:
     return np.sqrt(squared_length(vectors[..., [0, 2]]).sum(axis=-1))
 
 
-def fill_broken_joints(joints: np.ndarray, rest_lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`motion_repair.repair_joints` in float64, with a skeleton of choice for the joints that are never valid."""
+def fill_broken_joints(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`motion_repair.repair_joints` in float64."""
+    if joints.ndim < 3 or joints.shape[-1] != 3 or joints.shape[-2] not in (NUM_JOINTS, NUM_BODY_JOINTS):
+        raise ValueError(
+            f"expected joints (..., T, {NUM_JOINTS}, 3), or {NUM_BODY_JOINTS} without hands, got shape {joints.shape}: "
+            "pick the SMPL-H joints from a larger set (from SMPL-X, the first 22 and then 25 to 54)"
+        )
     positions = joints.astype(np.float64)  # always a copy
     valid = np.isfinite(positions).all(axis=-1)
     positions[~valid] = 0  # no arithmetic on infinities
@@ -267,58 +257,63 @@ def fill_broken_joints(joints: np.ndarray, rest_lengths: np.ndarray) -> tuple[np
     valid[..., 1:] &= ~collapsed
     valid[..., 0] &= ~collapsed.all(axis=-1)
 
-    num_clips = math.prod(joints.shape[:-3])
-    clips = positions.reshape(num_clips, *joints.shape[-3:])
-    valid_of_clip = valid.reshape(num_clips, *valid.shape[-2:])
-    for index in np.flatnonzero(~valid_of_clip.all(axis=(-2, -1))):
-        if not valid_of_clip[index].any():
+    clips = list(np.ndindex(joints.shape[:-3]))
+    for number, clip in enumerate(clips):
+        if valid[clip].all():
+            continue
+        if not valid[clip].any():
             what = "everything is NaN, infinite or collapsed to one point; leave that clip out"
-            raise ValueError(f"expected a person in every clip, no valid joint in clip {index} of {num_clips}: {what}")
-        _repair_clip(clips[index], valid_of_clip[index], rest_lengths)
-    return clips.reshape(joints.shape), ~valid
+            raise ValueError(
+                f"expected a person in every clip, no valid joint in clip {number} of {len(clips)}: {what}"
+            )
+        _repair_clip(positions[clip], valid[clip])
+    return positions, ~valid
 
 
-def _repair_clip(positions: np.ndarray, valid: np.ndarray, rest_lengths: np.ndarray) -> None:
+def _repair_clip(positions: np.ndarray, valid: np.ndarray) -> None:
     """Fill the invalid joints `(T, J)` of one clip `(T, J, 3)` in place, parents before children."""
-    rest = _rest_bones(positions, valid, rest_lengths)
+    rest = _rest_bones(positions, valid)
     # The pelvis hangs on nothing: it is interpolated itself, or else found from another joint along resting bones.
     anchor = int(valid.any(axis=0).argmax())
-    root = _fill_gaps(positions[:, anchor], valid[:, anchor])
+    root = fill_in_time(positions[:, anchor], valid[:, anchor])
     while anchor != 0:
         root -= rest[:, anchor]
         anchor = PARENTS[anchor]
     positions[~valid[:, 0], 0] = root[~valid[:, 0]]
     for joint in np.flatnonzero(~valid[:, 1:].all(axis=0)) + 1:
         parent, broken = positions[:, PARENTS[joint]], ~valid[:, joint]
-        bone = rest[:, joint] if broken.all() else _fill_gaps(positions[:, joint] - parent, ~broken)
+        bone = rest[:, joint] if broken.all() else fill_in_time(positions[:, joint] - parent, ~broken)
         positions[broken, joint] = (parent + bone)[broken]
 
 
-def _rest_bones(positions: np.ndarray, valid: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def _rest_bones(positions: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """The bones `(T, J, 3)` of a resting person who faces the way this one does, as far as hips and shoulders tell."""
-    across, known = np.zeros_like(positions[:, 0]), np.zeros_like(valid[:, 0])
+    bones = (HUMANML3D_BONE_LENGTHS[:, None] * RAW_DIRECTIONS)[: valid.shape[1]]
+    across, facing_known = np.zeros_like(positions[:, 0]), np.zeros_like(valid[:, 0])
     for left, right in ((_LEFT_HIP, _RIGHT_HIP), (_LEFT_SHOULDER, _RIGHT_SHOULDER)):
         both = valid[:, left] & valid[:, right]
         across[both] += positions[both, left] - positions[both, right]
-        known |= both
-    if known.any():
-        across = _fill_gaps(across, known)
-    return turn_about_y(lengths[:, None] * RAW_DIRECTIONS[: len(lengths)], -_turn_to_front(across)[:, None])
+        facing_known |= both
+    if facing_known.any():
+        across = fill_in_time(across, facing_known)
+    return turn_about_y(bones, -_turn_to_front(across)[:, None])
 
 
-def _fill_gaps(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Values `(T, 3)` with all frames but the valid ones `(T,)` interpolated, and held at both ends."""
+def fill_in_time(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Values `(T, ...)` with all frames but the valid ones `(T,)` interpolated, and held at both ends."""
     frames = np.arange(len(values))
-    return np.stack([np.interp(frames, frames[valid], column[valid]) for column in values.T], axis=-1)
+    columns = values.reshape(len(values), -1).T
+    filled = [np.interp(frames, frames[valid], column[valid]) for column in columns]
+    return np.stack(filled, axis=-1).reshape(values.shape)
 
 
 def _describe(repaired: np.ndarray) -> str:
-    counts = repaired.reshape(-1, repaired.shape[-1]).sum(axis=0)
     frames = repaired.any(axis=-1)
+    counts = zip(JOINT_NAMES, repaired.reshape(-1, repaired.shape[-1]).sum(axis=0), strict=False)
     return (
         f"repaired NaN, infinite or zero-length joints in {frames.sum()} of {frames.size} frames, from their "
         "neighbours in time (in the rest pose where there were none). Frames per joint: "
-        + ", ".join(f"{JOINT_NAMES[joint]} {counts[joint]}" for joint in np.flatnonzero(counts))
+        + ", ".join(f"{name} {count}" for name, count in counts if count)
     )
 
 
@@ -419,15 +414,6 @@ def _smooth(values: np.ndarray) -> np.ndarray:
 def _sum_before(rates: np.ndarray) -> np.ndarray:
     """What rates `(..., T, C)` have added up to before each frame; 0 at the first."""
     return np.cumsum(rates, axis=-2) - rates
-
-
-def count_joints(joints: np.ndarray) -> int:
-    if joints.ndim < 3 or joints.shape[-1] != 3 or joints.shape[-2] not in (NUM_JOINTS, NUM_BODY_JOINTS):
-        raise ValueError(
-            f"expected joints (..., T, {NUM_JOINTS}, 3), or {NUM_BODY_JOINTS} without hands, got shape {joints.shape}: "
-            "pick the SMPL-H joints from a larger set (from SMPL-X, the first 22 and then 25 to 54)"
-        )
-    return joints.shape[-2]
 
 
 def _target_lengths(skeleton: str | np.ndarray | None, num_joints: int) -> np.ndarray | None:

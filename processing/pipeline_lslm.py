@@ -135,9 +135,8 @@ class SignTranslationPipeline(Pipeline):
         codes = [step for step in model_outputs["motion_codes"].flatten(0, -2).tolist() if step[0] >= 0]
         results = []
         for ids, chances in zip(sequences, model_outputs["probabilities"].flatten(0, -2), strict=True):
-            text, *details = spell_out(self.tokenizer, ids.tolist(), chances.tolist(), ends)
-            details = dict(zip(("tokens", "probabilities"), details, strict=True))
-            results.append({"translation_text": text, **details, "motion_codes": codes})
+            answer = spell_out(self.tokenizer, ids.tolist(), chances.tolist(), ends)._asdict()
+            results.append({"translation_text": answer.pop("text"), **answer, "motion_codes": codes})
         return results
 
     def save_pretrained(self, save_directory, **kwargs):

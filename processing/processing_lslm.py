@@ -2,7 +2,6 @@
 
 import re
 import tempfile
-from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,11 +10,10 @@ from urllib.request import urlopen
 
 import numpy as np
 import torch
-from torch.nn.utils.rnn import pad_sequence
 from transformers import AddedToken, BatchFeature, ProcessorMixin
 
 from .array_files import MAX_BYTES
-from .feature_extraction_lslm import padded_size
+from .feature_extraction_lslm import pad_rows, padded_size
 from .motion_errors import MotionFileError
 
 if TYPE_CHECKING:
@@ -36,11 +34,6 @@ CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-
-
-def _is_message(value) -> bool:
-    is_one = isinstance(value, dict) or is_dataclass(value) or hasattr(value, "model_dump")
-    return is_one and not hasattr(value, "messages")
 
 
 def _as_dict(message) -> dict:
@@ -84,7 +77,8 @@ class SignMotionProcessor(ProcessorMixin):
         tokenizer.add_tokens(tokens, special_tokens=True)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = "<motion_pad>"
-        tokenizer.padding_side = "left"  # generation continues at the right
+        # generation continues at the right; also for whoever loads the tokenizer alone
+        tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = "left"
         self.motion_token = MOTION
         self.motion_token_id = tokenizer.convert_tokens_to_ids(MOTION)
         self.prompt = prompt
@@ -139,15 +133,15 @@ class SignMotionProcessor(ProcessorMixin):
         texts = [self.prompt] * len(lengths) if text is None else [text] if isinstance(text, str) else list(text)
         if not texts:
             raise ValueError("nothing to read: pass text, motion or motion_codes")
-        answers = [answer] if isinstance(answer, str) else answer
         conversations = [[{"role": "user", "content": t}] for t in texts]
-        if answers is not None:
+        if answer is not None:
+            answers = [answer] if isinstance(answer, str) else answer
             if len(answers) != len(texts):
                 raise ValueError(f"{len(texts)} prompts but {len(answers)} answers")
             for conversation, a in zip(conversations, answers, strict=True):
                 conversation.append({"role": "assistant", "content": a})
-        prompts, rest = self._texts(conversations, answers is not None)
-        return self._encode(prompts, rest, inputs, lengths, return_tensors, **padding)
+        prompts, endings = self._texts(conversations, answer is not None)
+        return self._encode(prompts, endings, inputs, lengths, return_tensors, **padding)
 
     def apply_chat_template(
         self,
@@ -190,7 +184,7 @@ class SignMotionProcessor(ProcessorMixin):
         items = list(getattr(conversation, "messages", conversation))
         if not items:
             raise ValueError("no chat messages came; expected a list of them, or of conversations")
-        several = not (_is_message(items[0]) or isinstance(items[0], str))
+        several = isinstance(items[0], (list, tuple)) or hasattr(items[0], "messages")
         clips, codes, flat = [], [], []
         for messages in items if several else [items]:
             messages = [_as_dict(message) for message in getattr(messages, "messages", messages)]
@@ -253,8 +247,7 @@ class SignMotionProcessor(ProcessorMixin):
         if motion is not None and motion_codes is not None:
             raise ValueError("pass motion or motion_codes, not both")
         if motion is not None:
-            made = isinstance(motion, Mapping) and "input_features" in motion
-            inputs = dict(motion if made else self.feature_extractor(motion, fps=fps, return_tensors="np"))
+            inputs = dict(self.feature_extractor(motion, fps=fps, return_tensors="np"))
             inputs.setdefault("input_features_mask", np.ones(np.shape(inputs["input_features"])[:2], np.int64))
             return inputs, [self.feature_extractor.num_codes(int(n)) for n in inputs["input_features_mask"].sum(-1)]
         if motion_codes is None:
@@ -266,15 +259,14 @@ class SignMotionProcessor(ProcessorMixin):
             raise ValueError("no codes to read: the list is empty")
         one = np.asarray(motion_codes[0], object).ndim == 1  # as objects, lists of different lengths are no error
         clips = [np.asarray(clip, object) for clip in ([motion_codes] if one else motion_codes)]
-        if any(clip.ndim != 2 for clip in clips):
+        if any(clip.ndim != 2 or clip.shape[1] != clips[0].shape[1] for clip in clips):
             raise ValueError("codes of a clip are (length, codebooks); expected those, or a list of them")
-        clips = [
-            clip[clip[:, 0] >= 0].astype(np.int64) for clip in clips
-        ]  # a batch of the sign tokenizer is padded with -100
-        if not all(map(len, clips)):
+        # a batch of the sign tokenizer is padded with -100
+        clips = [clip[clip[:, 0] >= 0].astype(np.int64) for clip in clips]
+        lengths = [len(clip) for clip in clips]
+        if not all(lengths):
             raise ValueError("a clip has no codes")
-        codes = pad_sequence([torch.from_numpy(clip) for clip in clips], batch_first=True, padding_value=-100)
-        return {"motion_codes": codes.numpy()}, [len(clip) for clip in clips]
+        return {"motion_codes": pad_rows(clips, max(lengths), -100)}, lengths
 
     def _texts(self, conversations, labels: bool, add_generation_prompt: bool | None = None, **options):
         """Conversations as prompts; with `labels`, the last messages apart, as the answers to learn."""
@@ -298,44 +290,37 @@ class SignMotionProcessor(ProcessorMixin):
         return prompts, answers if labels else None
 
     def _encode(self, prompts, answers, inputs, lengths, return_tensors, **padding) -> BatchFeature:
-        embeddings = [self.num_embeddings(length) for length in lengths]
-        batch = self._tokenize(self._expand(prompts, embeddings), answers, **padding)
-        return BatchFeature({**batch, **inputs}, tensor_type=return_tensors)
+        """Prompts, and maybe answers, with clips of so many codes."""
+        count = sum(prompt.count(MOTION) for prompt in prompts)
+        if count != len(lengths):
+            raise ValueError(f"the prompts hold {count} {MOTION} placeholder(s), but {len(lengths)} clip(s) came")
+        expanded = (f"<motion_start>{MOTION * self.num_embeddings(length)}<motion_end>" for length in lengths)
+        prompts = [re.sub(MOTION, lambda _: next(expanded), prompt) for prompt in prompts]
+        return BatchFeature({**self._tokenize(prompts, answers, **padding), **inputs}, tensor_type=return_tensors)
 
     def num_embeddings(self, num_codes: int) -> int:
         """Motion embeddings, and so `<motion>` placeholders, of a clip of so many codes."""
         return -(-num_codes // self.codes_per_embedding)
 
-    @staticmethod
-    def _expand(prompts: list[str], lengths: list[int]) -> list[str]:
-        """Replace each `<motion>` by as many as its clip has embeddings, between start and end."""
-        found = sum(prompt.count(MOTION) for prompt in prompts)
-        if found != len(lengths):
-            raise ValueError(f"the prompts hold {found} {MOTION} placeholder(s), but {len(lengths)} clip(s) came")
-        placeholders = (f"<motion_start>{MOTION * length}<motion_end>" for length in lengths)
-        return [re.sub(MOTION, lambda _: next(placeholders), prompt) for prompt in prompts]
-
     def _tokenize(self, prompts: list[str], answers: list[str] | None, padding_side: str = "left", **padding):
-        # the chat template has written the special tokens; adding them again would double Llama's begin-of-text
-        ids = self.tokenizer(prompts, add_special_tokens=False)["input_ids"]
-        learnt = [self.answer_tokens(answer) for answer in answers] if answers is not None else [[]] * len(ids)
-        lengths = [len(p) + len(a) for p, a in zip(ids, learnt, strict=True)]
         if padding_side not in ("left", "right"):
             raise ValueError(f"padding_side is {padding_side!r}, expected 'left' or 'right'")
+        # the chat template has written the special tokens; adding them again would double Llama's begin-of-text
+        ids = self.tokenizer(prompts, add_special_tokens=False)["input_ids"]
+        learnt = [[]] * len(ids) if answers is None else [self.answer_tokens(answer) for answer in answers]
+        lengths = [len(prompt) + len(answer) for prompt, answer in zip(ids, learnt, strict=True)]
+        rows = {
+            "input_ids": [prompt + answer for prompt, answer in zip(ids, learnt, strict=True)],
+            "attention_mask": [[1] * length for length in lengths],
+        }
+        if answers is not None:
+            rows["labels"] = [[-100] * len(prompt) + answer for prompt, answer in zip(ids, learnt, strict=True)]
         size = padded_size(lengths, "tokens, with motion and answer", self.tokenizer.model_max_length, **padding)
-        rows: dict[str, list] = {"input_ids": [], "attention_mask": [], "labels": []}
-        for prompt, answer, length in zip(ids, learnt, lengths, strict=True):
-            blank = 0 if size is None else max(size - length, 0)
-            for name, row, filling in (
-                ("input_ids", prompt + answer, self.tokenizer.pad_token_id),
-                ("attention_mask", [1] * length, 0),
-                ("labels", [-100] * len(prompt) + answer, -100),
-            ):
-                left = padding_side == "left"
-                rows[name].append([filling] * blank * left + row + [filling] * blank * (not left))
-        if answers is None:
-            del rows["labels"]
-        return rows if size is None else {name: np.array(row, np.int64) for name, row in rows.items()}
+        if size is None:
+            return rows
+        blanks = {"input_ids": self.tokenizer.pad_token_id, "attention_mask": 0, "labels": -100}
+        arrays = {name: [np.array(row, np.int64) for row in unpadded] for name, unpadded in rows.items()}
+        return {name: pad_rows(unpadded, size, blanks[name], padding_side) for name, unpadded in arrays.items()}
 
     def answer_tokens(self, answer: str) -> list[int]:
         """Token ids of an answer, piece by piece between its `CUT`s."""
@@ -383,8 +368,7 @@ def encode_motion(vqvae, feature_extractor, motion, fps: float | None = None, dt
         motion: a clip in any form that the feature extractor takes, a list of clips, or what it made of them.
         fps: frame rate of clips that are arrays. dtype: of the computation, see `SignMotionVQVAE.encode`.
     """
-    made = isinstance(motion, Mapping) and "input_features" in motion
-    batch = motion if made else feature_extractor(motion, fps=fps)
+    batch = feature_extractor(motion, fps=fps)
     return vqvae.encode(batch["input_features"], batch.get("input_features_mask"), dtype)
 
 

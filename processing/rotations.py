@@ -22,13 +22,6 @@ def normalize(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.where(length > 0, length, 1)
 
 
-def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cross product of vectors `(..., 3)`: `np.cross`, several times faster on short clips."""
-    ax, ay, az = np.moveaxis(a, -1, 0)
-    bx, by, bz = np.moveaxis(b, -1, 0)
-    return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-1)
-
-
 def turn_about_y(vectors: np.ndarray, angle: np.ndarray) -> np.ndarray:
     """Turn vectors `(..., 3)` about +y by `angle` `(...)`; a positive turn takes +z towards +x."""
     x, y, z = np.moveaxis(vectors, -1, 0)
@@ -62,8 +55,8 @@ def quaternion_multiply(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 def quaternion_rotate(q: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """Rotate vectors `(..., 3)` by quaternions `(..., 4)`."""
     axis = q[..., 1:]
-    twice = 2 * cross(axis, vectors)
-    return vectors + q[..., :1] * twice + cross(axis, twice)
+    twice = 2 * np.cross(axis, vectors)
+    return vectors + q[..., :1] * twice + np.cross(axis, twice)
 
 
 def quaternion_between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -77,25 +70,21 @@ def quaternion_between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     between = a + b
     opposite = squared_length(between) < _OPPOSITE**2
     if opposite.any():
-        between = np.where(opposite[..., None], _perpendicular(a), between)
+        # at right angles to `a`, made with the coordinate axis that is farthest from it
+        perpendicular = np.cross(a, np.eye(3, dtype=a.dtype)[np.abs(a).argmin(axis=-1)])
+        between = np.where(opposite[..., None], perpendicular, between)
     half_way = normalize(between)
     w = np.einsum("...i,...i->...", a, half_way)
-    return np.concatenate([w[..., None], cross(a, half_way)], axis=-1)
-
-
-def _perpendicular(vectors: np.ndarray) -> np.ndarray:
-    """Some vector at right angles to each of `(..., 3)`, made with the coordinate axis that is farthest from it."""
-    return cross(vectors, np.eye(3, dtype=vectors.dtype)[np.abs(vectors).argmin(axis=-1)])
+    return np.concatenate([w[..., None], np.cross(a, half_way)], axis=-1)
 
 
 def quaternion_to_matrix(q: np.ndarray) -> np.ndarray:
     """Quaternions `(..., 4)` as rotation matrices `(..., 3, 3)`."""
     w, x, y, z = np.moveaxis(q, -1, 0)
-    x_axis = [1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y)]
-    y_axis = [2 * (x * y - w * z), 1 - 2 * (x * x + z * z), 2 * (y * z + w * x)]
-    z_axis = [2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)]
-    columns = np.stack(x_axis + y_axis + z_axis, axis=-1).reshape(*q.shape[:-1], 3, 3)
-    return columns.swapaxes(-1, -2)
+    first_row = [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)]
+    second_row = [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)]
+    third_row = [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]
+    return np.stack(first_row + second_row + third_row, axis=-1).reshape(*q.shape[:-1], 3, 3)
 
 
 def matrix_to_6d(matrix: np.ndarray) -> np.ndarray:

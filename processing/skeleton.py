@@ -48,26 +48,29 @@ _LEFT_HAND = np.array([*((0, 0, -angle) for angle in _BENT), *_THUMB])
 HANDS_MEAN = np.stack([_LEFT_HAND, _LEFT_HAND * (1, -1, -1)]).reshape(2, 45)
 
 
-def neutral_joints(params: Mapping[str, np.ndarray], *, flat_hand_mean: bool) -> np.ndarray:
-    """The 52 joints of SMPL-X poses on this skeleton.
+def posed_joints(
+    params: Mapping[str, np.ndarray], hands_mean: np.ndarray | float, rest: np.ndarray = _JOINTS
+) -> np.ndarray:
+    """The 52 joints of SMPL-X poses, on this skeleton or that of a model file.
 
     Args:
         params: `global_orient` (T, 3), `body_pose` (T, 63), `left_hand_pose` and `right_hand_pose` (T, 45), radians;
             maybe `transl` (T, 3) metres. Other parameters are not read.
-        flat_hand_mean: True where hand poses are whole; False where they count from the mean hand, which is added.
+        hands_mean: (2, 45), what hand poses count from; 0.0 where they are whole.
+        rest: (52, 3) or (T, 52, 3) joints of the pose of zeros, metres.
 
     Returns:
         (T, 52, 3) float64 metres in the axes of the parameters; NaN in a pose gives NaN for the joints that hang on it.
     """
     pose = np.concatenate([params[name] for name in POSE_WIDTHS], axis=-1).astype(np.float64)
-    pose[:, -HANDS_MEAN.size :] += 0.0 if flat_hand_mean else HANDS_MEAN.reshape(-1)
+    pose[:, -HANDS_MEAN.size :] += np.ravel(hands_mean)
     vectors = pose.reshape(-1, NUM_JOINTS, 3)
     half = np.linalg.norm(vectors, axis=-1, keepdims=True) / 2
     # sin(half) / (2 half), which is 1/2 at 0: numpy's sinc(x) is sin(pi x) / (pi x)
     turns = np.concatenate([np.cos(half), vectors * (np.sinc(half / np.pi) / 2)], axis=-1)
-    joints = np.zeros_like(vectors)
-    joints[:, 0] = params.get("transl", 0.0)
+    joints, rest = np.zeros_like(vectors), np.broadcast_to(rest, vectors.shape)
+    joints[:, 0] = rest[:, 0] + params.get("transl", 0.0)
     for joint, parent in enumerate(PARENTS[1:], 1):  # a parent comes before its children
-        joints[:, joint] = joints[:, parent] + quaternion_rotate(turns[:, parent], _JOINTS[joint] - _JOINTS[parent])
+        joints[:, joint] = joints[:, parent] + quaternion_rotate(turns[:, parent], rest[:, joint] - rest[:, parent])
         turns[:, joint] = quaternion_multiply(turns[:, parent], turns[:, joint])
     return joints

@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .array_files import numbers
+from .array_files import numbers, one_number
 from .motion_errors import MotionFileError, Remark, package_readers
 from .motion_features import JOINT_NAMES, LEFT_HAND, LOWER_BODY, RIGHT_HAND
-from .skeleton import HANDS_MEAN, NAME, POSE_WIDTHS, neutral_joints
+from .skeleton import HANDS_MEAN, NAME, POSE_WIDTHS, posed_joints
 
 MODEL_VARIABLE = "LSLM_SMPLX"  # environment variable: folder or file of the SMPL-X model
 
 POSES = ("global_orient", "body_pose", "left_hand_pose", "right_hand_pose", "jaw_pose", "leye_pose", "reye_pose")
 WIDTHS = dict(zip(POSES, (3, 63, 45, 45, 3, 3, 3), strict=True)) | {"betas": 10, "expression": 10, "transl": 3}
-UPPER_BODY = 11 * 3  # body_pose from here on: neck, collars, head, shoulders, elbows, wrists
+_STILL_LEGS = ((0, 0), (11 * 3, 0))  # np.pad: body_pose goes on with neck, collars, head, shoulders, elbows, wrists
 _HANDS = "left_hand_pose right_hand_pose"
 _HEAD = f"global_orient body_pose {_HANDS}"
 
@@ -39,8 +39,9 @@ class Layout:
         flat_hand_mean: True where finger rotations are whole; False where the hand mean is to be added.
         fps: frames per second that the authors document; None: nobody does.
         in_space: `transl` moves the body through space; False: it is where a camera saw it, and jitters by decimetres.
-        has_root, has_legs: False where the layout leaves out the root's rotation, or hips to spine3.
-        seated: legs were fitted to people who sit or are cut off by the picture; they are not taken for observed.
+        has_root: False where the layout leaves out the root's rotation.
+        seated: legs are left out, or were fitted to people who sit or are cut off by the picture: they do not count as
+            observed.
     """
 
     about: str
@@ -50,18 +51,13 @@ class Layout:
     fps: float | None = None
     in_space: bool = False
     has_root: bool = True
-    has_legs: bool = True
     seated: bool = True
 
     @property
-    def blocks(self) -> tuple[tuple[str, int], ...]:
-        """Name and width of each part."""
+    def widths(self) -> dict[str, int]:
+        """Numbers a frame of each part, in order."""
         parts = (part.partition(":") for part in self.parts.split())
-        return tuple((name, int(width or WIDTHS[name])) for name, _, width in parts)
-
-    @property
-    def width(self) -> int:
-        return sum(width for _, width in self.blocks)
+        return {name: int(width or WIDTHS[name]) for name, _, width in parts}
 
 
 LAYOUTS = {
@@ -71,15 +67,13 @@ LAYOUTS = {
     # 2000ZRL/SOKE, mGPT/data/humanml/load_data.py: one pickle a frame, or those in one array
     "soke": Layout("SOKE / Neural Sign Actors", f"{_HEAD} jaw_pose betas expression"),
     "soke-133": Layout(
-        "SOKE / LanSaber upper body",
-        f"upper_body_pose:30 {_HANDS} jaw_pose expression",
-        **{"up": ("y",), "has_root": False, "has_legs": False},
+        "SOKE / LanSaber upper body", f"upper_body_pose:30 {_HANDS} jaw_pose expression", up=("y",), has_root=False
     ),
     # JianHe0628/SignSparK, DATA.md and signspark/pose_datasets_lmdb.py: the first two rows of each rotation matrix
     "signspark": Layout(
         "SignSparK rotations of 6 numbers",
         "left_hand_6d:90 right_hand_6d:90 upper_body_6d:60",
-        **{"up": ("y",), "flat_hand_mean": True, "has_root": False, "has_legs": False},
+        **{"up": ("y",), "flat_hand_mean": True, "has_root": False},
     ),
     # caizhongang/SMPLer-X, main/inference.py; ttxskk/AiOS, datasets/INFERENCE.py; lipishan/openasl-35k-benchmarks
     "smplerx": Layout("SMPLer-X", seated=False),
@@ -120,8 +114,7 @@ _KEYS = (
     ({"root_orient", "pose_body", "pose_hand"}, "amass-smplx"),
     ({"poses", "trans"}, "amass-smplh"),
 )
-# Arrays without names of their own for their parts. -> the layouts that this key is known with; None: any
-_ARRAY_KEYS = (("smplx", None), ("unsmooth_smplx", ("signavatars-unsmooth",)), ("motion", None))
+_ARRAY_KEYS = ("smplx", "unsmooth_smplx", "motion")  # of arrays without names of their own for their parts
 
 
 @dataclass
@@ -133,7 +126,7 @@ class SmplxClip:
         params: (T, n) float64 for each name of `WIDTHS` that the file has; a row of NaN is a missing frame.
         fps: what the file says; None: nothing.
         gender: neutral, male or female.
-        left_valid, right_valid: (T,) bool, whether the hand was seen; None: the file does not say.
+        hands_seen: (T,) bool for `left_valid` and `right_valid`, where the file says so.
         notes: what was assumed, for people.
     """
 
@@ -141,8 +134,7 @@ class SmplxClip:
     params: dict[str, np.ndarray]
     fps: float | None = None
     gender: str = "neutral"
-    left_valid: np.ndarray | None = None
-    right_valid: np.ndarray | None = None
+    hands_seen: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[Remark] = field(default_factory=list)
 
     @property
@@ -150,37 +142,32 @@ class SmplxClip:
         return len(self.params["body_pose"])
 
 
-def array_to_clip(array: np.ndarray, format: str | None = None, candidates: tuple[str, ...] | None = None) -> SmplxClip:
+def array_to_clip(array: np.ndarray, format: str | None = None) -> SmplxClip:
     """(T, n) numbers to a clip: by the one layout of that width that they fit.
 
     Raises:
         ValueError: no layout has this width, none fits (with the reason for each), or several do (with their names).
     """
-    if array.ndim != 2:
-        raise ValueError(f"parameters have shape {array.shape}, expected (frames, numbers)")
-    known = {name: layout for name, layout in LAYOUTS.items() if layout.parts}
+    width_of = {name: sum(layout.widths.values()) for name, layout in LAYOUTS.items() if layout.parts}
+    width = array.shape[1]
     if format is not None:
-        if format not in known or known[format].width != array.shape[1]:
-            width = known[format].width if format in known else 0
-            expected = f"arrays of {width} numbers a frame" if width else "a file with named parts"
-            raise ValueError(f"format {format} means {expected}, got shape {array.shape}; name another format")
+        if width_of.get(format) != width:
+            expected = f"{width_of[format]} numbers a frame" if format in width_of else "another kind of file"
+            raise ValueError(f"format {format} means {expected}, got an array of shape {array.shape}; leave format out")
         return _split(array, format)
-    names = [name for name, layout in known.items() if layout.width == array.shape[1]]
-    names = [name for name in names if candidates is None or name in candidates]
+    names = [name for name in width_of if width_of[name] == width]
     if not names:
-        widths = ", ".join(f"{layout.width} ({name})" for name, layout in known.items())
-        raise ValueError(
-            f"{array.shape[1]} numbers a frame are no known layout; known are {widths}, 1662 and 258 (MediaPipe)"
-        )
+        widths = ", ".join(f"{width_of[name]} ({name})" for name in width_of)
+        raise ValueError(f"{width} numbers a frame are no known layout; known are {widths}, 1662 and 258 (MediaPipe)")
     clips = {name: _split(array, name) for name in names}
     reasons = {name: misfit(clip) for name, clip in clips.items()}
     fitting = [name for name in names if reasons[name] is None]
     if not fitting:
-        told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-        kind = f"{array.shape[1]} numbers a frame that fit no layout"
-        raise MotionFileError(f"{array.shape[1]} numbers a frame, but {told}", "format", kind=kind)
+        listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        kind = f"{width} numbers a frame that fit no layout"
+        raise MotionFileError(f"{width} numbers a frame, but {listed}", "format", kind=kind)
     if len(fitting) > 1:
-        raise MotionFileError(f"{array.shape[1]} numbers a frame fit {' and '.join(fitting)}", "format", fitting[0])
+        raise MotionFileError(f"{width} numbers a frame fit {' and '.join(fitting)}", "format", fitting[0])
     return clips[fitting[0]]
 
 
@@ -194,24 +181,23 @@ def mapping_to_clip(mapping: Mapping, format: str | None = None) -> SmplxClip | 
         return _named(mapping["params"], agree(format, "aios"), mapping)
     for keys, name in _KEYS:
         if keys <= mapping.keys():
-            name = agree(format, name)
+            if name == "amass-smplh":
+                return _amass_poses(mapping, format)
+            agree(format, name)
             if name == "signspark":
                 return SmplxClip(name, _signspark(*(mapping[f"{part}_features"] for part in ("left", "right", "body"))))
-            if name == "amass-smplh":
-                return _amass_poses(mapping)
             return _named(mapping, name, mapping)
-    for key, candidates in _ARRAY_KEYS:
+    for key in _ARRAY_KEYS:
         if key in mapping and np.ndim(mapping[key]) == 2:
-            clip = array_to_clip(numbers(mapping, key).astype(np.float64), format, candidates)
-            return _with_facts(clip, mapping)
+            return _with_facts(array_to_clip(numbers(mapping, key).astype(np.float64), format), mapping)
     return None
 
 
-def agree(asked: str | None, found: str) -> str:
-    """The format of a file. Raises ValueError if the user says another."""
-    if asked not in (None, found):
-        raise MotionFileError(f"the file is of format {found}, not {asked}; leave format out", kind="another format")
-    return found
+def agree(asked: str | None, format: str) -> str:
+    """`format`, that of a file. Raises ValueError if the user says another."""
+    if asked not in (None, format):
+        raise MotionFileError(f"the file is of format {format}, not {asked}; leave format out", kind="another format")
+    return format
 
 
 _LARGEST_ANGLE = 2 * np.pi + 1e-3
@@ -238,17 +224,17 @@ def misfit(clip: SmplxClip) -> str | None:
     if all(not values.any() for values in clip.params.values()):
         return "every number is 0"
     for name in ("leye_pose", "reye_pose"):
-        if np.abs(clip.params.get(name, np.zeros(1))).max() > _LARGEST_EYE_ANGLE:
+        if name in clip.params and np.abs(clip.params[name]).max() > _LARGEST_EYE_ANGLE:
             return f"{name} turns an eye by more than {_LARGEST_EYE_ANGLE} radians"
-    if layout.has_root and main_axis(neutral_joints(clip.params, flat_hand_mean=True)) not in layout.up:
+    if layout.has_root and main_axis(posed_joints(clip.params, 0.0)) not in layout.up:
         return f"the person is not upright along {' or '.join(layout.up)}"
     return None
 
 
 def main_axis(joints: np.ndarray) -> str:
     """The axis from pelvis to head and shoulders in most frames of (T, 52, 3) joints; "y" where there is none."""
-    top = joints[:, [JOINT_NAMES.index(name) for name in ("head", "left_shoulder", "right_shoulder")]].mean(1)
-    spine = top - joints[:, 0]
+    top = [JOINT_NAMES.index(name) for name in ("head", "left_shoulder", "right_shoulder")]
+    spine = joints[:, top].mean(1) - joints[:, 0]
     spine = spine[np.isfinite(spine).all(-1)]
     direction = np.median(spine, axis=0) if len(spine) else np.zeros(3)
     if np.linalg.norm(direction) < 0.2:  # metres: no body that stands or sits
@@ -258,30 +244,23 @@ def main_axis(joints: np.ndarray) -> str:
 
 
 def _split(array: np.ndarray, name: str) -> SmplxClip:
-    params, start = {}, 0
-    for part, width in LAYOUTS[name].blocks:
-        params[part] = array[:, start : start + width].astype(np.float64)
-        start += width
-    if "leye_pose" in params and "reye_pose" not in params:  # one rotation for both eyes
+    widths = LAYOUTS[name].widths
+    params = dict(zip(widths, np.split(array, np.cumsum([*widths.values()])[:-1], axis=1), strict=True))
+    if "leye_pose" in params:  # one rotation for both eyes
         params["reye_pose"] = params["leye_pose"]
     params.pop("face_shape", None)
-    frames = len(array)
     if "upper_body_pose" in params:
-        params["body_pose"] = _with_still_legs(params.pop("upper_body_pose"))
+        params["body_pose"] = np.pad(params.pop("upper_body_pose"), _STILL_LEGS)
     if name == "signspark":
         params = _signspark(*params.values())
-    params.setdefault("global_orient", np.zeros((frames, 3)))
+    params.setdefault("global_orient", np.zeros((len(array), 3)))
     return SmplxClip(name, params)
 
 
 def _signspark(left: np.ndarray, right: np.ndarray, body: np.ndarray) -> dict[str, np.ndarray]:
     """Rotation matrices of hands and body, which the package turns into parameters."""
-    upper = package_readers("SignSparK's rotation matrices").rows_to_params(left, right, body)
-    return upper | {"body_pose": _with_still_legs(upper["body_pose"]), "global_orient": np.zeros((len(left), 3))}
-
-
-def _with_still_legs(upper: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.zeros((len(upper), UPPER_BODY)), upper], axis=1)
+    params = package_readers("SignSparK's rotation matrices").rows_to_params(left, right, body)
+    return params | {"body_pose": np.pad(params["body_pose"], _STILL_LEGS), "global_orient": np.zeros((len(left), 3))}
 
 
 def _named(parts: Mapping, name: str, mapping: Mapping) -> SmplxClip:
@@ -317,17 +296,15 @@ def _per_frame(part: str, values: np.ndarray, frames: int) -> np.ndarray:
     return values.reshape(frames, -1)
 
 
-def _amass_poses(mapping: Mapping) -> SmplxClip:
+def _amass_poses(mapping: Mapping, format: str | None) -> SmplxClip:
     """`poses` (T, 156) of SMPL+H: root, body, hands; or (T, 165) of SMPL-X: root, body, jaw, eyes, hands."""
     poses = numbers(mapping, "poses").astype(np.float64)
     if poses.ndim != 2 or poses.shape[1] not in (156, 165):
         raise ValueError(f"`poses` has shape {poses.shape}, expected (frames, 156), SMPL+H, or (frames, 165), SMPL-X")
-    name = "amass-smplh" if poses.shape[1] == 156 else "amass-smplx"
-    parts = {"global_orient": poses[:, :3], "body_pose": poses[:, 3:66]}
-    parts |= {"left_hand_pose": poses[:, -90:-45], "right_hand_pose": poses[:, -45:], "trans": mapping["trans"]}
-    if name == "amass-smplx" and "betas" in mapping:
-        parts["betas"] = mapping["betas"]
-    clip = _named(parts, name, mapping)
+    name = agree(format, "amass-smplh" if poses.shape[1] == 156 else "amass-smplx")
+    parts = {"global_orient": poses[:, :3], "body_pose": poses[:, 3:66], "pose_hand": poses[:, -90:]}
+    beside = ("trans",) if name == "amass-smplh" else ("trans", "betas")
+    clip = _named(parts | {key: mapping[key] for key in beside if key in mapping}, name, mapping)
     if name == "amass-smplh":
         clip.notes.append(Remark("body shape left out: betas of SMPL+H mean nothing to SMPL-X"))
     return clip
@@ -335,18 +312,15 @@ def _amass_poses(mapping: Mapping) -> SmplxClip:
 
 def _with_facts(clip: SmplxClip, mapping: Mapping) -> SmplxClip:
     """What stands beside the parameters: frame rate, gender, which hands were seen."""
-    for key in ("fps", "mocap_framerate", "mocap_frame_rate", "frame_rate"):
-        if key in mapping and clip.fps is None and np.size(mapping[key]) == 1:
-            clip.fps = float(numbers(mapping, key).reshape(()))
-    gender = str(np.asarray(mapping.get("gender", "neutral")).reshape(-1)[0])
-    gender = gender.removeprefix("b'").removesuffix("'").lower()
-    clip.gender = gender if gender in ("male", "female") else "neutral"
+    rates = (one_number(mapping, key) for key in ("fps", "mocap_framerate", "mocap_frame_rate", "frame_rate"))
+    clip.fps = next((rate for rate in rates if rate is not None), None)
+    text = str(mapping.get("gender")).lower()  # a string, bytes, or an array of one
+    clip.gender = next((gender for gender in ("female", "male") if gender in text), "neutral")
     for side in ("left_valid", "right_valid"):
         if side in mapping:
-            seen = numbers(mapping, side).reshape(-1)
-            if len(seen) != clip.num_frames:
-                raise ValueError(f"`{side}` has {len(seen)} entries for {clip.num_frames} frames")
-            setattr(clip, side, seen.astype(bool))
+            clip.hands_seen[side] = numbers(mapping, side).reshape(-1).astype(bool)
+            if (entries := len(clip.hands_seen[side])) != clip.num_frames:
+                raise ValueError(f"`{side}` has {entries} entries for {clip.num_frames} frames")
     return clip
 
 
@@ -366,38 +340,31 @@ def clip_to_joints(
 ) -> tuple[np.ndarray, np.ndarray, list[Remark]]:
     """Joints (T, 52, 3) in metres, y up; which were observed, (T, 52) bool; and notes on what was assumed.
 
-    Args:
-        up: the axis of the file that points up, "y", "-y" or "z"; None: as the layout has it, checked.
-        flat_hand_mean: smplx's word: True where finger rotations are whole, False where the hand mean is to be added;
-            None: as the layout has it.
-        body_model: folder of SMPL-X model files; None: that of `MODEL_VARIABLE`, or the neutral skeleton.
-
-    A frame that is missing (NaN) is NaN here.
+    up, flat_hand_mean and body_model are as in `motion.load_motion`. A frame that is missing (NaN) is NaN here.
 
     Raises:
         ValueError: the person is not upright along the axis that the layout promises.
     """
     layout = LAYOUTS[clip.format]
     notes = list(clip.notes)
-    params = clip.params if layout.in_space else {k: v for k, v in clip.params.items() if k != "transl"}
+    params = dict(clip.params)
+    if not layout.in_space and params.pop("transl", None) is not None:
+        notes.append(Remark("the camera's translation left out"))
     flat = layout.flat_hand_mean if flat_hand_mean is None else flat_hand_mean
     if body_model or os.environ.get(MODEL_VARIABLE):
         readers = package_readers("an SMPL-X model file")
         joints, name, hands_mean, cut = readers.exact_joints(params, body_model, clip.gender, flat_hand_mean=flat)
         notes += cut
     else:
-        joints, name, hands_mean = neutral_joints(params, flat_hand_mean=flat), NAME, HANDS_MEAN
+        joints, name, hands_mean = posed_joints(params, 0.0 if flat else HANDS_MEAN), NAME, HANDS_MEAN
     joints[~np.isfinite(joints).all((1, 2))] = np.nan  # the root of a missing frame stands at rest
-    found = main_axis(joints)
     if up is None:
-        if found not in layout.up:
-            problem = f"the person is upright along {found}, expected {' or '.join(layout.up)} as in {layout.about}"
-            raise MotionFileError(problem, *(("up", found) if found in UP_TURNS else ()))
-        up = found
+        up = main_axis(joints)
+        if up not in layout.up:
+            problem = f"the person is upright along {up}, expected {' or '.join(layout.up)} as in {layout.about}"
+            raise MotionFileError(problem, *(("up", up) if up in UP_TURNS else ()))
     joints = joints @ np.array(UP_TURNS[up], np.float64).T
     notes.append(Remark(f"up is {up} in the file; hands {'whole' if flat else 'relative to the hand mean'}; {name}"))
-    if not layout.in_space and "transl" in clip.params:
-        notes.append(Remark("the camera's translation left out"))
     hands = np.stack([clip.params["left_hand_pose"], clip.params["right_hand_pose"]])
     hands = hands if flat else hands + np.reshape(hands_mean, (2, 1, 45))
     bend = np.nanmean(hands[:, :, _MIDDLE_JOINTS] * np.array([1, -1])[:, None, None])
@@ -405,9 +372,8 @@ def clip_to_joints(
         kind = "fingers bend backwards"
         notes.append(Remark(f"{kind} (by {bend:.2f} on average)", "flat_hand_mean", not flat, kind))
     valid = np.isfinite(joints).all(-1)
-    if layout.seated or not layout.has_legs:
+    if layout.seated:
         valid[:, LOWER_BODY] = False
-    for seen, hand in ((clip.left_valid, LEFT_HAND), (clip.right_valid, RIGHT_HAND)):
-        if seen is not None:
-            valid[np.ix_(~seen, hand)] = False
+    for side, seen in clip.hands_seen.items():
+        valid[np.ix_(~seen, LEFT_HAND if side == "left_valid" else RIGHT_HAND)] = False
     return joints, valid, notes

@@ -32,6 +32,7 @@ from lslm.processing.motion_features import (
     RAW_DIRECTIONS,
     RIGHT_HAND,
 )
+from lslm.processing.processing_lslm import CHATML
 
 
 class RefuseDeprecations(logging.Handler):
@@ -56,10 +57,6 @@ SENTENCES = [
     "My name is Dana. I want tea and two cookies today.",
     "Sorry, no sugar for me. How much is the sandwich?",
 ]
-CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 ARMS = [*range(16, 22), *LEFT_HAND, *RIGHT_HAND]
 
 
@@ -93,30 +90,33 @@ def make_vqvae(clips_of_features, **config) -> SignMotionVQVAE:
 @pytest.fixture(scope="session")
 def clips() -> list[np.ndarray]:
     """Joints of 16 clips of 5 to 53 frames: every remainder of feature frames by 4."""
-    return [
-        make_clip(frames, seed)
-        for seed, frames in enumerate([41, 6, 53, 5, 30, 23, 44, 31, 8, 9, 10, 11, 37, 50, 19, 28])
-    ]
+    lengths = [41, 6, 53, 5, 30, 23, 44, 31, 8, 9, 10, 11, 37, 50, 19, 28]
+    return [make_clip(frames, seed) for seed, frames in enumerate(lengths)]
+
+
+def train_tokenizer(texts: list[str], vocab_size: int, **roles: str) -> PreTrainedTokenizerFast:
+    """A byte-level BPE of the texts with ChatML's special tokens. `roles`: pad_token and the like."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    options = {"initial_alphabet": sorted(pre_tokenizers.ByteLevel.alphabet()), "show_progress": False}
+    bpe.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=specials, **options))
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token=specials[0], eos_token=specials[2], **roles)
+
+
+def tiny_language_model(kind: str, **settings):
+    """A random Llama ("llama") or Qwen2 ("qwen2") of two layers, 32 numbers wide unless the settings say so."""
+    classes = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM)}
+    config_class, model_class = classes[kind]
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes |= {"num_key_value_heads": 2, "max_position_embeddings": 512}
+    return model_class(config_class(**sizes | settings))
 
 
 @pytest.fixture(scope="session")
 def tokenizer_folder(tmp_path_factory) -> str:
     """A byte-level BPE of 296 tokens with ChatML's special tokens and template."""
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    bpe.train_from_iterator(
-        SENTENCES,
-        trainers.BpeTrainer(
-            vocab_size=296,
-            special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-            show_progress=False,
-        ),
-    )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe, bos_token="<|endoftext|>", eos_token="<|im_end|>", unk_token="<|endoftext|>"
-    )
+    tokenizer = train_tokenizer(SENTENCES, 296, unk_token="<|endoftext|>")
     tokenizer.chat_template = CHATML
     folder = tmp_path_factory.mktemp("tokenizer")
     tokenizer.save_pretrained(folder)
@@ -141,27 +141,10 @@ def backbones(tmp_path_factory, tokenizer_folder) -> dict[str, str]:
     folders = {}
     for name in BACKBONES:
         kind, _, tied = name.partition("-")
-        config_class, model_class = {
-            "llama": (LlamaConfig, LlamaForCausalLM),
-            "qwen2": (Qwen2Config, Qwen2ForCausalLM),
-        }[kind]
         torch.manual_seed(len(folders))
-        model = model_class(
-            config_class(
-                vocab_size=VOCAB[kind],
-                hidden_size=32,
-                intermediate_size=48,
-                num_hidden_layers=2,
-                num_attention_heads=4,
-                num_key_value_heads=2,
-                max_position_embeddings=512,
-                initializer_range=0.3,  # far from uniform logits, so that decoding has something to decide
-                tie_word_embeddings=bool(tied),
-                bos_token_id=0,
-                eos_token_id=2,
-                pad_token_id=None,
-            )
-        ).float()
+        settings = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": None, "tie_word_embeddings": bool(tied)}
+        settings["initializer_range"] = 0.3  # far from uniform logits, so that decoding has something to decide
+        model = tiny_language_model(kind, vocab_size=VOCAB[kind], **settings).float()
         with torch.no_grad():  # transformers starts biases at zero, where forgetting them would not be noticed
             for parameter_name, parameter in model.named_parameters():
                 if parameter_name.endswith("bias"):

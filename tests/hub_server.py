@@ -1,21 +1,13 @@
-"""A Hugging Face Hub on loopback, so that pushing, downloading and broken uploads are tested with the real clients.
+"""A Hugging Face Hub on loopback, so that publishing and loading are tested with the real clients.
 
-It speaks the part of the Hub's HTTP protocol that huggingface_hub, transformers, datasets and `hf` use, and keeps what
-it is given in a folder. A test file that wants the `hub` fixture says `pytest_plugins = ["hub_server"]`; by hand:
-
-    python tests/hub_server.py --root DIR --port 8123
-    HF_ENDPOINT=http://127.0.0.1:8123 HF_TOKEN=hf_test HF_HUB_DISABLE_XET=1 hf upload ...
-
-Xet has to be switched off: a client that has hf_xet does not ask the server whether it speaks it.
+It speaks the part of the Hub's protocol that they use for it: the server is FastAPI, which comes with gradio. A test
+file that wants the `hub` fixture says `pytest_plugins = ["hub_server"]`. Clients have to have Xet switched off: one
+that has hf_xet does not ask the server whether it speaks it.
 (PYTEST_DONT_REWRITE: some files import the helpers before pytest sees the fixture.)
 """
 
-import argparse
 import base64
-import contextlib
-import fnmatch
 import hashlib
-import http.server
 import json
 import os
 import re
@@ -30,573 +22,315 @@ import time
 import traceback
 import urllib.parse
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import pytest
-
-try:
-    import yaml  # only to look into cards; every client brings it
-except ImportError:
-    yaml = None
+import uvicorn
+import yaml
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
+from fastapi.responses import FileResponse, JSONResponse
 
 TOKEN = "hf_test"
 # the names under which the owner of a token may write; the first is his own
 TOKENS = {TOKEN: ["tester", "lslm"], "hf_other": ["other"]}
-LFS_NAMES = [f"*.{suffix}" for suffix in "arrow bin gguf gif glb gz jpg mp4 npy npz parquet png pt safetensors".split()]
+LARGE_FILES = (".npz", ".parquet", ".png", ".safetensors")  # go through LFS
 LICENSES = ["apache-2.0", "mit", "cc-by-4.0", "cc-by-nc-4.0", "llama3.2", "other"]  # of many more
-LARGEST_REGULAR = 10 * 2**20
-CHUNK = 2**16
 
 
-class Request(NamedTuple):
-    """What was asked and answered. `status` is 0 if the connection was cut; `received` are the bytes of the body."""
+class Asked(NamedTuple):
+    """A request and the status of its answer."""
 
     method: str
     path: str
     status: int
-    received: int
 
 
-class HubError(Exception):
+class HubServer:
+    """A running Hub.
+
+    Args:
+        root: folder for the contents of files, by their SHA-256.
+
+    Attributes:
+        repos: by "models/OWNER/NAME" or "datasets/OWNER/NAME"; dicts of `private`, `branches`, `tags` (names to commit
+            ids) and `commits`; a commit names all its files.
+        requests: what was asked.
+        room: bytes of large files that are still taken. What is larger is refused with an error that clients give up
+            at (403, as for an address that expired). None: all.
+    """
+
+    def __init__(self, root: str | Path):
+        self.root = Path(root)
+        (self.root / "objects").mkdir(parents=True)
+        self.repos: dict[str, dict] = {}
+        self.requests: list[Asked] = []
+        self.room: int | None = None
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        app = FastAPI()
+        app.include_router(router)
+        app.state.hub = self
+
+        @app.middleware("http")
+        async def note(request: Request, answer):
+            response = await answer(request)
+            self.requests.append(Asked(request.method, request.url.path, response.status_code))
+            return response
+
+        self.server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+        self.thread = threading.Thread(target=self.server.run, args=([self.listener],), daemon=True)
+
+    def __enter__(self) -> "HubServer":
+        self.thread.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.server.should_exit = True
+        self.thread.join()
+
+    def object_path(self, sha256: str) -> Path:
+        return self.root / "objects" / sha256
+
+    def store(self, content: bytes, large: bool) -> dict:
+        """Keep a file; -> what a commit says of it: `oid` is the name that clients know its content by."""
+        sha256 = hashlib.sha256(content).hexdigest()
+        self.object_path(sha256).write_bytes(content)
+        oid = sha256 if large else hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        return {"oid": oid, "sha256": sha256, "size": len(content), "large": large}
+
+    def files(self, repo: str, revision: str = "main") -> dict[str, dict]:
+        return self.repos[repo]["commits"][find_commit(self.repos[repo], revision)]["files"]
+
+
+def refusal(status: int, message: str, code: str | None = None) -> HTTPException:
     """An answer that is no success; by `code` clients know which exception to raise."""
-
-    def __init__(self, status: int, message: str, code: str | None = None, headers: dict | None = None):
-        super().__init__(message)
-        self.status = status
-        line = " ".join(message.encode("ascii", "replace").decode().split())  # all that fits into a header
-        self.headers = {"X-Error-Message": line, **({"X-Error-Code": code} if code else {}), **(headers or {})}
+    return HTTPException(status, headers={"X-Error-Message": message} | ({"X-Error-Code": code} if code else {}))
 
 
-# --- repositories: dicts of branches, tags and commits; a commit names all its files ---------------------------------
-
-
-def now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
-
-
-def git_sha1(data: bytes) -> str:
-    """The name git gives to this content."""
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-
-
-def add_commit(repo: dict, branch: str, title: str, message: str, files: dict) -> str:
+def add_commit(repo: dict, branch: str, title: str, files: dict) -> str:
     """Put a commit on the branch and return its id, of 40 hexadecimal digits: transformers takes no others."""
-    commit = {"parent": repo["branches"].get(branch), "title": title, "message": message, "date": now(), "files": files}
+    commit = {"parent": repo["branches"].get(branch), "title": title, "files": files}
     oid = hashlib.sha1(json.dumps([commit, time.time_ns()]).encode()).hexdigest()
-    repo["commits"][oid] = commit
-    repo["branches"][branch] = oid
+    repo["commits"][oid], repo["branches"][branch] = commit, oid
     return oid
 
 
 def find_commit(repo: dict, revision: str) -> str:
-    """The id of the commit that a branch, a tag, a commit id or HEAD means."""
-    known = {oid: oid for oid in repo["commits"]} | repo["tags"] | {"HEAD": repo["branches"]["main"]} | repo["branches"]
-    if revision not in known:
-        raise HubError(404, f"Invalid rev id: {revision}", "RevisionNotFound")
-    return known[revision]
+    """The id of the commit that a branch, a tag or a commit id means."""
+    names = {oid: oid for oid in repo["commits"]} | repo["tags"] | repo["branches"]
+    if revision not in names:
+        raise refusal(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+    return names[revision]
 
 
-def below(files: dict, path: str) -> dict:
-    """The file at `path`, or the files in that folder; all files for ""."""
-    return {name: file for name, file in files.items() if not path or name == path or name.startswith(path + "/")}
+def describe(path: str, file: dict) -> dict:
+    """A file as the Hub lists it."""
+    entry = {"type": "file", "path": path, "oid": file["oid"], "size": file["size"]}
+    return entry | ({"lfs": {"oid": file["oid"], "size": file["size"], "pointerSize": 134}} if file["large"] else {})
 
 
-def describe(repo: dict, oid: str, path: str, expand: bool) -> dict | None:
-    """A file or folder as the Hub lists it, None if there is none; `expand` adds the commit that changed it last."""
-    commits = repo["commits"]
-    part = below(commits[oid]["files"], path)
-    if not part:
-        return None
-    if path in part:
-        file = part[path]
-        entry = {"type": "file", "path": path, "oid": file["oid"], "size": file["size"]}
-        if file["lfs"]:
-            entry["lfs"] = {"oid": file["sha256"], "sha256": file["sha256"], "size": file["size"], "pointerSize": 134}
-    else:
-        folder_id = hashlib.sha1(json.dumps(part, sort_keys=True).encode()).hexdigest()
-        entry = {"type": "directory", "path": path, "oid": folder_id, "size": 0}
-    if expand:
-        while (parent := commits[oid]["parent"]) and below(commits[parent]["files"], path) == part:
-            oid = parent
-        entry["lastCommit"] = {"id": oid, "title": commits[oid]["title"], "date": commits[oid]["date"]}
-    return entry
-
-
-def read_card(text: str) -> dict:
-    """The metadata on top of a README.md; HubError if it is no YAML mapping."""
-    match = re.match(r"---\r?\n(.*?)\r?\n---", text, re.DOTALL)
+def front_matter(text: str) -> dict:
+    """The metadata on top of a README.md. Raises a refusal if it is not YAML."""
     try:
-        metadata = yaml.safe_load(match[1]) or {} if match and yaml else {}
-        return json.loads(json.dumps(dict(metadata), default=str))
-    except (yaml.YAMLError, ValueError, TypeError) as error:
-        raise HubError(400, f"Invalid metadata in README.md: {error}") from None
-
-
-# --- the server -------------------------------------------------------------------------------------------------------
-
-
-class HubServer:
-    """A Hub whose repositories and objects are files under `root`; a later server can go on with the folder.
-
-    `requests` lists what was asked. Two ways to break uploads of large files: `drop_puts = n` cuts the next n in the
-    middle and then lets them through, as a bad network; `fail_after` is for a client that dies.
-    """
-
-    def __init__(self, root: str | Path, port: int = 0):
-        self.root, self.port = Path(root), port  # port 0: any that is free, kept over stop() and start()
-        (self.root / "objects").mkdir(parents=True, exist_ok=True)
-        self.lock = threading.RLock()
-        self.requests: list[Request] = []
-        self.drop_puts = 0
-        self.allowed: int | None = None
-
-    @property
-    def url(self) -> str:
-        """The endpoint, for HF_ENDPOINT; with port 0 known once the server was started."""
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> "HubServer":
-        self.listener = Listener(self)
-        self.port = self.listener.server_address[1]
-        threading.Thread(target=self.listener.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def stop(self) -> None:
-        """Take no more requests, and break the connections that are open."""
-        self.listener.shutdown()
-        self.listener.server_close()
-        for connection in list(self.listener.connections):
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-    def __enter__(self) -> "HubServer":
-        return self.start()
-
-    def __exit__(self, *exception) -> None:
-        self.stop()
-
-    def fail_after(self, size: int | None) -> None:
-        """Cut the connection after `size` more bytes of large files, and refuse uploads from then on with an error that
-        clients give up at (403, as for an address that expired). None: all is well again."""
-        self.allowed = size
-
-    def breaking(self, chunks, size: int):
-        """The chunks of an upload of `size` bytes, until it is to break."""
-        with self.lock:
-            room = size // 2 if self.drop_puts > 0 else size
-            self.drop_puts = max(0, self.drop_puts - 1)
-        for chunk in chunks:
-            with self.lock:
-                room -= len(chunk)
-                if self.allowed is not None:
-                    self.allowed -= len(chunk)
-                if room < 0 or (self.allowed or 0) < 0:
-                    raise ConnectionAbortedError
-            yield chunk
-
-    # what it keeps
-    def object_path(self, sha256: str) -> Path:
-        return self.root / "objects" / sha256
-
-    def store(self, chunks) -> str:
-        """Keep this content and return its SHA-256. Nothing is kept of an upload that breaks."""
-        digest = hashlib.sha256()
-        with tempfile.TemporaryDirectory(dir=self.root) as folder:
-            with open(f"{folder}/part", "wb") as file:
-                for chunk in chunks:
-                    digest.update(chunk)
-                    file.write(chunk)
-            os.replace(file.name, self.object_path(digest.hexdigest()))
-        return digest.hexdigest()
-
-    def regular_file(self, data: bytes) -> dict:
-        return {"oid": git_sha1(data), "sha256": self.store([data]), "size": len(data), "lfs": False}
-
-    def repo_file(self, path: str) -> Path:
-        """Where a repository is kept; its path is models/OWNER/NAME, datasets/... or spaces/..."""
-        return self.root / "repos" / f"{path}.json"
-
-    def load(self, path: str) -> dict | None:
-        file = self.repo_file(path)
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
-
-    def save(self, repo: dict) -> None:
-        file = self.repo_file(repo["path"])
-        file.parent.mkdir(parents=True, exist_ok=True)
-        new = file.with_suffix(".new")
-        new.write_text(json.dumps(repo), encoding="utf-8")
-        os.replace(new, file)  # somebody may be reading
-
+        return yaml.safe_load(text.split("---")[1]) if text.startswith("---") else {}
+    except yaml.YAMLError as error:
+        raise refusal(400, f"Invalid metadata in README.md: {' '.join(str(error).split())}") from None
 
-class Listener(http.server.ThreadingHTTPServer):
-    """Takes connections, and knows which are open."""
-
-    request_queue_size = 64
-
-    def __init__(self, hub: HubServer):
-        self.hub, self.connections = hub, set()
-        super().__init__(("127.0.0.1", hub.port), Handler)
-
-    def process_request(self, request, client_address) -> None:
-        self.connections.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request) -> None:
-        self.connections.discard(request)
-        super().shutdown_request(request)
-
-    def handle_error(self, request, client_address) -> None:
-        if not isinstance(sys.exc_info()[1], ConnectionError):  # clients go whenever they like
-            super().handle_error(request, client_address)
-
-
-ROUTES = []
-
-
-def route(methods: str, path: str):
-    """Have a method of Handler serve this path. In it, REPO and API are the two ways to name a repository: the method
-    gets one that is there, that the user may see and, if it is to be changed, that is his."""
-    path = path.replace("REPO", r"/(?P<repo>((datasets|spaces)/)?[\w.-]+/[\w.-]+?)")
-    path = path.replace("API", r"/api/(?P<repo>(models|datasets|spaces)/[\w.-]+/[\w.-]+)")
-    path = path.replace("REV", "(?P<revision>[^/]+)")
-
-    def register(function):
-        ROUTES.append((methods.split(), re.compile(path), function))
-        return function
-
-    return register
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # or every answer takes 40 ms
-
-    def log_message(self, *arguments) -> None:
-        pass
-
-    def answer(self) -> None:
-        self.hub: HubServer = self.server.hub
-        self.received, self.answered = 0, False
-        path, _, query = self.path.partition("?")
-        self.query = dict(urllib.parse.parse_qsl(query))
-        try:
-            # uploads come in pieces and side by side, changes of repositories one after another
-            self.body = b"" if self.command == "PUT" else b"".join(self.chunks())
-            with self.hub.lock if self.command in ("POST", "DELETE") else contextlib.nullcontext():
-                try:
-                    self.dispatch(path)
-                except HubError as error:
-                    for _ in self.chunks() if self.command == "PUT" and not self.received else ():
-                        pass  # a client that still sends would not read the answer
-                    self.reply({"error": str(error)}, error.status, error.headers)
-        except ConnectionError:
-            self.close_connection = True
-            if not self.answered:
-                self.note(0)
-
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = answer
-
-    def dispatch(self, path: str) -> None:
-        for methods, pattern, function in ROUTES:
-            if self.command in methods and (match := pattern.fullmatch(path)):
-                values = {name: value and urllib.parse.unquote(value) for name, value in match.groupdict().items()}
-                if "repo" in values:
-                    changes = self.command in ("POST", "DELETE") and function is not Handler.paths_info
-                    values["repo"] = self.find_repo(values["repo"], changes)
-                return function(self, **values)
-        raise HubError(404, f"this Hub has no {self.command} {path}")
-
-    def chunks(self):
-        """The body of the request, piece by piece."""
-        left = int(self.headers.get("Content-Length", 0))
-        while left:
-            data = self.rfile.read(min(left, CHUNK))
-            if not data:
-                raise ConnectionAbortedError
-            left -= len(data)
-            self.received += len(data)
-            yield data
-
-    def reply(self, value=None, status: int = 200, headers: dict | None = None) -> None:
-        data = b"" if value is None else json.dumps(value).encode()
-        self.begin(status, {"Content-Type": "application/json", "Content-Length": len(data), **(headers or {})})
-        if self.command != "HEAD":
-            self.wfile.write(data)
-
-    def note(self, status: int) -> None:
-        self.answered = True
-        self.hub.requests.append(Request(self.command, self.path, status, self.received))
-
-    def begin(self, status: int, headers: dict) -> None:
-        self.note(status)  # first, so that it is there when the client ends
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, str(value))
-        self.end_headers()
-
-    # who may do what
-    def names(self) -> list[str]:
-        """The names under which the user may write: none without a token."""
-        token = self.headers.get("Authorization", "").removeprefix("Bearer ").strip()
-        if token and token not in TOKENS:
-            raise HubError(401, "Invalid credentials in Authorization header")
-        return TOKENS.get(token, [])
-
-    def check_owner(self, owner: str) -> None:
-        if not self.names():
-            raise HubError(401, "Invalid username or password.")
-        if owner not in self.names():
-            raise HubError(403, f"You may not write under the name {owner}")
-
-    def find_repo(self, path: str, changes: bool) -> dict:
-        path = path if path.count("/") == 2 else f"models/{path}"
-        owner, names = path.split("/")[1], self.names()
-        repo = self.hub.load(path)
-        if repo is None or (repo["private"] and owner not in names):
-            # who may not see a repository is told the same as if there were none
-            message = "Repository not found" if names else "Invalid username or password."
-            raise HubError(404 if names else 401, message, "RepoNotFound")
-        if changes:
-            self.check_owner(owner)
-        return repo
-
-    def web_url(self, repo: dict) -> str:
-        return f"{self.hub.url}/{repo['path'].removeprefix('models/')}"
-
-    # account and repositories
-    @route("GET", "/api/whoami-v2")
-    def whoami(self) -> None:
-        if not self.names():
-            raise HubError(401, "Invalid username or password.")
-        name, *others = self.names()
-        organizations = [{"type": "org", "name": other, "roleInOrg": "admin"} for other in others]
-        access = {"type": "access_token", "accessToken": {"displayName": "test", "role": "write"}}
-        self.reply({"type": "user", "name": name, "fullname": name, "orgs": organizations, "auth": access})
-
-    def named_in_body(self) -> str:
-        """The path of the repository that a request does not name in its own path."""
-        asked = json.loads(self.body)
-        owner = asked.get("organization") or next(iter(self.names()), "")
-        return f"{asked.get('type') or 'model'}s/{owner}/{asked['name']}"
-
-    @route("POST", "/api/repos/create")
-    def create_repo(self) -> None:
-        path, asked = self.named_in_body(), json.loads(self.body)
-        self.check_owner(path.split("/")[1])
-        if not re.fullmatch(r"\w+/[\w-]+/\w[\w.-]*", path):
-            raise HubError(400, f"Invalid repository name {path}")
-        repo = self.hub.load(path)
-        if repo is not None:
-            return self.reply({"error": f"{path} is there already", "url": self.web_url(repo)}, 409)
-        private = bool(asked.get("private")) or asked.get("visibility") == "private"
-        repo = {"path": path, "private": private, "sdk": asked.get("sdk"), "created": now()}
-        repo |= {"branches": {}, "tags": {}, "commits": {}}
-        attributes = "".join(f"{name} filter=lfs diff=lfs merge=lfs -text\n" for name in LFS_NAMES)
-        add_commit(repo, "main", "initial commit", "", {".gitattributes": self.hub.regular_file(attributes.encode())})
-        self.hub.save(repo)
-        self.reply({"url": self.web_url(repo)})
-
-    @route("DELETE", "/api/repos/delete")
-    def delete_repo(self) -> None:
-        repo = self.find_repo(self.named_in_body(), changes=True)
-        self.hub.repo_file(repo["path"]).unlink()
-        self.reply({})
-
-    @route("POST", "/api/validate-yaml")
-    def validate_yaml(self) -> None:
-        try:
-            card = read_card(json.loads(self.body)["content"])
-        except HubError as error:
-            return self.reply({"errors": [{"message": str(error)}], "warnings": []}, 400)
-        if card.get("license", "mit") not in LICENSES:
-            message = f'"license" must be one of [{", ".join(LICENSES)}]'
-            return self.reply({"errors": [{"message": message}], "warnings": []}, 400)
-        warnings = [] if card else [{"message": "empty or missing yaml metadata in repo card"}]
-        self.reply({"errors": [], "warnings": warnings})
-
-    # uploading
-    @route("POST", "API/preupload/REV")
-    def preupload(self, repo: dict, revision: str) -> None:
-        """Say of each file whether it goes through LFS and what is there under its name, so that it may be left out."""
-        there = repo["commits"][find_commit(repo, revision)]["files"]
-        answers = []
-        for file in json.loads(self.body)["files"]:
-            lfs = file["size"] > LARGEST_REGULAR or b"\0" in base64.b64decode(file.get("sample", ""))
-            lfs = lfs or any(fnmatch.fnmatch(file["path"], name) for name in LFS_NAMES)
-            old = there.get(file["path"])
-            answer = {"path": file["path"], "uploadMode": "lfs" if lfs else "regular", "shouldIgnore": False}
-            answers.append(answer | {"oid": old and old["sha256" if old["lfs"] else "oid"]})
-        self.reply({"files": answers})
-
-    @route("POST", r"REPO\.git/info/lfs/objects/batch")
-    def lfs_batch(self, repo: dict) -> None:
-        """Say where to send each large file; one without "actions" is there already."""
-        objects = [{"oid": asked["oid"], "size": asked["size"]} for asked in json.loads(self.body)["objects"]]
-        for wanted in objects:
-            if not self.hub.object_path(wanted["oid"]).exists():
-                ends = {"upload": wanted["oid"], "verify": "verify"}.items()
-                wanted["actions"] = {name: {"href": f"{self.hub.url}/lfs/{end}", "header": {}} for name, end in ends}
-        self.reply({"transfer": "basic", "objects": objects}, headers={"Content-Type": "application/vnd.git-lfs+json"})
-
-    @route("PUT", "/lfs/(?P<sha256>[0-9a-f]{64})")
-    def lfs_upload(self, sha256: str) -> None:
-        if (self.hub.allowed or 0) < 0:
-            raise HubError(403, "Request has expired")
-        if self.hub.store(self.hub.breaking(self.chunks(), int(self.headers["Content-Length"]))) != sha256:
-            raise HubError(400, f"the content is not that of {sha256}")
-        self.reply()
-
-    @route("POST", "/lfs/verify")
-    def lfs_verify(self) -> None:
-        asked = json.loads(self.body)
-        path = self.hub.object_path(asked["oid"])
-        if not path.exists() or path.stat().st_size != asked["size"]:
-            raise HubError(404, f"there is no object {asked['oid']} of {asked['size']} bytes")
-        self.reply({})
-
-    @route("POST", "API/commit/REV")
-    def commit(self, repo: dict, revision: str) -> None:
-        """A line of JSON is the header or what to do to a file."""
-        head = repo["branches"].get(revision)
-        if head is None or "create_pr" in self.query:
-            raise HubError(404, f"there is no branch {revision}, or no pull requests", "RevisionNotFound")
-        lines = [json.loads(line) for line in self.body.splitlines()]
-        (_, header), *operations = [(line["key"], line["value"]) for line in lines]
-        if header.get("parentCommit") not in (None, head):
-            raise HubError(412, "A commit has happened since. Please refresh and try again.")
-        files = dict(repo["commits"][head]["files"])
-        for key, value in operations:
-            path = value["path"]
-            if key == "file":
-                content = value["content"].encode()
-                content = base64.b64decode(content) if value.get("encoding") == "base64" else content
-                files[path] = self.hub.regular_file(content)
-            elif key == "lfsFile":
-                sha256 = value["oid"]
-                if not self.hub.object_path(sha256).exists():
-                    raise HubError(400, f"{path} was not uploaded")
-                size = self.hub.object_path(sha256).stat().st_size
-                pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n"
-                files[path] = {"oid": git_sha1(pointer.encode()), "sha256": sha256, "size": size, "lfs": True}
-            else:
-                gone = below(files, path.rstrip("/")) if key == "deletedFolder" else {path} & set(files)
-                if not gone:
-                    raise HubError(404, f"A file with this name doesn't exist: {path}", "EntryNotFound")
-                files = {name: file for name, file in files.items() if name not in gone}
-        oid = add_commit(repo, revision, header["summary"], header.get("description", ""), files)
-        self.hub.save(repo)
-        self.reply({"success": True, "commitOid": oid, "commitUrl": f"{self.web_url(repo)}/commit/{oid}"})
-
-    # branches and tags
-    @route("POST DELETE", "API/(?P<what>branch|tag)/REV")
-    def change_reference(self, repo: dict, what: str, revision: str) -> None:
-        asked = json.loads(self.body or b"{}")
-        references = repo["branches" if what == "branch" else "tags"]
-        name = asked.get("tag", revision)
-        if self.command == "POST":
-            if name in references:
-                raise HubError(409, f"Reference already exists: {name}")
-            references[name] = find_commit(repo, revision if what == "tag" else asked.get("startingPoint", "main"))
-        elif references.pop(name, None) is None:
-            raise HubError(404, f"there is no {what} {name}", "RevisionNotFound")
-        self.hub.save(repo)
-        self.reply({})
-
-    @route("GET", "API/refs")
-    def references(self, repo: dict) -> None:
-        answer = {"converts": [], "pullRequests": []}
-        for kind, prefix in (("branches", "refs/heads/"), ("tags", "refs/tags/")):
-            named = repo[kind].items()
-            answer[kind] = [{"name": name, "ref": prefix + name, "targetCommit": oid} for name, oid in named]
-        self.reply(answer)
-
-    @route("GET", "API/commits/REV")
-    def commits(self, repo: dict, revision: str) -> None:
-        oid, answers = find_commit(repo, revision), []
-        while oid:
-            commit = repo["commits"][oid]
-            about = {name: commit[name] for name in ("title", "message", "date")}
-            answers.append({"id": oid, "authors": [{"user": "tester"}], **about})
-            oid = commit["parent"]
-        self.reply(answers)
-
-    # reading
-    @route("GET", "API(/revision/REV)?")
-    def info(self, repo: dict, revision: str | None) -> None:
-        oid = find_commit(repo, revision or "main")
-        commit = repo["commits"][oid]
-        siblings = [{"rfilename": path} for path in sorted(commit["files"])]
-        for sibling in siblings if "blobs" in self.query else ():
-            entry = describe(repo, oid, sibling["rfilename"], expand=False)
-            sibling |= {"size": entry["size"], "blobId": entry["oid"], "lfs": entry.get("lfs")}
-        readme = commit["files"].get("README.md")
-        card = read_card(self.hub.object_path(readme["sha256"]).read_text(encoding="utf-8")) if readme else {}
-        answer = {"_id": oid[:24], "id": repo["path"].split("/", 1)[1], "author": repo["path"].split("/")[1]}
-        answer |= {"private": repo["private"], "sdk": repo["sdk"], "createdAt": repo["created"], "cardData": card}
-        answer |= {"sha": oid, "lastModified": commit["date"], "siblings": siblings, "tags": card.get("tags") or []}
-        answer |= {"pipeline_tag": card.get("pipeline_tag"), "library_name": card.get("library_name")}
-        self.reply(answer | {"gated": False, "disabled": False, "downloads": 0, "likes": 0})
-
-    @route("GET", "API/tree/REV(/(?P<path>.*))?")
-    def tree(self, repo: dict, revision: str, path: str | None) -> None:
-        oid = find_commit(repo, revision)
-        recursive, expand = (self.query.get(name, "").lower() in ("1", "true") for name in ("recursive", "expand"))
-        folder = path.strip("/") + "/" if path else ""
-        inside = [name[len(folder) :].split("/") for name in repo["commits"][oid]["files"] if name.startswith(folder)]
-        if folder and not inside:
-            raise HubError(404, f"{folder} is no folder of {revision}", "EntryNotFound")
-        names = {"/".join(parts[:end]) for parts in inside for end in range(1, len(parts) + 1 if recursive else 2)}
-        self.reply([describe(repo, oid, folder + name, expand) for name in sorted(names)])
-
-    @route("POST", "API/paths-info/REV")
-    def paths_info(self, repo: dict, revision: str) -> None:
-        oid = find_commit(repo, revision)
-        asked = json.loads(self.body) if self.body[:1] == b"{" else urllib.parse.parse_qs(self.body.decode())
-        expand = "true" in str(asked.get("expand")).lower()  # True in JSON, ["true"] in a form
-        entries = [describe(repo, oid, path.strip("/"), expand) for path in asked.get("paths", [])]
-        self.reply([entry for entry in entries if entry is not None])
-
-    @route("GET HEAD", "REPO/resolve/REV/(?P<path>.+)")
-    def resolve(self, repo: dict, revision: str, path: str) -> None:
-        oid = find_commit(repo, revision)
-        file = repo["commits"][oid]["files"].get(path)
-        if file is None:
-            raise HubError(404, "Entry not found", "EntryNotFound", {"X-Repo-Commit": oid})
-        headers = {"X-Repo-Commit": oid, "ETag": f'"{file["oid"]}"'}
-        if not file["lfs"]:
-            return self.send_object(file["sha256"], headers)
-        # Large files come from another host name, as on the Hub. Clients follow a redirection to the same host before
-        # they look at the headers, and would miss these.
-        headers |= {"X-Linked-Etag": f'"{file["sha256"]}"', "X-Linked-Size": file["size"]}
-        self.reply(None, 302, headers | {"Location": f"http://localhost:{self.hub.port}/lfs/{file['sha256']}"})
-
-    @route("GET HEAD", "/lfs/(?P<sha256>[0-9a-f]{64})")
-    def send_object(self, sha256: str, given: dict | None = None) -> None:
-        """All of an object or the range of bytes that was asked for."""
-        path = self.hub.object_path(sha256)
-        if not path.exists():
-            raise HubError(404, f"there is no object {sha256}")
-        size = path.stat().st_size
-        start, end, status = 0, size, 200
-        headers = {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes", "ETag": f'"{sha256}"'}
-        headers |= given or {}
-        if match := re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", "")):
-            first, last = match.groups()
-            start = int(first) if first else max(0, size - int(last))
-            end = min(size, int(last) + 1) if first and last else size
-            if start >= end:
-                raise HubError(416, "the range is outside of the file", headers={"Content-Range": f"bytes */{size}"})
-            status, headers["Content-Range"] = 206, f"bytes {start}-{end - 1}/{size}"
-        self.begin(status, headers | {"Content-Length": end - start})
-        with path.open("rb") as file:
-            file.seek(start)
-            while self.command != "HEAD" and start < end:
-                data = file.read(min(CHUNK, end - start))
-                self.wfile.write(data)
-                start += len(data)
-
-
-# --- for tests --------------------------------------------------------------------------------------------------------
+
+# --- what is asked ----------------------------------------------------------------------------------------------------
+
+
+async def the_hub(request: Request) -> HubServer:
+    return request.app.state.hub
+
+
+async def user_names(request: Request) -> list[str]:
+    """The names under which the user may write: none without a token."""
+    token = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+    if token and token not in TOKENS:
+        raise refusal(401, "Invalid credentials in Authorization header")
+    return TOKENS.get(token, [])
+
+
+Hub = Annotated[HubServer, Depends(the_hub)]
+Names = Annotated[list[str], Depends(user_names)]
+
+
+async def visible_repo(request: Request, hub: Hub, names: Names) -> dict:
+    """The repository in the path of a request: "/api/KIND/OWNER/NAME/..." or "/REPO/..."."""
+    given = request.path_params
+    path = f"{given['kind']}/{given['owner']}/{given['name']}" if "kind" in given else given["repo_path"]
+    repo = hub.repos.get(path if path.count("/") == 2 else f"models/{path}")
+    if repo is None or (repo["private"] and repo["owner"] not in names):
+        # who may not see a repository is told the same as if there were none
+        raise refusal(404 if names else 401, "Repository not found", "RepoNotFound")
+    return repo
+
+
+def check_owner(owner: str, names: list[str]) -> None:
+    if owner not in names:
+        raise refusal(403 if names else 401, f"You may not write under the name {owner}")
+
+
+async def own_repo(repo: Annotated[dict, Depends(visible_repo)], names: Names) -> dict:
+    """A repository that the request changes."""
+    check_owner(repo["owner"], names)
+    return repo
+
+
+Repo = Annotated[dict, Depends(visible_repo)]
+OwnRepo = Annotated[dict, Depends(own_repo)]
+router = APIRouter()
+API = "/api/{kind}/{owner}/{name}"
+
+
+@router.get("/api/whoami-v2")
+async def whoami(names: Names):
+    if not names:
+        raise refusal(401, "Invalid username or password.")
+    organizations = [{"type": "org", "name": name, "roleInOrg": "admin"} for name in names[1:]]
+    return {"type": "user", "name": names[0], "fullname": names[0], "orgs": organizations}
+
+
+@router.post("/api/validate-yaml")
+async def validate_yaml(asked: dict):
+    if front_matter(asked["content"]).get("license", "mit") not in LICENSES:
+        raise HTTPException(400, f'"license" must be one of [{", ".join(LICENSES)}]')
+    return {"errors": [], "warnings": []}
+
+
+@router.post("/api/repos/create")
+async def create_repo(asked: dict, hub: Hub, names: Names):
+    owner = asked.get("organization") or next(iter(names), "")
+    check_owner(owner, names)
+    path = f"{asked.get('type') or 'model'}s/{owner}/{asked['name']}"
+    url = f"{hub.url}/{path.removeprefix('models/')}"
+    if path in hub.repos:
+        return JSONResponse({"error": f"{path} is there already", "url": url}, 409)
+    private = bool(asked.get("private")) or asked.get("visibility") == "private"
+    repo = {"path": path, "owner": owner, "private": private, "branches": {}, "tags": {}, "commits": {}}
+    add_commit(repo, "main", "initial commit", {".gitattributes": hub.store(b"", large=False)})
+    hub.repos[path] = repo
+    return {"url": url}
+
+
+@router.post(API + "/preupload/{revision}")
+async def preupload(asked: dict, repo: Repo, hub: Hub, revision: str):
+    """Say of each file whether it goes through LFS and what is there under its name, so that it may be left out."""
+    there, answers = hub.files(repo["path"], revision), []
+    for path in (file["path"] for file in asked["files"]):
+        mode = "lfs" if path.endswith(LARGE_FILES) else "regular"
+        oid = there[path]["oid"] if path in there else None
+        answers.append({"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": oid})
+    return {"files": answers}
+
+
+@router.post("/{repo_path:path}.git/info/lfs/objects/batch")
+async def lfs_batch(request: Request, hub: Hub):
+    """Say where to send each large file; one without "actions" is there already."""
+    objects = [{"oid": asked["oid"], "size": asked["size"]} for asked in (await request.json())["objects"]]
+    for wanted in objects:
+        if not hub.object_path(wanted["oid"]).exists():
+            wanted["actions"] = {"upload": {"href": f"{hub.url}/lfs/{wanted['oid']}", "header": {}}}
+    return {"transfer": "basic", "objects": objects}
+
+
+@router.put("/lfs/{sha256}")
+async def lfs_upload(request: Request, hub: Hub, sha256: str):
+    content = await request.body()
+    if hub.room is not None:
+        if len(content) > hub.room:
+            raise refusal(403, "Request has expired")
+        hub.room -= len(content)
+    if hub.store(content, large=True)["oid"] != sha256:
+        raise refusal(400, f"the content is not that of {sha256}")
+
+
+@router.post(API + "/commit/{revision}")
+async def commit(request: Request, repo: OwnRepo, hub: Hub, revision: str):
+    """A line of JSON is the header or what to do to a file."""
+    lines = [json.loads(line) for line in (await request.body()).splitlines()]
+    (_, header), *operations = [(line["key"], line["value"]) for line in lines]
+    if header.get("parentCommit") not in (None, repo["branches"][revision]):
+        raise refusal(412, "A commit has happened since. Please refresh and try again.")
+    files = dict(hub.files(repo["path"], revision))
+    for key, value in operations:
+        path = value["path"]
+        if key == "file":
+            files[path] = hub.store(base64.b64decode(value["content"]), large=False)
+        elif key == "lfsFile":
+            files[path] = hub.store(hub.object_path(value["oid"]).read_bytes(), large=True)
+        elif key == "deletedFile":
+            del files[path]
+    oid = add_commit(repo, revision, header["summary"], files)
+    url = f"{hub.url}/{repo['path'].removeprefix('models/')}/commit/{oid}"
+    return {"success": True, "commitOid": oid, "commitUrl": url}
+
+
+@router.post(API + "/branch/{branch}")
+async def create_branch(asked: dict, repo: OwnRepo, branch: str):
+    if branch in repo["branches"]:
+        raise refusal(409, f"Reference already exists: {branch}")
+    repo["branches"][branch] = find_commit(repo, asked.get("startingPoint", "main"))
+
+
+@router.post(API + "/tag/{revision}")
+async def create_tag(asked: dict, repo: OwnRepo, revision: str):
+    repo["tags"][asked["tag"]] = find_commit(repo, revision)
+
+
+@router.get(API + "/commits/{revision}")
+async def commits(repo: Repo, revision: str):
+    oid, answers = find_commit(repo, revision), []
+    while oid:
+        title, date = repo["commits"][oid]["title"], "2026-01-01T00:00:00.000Z"
+        answers.append({"id": oid, "authors": [], "date": date, "title": title, "message": ""})
+        oid = repo["commits"][oid]["parent"]
+    return answers
+
+
+@router.get(API)
+@router.get(API + "/revision/{revision}")
+async def info(repo: Repo, hub: Hub, revision: str = "main"):
+    files = hub.files(repo["path"], revision)
+    readme = files.get("README.md")
+    card = front_matter(hub.object_path(readme["sha256"]).read_text(encoding="utf-8")) if readme else {}
+    about = {"id": repo["path"].split("/", 1)[1], "private": repo["private"], "sha": find_commit(repo, revision)}
+    siblings = [{"rfilename": path} for path in sorted(files)]
+    keys = {name: card.get(name) for name in ("tags", "pipeline_tag", "library_name")}
+    return about | keys | {"siblings": siblings, "cardData": card, "gated": False, "downloads": 0, "likes": 0}
+
+
+@router.get(API + "/tree/{revision}")
+@router.get(API + "/tree/{revision}/{folder:path}")
+async def tree(repo: Repo, hub: Hub, revision: str, folder: str = "", recursive: bool = False):
+    files, start = hub.files(repo["path"], revision), f"{folder}/" if folder else ""
+    inside = {path: file for path, file in files.items() if path.startswith(start)}
+    if not inside:
+        raise refusal(404, f"{folder} is no folder of {revision}", "EntryNotFound")
+    folders = {path[: end.start()] for path in inside for end in re.finditer("/", path) if end.start() > len(start)}
+    entries = [{"type": "directory", "path": path, "oid": "0" * 40, "size": 0} for path in sorted(folders)]
+    entries += [describe(path, file) for path, file in inside.items()]
+    return [entry for entry in entries if recursive or "/" not in entry["path"].removeprefix(start)]
+
+
+@router.post(API + "/paths-info/{revision}")
+async def paths_info(request: Request, repo: Repo, hub: Hub, revision: str):
+    paths = urllib.parse.parse_qs((await request.body()).decode())["paths"]
+    files = hub.files(repo["path"], revision)
+    return [describe(path, files[path]) for path in paths if path in files]
+
+
+@router.api_route("/{repo_path:path}/resolve/{revision}/{path:path}", methods=["GET", "HEAD"])
+async def resolve(repo: Repo, hub: Hub, revision: str, path: str):
+    oid = find_commit(repo, revision)
+    file = hub.files(repo["path"], revision).get(path)
+    if file is None:
+        raise refusal(404, "Entry not found", "EntryNotFound")
+    return FileResponse(hub.object_path(file["sha256"]), headers={"X-Repo-Commit": oid, "ETag": f'"{file["oid"]}"'})
+
+
+# --- clients ----------------------------------------------------------------------------------------------------------
 
 
 def client_env(hub: HubServer, **env: str | None) -> dict[str, str]:
@@ -607,13 +341,11 @@ def client_env(hub: HubServer, **env: str | None) -> dict[str, str]:
     clean |= {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HOME": tempfile.mkdtemp(prefix="client-", dir=hub.root)}
     for unwanted in ("XET", "TELEMETRY", "UPDATE_CHECK", "PROGRESS_BARS"):
         clean[f"HF_HUB_DISABLE_{unwanted}"] = "1"
-    clean["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), clean.get("PATH", "")])
     return {name: value for name, value in (clean | env).items() if value is not None}
 
 
 def run_client(hub: HubServer, code_or_argv: str | list, check: bool = True, **env: str | None):
-    """Run Python code or a command (["hf", "download", ...]) in a fresh process whose Hub is `hub`, and return the
-    CompletedProcess. The cache is empty unless you pass HF_HOME.
+    """Run Python code or a command in a fresh process whose Hub is `hub`; -> the CompletedProcess.
 
     With `check`, a process that ends with an error fails the test, and what it printed and asked is shown.
     """
@@ -625,10 +357,9 @@ def run_client(hub: HubServer, code_or_argv: str | list, check: bool = True, **e
 
 def _checked(done: subprocess.CompletedProcess, hub: HubServer) -> subprocess.CompletedProcess:
     if done.returncode != 0:
-        shown = f"ended with {done.returncode}: {' '.join(done.args)[:2000]}"
         printed = f"--- stdout\n{done.stdout[-2000:]}\n--- stderr\n{done.stderr[-4000:]}"
         asked = "\n".join(" ".join(map(str, request)) for request in hub.requests[-8:])
-        pytest.fail(f"{shown}\n{printed}\n--- last requests\n{asked}", pytrace=False)
+        pytest.fail(f"ended with {done.returncode}\n{printed}\n--- last requests\n{asked}", pytrace=False)
     return done
 
 
@@ -638,7 +369,7 @@ class Forks:
 
     def __init__(self, hub: HubServer):
         self.hub = hub
-        argv, pipe = [sys.executable, __file__, "--forks"], subprocess.PIPE
+        argv, pipe = [sys.executable, __file__], subprocess.PIPE
         self.server = subprocess.Popen(argv, env=client_env(hub), stdin=pipe, stdout=pipe, text=True)
 
     def run(self, code_or_argv: str | list, check: bool = True, **env: str | None):
@@ -707,14 +438,4 @@ def hub(tmp_path):
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--forks"]:
-        serve_forks()
-        sys.exit()
-    parser = argparse.ArgumentParser(description="A Hub on loopback. Tokens: " + ", ".join(TOKENS))
-    parser.add_argument("--root", required=True, help="folder of what is on the Hub")
-    parser.add_argument("--port", type=int, default=0)
-    arguments = parser.parse_args()
-    with HubServer(arguments.root, arguments.port) as server:
-        print(f"HF_ENDPOINT={server.url} HF_TOKEN={TOKEN} HF_HUB_DISABLE_XET=1", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            threading.Event().wait()
+    serve_forks()

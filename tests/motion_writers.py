@@ -4,17 +4,20 @@ What is written follows the projects' own code (named in processing/smplx_format
 forward kinematics and the order of the numbers are spelled out here once more, slowly.
 """
 
-import json
 import pickle
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from lslm.processing.motion_features import JOINT_NAMES, PARENTS
+from lslm.processing.skeleton import T_POSE
+
 FRAMES = 24
 FLIP = np.diag([1.0, -1.0, -1.0])  # y up <-> y down
 Z_UP = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # y up -> z up
-IN_52 = [*range(22), *range(25, 55)]  # of SMPL-X's 55 joints
+HEAD = ("global_orient", "body_pose", "left_hand_pose", "right_hand_pose")
+REST = np.array([T_POSE[name] for name in JOINT_NAMES])
 
 
 def rotation(vector):
@@ -68,21 +71,17 @@ def a_motion(frames=FRAMES, seed=0):
     }
 
 
-def joints_of(params, rest, parents):
-    """(T, 52, 3) by walking the tree, joint by joint, from rest joints (55, 3)."""
+def joints_of(params, rest=REST):
+    """(T, 52, 3) by walking the tree, joint by joint, from rest joints (52, 3)."""
     frames = len(params["body_pose"])
-    eyes = np.zeros((frames, 6))
-    jaw = params.get("jaw_pose", np.zeros((frames, 3)))
-    pose = [params[k] for k in ("global_orient", "body_pose")] + [jaw, eyes]
-    pose = np.concatenate([*pose, params["left_hand_pose"], params["right_hand_pose"]], 1).reshape(frames, 55, 3)
-    out = np.zeros((frames, 55, 3))
+    pose = np.concatenate([params[name] for name in HEAD], axis=1).reshape(frames, 52, 3)
+    out = np.tile(rest[0], (frames, 52, 1))
     for t in range(frames):
         turned = [rotation(pose[t, 0])]
-        out[t, 0] = rest[0]
-        for j in range(1, 55):
-            turned.append(turned[parents[j]] @ rotation(pose[t, j]))
-            out[t, j] = out[t, parents[j]] + turned[parents[j]] @ (rest[j] - rest[parents[j]])
-    return out[:, IN_52]
+        for joint, parent in enumerate(PARENTS[1:], 1):
+            out[t, joint] = out[t, parent] + turned[parent] @ (rest[joint] - rest[parent])
+            turned.append(turned[parent] @ rotation(pose[t, joint]))
+    return out
 
 
 def in_axes(params, axes):
@@ -106,9 +105,6 @@ def _joined(params, names):
     return np.concatenate([params[name] for name in names], axis=1).astype(np.float32)
 
 
-HEAD = ("global_orient", "body_pose", "left_hand_pose", "right_hand_pose")
-
-
 def camera_view(params, hands_mean):
     """As monocular fits are: y down, fingers without the mean, and a camera 20 m away that jitters."""
     view = relative_hands(in_axes(params, FLIP), hands_mean)
@@ -130,10 +126,8 @@ def signavatars(path, params, hands_mean, unsmooth=False, torch_zip=False, left_
         "height": 720,
         "width": 1280,
     }
-    if unsmooth:
-        content["unsmooth_smplx"] = _joined(view, (*HEAD, "betas", "transl"))
-    else:
-        content["smplx"] = _joined(view, (*HEAD, "jaw_pose", "betas", "expression", "transl"))
+    parts = (*HEAD, "betas", "transl") if unsmooth else (*HEAD, "jaw_pose", "betas", "expression", "transl")
+    content["unsmooth_smplx" if unsmooth else "smplx"] = _joined(view, parts)
     if torch_zip:
         torch.save({k: torch.as_tensor(v) if isinstance(v, np.ndarray) else v for k, v in content.items()}, path)
     else:
@@ -152,13 +146,13 @@ SOKE_KEYS = {
 }
 
 
-def soke_folder(path, params, hands_mean, start=8):
+def soke_folder(path, params, hands_mean):
     """One pickle a frame, numbers without leading zeros, so that their order is not that of their names."""
     view = camera_view(params, hands_mean)
     path.mkdir()
     for t in range(len(view["body_pose"])):
         frame = {key: view[name][t].astype(np.float32) for key, name in SOKE_KEYS.items()}
-        (path / f"{path.name}_{t + start}_3D.pkl").write_bytes(pickle.dumps(frame))
+        (path / f"{path.name}_{t + 8}_3D.pkl").write_bytes(pickle.dumps(frame))
     return path
 
 
@@ -173,8 +167,7 @@ def upper_body(params):
 
 def soke_133(params, hands_mean):
     view = relative_hands(params, hands_mean)
-    parts = [view["body_pose"][:, 33:], *(view[k] for k in ("left_hand_pose", "right_hand_pose", "jaw_pose"))]
-    return np.concatenate([*parts, view["expression"]], axis=1).astype(np.float32)
+    return _joined(view, (*HEAD[1:], "jaw_pose", "expression"))[:, 33:]
 
 
 def six(vectors):
@@ -185,14 +178,13 @@ def six(vectors):
 
 def signspark(path, params):
     body = six(params["body_pose"])
-    segment = np.zeros(len(body), int)
-    arrays = {"left_features": six(params["left_hand_pose"]), "right_features": six(params["right_hand_pose"])}
     np.savez(
         path,
-        **arrays,
+        left_features=six(params["left_hand_pose"]),
+        right_features=six(params["right_hand_pose"]),
         body_features=body,
         face_features=np.zeros((len(body), 56)),
-        segment=segment,
+        segment=np.zeros(len(body), int),
         translation=np.array(["HELLO"]),
         language=np.array(["ase"]),
     )
@@ -238,10 +230,8 @@ def openasl3d_folder(path, params, hands_mean):
 
 def motion_x(params, y_down=False):
     view = in_axes(params, FLIP) if y_down else params
-    frames = len(view["body_pose"])
-    face = np.zeros((frames, 50)), np.zeros((frames, 100))
-    parts = [*(view[name] for name in (*HEAD, "jaw_pose")), *face, view["transl"], view["betas"]]
-    return np.concatenate(parts, axis=1).astype(np.float32)
+    view = view | {"face": np.zeros((len(view["body_pose"]), 150))}  # 50 of expression, 100 of shape
+    return _joined(view, (*HEAD, "jaw_pose", "face", "transl", "betas"))
 
 
 def amass_smplx(path, params, fps):
@@ -278,17 +268,10 @@ def amass_smplh(path, params, fps):
 
 def signmotiongpt(params, hands_mean):
     view = relative_hands(params, hands_mean)
-    parts = [
-        view[k] for k in ("betas", "body_pose", "left_hand_pose", "right_hand_pose", "transl", "expression", "jaw_pose")
-    ]
-    return np.concatenate([*parts, np.zeros((len(parts[0]), 3))], axis=1).astype(np.float32)
+    array = _joined(view, ("betas", *HEAD[1:], "transl", "expression", "jaw_pose"))
+    return np.pad(array, ((0, 0), (0, 3)))  # eyes
 
 
 def save(path, array):
     np.save(path, array)
-    return Path(path)
-
-
-def dump(path, content):
-    Path(path).write_bytes(json.dumps(content).encode() if path.suffix == ".json" else pickle.dumps(content))
     return Path(path)

@@ -21,12 +21,8 @@ WORKERS = 2
 
 def main(data: str, output: str) -> None:
     flags = {"data": data, "output_dir": output, "max_steps": "9", "stream": "true", "report_to": "none"}
-    flags |= {
-        "dataloader_num_workers": str(WORKERS),
-        "per_device_train_batch_size": "1",
-        "dataloader_pin_memory": "false",
-    }
-    args = parse(TokenizerArguments, [part for key in flags for part in (f"--{key}", flags[key])], "lslm tokenizer")
+    flags |= {"dataloader_num_workers": WORKERS, "per_device_train_batch_size": 1, "dataloader_pin_memory": "false"}
+    args = parse(TokenizerArguments, [f"--{key}={value}" for key, value in flags.items()], "lslm tokenizer")
     clips = training_clips(args, SignMotionFeatureExtractor(fps=15.0))
     trainer = Trainer(
         model=torch.nn.Linear(1, 1),

@@ -32,21 +32,31 @@ SHORT |= {"bf16": False, "dataloader_num_workers": 0}
 
 
 @pytest.fixture
-def matrix(toy, tmp_path, monkeypatch):
-    """Writes a matrix on toy data and two toy backbones, run in this process: importing torch 40 times is slow."""
+def backbones(tmp_path, monkeypatch):
+    """Makes folders of recipes, name -> (folder of ASL Cafe's ablations, language model); rows run in this process,
+    since importing torch 40 times is slow."""
     monkeypatch.setattr(ablate, "_lslm", lslm_cli.main)
-    for name in ("llama", "qwen2"):
-        recipes = tmp_path / "recipes" / name
-        shutil.copytree(CAFE / "ablations" / "smollm2-135m", recipes)
-        align = yaml.safe_load((recipes / "2_align.yaml").read_text())
-        align["backbone"] = str(toy / ("llm" if name == "llama" else "qwen2"))
-        (recipes / "2_align.yaml").write_text(yaml.safe_dump(align))
+
+    def folders(**sources):
+        for name, (recipes, backbone) in sources.items():
+            shutil.copytree(CAFE / "ablations" / recipes, tmp_path / "recipes" / name)
+            align = tmp_path / "recipes" / name / "2_align.yaml"
+            align.write_text(yaml.safe_dump(yaml.safe_load(align.read_text()) | {"backbone": str(backbone)}))
+        return {name: str(tmp_path / "recipes" / name) for name in sources}
+
+    return folders
+
+
+@pytest.fixture
+def matrix(toy, tmp_path, backbones):
+    """Writes a matrix on toy data and two toy backbones."""
+    folders = backbones(llama=("smollm2-135m", toy / "llm"), qwen=("smollm2-135m", toy / "qwen2"))
 
     def write(**keys):
         config = {
             "data": str(toy / "set"),
             "output_dir": str(tmp_path / "runs"),
-            "backbones": {"llama": str(tmp_path / "recipes/llama"), "qwen": str(tmp_path / "recipes/qwen2")},
+            "backbones": folders,
             "budget": {stage: budget | SHORT for stage, budget in BUDGET.items()},
             "evaluate": {stage: {"limit": 3} for stage in ("align", "instruct")},
         }
@@ -63,16 +73,15 @@ def test_the_matrix_of_the_paper_is_complete():
     rows = {row.of for row in ablate.plan(config)}
     printed = {"Table 1": 4, "Table 2": 5, "Table 3": 3, "Table 4": 4, "Table 5": 3, "Table 6": 5, "Table 7": 5}
     printed |= {"Table 8": 8, "Figure 2": 4}
-    found = {}
+    of_the_paper = {}
     for table in config["tables"]:
         assert {row["of"] for row in table["rows"]} <= rows
         for row in table["rows"]:
             assert len(row["name"]) == len(table["head"])
             assert len(row.get("paper", table["metrics"])) == len(table["metrics"])
-        found[table["title"].partition(":")[0]] = sum(
-            "not in the paper" not in " ".join(r["name"]) for r in table["rows"]
-        )
-    assert found == printed
+        names = [" ".join(row["name"]) for row in table["rows"]]
+        of_the_paper[table["title"].partition(":")[0]] = sum("not in the paper" not in name for name in names)
+    assert of_the_paper == printed
 
 
 def test_the_levers_of_the_demo_are_rows_that_train():
@@ -114,24 +123,18 @@ def cafe(tmp_path):
 SOME_ROWS = ["codebook-256", "llama/motiongpt-joint", "llama/staged", "llama/mlp-llm", "qwen/joint-joint"]
 
 
-def test_rows_of_every_kind_run_and_fill_the_tables(cafe, toy, tmp_path, capsys, monkeypatch):
+def test_rows_of_every_kind_run_and_fill_the_tables(cafe, toy, backbones, tmp_path, capsys, monkeypatch):
     """The repository's matrix on real signing, a toy Llama in SmolLM2's place and the small Qwen2, two steps a row."""
-    monkeypatch.setattr(ablate, "_lslm", lslm_cli.main)  # importing torch 18 times is slow
     monkeypatch.setitem(motion_embedding.TRAINING, "steps", 2)
     monkeypatch.setattr(sys, "argv", ["tiny_qwen2.py", str(tmp_path / "tiny-qwen2"), "--data", str(cafe)])
     runpy.run_path(str(CAFE / "ablations" / "tiny_qwen2.py"), run_name="__main__")
-    backbones = {"llama": ("smollm2-135m", toy / "llm"), "qwen": ("tiny-qwen2", tmp_path / "tiny-qwen2")}
-    for name, (recipes, backbone) in backbones.items():
-        shutil.copytree(CAFE / "ablations" / recipes, tmp_path / name)
-        align = yaml.safe_load((tmp_path / name / "2_align.yaml").read_text())
-        (tmp_path / name / "2_align.yaml").write_text(yaml.safe_dump(align | {"backbone": str(backbone)}))
     matrix = yaml.safe_load((CAFE / "ablations" / "matrix.yaml").read_text())
     short = SHORT | {"per_device_train_batch_size": 2, "augment": False}
     matrix |= {
         "data": str(cafe),
         "output_dir": str(tmp_path / "runs"),
         "seeds": [0],
-        "backbones": {name: str(tmp_path / name) for name in backbones},
+        "backbones": backbones(llama=("smollm2-135m", toy / "llm"), qwen=("tiny-qwen2", tmp_path / "tiny-qwen2")),
         "budget": {stage: budget | short for stage, budget in matrix["budget"].items()},
     }
     for stage in ("align", "instruct"):
@@ -143,18 +146,18 @@ def test_rows_of_every_kind_run_and_fill_the_tables(cafe, toy, tmp_path, capsys,
     command = ["ablate", "--config", str(path), "--only", *SOME_ROWS]
     assert lslm_cli.main(command) == 0
     root = tmp_path / "runs"
-    found = {str(path.parent.relative_to(root / "seed-0")) for path in root.glob("seed-0/**/results.json")}
+    finished = {str(path.parent.relative_to(root / "seed-0")) for path in root.glob("seed-0/**/results.json")}
     parents = {"codebook-1024", "llama/motiongpt", "llama/mlp", "qwen/joint"}
-    assert found == {*SOME_ROWS} | parents == {row.of for row in ablate.plan(ablate.read_config(path), SOME_ROWS)}
+    assert finished == {*SOME_ROWS} | parents == {row.of for row in ablate.plan(ablate.read_config(path), SOME_ROWS)}
     # every figure of the paper has one of ours before it, where the row was run
     filled = set()
     for table in ablate.read_config(path)["tables"]:
         stem = table["title"].partition(":")[0].lower().replace(" ", "_")
         with open(root / f"{stem}.csv") as file:
             for record in csv.DictReader(file):
-                assert (record["mean"] != "") == (record["row"] in found), record
+                assert (record["mean"] != "") == (record["row"] in finished), record
                 filled.add((record["row"], record["metric"], record["mean"]))
-    assert found <= {row for row, _, _ in filled} and (root / "tables.md").read_text().count("\n| ") >= 41
+    assert finished <= {row for row, _, _ in filled} and (root / "tables.md").read_text().count("\n| ") >= 41
     results = json.loads((root / "seed-0/qwen/joint-joint/results.json").read_text())
     metrics, minutes = results["metrics"], (root / "seed-0/qwen/joint-joint/training_minutes").read_text()
     assert ("qwen/joint-joint", "bleu1", str(metrics["bleu1"])) in filled
@@ -167,7 +170,7 @@ def test_rows_of_every_kind_run_and_fill_the_tables(cafe, toy, tmp_path, capsys,
 
     capsys.readouterr()
     assert lslm_cli.main(command) == 0  # nothing is done twice
-    assert capsys.readouterr().out.count("finished before") == len(found)
+    assert capsys.readouterr().out.count("finished before") == len(finished)
 
 
 def test_a_failed_row_takes_its_children_along_and_no_others(matrix, capfd, tmp_path):
@@ -249,10 +252,7 @@ def test_a_row_is_not_continued_with_other_settings(matrix, tmp_path, capsys):
         ({"rows": {"a": {"stage": "tokenizer", "codebok_size": 16}}}, "did you mean codebook_size"),
         ({"budget": {"tokenizer": {"partwise": True}}}, "give it partwise: false"),
         ({"backbones": {"llama": "nowhere"}}, "nowhere"),
-        (
-            {"evaluate": {"align": ["--limit", "80"]}},
-            "expected keys of `lslm evaluate` such as {limit: 80}, got ['--limit",
-        ),
+        ({"evaluate": {"align": ["--limit", "80"]}}, "expected keys of `lslm evaluate` such as {limit: 80}, got ['--"),
         ({"evaluate": {"align": {"limt": 80}}}, "evaluate: align: unknown key 'limt'; did you mean limit?"),
         ({"evaluate": {"align": {"limit": "many"}}}, "many"),
     ],
@@ -272,7 +272,6 @@ def test_only_takes_along_what_a_row_goes_on_from(matrix):
 
 def test_intervals_are_those_of_student():
     """1, 2, 3: mean 2, standard deviation 1, t = 4.30 with two degrees of freedom."""
-    found = ablate.summary([{"wer": value} for value in (1.0, 2.0, 3.0)], {"wer": "WER"})
-    mean, half, count = found["wer"]
+    mean, half, count = ablate.summary([{"wer": value} for value in (1.0, 2.0, 3.0)], {"wer": "WER"})["wer"]
     assert (mean, count) == (2.0, 3) and half == pytest.approx(4.30 / 3**0.5)
     assert ablate.cell((2.0, half, 3), 5.0) == "2.0 ± 2.5 (5)" and ablate.cell(None, None) == "–"

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from lslm.processing.motion import load_motion
 from lslm.processing.motion_features import JOINT_NAMES, NUM_JOINTS
-from lslm.training.dataset.motion_text import MotionText
+from lslm.training.dataset.motion_text import MotionText, load_split
 
 CAFE = Path(__file__).parents[1] / "examples" / "asl_cafe"
 sys.path.insert(0, str(CAFE))  # build.py is a script beside its data, not a part of the package
@@ -141,9 +141,8 @@ def test_recombination_says_new_things_with_the_signs_of_train(tmp_path):
         pq.write_table(some, tmp_path / "cafe" / "data" / f"{split}.parquet")
     arguments = ["--data", str(tmp_path / "cafe"), "--count", "60", "--out"]
     assert recombine.main([*arguments, str(tmp_path / "before")]) == 0
-    asked = pq.read_table(tmp_path / "before" / "train_recombined.parquet", columns=["gloss"])["gloss"].to_pylist()
-    # words on their own have no end
-    asked = [gloss for gloss in asked if len(cafe_grammar.combination(gloss).split()) > 3]
+    asked = pq.read_table(tmp_path / "before" / "train_recombined.parquet")["gloss"].to_pylist()
+    asked = [gloss for gloss in asked if len(combination(gloss).split()) > 3]  # words on their own have no end
     held_out = some.slice(0, len(asked)).set_column(some.column_names.index("gloss"), "gloss", [asked])
     pq.write_table(held_out, tmp_path / "cafe" / "data" / "test.parquet")
     assert recombine.main([*arguments, str(tmp_path / "out")]) == 0
@@ -151,9 +150,9 @@ def test_recombination_says_new_things_with_the_signs_of_train(tmp_path):
     assert digest(tmp_path / "out") == digest(tmp_path / "again")
     rows = pq.read_table(tmp_path / "out" / "train_recombined.parquet").to_pylist()
     assert len(rows) == 60 and len({row["text"] for row in rows}) > 50
-    said = {cafe_grammar.combination(row["gloss"]) for row in rows}
-    in_train = {cafe_grammar.combination(gloss) for gloss in some["gloss"].to_pylist()}
-    unsaid = {cafe_grammar.combination(gloss) for gloss in asked} - in_train
+    said = {combination(row["gloss"]) for row in rows}
+    in_train = {combination(gloss) for gloss in some["gloss"].to_pylist()}
+    unsaid = {combination(gloss) for gloss in asked} - in_train
     assert len(unsaid) > 10 and not said & unsaid and len(said - in_train) > 20
     frames = {}
     for row in some.to_pylist():
@@ -167,8 +166,7 @@ def test_recombination_says_new_things_with_the_signs_of_train(tmp_path):
         for sign, (label, is_letter) in zip(row["signs"], labels, strict=True):
             assert sign["label"] == label
             assert row["joints_mm"][sign["start"] : sign["end"]] == frames[sign["take"], is_letter]
-    kept = MotionText(str(tmp_path / "out"), "train", 20.0)
-    assert len(kept) == 120
+    assert len(MotionText(str(tmp_path / "out"), "train", 20.0)) == 120
 
 
 def test_recombination_never_spells_what_a_test_asks_for():
@@ -179,20 +177,16 @@ def test_recombination_never_spells_what_a_test_asks_for():
 
 
 def test_bodies_are_upright_people_in_metres(shipped):
-    values = pq.read_table(CAFE / "data" / "test.parquet", columns=["joints_mm"])["joints_mm"].combine_chunks()
-    values = getattr(values, "storage", values).flatten().flatten().flatten()
-    joints = values.to_numpy().reshape(-1, NUM_JOINTS, 3)
-    lengths = [row["num_frames"] for row in shipped["test"]]
-    assert sum(lengths) == len(joints)
+    every = [np.asarray(clip) for clip in load_split(str(CAFE), "test").with_format("numpy")["joints_mm"]]
     joint = {name: index for index, name in enumerate(JOINT_NAMES)}
-    every = np.split(joints, np.cumsum(lengths)[:-1])
     seen = {}
     for row, clip in zip(shipped["test"], every, strict=True):
+        assert len(clip) == row["num_frames"]
         for sign in row["signs"]:  # the same take is the same frames, wherever it occurs
             frames = clip[sign["start"] : sign["end"]]
             key = (sign["take"], len(frames) if sign["label"] == "i" else 0)
             assert np.array_equal(seen.setdefault(key, frames), frames)
-    joints = joints / 1000
+    joints = np.concatenate(every) / 1000
 
     def length(a, b):
         return np.median(np.linalg.norm(joints[:, joint[a]] - joints[:, joint[b]], axis=-1))
@@ -218,13 +212,12 @@ def test_datasets_gives_typed_columns(tmp_path):
 
 def test_clips_are_test_utterances_that_load_motion_reads(shipped):
     texts = json.loads((CAFE / "data" / "build.json").read_text())["clips"]
-    by_id = {row["id"]: row for row in shipped["test"]}
+    rows = {f"{row['id']}.npz": row for row in shipped["test"]}
     assert {path.name for path in (CAFE / "clips").iterdir()} == set(texts) and len(texts) == 6
-    assert sum(by_id[name.removesuffix(".npz")]["name"] is not None for name in texts) == 2
+    assert sum(rows[name]["name"] is not None for name in texts) == 2
     for name, text in texts.items():
         motion = load_motion(CAFE / "clips" / name)
-        row = by_id[name.removesuffix(".npz")]
-        assert (row["text"], row["num_frames"], 15.0) == (text, motion.num_frames, motion.fps)
+        assert (rows[name]["text"], rows[name]["num_frames"], 15.0) == (text, motion.num_frames, motion.fps)
 
 
 def test_the_card_gives_the_counts_of_the_build():
@@ -271,10 +264,9 @@ def test_glosses_outside_the_grammar_are_refused(gloss):
 
 
 def test_blocks_to_splits():
-    three = build.split_takes([*range(0, 40), *range(60, 70)])
-    assert {take for take, split in three.items() if split == "train"} == set(range(30))
-    assert {take for take, split in three.items() if split == "validation"} == set(range(30, 40))
-    assert {take for take, split in three.items() if split == "test"} == set(range(60, 70))
+    three = [*range(0, 40), *range(60, 70)]
+    expected = ["train"] * 30 + ["validation"] * 10 + ["test"] * 10
+    assert build.split_takes(three) == dict(zip(three, expected, strict=True))
     two = build.split_takes([35, 31, *range(20)])
     assert [two[take] for take in (0, 14, 15, 19, 31, 35)] == ["train", "train"] + ["validation"] * 2 + ["test"] * 2
     assert set(build.split_takes([3, 4, 5]).values()) == {"train"}
@@ -341,22 +333,17 @@ def tiny_raw(folder, labels=("coffee", "tea", "small", "large", "get", "please",
     arrays = {"pose": noisy(pose, len(words)), "right_hand": noisy(hand, len(words))}
     arrays["pose"][1, 7] = 0  # lost in one frame: dropped
     arrays["right_hand"][3, 4:] = 0  # signing hand hardly seen: dropped
-    for name, table, data in (
-        ("words", words, arrays),
-        ("letters", letters, {"right_hand": noisy(hand + 0.1, len(letters))}),
-    ):
-        data["left_hand"] = np.zeros_like(data["right_hand"])
-        table = {"labels": np.array([row[0] for row in table]), "take": np.array([row[1] for row in table], np.int32)}
-        np.savez_compressed(folder / f"{name}.npz", **data, **table)
+    of_letters = {"right_hand": noisy(hand + 0.1, len(letters))}
+    for name, rows, data in (("words", words, arrays), ("letters", letters, of_letters)):
+        labels, numbers = zip(*rows, strict=True)
+        data |= {"left_hand": np.zeros_like(data["right_hand"]), "labels": labels, "take": np.array(numbers, np.int32)}
+        np.savez_compressed(folder / f"{name}.npz", **data)
     return folder
 
 
 def digest(folder):
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @pytest.fixture(scope="module")
@@ -386,10 +373,9 @@ def test_a_test_split_from_other_takes(raw_folder, tmp_path):
 def test_all_splits_and_another_seed(raw_folder, tmp_path):
     report = build.build(raw_folder, tmp_path / "a", limit=12)
     assert set(digest(tmp_path / "a")) >= {f"data/{split}.parquet" for split in SPLITS}
-    rows = {split: pq.read_table(tmp_path / "a" / "data" / f"{split}.parquet").to_pylist() for split in SPLITS}
-    assert {take.rsplit("/")[-1] for take in takes_of(rows["test"])} == {"62"}
-    assert {take.rsplit("/")[-1] for take in takes_of(rows["validation"])} == {"31"}
-    assert {take.rsplit("/")[-1] for take in takes_of(rows["train"])} == {"0"}
+    for split, number in zip(SPLITS, ("0", "31", "62"), strict=True):
+        rows = pq.read_table(tmp_path / "a" / "data" / f"{split}.parquet").to_pylist()
+        assert {take.rsplit("/")[-1] for take in takes_of(rows)} == {number}
     assert list(report["splits"]) == list(SPLITS) and report["splits"]["test"]["utterances"] == 12
     build.build(raw_folder, tmp_path / "b", limit=12, seed=1)
     assert digest(tmp_path / "a")["data/test.parquet"] != digest(tmp_path / "b")["data/test.parquet"]

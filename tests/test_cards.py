@@ -4,17 +4,18 @@ import ast
 import importlib
 import json
 import re
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import yaml
+from card_lint import lint_card
 from huggingface_hub import DatasetCard, ModelCard
 from transformers import TrainingArguments
 
 from lslm.hub_cards.cards import (
     ASL_CAFE,
-    SETTINGS,
+    FACTS,
     TORCH,
     TRANSFORMERS,
     SignData,
@@ -23,7 +24,6 @@ from lslm.hub_cards.cards import (
     tokenizer_card,
     with_todays_versions,
 )
-from lslm.hub_cards.lint import lint_card
 from lslm.modeling_lslm.configuration_lslm import TESTED_WITH
 from lslm.training.stages.align import AlignArguments
 from lslm.training.stages.instruct import InstructArguments
@@ -54,7 +54,6 @@ SHIPPED = {
     "recipes": STAGES,
     "clip": "clips/test-0000.npz",
     "commit": "0123abc",
-    "code_url": "https://example.org/lslm",
 }
 
 
@@ -71,7 +70,7 @@ def tokenizer():
         extractor=PROCESSOR["feature_extractor"],
         data=ASL_CAFE,
         results=RESULTS,
-        recipe=STAGES["tokenizer"],
+        recipes={"tokenizer": STAGES["tokenizer"]},
     )
 
 
@@ -101,20 +100,20 @@ def rows(card):
 
 
 def test_shipped_cards_are_clean(model, tokenizer, dataset):
-    assert lint_card(model, "model", files=[]) == []
-    assert lint_card(tokenizer, "model", files=[]) == []
-    assert lint_card(dataset, "dataset", files=[]) == []
-    assert lint_card((CAFE / "README.md").read_text(encoding="utf-8"), "dataset", files=[]) == []
+    assert lint_card(model) == []
+    assert lint_card(tokenizer) == []
+    assert lint_card(dataset, "dataset") == []
+    assert lint_card((CAFE / "README.md").read_text(encoding="utf-8"), "dataset") == []
     space = (ROOT / "hub_cards" / "space" / "README.md").read_text(encoding="utf-8")
-    assert lint_card(space.replace("{{ model_id }}", "lslm/asl-cafe"), "space", files=[]) == []
+    assert lint_card(space.replace("{{ model_id }}", "lslm/asl-cafe"), "space") == []
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"results": None, "recipes": None, "data": None, "clip": None, "commit": None, "code_url": None},
+        {"results": None, "recipes": None, "data": None, "clip": None, "commit": None},
         {"config": {}, "processor": {}, "results": {"metrics": {}}, "recipes": {}},
-        {"config": COMPLETE, "data": replace(ASL_CAFE, id="lslm/asl-cafe"), "versions": {"torch": "2.13.0"}},
+        {"config": COMPLETE, "versions": {"torch": "2.13.0"}},
         {"config": {**COMPLETE, "motion_input": "vocabulary", "vqvae_config": ONE_CODEBOOK}},
         {"base_model": "Qwen/Qwen2.5-0.5B-Instruct", "config": {**CONFIG, "backbone": "Qwen/Qwen2.5-0.5B-Instruct"}},
         {"base_model": "Qwen/Qwen2.5-3B-Instruct", "data": SignData("Mine", "cc-by-nc-4.0"), "machine": "8 GPUs"},
@@ -123,29 +122,18 @@ def test_shipped_cards_are_clean(model, tokenizer, dataset):
 )  # fmt: skip
 def test_what_is_not_known_is_left_out(changes):
     card = model_card("lslm/asl-cafe", **{**SHIPPED, **changes})
-    assert lint_card(card, "model", files=[]) == []
+    assert lint_card(card) == []
     assert not re.search(r"None|\bnan\b|\(\)|[:,] *\.$", card, re.MULTILINE)
-    for block in blocks(card):
-        compile(block, "card", "exec")
 
 
 def test_scores_are_the_recorded_ones(model, tokenizer):
     metrics = RESULTS["metrics"]
     printed = rows(section(model, "Scores"))
-    for label, key in {
-        "BLEU-4": "bleu4",
-        "BLEU-1": "bleu1",
-        "chrF": "chrf",
-        "ROUGE-L": "rouge_l",
-        "word error rate (WER), %": "wer",
-        "WER, sign combinations not seen in training, %": "wer_unseen_combinations",
-        "fingerspelled names completely right, %": "names_exact_match",
-        "WER, clips given to the wrong sentences, %": "wer_shuffled",
-        "WER, motion set to zero, %": "wer_zeroed",
-        "error of the hands, mm": "hands_mm",
-    }.items():
-        assert printed[label] == f"{metrics[key]:.1f}", label
-    assert printed["codes in use"] == str(metrics["codes_used"])
+    labels = {key: label for table in FACTS["scores"].values() for key, (label, _) in table.items()}
+    for key in labels.keys() & metrics.keys():
+        value = metrics[key]
+        assert printed[labels[key]] == (str(value) if isinstance(value, int) else f"{value:.1f}"), key
+    assert len(labels.keys() & metrics.keys()) > 12 and labels["wer"] == "word error rate (WER), %"
     # and there is no figure that is not recorded
     known = {str(v) if isinstance(v, int) else f"{v:.1f}" for v in metrics.values()}
     for card in (model, tokenizer):
@@ -183,10 +171,6 @@ def test_front_matter(model, tokenizer, dataset):
     card = front_matter(model)
     assert card["pipeline_tag"] == "translation" and card["library_name"] == "transformers"
     assert card["language"] == ["en", "ase"] and "sign-language-translation" in card["tags"]
-    assert "datasets" not in card
-    named = model_card("lslm/asl-cafe", **{**SHIPPED, "data": replace(ASL_CAFE, id="lslm/asl-cafe")})
-    assert front_matter(named)["datasets"] == ["lslm/asl-cafe"]
-    assert front_matter(named)["model-index"][0]["results"][0]["dataset"]["type"] == "lslm/asl-cafe"
     assert front_matter(tokenizer)["license"] == "mit" and "base_model" not in front_matter(tokenizer)
     assert front_matter(dataset)["size_categories"] == ["1K<n<10K"]
     assert DatasetCard(dataset).data.pretty_name == "ASL Cafe"
@@ -194,8 +178,6 @@ def test_front_matter(model, tokenizer, dataset):
 
 def test_quick_start(model):
     first, second, third = blocks(model)
-    for block in (first, second, third):
-        compile(block, "card", "exec")
     imported = {
         node.names[0].name if isinstance(node, ast.Import) else node.module
         for block in (first, second)
@@ -302,8 +284,10 @@ def test_llama_says_what_its_license_demands():
     assert "**Built with Llama**" in card[: card.index("## Quick start")]
     assert "Llama 3.2 is licensed under the Llama 3.2 Community License, Copyright © Meta Platforms, Inc." in card
     assert lint_card(card) == []
-    assert "begins with" in " ".join(lint_card(model_card("lslm/lslm-3b", **known)))
-    assert "Built with Llama" in " ".join(lint_card(card.replace("Built with Llama", "")))
+    with pytest.raises(ValueError, match="llama3.2 wants a model name that begins with \"Llama\", not 'lslm-3b'"):
+        model_card("lslm/lslm-3b", **known)
+    tuned = model_card("lslm/Llama-mine", **{**SHIPPED, "base_model": "me/tuned", "license": "llama3.2"})
+    assert "**Built with Llama**" in tuned and "Llama 3.2 Community License" in tuned
     assert "Llama" not in model_card("lslm/asl-cafe", **SHIPPED)
 
 
@@ -320,7 +304,8 @@ def test_every_setting_of_ours_that_shapes_a_model_is_shown():
     stages = (TokenizerArguments, AlignArguments, InstructArguments)
     ours = {key.name for stage in stages for key in fields(stage)} - {key.name for key in fields(TrainingArguments)}
     left_out = {"data", "tokenizer", "backbone", "model", "templates", "system_prompt", "stream", "shuffle_buffer"}
-    assert ours - left_out <= set(SETTINGS) and not left_out & set(SETTINGS)
+    shown = set(FACTS["settings"].split())
+    assert ours - left_out <= shown and not left_out & shown
 
 
 def test_asl_cafe_is_what_its_own_card_says(monkeypatch):
@@ -337,21 +322,17 @@ def test_asl_cafe_is_what_its_own_card_says(monkeypatch):
 # ---- the lint --------------------------------------------------------------------------------------------------------
 
 BAD = {
-    "no front matter": (lambda card: card.partition("---\n")[2].partition("---\n")[2], "front matter"),
-    "not YAML": (lambda card: card.replace("license: apache-2.0", "license: [apache"), "front matter: "),
     "no license": (lambda card: card.replace("license: apache-2.0\n", ""), "license: missing"),
-    "model index, no value": (lambda card: card.replace(f"      {WER}\n", ""), "front matter: "),
-    "model index, a word": (lambda card: card.replace(WER, "value: low"), "not a number"),
-    "nan": (lambda card: card.replace(WER, "value: .nan"), "not a figure"),
-    "empty": (lambda card: card.replace(f"base_model: {SMOLLM}", "base_model:"), "no value"),
+    "nan": (lambda card: card.replace(WER, "value: .nan"), "is no value"),
+    "empty": (lambda card: card.replace(f"base_model: {SMOLLM}", "base_model:"), "is no value"),
     "braces": (lambda card: card.replace("# asl-cafe", "# {{ title }}"), "template"),
     "braces in code": (lambda card: card.replace('model="lslm/asl-cafe"', 'model="{{ repo_id }}"'), "template"),
     "more information": (lambda card: card + "[More Information Needed]\n", "template"),
     "None": (lambda card: card.replace(ROUNDED, "| None |"), "'None'"),
     "nan in the text": (lambda card: card.replace(ROUNDED, "| nan |"), "'nan'"),
     "python": (lambda card: card.replace("print(pipe(clip))", "print(pipe(clip)"), "does not compile"),
-    "file": (lambda card: card + "[licence](LICENSE.md)\n", "LICENSE.md"),
-    "heading": (lambda card: card.replace("## What it is for, and", "## What for, and"), "no such heading"),
+    "file": (lambda card: card + "[licence](LICENSE.md)\n", "LICENSE.md leads nowhere"),
+    "heading": (lambda card: card.replace("## What it is for, and", "## What for, and"), "leads nowhere"),
 }  # fmt: skip
 
 
@@ -360,15 +341,8 @@ def test_bad_cards_are_caught(model, name):
     spoil, complaint = BAD[name]
     spoilt = spoil(model)
     assert spoilt != model
-    assert complaint in "\n".join(lint_card(spoilt, "model", files=["README.md"]))
-
-
-def test_a_front_matter_that_is_no_mapping_is_caught():
-    assert lint_card("---\n- license: mit\n---\n") == ["front matter: repo card metadata block should be a dict"]
+    assert complaint in "\n".join(lint_card(spoilt))
 
 
 def test_english_none_is_no_left_over(model):
-    assert lint_card(model + "None of the frames is lost. `None` means all. ![a](clips/a.gif)\n") == []
-    assert (
-        lint_card(model + "[a](clips/a.gif) [b](clips) [c](./README.md#x)\n", files=["clips/a.gif", "README.md"]) == []
-    )
+    assert lint_card(model + "None of the frames is lost. `None` means all.\n") == []

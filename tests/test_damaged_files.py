@@ -11,7 +11,7 @@ import test_landmark_formats as landmarks
 import test_mocap_formats as mocap
 
 from lslm.processing import load_motion
-from lslm.processing.readers.body_model import load_body_model
+from lslm.processing.skeleton import HANDS_MEAN
 
 ROUNDS = 28  # mutations of each of the formats below
 
@@ -21,7 +21,6 @@ def originals(tmp_path_factory):
     """name -> (bytes of one file, suffix, format)."""
     folder = tmp_path_factory.mktemp("originals")
     params = write.a_motion(frames=6)
-    mean = np.asarray(load_body_model().hands_mean)
     joints = np.cumsum(np.full((6, 52, 3), 0.01), axis=0) + np.linspace(0, 1, 52)[None, :, None]
     np.savez(folder / "own.npz", joints=joints, fps=25.0)
     np.savez_compressed(folder / "zipped.npz", joints=joints, fps=25.0)
@@ -29,18 +28,18 @@ def originals(tmp_path_factory):
     files = {
         "lslm": folder / "own.npz",
         "lslm, compressed": folder / "zipped.npz",
-        "signavatars": write.signavatars(folder / "a.pkl", params, mean),
-        "signavatars, torch zip": write.signavatars(folder / "b.pkl", params, mean, torch_zip=True),
-        "signavatars-unsmooth": write.signavatars(folder / "c.pkl", params, mean, unsmooth=True),
-        "soke": next(write.soke_folder(folder / "d", params, mean).iterdir()),
-        "soke-133": write.save(folder / "e.npy", write.soke_133(params, mean)),
+        "signavatars": write.signavatars(folder / "a.pkl", params, HANDS_MEAN),
+        "signavatars, torch zip": write.signavatars(folder / "b.pkl", params, HANDS_MEAN, torch_zip=True),
+        "signavatars-unsmooth": write.signavatars(folder / "c.pkl", params, HANDS_MEAN, unsmooth=True),
+        "soke": next(write.soke_folder(folder / "d", params, HANDS_MEAN).iterdir()),
+        "soke-133": write.save(folder / "e.npy", write.soke_133(params, HANDS_MEAN)),
         "signspark": write.signspark(folder / "f.npz", params),
-        "smplerx": next(write.smplerx_folder(folder / "g", params, mean).glob("smplx/*")),
-        "aios": next(write.aios_folder(folder / "h", params, mean).glob("predictions/*")),
+        "smplerx": next(write.smplerx_folder(folder / "g", params, HANDS_MEAN).glob("smplx/*")),
+        "aios": next(write.aios_folder(folder / "h", params, HANDS_MEAN).glob("predictions/*")),
         "motion-x": write.save(folder / "i.npy", write.motion_x(params)),
         "amass-smplx": write.amass_smplx(folder / "j.npz", params, 60.0),
         "amass-smplh": write.amass_smplh(folder / "k.npz", params, 60.0),
-        "signmotiongpt": write.save(folder / "l.npy", write.signmotiongpt(params, mean)),
+        "signmotiongpt": write.save(folder / "l.npy", write.signmotiongpt(params, HANDS_MEAN)),
         "mediapipe": write.save(folder / "m.npy", points),
     }
     angles, root, _ = mocap.a_motion()

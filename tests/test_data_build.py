@@ -23,10 +23,10 @@ import datasets
 import motion_writers
 import psutil
 import pyarrow.parquet as pq
+from card_lint import lint_card
 from conftest import make_clip
 from datasets import Array3D, Features, Value
 
-from lslm.hub_cards.lint import lint_card
 from lslm.hub_cards.publish import publish_data
 from lslm.processing import Remark, SignMotionFeatureExtractor, load_motion
 from lslm.processing.feature_extraction_lslm import resample
@@ -94,16 +94,20 @@ def built(source, tmp_path_factory):
 
 
 @pytest.fixture
-def read_again(monkeypatch):
-    """Ids of the clips that are read from their files."""
+def make_again(monkeypatch):
+    """`make`, and the ids of the clips that were read from their files."""
     ids, read = [], data_shards.read_clip
 
     def listed(clip, recipe):
         ids.append(clip["id"])
         return read(clip, recipe)
 
+    def again(source, out, **options):
+        ids.clear()
+        return make(source, out, **options), sorted(ids)
+
     monkeypatch.setattr(data_shards, "read_clip", listed)
-    return ids
+    return again
 
 
 # --- what is in it ----------------------------------------------------------------------------------------------------
@@ -198,11 +202,9 @@ def test_motion_features_beside_the_joints(source, tmp_path):
         warnings.simplefilter("ignore")
         for row in rows_of(tmp_path / "out", "test"):
             np.testing.assert_array_equal(row["features"], extractor.to_features(row["joints_mm"]))
-    with pytest.raises(ValueError, match="need one frame rate"):
-        make(source, tmp_path / "other", features=True, fps=None)
 
 
-def test_faces_beside_the_joints(tmp_path, read_again):
+def test_faces_beside_the_joints(tmp_path, make_again):
     source, out = tmp_path / "s", tmp_path / "out"
     source.mkdir()
     params = motion_writers.a_motion(frames=13)
@@ -218,9 +220,7 @@ def test_faces_beside_the_joints(tmp_path, read_again):
             np.testing.assert_allclose(a[name], params[name][::2], atol=1e-6)
             assert (a[name].shape, b[name].shape, c[name]) == ((7, numbers[0]), (7, numbers[1]), None)
         os.utime(source / "b.npy")  # the others are copied from the old shard
-        read_again.clear()
-        make(source, out, fps=15.0, face=True)
-        assert read_again == ["b"]
+        assert make_again(source, out, fps=15.0, face=True)[1] == ["b"]
     make(source, out, fps=15.0)
     assert "expression" not in load_split(str(out), "train").column_names
     assert "expression" not in (out / "README.md").read_text()
@@ -233,30 +233,15 @@ def test_columns_of_choice(source, tmp_path):
     types = Features({"text": Value("string"), "fps": Value("float64"), "take": Value("int8")})
     make(source, tmp_path / "b", columns=Features({**types, "joints_mm": Array3D((None, 52, 3), "int16")}))
     assert load_split(str(tmp_path / "b"), "test").features["take"] == Value("int8")
-    for columns, message in (
-        (["text", "fps", "joints_mm", "colour"], "no column 'colour'"),
-        (["text"], "needs the columns"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            make(source, tmp_path / "c", columns=columns)
 
 
-def test_one_page_holds_the_same_rows(built, source, tmp_path):
-    make(source, tmp_path / "out", compression_level=22)
-    for split in ("train", "validation", "test"):
-        for one, other in zip(rows_of(tmp_path / "out", split), rows_of(built[0], split), strict=True):
-            np.testing.assert_array_equal(one["joints_mm"], other["joints_mm"])
-            assert one["id"] == other["id"]
-
-
-def test_rows_come_in_groups(source, tmp_path, monkeypatch):
+def test_rows_come_in_groups_or_in_one_page(source, tmp_path, monkeypatch):
     monkeypatch.setattr(data_shards, "ROW_GROUP", 2)
-    make(source, tmp_path / "a", shard_size=100)
-    files = [pq.ParquetFile(tmp_path / "a" / "data" / "train-00000.parquet")]
-    make(source, tmp_path / "b", shard_size=100, compression_level=20)
-    files.append(pq.ParquetFile(tmp_path / "b" / "data" / "train-00000.parquet"))
-    assert [file.num_row_groups for file in files] == [7, 1]
-    assert files[0].read().column("id").to_pylist() == files[1].read().column("id").to_pylist()
+    files = []
+    for level in (3, 20):
+        make(source, tmp_path / f"{level}", shard_size=100, compression_level=level)
+        files.append(pq.ParquetFile(tmp_path / f"{level}" / "data" / "train-00000.parquet"))
+    assert [file.num_row_groups for file in files] == [7, 1] and files[0].read().equals(files[1].read())
 
 
 def test_the_card_is_one_that_the_hub_takes(built, source, tmp_path, capsys):
@@ -292,17 +277,8 @@ def test_bad_clips_are_named_and_the_rest_is_intact(built, copy, tmp_path):
     report = make(copy, tmp_path / "out")
     dropped = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").read_text().splitlines()]
     assert [fault["id"] for fault in dropped] == [*(f"clip-{n:03d}" for n in (0, 1, 4, 5, 8, 9, 13, 12)), None]
-    words = [
-        "damaged",
-        "all NaN",
-        "1 frame",
-        "32 m",
-        "empty",
-        "expected (frames, 52, 3)",
-        "text is empty",
-        "no motion file",
-        "no text",
-    ]
+    words = ["damaged", "all NaN", "1 frame", "32 m", "empty", "expected (frames, 52, 3)"]
+    words += ["text is empty", "no motion file", "no text"]
     assert all(word in fault["reason"] for word, fault in zip(words, dropped, strict=True))
     assert str(tmp_path) not in (tmp_path / "out" / "dropped.jsonl").read_text()
     assert (report["found"], report["clips"], report["dropped"]) == (TAKES + 1, TAKES - 8, 9)
@@ -336,38 +312,47 @@ def test_a_split_without_a_usable_clip_has_no_file(copy, tmp_path):
     report = make(copy, out)
     assert not list((out / "data").glob("test*")) and report["splits"]["test"]["dropped"] == 6
     assert "test" not in (out / "README.md").read_text().split("| split |")[1].split("##")[0]
-    assert as_out(out) == as_out(fresh(copy, tmp_path))
+    assert_as_new(copy, out)
 
 
 @pytest.mark.parametrize(
-    "change, message",
+    "rows, message",
     [
-        (lambda source: (source / "texts.jsonl").unlink(), "no table of texts in it"),
-        (
-            lambda source: write_texts(source, [{"id": "other", "text": "x"}]),
-            "no text fits a file; a text is for 'other'",
-        ),
-        (lambda source: write_texts(source, [{"id": "a", "words": "x"}]), "expected id, name or file, and text"),
-        (lambda source: write_texts(source, [row_of(0, num_frames=3)]), "'num_frames', which the build fills"),
+        (None, "no table of texts in it"),
+        ([{"id": "other", "text": "x"}], "no text fits a file; a text is for 'other'"),
+        ([{"id": "a", "words": "x"}], "expected id, name or file, and text"),
+        ([row_of(0, num_frames=3)], "'num_frames', which the build fills"),
     ],
 )
-def test_texts_that_do_not_fit(copy, tmp_path, change, message):
-    change(copy)
+def test_texts_that_do_not_fit(copy, tmp_path, rows, message):
+    (copy / "texts.jsonl").unlink()
+    if rows:
+        write_texts(copy, rows)
     with pytest.raises(ValueError, match=message) as error:
         make(copy, tmp_path / "out")
     assert "\n" not in str(error.value)
 
 
-def test_options_that_make_no_sense(source, tmp_path):
-    for options, message in (
+@pytest.mark.parametrize(
+    "options, message",
+    [
         ({"shard_size": 0}, "expected 1 or more"),
         ({"compression_level": 23}, "1 to 22"),
+        ({"smooth": -0.1}, "smooth is -0.1, expected seconds"),
         ({"convention": "mine"}, "no convention 'mine'"),
         ({"reader": {"colour": 1}}, "does not know colour"),
-        ({"split_by": "colour"}, "no way to split"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            make(source, tmp_path / "out", **options)
+        ({"split_by": "colour"}, "no way to split by 'colour'"),
+        ({"features": True, "fps": None}, "need one frame rate"),
+        ({"columns": ["text", "fps", "joints_mm", "colour"]}, "no column 'colour'"),
+        ({"columns": ["text"]}, "needs the columns"),
+    ],
+)
+def test_options_that_make_no_sense(source, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        make(source, tmp_path / "out", **options)
+
+
+def test_folders_that_cannot_be(source, tmp_path):
     with pytest.raises(ValueError, match="cannot go into the folder of its source"):
         make(source, source)
     with pytest.raises(OSError, match="expected a folder"):
@@ -377,66 +362,52 @@ def test_options_that_make_no_sense(source, tmp_path):
 # --- again, and after interruptions -----------------------------------------------------------------------------------
 
 
-def fresh(source, tmp_path, **options):
-    out = tmp_path / "fresh"
-    shutil.rmtree(out, ignore_errors=True)
-    make(source, out, **options)
-    return out
-
-
 def as_out(path):
     """The card names the folder: bytes are compared between folders of one name."""
     return {name: value for name, value in digest(path).items() if name != "README.md"}
 
 
-def test_only_what_changed_is_read_again(copy, tmp_path, read_again):
-    out = tmp_path / "set"
+def assert_as_new(source, out, **options):
+    """`out` has the bytes of a build that begins with nothing."""
+    shutil.rmtree(out.parent / "new", ignore_errors=True)
+    make(source, out.parent / "new", **options)
+    assert as_out(out) == as_out(out.parent / "new")
 
+
+def test_only_what_changed_is_read_again(copy, tmp_path, make_again):
     def again(**options):
-        read_again.clear()
-        make(copy, out, **options)
-        ids = sorted(int(id[5:]) for id in read_again)
-        assert as_out(out) == as_out(fresh(copy, tmp_path, **options))
-        return ids
+        _, ids = make_again(copy, tmp_path / "set", **options)
+        assert_as_new(copy, tmp_path / "set", **options)
+        return [id.removeprefix("clip-") for id in ids]
 
-    assert again() == list(range(TAKES)) and again() == []
+    assert len(again()) == TAKES and again() == []
     os.utime(copy / "p0" / "clip-008.npz", ns=(1, 1))  # touched: read, and the same
-    assert again() == [8]
+    assert again() == ["008"]
     write_clip(copy / "p1" / "clip-009.npz", 99)
     (copy / "p0" / "clip-010.npz").unlink()  # everything behind it moves up by one
-    assert again() == [9]
+    assert again() == ["009"]
     write_clip(copy / "p0" / "clip-000a.npz", 5)
-    rows = [
-        row_of(n, signer="s", text=f"other {n}") for n in range(TAKES)
-    ]  # new texts and an old clip in another split
-    rows[4]["split"] = "test"
+    rows = [row_of(n, signer="s", text=f"other {n}") for n in range(TAKES)]  # new texts
+    rows[4]["split"] = "test"  # and an old clip in another split
     write_texts(copy, [*rows, {"id": "clip-000a", "text": "new", "split": "train"}])
-    read_again.clear()
-    make(copy, out)
-    assert read_again == ["clip-000a"] and as_out(out) == as_out(fresh(copy, tmp_path))
+    assert again() == ["000a"]
     for options in ({"shard_size": 3}, {"compression_level": 1}, {"columns": ["text", "fps", "joints_mm", "valid"]}):
-        read_again.clear()
-        make(copy, out, **options)
-        assert not read_again and as_out(out) == as_out(fresh(copy, tmp_path, **options))
-    read_again.clear()
-    make(copy, out, fps=15.0)
-    assert len(read_again) == TAKES
+        assert again(**options) == []
+    assert len(again(fps=15.0)) == TAKES
 
 
-def test_dropped_clips_are_not_read_again_until_they_change(copy, tmp_path, read_again, monkeypatch):
+def test_dropped_clips_are_not_read_again_until_they_change(copy, tmp_path, make_again, monkeypatch):
     path, out = copy / "p0" / "clip-004.npz", tmp_path / "set"
     whole = path.read_bytes()
     path.write_bytes(whole[:2000])
     write_texts(copy, [row_of(n, text="" if n == 5 else "x") for n in range(TAKES)])
     assert make(copy, out)["dropped"] == 2
-    read_again.clear()
     write_clip(copy / "p0" / "clip-000.npz", 77)
-    make(copy, out)
-    assert read_again == ["clip-000"]
-    read_again.clear()
+    assert make_again(copy, out)[1] == ["clip-000"]
     path.write_bytes(whole)
     write_texts(copy, [row_of(n, text="x") for n in range(TAKES)])
-    assert make(copy, out)["dropped"] == 0 and read_again == ["clip-004", "clip-005"]
+    report, ids = make_again(copy, out)
+    assert report["dropped"] == 0 and ids == ["clip-004", "clip-005"]
 
     def offline(path, **kwargs):
         raise OSError(5, "Input/output error", str(path))
@@ -444,11 +415,11 @@ def test_dropped_clips_are_not_read_again_until_they_change(copy, tmp_path, read
     with monkeypatch.context() as patch:
         patch.setattr(data_shards, "load_motion", offline)
         assert make(copy, out, fps=10.0)["splits"]["train"]["reasons"] == {"Input/output error": 14}
-    read_again.clear()
-    assert make(copy, out, fps=10.0)["dropped"] == 0 and len(read_again) == TAKES  # the disk was away, not the clips
+    report, ids = make_again(copy, out, fps=10.0)
+    assert report["dropped"] == 0 and len(ids) == TAKES  # the disk was away, not the clips
 
 
-def test_old_rows_that_are_damaged_are_read_from_the_source(copy, tmp_path, read_again):
+def test_old_rows_that_are_damaged_are_read_from_the_source(copy, tmp_path, make_again):
     out = tmp_path / "set"
     make(copy, out)
     file = out / "data" / "train-00001.parquet"
@@ -456,11 +427,10 @@ def test_old_rows_that_are_damaged_are_read_from_the_source(copy, tmp_path, read
     file.write_bytes(content[:200] + bytes(len(content) - 208) + content[-8:])
     os.utime(copy / "p0" / "clip-012.npz", ns=(1, 1))
     make(copy, out)
-    assert as_out(out) == as_out(fresh(copy, tmp_path))
+    assert_as_new(copy, out)
     file.unlink()
-    read_again.clear()
-    make(copy, out)
-    assert len(read_again) == 5 and as_out(out) == as_out(fresh(copy, tmp_path))
+    assert len(make_again(copy, out)[1]) == 5
+    assert_as_new(copy, out)
 
 
 def test_shards_that_no_longer_belong_are_removed(copy, tmp_path):
@@ -468,11 +438,11 @@ def test_shards_that_no_longer_belong_are_removed(copy, tmp_path):
     make(copy, out)
     write_texts(copy, [row_of(n, signer="s") for n in range(6)])
     make(copy, out)
-    assert as_out(out) == as_out(fresh(copy, tmp_path))
+    assert_as_new(copy, out)
     assert len(list((out / "data").iterdir())) == 3 and len(list((out / ".build" / "records").iterdir())) == 3
 
 
-def test_an_end_that_is_cut_short_at_any_point(copy, tmp_path, monkeypatch, read_again):
+def test_an_end_that_is_cut_short_at_any_point(copy, tmp_path, monkeypatch, make_again):
     """Every move and every removal in `finish` is once the last thing that happens."""
     out, ready = tmp_path / "set", tmp_path / "ready"
     write_texts(copy, [row_of(n) for n in range(16)])
@@ -481,7 +451,8 @@ def test_an_end_that_is_cut_short_at_any_point(copy, tmp_path, monkeypatch, read
     write_clip(copy / "p0" / "clip-000a.npz", 5)
     rows = [row_of(n, signer="s") for n in range(11)]
     write_texts(copy, [*rows, {"id": "clip-000a", "text": "new", "split": "train"}])
-    expected = as_out(fresh(copy, tmp_path, shard_size=3))
+    make(copy, tmp_path / "new", shard_size=3)
+    expected = as_out(tmp_path / "new")
     data_build.plan(copy, ready, shard_size=3, fps=20.0)
     data_build.build_shards(ready, 0)
     for cut in itertools.count():
@@ -506,9 +477,7 @@ def test_an_end_that_is_cut_short_at_any_point(copy, tmp_path, monkeypatch, read
                 break
             except KeyboardInterrupt:
                 pass
-        read_again.clear()
-        make(copy, out, shard_size=3)
-        assert as_out(out) == expected and not read_again, cut
+        assert not make_again(copy, out, shard_size=3)[1] and as_out(out) == expected, cut
     assert cut > 15 and as_out(out) == expected
 
 
@@ -541,22 +510,8 @@ def test_killed_half_way_with_processes(tmp_path):
     for number in range(100):
         write_clip(source / f"clip-{number:03d}.npz", number % 7, 60)
     write_texts(source, [row_of(number) for number in range(100)])
-    command = [
-        sys.executable,
-        "-m",
-        "lslm_cli",
-        "data",
-        "build",
-        source,
-        out,
-        "--shard-size",
-        5,
-        "--fps",
-        20,
-        "--workers",
-        2,
-    ]
-    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "lslm_cli", "data", "build", source, out, "--shard-size", 5, "--fps", 20]
+    process = subprocess.Popen([*map(str, command), "--workers", "2"], stderr=subprocess.DEVNULL)
     staged = out / ".build" / "staged"
     while not list(staged.glob("*.json")) and process.poll() is None:
         time.sleep(0.002)
@@ -601,13 +556,8 @@ def test_the_command(source, tmp_path, capsys, monkeypatch):
 
 
 def test_counts_add_up():
-    facts = {
-        "frames": 30,
-        "fps": 20.0,
-        "source_fps": 24.0,
-        "observed": dict.fromkeys(("body", "left_hand", "right_hand"), 3),
-    }
-    facts["notes"] = ["fps guessed"] * 2
+    observed = dict.fromkeys(data_report.PARTS, 3)
+    facts = {"frames": 30, "fps": 20.0, "source_fps": 24.0, "observed": observed, "notes": ["fps guessed"] * 2}
     clip = {"text": "one two", "language": "en", "signer": "s"}
     one = data_report.summarise([clip], [facts], [{"kind": "too short"}])
     assert data_report.add(one, data_report.summarise([], [], [])) == one
@@ -636,18 +586,16 @@ def test_datatrove(executor, built, source, tmp_path, monkeypatch):
 
     from lslm.training.dataset.build import cluster as data_cluster
 
-    launcher = Path(datatrove.__file__).parent
-    for name, content in (
-        ("sbatch", SBATCH),
-        ("srun", '#!/bin/bash\nwhile [ "${1:0:1}" = - ]; do [ "$1" = -n ] && shift; shift; done\nexec "$@"\n'),
-        ("scontrol", "#!/bin/bash\necho here\n"),
-        ("merge_stats", "#!/bin/bash\n"),
-        (
-            "launch_pickled_pipeline",
-            f'#!/bin/bash\nexec {sys.executable} {launcher}/tools/launch_pickled_pipeline.py "$@"\n',
-        ),
-    ):
-        (tmp_path / "bin").mkdir(exist_ok=True)
+    launcher = Path(datatrove.__file__).parent / "tools" / "launch_pickled_pipeline.py"
+    commands = {
+        "sbatch": SBATCH,
+        "srun": '#!/bin/bash\nwhile [ "${1:0:1}" = - ]; do [ "$1" = -n ] && shift; shift; done\nexec "$@"\n',
+        "scontrol": "#!/bin/bash\necho here\n",
+        "merge_stats": "#!/bin/bash\n",
+        "launch_pickled_pipeline": f'#!/bin/bash\nexec {sys.executable} {launcher} "$@"\n',
+    }
+    (tmp_path / "bin").mkdir()
+    for name, content in commands.items():
         (tmp_path / "bin" / name).write_text(content)
         (tmp_path / "bin" / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
@@ -663,19 +611,17 @@ def test_datatrove(executor, built, source, tmp_path, monkeypatch):
 
 
 def test_gaps_and_jitter_are_repaired_and_said(tmp_path):
-    rng = np.random.default_rng(0)
-    source = tmp_path / "source"
-    source.mkdir()
-    still = rng.normal(0, 0.3, (1, 52, 3)).repeat(40, axis=0)
-    joints = still + rng.normal(0, 0.01, still.shape)
+    still = np.random.default_rng(0).normal(0, 0.3, (1, 52, 3)).repeat(40, axis=0)
+    joints = still + np.random.default_rng(1).normal(0, 0.01, still.shape)
     joints[20:23, 30] = np.nan
-    np.savez(source / "a.npz", joints=joints, fps=20.0)
-    (source / "texts.csv").write_text("id,text\na,hello\n")
+    write_clip(tmp_path / "source" / "a.npz", 0, joints=joints, fps=20.0)
+    write_texts(tmp_path / "source", [{"id": "a", "text": "hello", "split": "train"}])
+    noise = []
     for smooth in (0.0, 0.5):
-        report = build(source, tmp_path / f"{smooth}", workers=0, smooth=smooth)
-        row = pq.read_table(tmp_path / f"{smooth}" / "data").to_pylist()[0]
-        noise = np.abs(np.array(row["joints_mm"]) / 1000 - still).mean()
-        assert noise < (0.005 if smooth else 0.012) and (noise > 0.006) == (not smooth)
+        report = make(tmp_path / "source", tmp_path / f"{smooth}", smooth=smooth)
+        (row,) = rows_of(tmp_path / f"{smooth}", "train")
+        noise.append(np.abs(read_joints(row) - still).mean())
         assert [mask >> 30 & 1 for mask in row["valid"]] == [1] * 20 + [0] * 3 + [1] * 17
-        said = json.dumps(report)
-        assert "gaps of up to 5 frames filled in" in said and ("smoothed over 0.5 s" in said) == bool(smooth)
+        notes = {"gaps of up to 5 frames filled in": 1} | ({"smoothed over 0.5 s": 1} if smooth else {})
+        assert report["splits"]["train"]["notes"] == notes
+    assert noise[1] < 0.005 < 0.006 < noise[0] < 0.012

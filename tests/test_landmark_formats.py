@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lslm.processing import load_motion
 from lslm.processing.mediapipe_landmarks import mediapipe_to_joints
 from lslm.processing.motion_features import JOINT_NAMES
 from lslm.processing.readers import landmark_formats
 from lslm.processing.readers.folders import frame_order
 from lslm.processing.readers.landmark_formats import read_kaggle_landmarks, read_landmark_frames, read_pose_file
+from lslm.processing.skeleton import POSE_WIDTHS
 
 FRAMES, WIDTH, HEIGHT = 9, 640, 360
 PIXELS_PER_METRE = 200.0
@@ -93,7 +95,7 @@ def joints_of(result):
     hands = result["left_hand"], result["right_hand"]
     assert result["pose"].shape == (len(result["pose"]), 33, 4) and result["pose"].dtype == np.float32
     assert all(hand.shape == (len(result["pose"]), 21, 3) and hand.dtype == np.float32 for hand in hands)
-    return mediapipe_to_joints(result["pose"], *hands, image_size=result["image_size"])
+    return mediapipe_to_joints(result["pose"], *hands, image_size=result.get("image_size", (640, 480)))
 
 
 def check_arms(joints):
@@ -119,10 +121,9 @@ def test_pose_file_gives_the_body_to_a_millimetre(version):
     assert not valid[:, JOINT["left_ring3"]].any()
 
 
-def test_fps_of_version_2_is_a_float_and_a_broken_one_is_none():
-    assert read_pose_file(write_pose(clip(), fps=29.97))["fps"] == pytest.approx(29.97)
-    for fps in (0.0, -1.0, np.nan, np.inf):
-        assert read_pose_file(write_pose(clip(), fps=fps))["fps"] is None
+@pytest.mark.parametrize("fps", [29.97, 0.0, -1.0, np.nan, np.inf])
+def test_fps_of_version_2_is_a_float_and_a_broken_one_is_none(fps):
+    assert read_pose_file(write_pose(clip(), fps=fps))["fps"] == (pytest.approx(fps) if fps == 29.97 else None)
 
 
 def test_frames_of_version_1_overflow_16_bits(monkeypatch):
@@ -157,27 +158,24 @@ def test_head_of_a_reduced_file_comes_from_the_outline_of_the_face():
     np.testing.assert_allclose(head[:, 1], 1.4 + 0.2 - 0.2 * 0.02, atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    "case",
-    {
-        "pixels": dict(z_unit=1.0),
-        "an offset, as resized files have": dict(offset=625.0),
-        "resized, the video's width in the depth": dict(z_unit=1 / WIDTH, resize=2.5, size=(1600, 900, WIDTH)),
-        "shoulders one unit wide": dict(resize=1 / 72, size=(WIDTH, HEIGHT, 0), shift=True),
-        "no size in the header": dict(size=(0, 0, WIDTH)),
-        "depth 1": dict(size=(WIDTH, HEIGHT, 1)),
-    }.items(),
-    ids=lambda case: case[0],
-)
+HEADER = (WIDTH, HEIGHT, 0)
+UNITS = {  # what z is multiplied by, x, y and z after it, the offset in z, whether the centre is 0; the header's size
+    "pixels": (1.0, 1.0, 0.0, False, HEADER),
+    "an offset, as resized files have": (1 / WIDTH, 1.0, 625.0, False, HEADER),
+    "resized, the video's width in the depth": (1 / WIDTH, 2.5, 0.0, False, (1600, 900, WIDTH)),
+    "shoulders one unit wide": (1 / WIDTH, 1 / 72, 0.0, True, HEADER),
+    "no size in the header": (1 / WIDTH, 1.0, 0.0, False, (0, 0, WIDTH)),
+    "depth 1": (1 / WIDTH, 1.0, 0.0, False, (WIDTH, HEIGHT, 1)),
+}
+
+
+@pytest.mark.parametrize("case", UNITS)
 def test_units_of_depth_and_place(case):
-    case = case[1]
-    components = clip(z_unit=case.get("z_unit", 1 / WIDTH))
+    z_unit, resize, offset, centred, size = UNITS[case]
+    components = clip(z_unit=z_unit)
     for _, values, _ in components.values():
-        values[...] = values * case.get("resize", 1.0) + (0, 0, case.get("offset", 0.0))
-        if case.get("shift"):
-            values[...] -= np.array([WIDTH / 2, HEIGHT / 2, 0]) * case["resize"]
-    joints, _ = joints_of(read_pose_file(write_pose(components, size=case.get("size", (WIDTH, HEIGHT, 0)))))
-    check_arms(joints)
+        values[...] = (values - centred * np.array([WIDTH / 2, HEIGHT / 2, 0])) * resize + (0, 0, offset)
+    check_arms(joints_of(read_pose_file(write_pose(components, size=size)))[0])
 
 
 def test_confidence_zero_is_not_detected():
@@ -188,33 +186,21 @@ def test_confidence_zero_is_not_detected():
     known[7] = 0
     components["POSE_LANDMARKS"][1][3:5, wrist] = 0  # what masked points hold
     components["RIGHT_HAND_LANDMARKS"][2][2, 4] = 0  # one point lost, the hand is
+    components["RIGHT_HAND_LANDMARKS"][1][3], components["RIGHT_HAND_LANDMARKS"][1][4] = np.nan, 1e30  # broken numbers
+    known[6, landmark_formats.POSE_NAMES.index("LEFT_EAR")] = 0
     result = read_pose_file(write_pose(components))
-    assert not result["right_hand"][2].any() and not result["pose"][7].any()
+    assert not result["right_hand"][2:5].any() and result["right_hand"][5].any() and not result["pose"][7].any()
     joints, valid = joints_of(result)
     np.testing.assert_array_equal(valid[:, JOINT["right_wrist"]], [1, 1, 1, 0, 0, 1, 1, 0, 1])
     np.testing.assert_array_equal(valid[:, JOINT["left_wrist"]], [1, 1, 1, 1, 1, 1, 1, 0, 1])
+    np.testing.assert_array_equal(valid[:, JOINT["head"]], [1, 1, 1, 1, 1, 1, 0, 0, 1])
+    assert np.linalg.norm(joints[6, JOINT["head"]] - joints[5, JOINT["head"]]) < 0.1  # put above the shoulders
     body, _ = metres()
     np.testing.assert_allclose(joints[:, JOINT["right_wrist"], 0], body["RIGHT_WRIST"][:, 0], atol=1e-3)
 
 
-def test_a_head_with_a_lost_ear_is_put_above_the_shoulders():
-    components = clip()
-    components["POSE_LANDMARKS"][2][2, landmark_formats.POSE_NAMES.index("LEFT_EAR")] = 0
-    joints, valid = joints_of(read_pose_file(write_pose(components)))
-    np.testing.assert_array_equal(valid[:, JOINT["head"]], np.arange(FRAMES) != 2)
-    assert np.linalg.norm(joints[2, JOINT["head"]] - joints[1, JOINT["head"]]) < 0.1
-
-
 def test_of_several_people_the_detected_one():
     check_arms(joints_of(read_pose_file(write_pose(clip(), people=3)))[0])
-
-
-def test_broken_numbers_are_not_detected():
-    components = clip()
-    components["RIGHT_HAND_LANDMARKS"][1][1] = np.nan
-    components["RIGHT_HAND_LANDMARKS"][1][2] = 1e30
-    result = read_pose_file(write_pose(components))
-    assert not result["right_hand"][1:3].any() and result["right_hand"][0].any()
 
 
 def openpose():
@@ -257,17 +243,11 @@ def test_bad_pose_files(case):
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
 
 
-def test_every_truncation_is_refused():
-    data = write_pose(clip(REDUCED))
-    for length in [*range(0, 1500, 7), len(data) - 4, len(data) - 1]:
-        with pytest.raises(ValueError):
-            read_pose_file(data[:length])
-
-
-def test_promises_cost_no_memory():
+def test_truncation_is_refused_and_promises_cost_no_memory():
     data = write_pose(clip(REDUCED))
     body = data.index(struct.pack("<fIH", 25.0, FRAMES, 1))
-    hostile = [
+    hostile = [data[:length] for length in [*range(0, 1500, 7), len(data) - 4, len(data) - 1]]
+    hostile += [
         data[:body] + struct.pack("<fIH", 25.0, frames, people) + data[body + 10 :]
         for frames, people in ((140_000, 1), (140_000, 65535), (2**32 - 1, 65535), (0, 65535))
     ]
@@ -322,11 +302,7 @@ def flat_frames(size):
 def test_frames_are_stacked_and_a_lost_one_is_not_detected(size):
     expected, frames = flat_frames(size)
     frames[4] = None
-    frames[5] = frames[5][None].astype(np.float64) if size == 258 else frames[5]
-    if size == 258:
-        frames = [frame if frame is None else frame.reshape(1, -1) for frame in frames]
     result = read_landmark_frames(frames)
-    assert result["fps"] is None and result["image_size"] == (640, 480)
     for part in ("pose", "left_hand", "right_hand"):
         assert not result[part][4].any()
         np.testing.assert_array_equal(np.delete(result[part], 4, 0), np.delete(expected[part], 4, 0))
@@ -336,19 +312,28 @@ def test_frames_are_stacked_and_a_lost_one_is_not_detected(size):
 @pytest.mark.parametrize(
     "arrays, pattern",
     [
-        ([], "no frame"),
-        ([None, None], "no frame"),
         ([np.zeros(126)] * 3, "two hands without a body"),
         ([np.zeros(63)] * 3, "one hand without a body"),
         ([np.zeros(99)] * 3, r"\(1662,\) or \(258,\)"),
         ([np.zeros(258), np.zeros(1662)], "one shape"),
-        ([np.array(["x"] * 258)], "dtype"),
-        ([np.array([None] * 258)], "dtype"),
     ],
 )
 def test_bad_frames(arrays, pattern):
     with pytest.raises(ValueError, match=pattern):
         read_landmark_frames(arrays)
+
+
+def test_a_folder_of_two_kinds_of_frames_is_refused(tmp_path):
+    np.save(tmp_path / "1.npy", np.zeros(258))
+    np.savez(tmp_path / "2.npz", **{name: np.zeros((1, width)) for name, width in POSE_WIDTHS.items()})
+    with pytest.raises(ValueError, match="some files hold SMPL-X parameters and some landmarks"):
+        load_motion(tmp_path, fps=25)
+    np.savez(
+        tmp_path / "1.npz", betas=np.zeros(10), **{name: np.zeros((1, width)) for name, width in POSE_WIDTHS.items()}
+    )
+    (tmp_path / "1.npy").unlink()
+    with pytest.raises(ValueError, match=r"frame 1 holds .*, the first one smplerx: betas \(10\)"):
+        load_motion(tmp_path, fps=25)
 
 
 def test_frame_order():
@@ -416,71 +401,61 @@ def kaggle_table(first=17):
     return arrow.table({name: arrow.array(column, type=kinds.get(name)) for name, column in rows.items()})
 
 
-@pytest.fixture(scope="module")
-def kaggle(tmp_path_factory):
-    parquet = pytest.importorskip("pyarrow.parquet")
-    folder = tmp_path_factory.mktemp("kaggle")
-
-    def write(table, name="clip.parquet", **options):
-        parquet.write_table(table, folder / name, **options)
-        return folder / name
-
-    return write
+def parquet_file(table, **options):
+    pytest.importorskip("pyarrow.parquet").write_table(table, file := io.BytesIO(), **options)
+    return file.getvalue()
 
 
-def test_kaggle_file_gives_the_body(kaggle):
-    result = read_kaggle_landmarks(kaggle(kaggle_table()))
+def test_kaggle_file_gives_the_body():
+    result = read_kaggle_landmarks(parquet_file(kaggle_table()))
     assert result["fps"] is None and result["image_size"] == (3, 4)
     joints, valid = joints_of(result)
     check_arms(joints)
     assert not valid[:, JOINT["left_index1"]].any() and valid[:, JOINT["right_index1"]].all()
 
 
-def test_kaggle_rows_in_any_order_row_groups_nulls_and_lost_frames(kaggle):
+def test_kaggle_rows_in_any_order_row_groups_nulls_and_lost_frames():
     table = kaggle_table()
     table = table.take(np.random.default_rng(0).permutation(table.num_rows))
     table = table.filter(np.asarray(table["frame"]) != 17 + 4)
-    result = read_kaggle_landmarks(kaggle(table.replace_schema_metadata(None), row_group_size=1000))
+    result = read_kaggle_landmarks(parquet_file(table.replace_schema_metadata(None), row_group_size=1000))
     assert len(result["pose"]) == FRAMES and not result["pose"][4].any()
     joints, valid = joints_of(result)
     check_arms(joints)
     assert not valid[4].any() and valid[5].any()
 
 
-def test_bad_kaggle_files(kaggle, tmp_path, monkeypatch):
+def test_bad_kaggle_files(monkeypatch):
     table = kaggle_table()
-    bad = {
-        "columns": (table.drop_columns(["z"]), "expected the numbers and strings frame"),
-        "strings": (table.set_column(4, "x", table["row_id"]), "expected the numbers and strings"),
-        "no rows": (table.slice(0, 0), "no row"),
-        "no body": (table.filter(np.asarray(table["type"]) == "face"), "both shoulders"),
-        "far frames": (table.set_column(0, "frame", [np.arange(table.num_rows) * 1000]), "numbered 0 to"),
-    }
-    for name, (content, pattern) in bad.items():
+    bad = [
+        (table.drop_columns(["z"]), "expected the numbers and strings frame"),
+        (table.set_column(4, "x", table["row_id"]), "expected the numbers and strings"),
+        (table.slice(0, 0), "no row"),
+        (table.filter(np.asarray(table["type"]) == "face"), "both shoulders"),
+        (table.set_column(0, "frame", [np.arange(table.num_rows) * 1000]), "numbered 0 to"),
+    ]
+    for content, pattern in bad:
         with pytest.raises(ValueError, match=pattern) as caught:
-            read_kaggle_landmarks(kaggle(content, name))
+            read_kaggle_landmarks(parquet_file(content))
         assert "\n" not in str(caught.value)
-    data = kaggle(table).read_bytes()
-    for name, content in {"text": b"x" * 99, "cut": data[: len(data) // 2], "empty": b""}.items():
-        (tmp_path / name).write_bytes(content)
+    data = parquet_file(table)
+    for content in (b"x" * 99, data[: len(data) // 2], b""):
         with pytest.raises(ValueError, match="damaged"):
-            read_kaggle_landmarks(tmp_path / name)
-    with pytest.raises(FileNotFoundError):
-        read_kaggle_landmarks(tmp_path / "missing")
+            read_kaggle_landmarks(content)
     monkeypatch.setattr(landmark_formats, "MAX_KAGGLE_FRAMES", FRAMES - 1)
     with pytest.raises(ValueError, match="at most 8 frames"):
-        read_kaggle_landmarks(kaggle(table))
+        read_kaggle_landmarks(data)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ValueError, match=r"pip install 'lslm\[parquet\]'"):
-        read_kaggle_landmarks(kaggle(table))
+        read_kaggle_landmarks(data)
 
 
-def test_a_long_string_in_every_row_costs_no_memory(kaggle):
+def test_a_long_string_in_every_row_costs_no_memory():
     arrow = pytest.importorskip("pyarrow")
     rows = 200_000
     kinds = arrow.DictionaryArray.from_arrays(np.zeros(rows, np.int32), ["x" * 100_000])  # 20 GB, spelled out
     numbers = np.zeros(rows, np.int32)
     names = ["frame", "type", "landmark_index", "x", "y", "z"]
-    path = kaggle(arrow.table([numbers, kinds, numbers, numbers, numbers, numbers], names=names), "bomb")
+    data = parquet_file(arrow.table([numbers, kinds, numbers, numbers, numbers, numbers], names=names))
     with pytest.raises(ValueError, match="both shoulders"):
-        read_kaggle_landmarks(path)
+        read_kaggle_landmarks(data)

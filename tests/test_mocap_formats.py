@@ -6,18 +6,21 @@ import os
 import re
 import struct
 import tracemalloc
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from motion_writers import rotation_vector
 
 from lslm.processing.motion_features import HUMANML3D_BONE_LENGTHS, JOINT_NAMES, PARENTS, RAW_DIRECTIONS
 from lslm.processing.readers import mocap_bvh, mocap_gltf
 from lslm.processing.readers.mocap_bvh import read_bvh
-from lslm.processing.readers.mocap_gltf import read_gltf
 from lslm.processing.readers.mocap_skeletons import UNITS, named_joints_to_motion_joints
 
+read_gltf = partial(mocap_gltf.read_gltf, folder=Path("nowhere"))
 FRAMES, FPS = 6, 30.0
 JOINT = {name: index for index, name in enumerate(JOINT_NAMES)}
 FINGERS = ("thumb", "index", "middle", "ring", "pinky")
@@ -101,16 +104,10 @@ def write_bvh(names, angles, root, *, scale=1.0, order="zxy", positions="root", 
 
 
 def quaternions(matrices):
-    """(..., 3, 3) rotation matrices -> (..., 4) with w last, by the eigenvector of the largest eigenvalue."""
-    m = matrices
-    k = np.zeros((*m.shape[:-2], 4, 4))
-    for a in range(3):
-        for b in range(3):
-            k[..., a, b] = m[..., a, b] + m[..., b, a] - (np.trace(m, axis1=-2, axis2=-1) if a == b else 0)
-        c, d = [(1, 2), (2, 0), (0, 1)][a]
-        k[..., a, 3] = k[..., 3, a] = m[..., d, c] - m[..., c, d]
-    k[..., 3, 3] = np.trace(m, axis1=-2, axis2=-1)
-    return np.linalg.eigh(k)[1][..., :, -1]
+    """(T, 3, 3) rotation matrices -> (T, 4) with w last."""
+    vectors = np.array([rotation_vector(matrix) for matrix in matrices])
+    half = np.linalg.norm(vectors, axis=1, keepdims=True) / 2
+    return np.concatenate([vectors * np.sinc(half / np.pi) / 2, np.cos(half)], axis=1)
 
 
 class GltfWriter:
@@ -363,8 +360,6 @@ def test_two_bones_of_a_finger_are_no_finger_and_still_fingers_are_noted():
         (lambda x: x * 5, "scale the skeleton"),
         (lambda x: x * (1, -1, 1), "expected it above"),
         (lambda x: x[..., [1, 0, 2]], "expected it above"),
-        (lambda x: x[:0], "shape"),
-        (lambda x: x[:, :5], "shape"),
     ],
 )
 def test_positions_that_are_no_body(change, pattern):
@@ -378,17 +373,15 @@ def test_positions_that_are_no_body(change, pattern):
 
 @pytest.mark.parametrize("positions", ["root", "absolute", "added"])
 @pytest.mark.parametrize("scale", [1.0, 100.0])
-def test_bvh_round_trip(positions, scale, tmp_path):
+def test_bvh_round_trip(positions, scale):
     angles, root, expected = a_motion()
     text = write_bvh(mixamo, angles, root, scale=scale, positions=positions)
-    (tmp_path / "clip.bvh").write_text(text)
-    names, found, fps = read_bvh(tmp_path / "clip.bvh")
+    names, found, fps = read_bvh(text.encode())
     assert fps == FPS and found.dtype == np.float32 and sorted(names) == sorted(mixamo)
     np.testing.assert_allclose(found, expected[:, [mixamo.index(name) for name in names]] * scale, atol=2e-6 * scale)
     joints, valid, _ = named_joints_to_motion_joints(names, found)
     np.testing.assert_allclose(joints, expected, atol=1e-3)
     assert valid.all()
-    np.testing.assert_array_equal(read_bvh(text.encode())[1], found)
 
 
 @pytest.mark.parametrize("order", ["xyz", "xzy", "yxz", "yzx", "zxy", "zyx"])
@@ -426,7 +419,8 @@ BAD_BVH = {
     "empty": ("", "no BVH file"),
     "no motion": (BVH[:900], "no BVH file, or a truncated one"),
     "truncated motion": (BVH[: BVH.rindex("\n", 0, -400)], "truncated"),
-    "no frames": (BVH.replace("Frames: 3", "Frames: x"), "no `Frames: N`"),
+    "no number of frames": (BVH.replace("Frames: 3", "Frames: x"), "no `Frames: N`"),
+    "no frames": (BVH.replace("Frames: 3", "Frames: 0"), "0 frames of 69 channels promised"),
     "more frames": (BVH.replace("Frames: 3", "Frames: 999999999"), "999999999 frames of 69 channels promised"),
     "frame time 0": (BVH.replace("0.033333", "0"), "expected seconds"),
     "frame time NaN": (BVH.replace("0.033333", "nan"), "expected seconds"),
@@ -473,7 +467,7 @@ def test_bvh_agrees_with_pybvh(tmp_path_factory, seed):
     names = [f"j{k}" for k in range(count)]
     path.write_text(write_bvh(names, angles, rng.normal(0, 1, (4, 3)), order=order, parents=parents, offsets=offsets))
     theirs = pybvh.read_bvh_file(path, world_up="+y")
-    names, positions, fps = read_bvh(path)
+    names, positions, fps = read_bvh(path.read_bytes())
     assert names == theirs.joint_names and fps == pytest.approx(1 / theirs.frame_time)
     np.testing.assert_allclose(positions, theirs.joint_positions(), atol=1e-5)
 
@@ -483,53 +477,46 @@ def test_bvh_agrees_with_pybvh(tmp_path_factory, seed):
 
 @pytest.mark.parametrize("leaves_first", [False, True])
 @pytest.mark.parametrize("scale", [1.0, 0.01])
-def test_gltf_round_trip(leaves_first, scale, tmp_path):
+def test_gltf_round_trip(leaves_first, scale):
     angles, root, expected = a_motion()
     writer, nodes = gltf_body(CONVENTIONS["mixamo"], angles, root, scale=scale, leaves_first=leaves_first)
-    (tmp_path / "clip.glb").write_bytes(writer.glb(nodes))
-    names, found, fps = read_gltf(tmp_path / "clip.glb")
+    names, found, fps = read_gltf(writer.glb(nodes))
     assert fps == FPS and found.shape == (FRAMES, 53, 3) and found.dtype == np.float32
     joints, valid, notes = named_joints_to_motion_joints(names, found)
     np.testing.assert_allclose(joints, expected, atol=1e-5)
     assert valid.all() and notes == ()
 
 
+WRITER, NODES = gltf_body(mixamo, *a_motion(3)[:2])
+GLB = WRITER.glb(NODES)
+
+
+def gltf_with_buffer(uri):
+    document = WRITER.json(NODES)
+    document["buffers"][0]["uri"] = uri
+    return json.dumps(document).encode()
+
+
 def test_gltf_buffers_as_data_uri_and_beside_the_file(tmp_path):
-    writer, nodes = gltf_body(mixamo, *a_motion()[:2])
-    expected = read_gltf(writer.glb(nodes))[1]
-    document = writer.json(nodes)
-    document["buffers"][0]["uri"] = "data:application/octet-stream;base64," + base64.b64encode(writer.data).decode()
-    np.testing.assert_array_equal(read_gltf(json.dumps(document).encode())[1], expected)
-    document["buffers"][0]["uri"] = "my%20clip.bin"
-    (tmp_path / "clip.gltf").write_text(json.dumps(document))
+    inline = gltf_with_buffer("data:application/octet-stream;base64," + base64.b64encode(WRITER.data).decode())
+    np.testing.assert_array_equal(read_gltf(inline)[1], read_gltf(GLB)[1])
     with pytest.raises(FileNotFoundError):
-        read_gltf(tmp_path / "clip.gltf")
-    (tmp_path / "my clip.bin").write_bytes(writer.data)
-    np.testing.assert_array_equal(read_gltf(tmp_path / "clip.gltf")[1], expected)
+        read_gltf(gltf_with_buffer("my%20clip.bin"), folder=tmp_path)
+    (tmp_path / "my clip.bin").write_bytes(WRITER.data)
+    np.testing.assert_array_equal(read_gltf(gltf_with_buffer("my%20clip.bin"), folder=tmp_path)[1], read_gltf(GLB)[1])
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="no regular file"):
+        read_gltf(gltf_with_buffer("pipe"), folder=tmp_path)
     with pytest.raises(ValueError, match="is not in it"):
-        read_gltf(json.dumps(document).encode())
+        read_gltf(gltf_with_buffer(None))
 
 
 @pytest.mark.parametrize(
     "uri", ["/etc/passwd", "../clip.bin", "a/b.bin", "..", "", "file:///x", "C:x", "%2e%2e%2fx", "a\\b"]
 )
-def test_gltf_buffers_elsewhere_are_not_opened(uri, tmp_path, monkeypatch):
-    writer, nodes = gltf_body(mixamo, *a_motion()[:2])
-    document = writer.json(nodes)
-    document["buffers"][0]["uri"] = uri
-    (tmp_path / "clip.gltf").write_text(json.dumps(document))
+def test_gltf_buffers_elsewhere_are_not_opened(uri):
     with pytest.raises(ValueError, match="lies elsewhere"):
-        read_gltf(tmp_path / "clip.gltf")
-
-
-def test_gltf_buffer_that_is_a_pipe_does_not_hang(tmp_path):
-    writer, nodes = gltf_body(mixamo, *a_motion()[:2])
-    document = writer.json(nodes)
-    document["buffers"][0]["uri"] = "pipe"
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "clip.gltf").write_text(json.dumps(document))
-    with pytest.raises(ValueError, match="no regular file"):
-        read_gltf(tmp_path / "clip.gltf")
+        read_gltf(gltf_with_buffer(uri))
 
 
 def stick(times, values, how=None, path="rotation", dtype="<f4", **node):
@@ -626,10 +613,6 @@ def test_gltf_agrees_with_pygltflib():
     assert [node.name for node in theirs.nodes] == [*mixamo, "Armature"]
     again = b"".join(theirs.save_to_bytes())  # and theirs to us
     np.testing.assert_array_equal(read_gltf(again)[1], read_gltf(content)[1])
-
-
-WRITER, NODES = gltf_body(mixamo, *a_motion(3)[:2])
-GLB = WRITER.glb(NODES)
 
 
 def changed(**changes):

@@ -1,6 +1,7 @@
 """The motion embedding of the FID: what it depends on, what it keeps, and that it learns something."""
 
 import json
+from pathlib import Path
 
 import lslm_cli
 import numpy as np
@@ -16,12 +17,14 @@ from lslm.training.evaluation.motion_embedding import MotionEmbedding, motion_em
 from lslm.training.evaluation.motion_metrics import frechet_distance
 
 pytest_plugins = ["training_fixtures"]
-QUICK = {"steps": 40, "batch_size": 8, "learning_rate": 3e-3}
+EXTRACTOR = SignMotionFeatureExtractor(fps=FPS)
 
 
-@pytest.fixture(scope="module")
-def extractor():
-    return SignMotionFeatureExtractor(fps=FPS)
+@pytest.fixture(scope="module", autouse=True)
+def quick_training():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "TRAINING", module.TRAINING | {"steps": 40, "batch_size": 8, "learning_rate": 3e-3})
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -30,23 +33,23 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, data, extractor):
+def folder(tmp_path_factory, data):
     """A folder with an embedding of the toy data."""
     folder = str(tmp_path_factory.mktemp("embedding") / "of" / "toys")
-    motion_embedding(folder, data, extractor, **QUICK)
+    motion_embedding(folder, data, EXTRACTOR)
     return folder
 
 
 @pytest.fixture(scope="module")
 def embedding(folder):
-    return MotionEmbedding.from_pretrained(folder).eval()
+    return MotionEmbedding.load(Path(folder))
 
 
 @pytest.fixture(scope="module")
-def train(data, extractor):
+def train(data):
     """Features and texts of the training split."""
     split = MotionText(data, "train", FPS)
-    return [extractor.to_features(joints) for joints in split.joints], split.texts
+    return [EXTRACTOR.to_features(joints) for joints in split.joints], split.texts
 
 
 def test_an_embedding_is_of_one_scale_and_belongs_to_its_clip_alone(embedding, train):
@@ -75,13 +78,8 @@ def test_padding_does_not_change_an_embedding(embedding, train, frames):
 
 def test_it_finds_the_texts_of_its_training_clips(embedding, train):
     clips, texts = train
-    found = retrieval(embedding, clips, texts)
-    assert found == {"top1": 100, "chance": 12.5, "group": 8, "clips": 8}
+    assert retrieval(embedding, clips, texts) == {"top1": 100, "chance": 12.5, "group": 8, "clips": 8}
     assert retrieval(embedding, clips, texts[1:] + texts[:1])["top1"] < 50  # the texts of other clips
-    unlearnt = MotionEmbedding(embedding.config)
-    unlearnt.mean.copy_(embedding.mean)
-    unlearnt.std.copy_(embedding.std)
-    assert retrieval(unlearnt, clips, texts)["top1"] < 80
 
 
 def test_retrieval_takes_texts_of_the_same_words_for_one_and_whole_groups_only(embedding, train, monkeypatch):
@@ -102,63 +100,60 @@ def test_the_fid_is_zero_for_equal_motion_and_grows_with_the_difference(embeddin
     clips, _ = train
     rng = np.random.default_rng(0)
     noise = [rng.normal(size=clip.shape) * embedding.std.numpy() for clip in clips]
-    own = embedding.embed_motion(clips)
-    sizes = (0, 0.3, 1, 3)
-    fids = [
-        frechet_distance(own, embedding.embed_motion([c + s * n for c, n in zip(clips, noise, strict=True)]))
-        for s in sizes
-    ]
+    fids = []
+    for size in (0, 0.3, 1, 3):
+        noisy = [clip + size * change for clip, change in zip(clips, noise, strict=True)]
+        fids.append(frechet_distance(embedding.embed_motion(clips), embedding.embed_motion(noisy)))
     assert fids[0] < 1e-9 and fids == sorted(fids) and fids[1] > 1e-3
 
 
-def test_training_twice_gives_the_same_and_leaves_the_random_state(folder, data, extractor, tmp_path):
+def test_training_twice_gives_the_same_and_leaves_the_random_state(embedding, data, tmp_path, monkeypatch):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    again = motion_embedding(str(tmp_path), data, extractor, **QUICK)
+    again = motion_embedding(str(tmp_path), data, EXTRACTOR).description("x")
     assert torch.equal(torch.rand(3), expected)
-    kept = motion_embedding(folder, data, extractor, **QUICK)
-    assert again.description("x") == kept.description("x")
-    other = motion_embedding(str(tmp_path / "seed"), data, extractor, **QUICK | {"seed": 1, "steps": 1})
-    assert other.description("x")["weights"] != kept.description("x")["weights"]
-    assert other.description("x")["fingerprint"] != kept.description("x")["fingerprint"]
+    assert again == embedding.description("x")
+    monkeypatch.setattr(module, "TRAINING", module.TRAINING | {"seed": 1, "steps": 1})
+    other = motion_embedding(str(tmp_path / "seed"), data, EXTRACTOR).description("x")
+    assert other["weights"] != again["weights"] and other["fingerprint"] != again["fingerprint"]
 
 
-def test_a_kept_embedding_is_used_again(folder, data, extractor, monkeypatch):
+def test_a_kept_embedding_is_used_again(folder, data, monkeypatch):
     monkeypatch.setattr(module, "_train", None)  # a call fails
     shifted = SignMotionFeatureExtractor(fps=FPS, mean=[1.0] * 623, std=[2.0] * 623)
-    for same in (extractor, shifted):  # the tokenizer's own statistics are not the embedding's
-        kept = motion_embedding(folder, data, same, **QUICK)
-    assert not kept.training and kept.config.retrieval["clips"] == 2
-    config = json.loads((module.Path(folder) / "config.json").read_text())
+    for same in (EXTRACTOR, shifted):  # the tokenizer's own statistics are not the embedding's
+        kept = motion_embedding(folder, data, same)
+    assert not kept.training and kept.config["retrieval"]["clips"] == 2
+    config = json.loads((Path(folder) / "config.json").read_text())
     assert config["settings"]["fps"] == FPS and "tea" in config["vocabulary"]
 
 
-def test_an_embedding_of_something_else_is_refused(folder, data, extractor, tmp_path):
+def test_an_embedding_of_something_else_is_refused(folder, data, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="differs in fps from .* name another folder"):
-        motion_embedding(folder, data, SignMotionFeatureExtractor(fps=2 * FPS), **QUICK)
-    with pytest.raises(ValueError, match="differs in steps"):
-        motion_embedding(folder, data, extractor, **QUICK | {"steps": 2})
+        motion_embedding(folder, data, SignMotionFeatureExtractor(fps=2 * FPS))
     rows = Dataset.from_parquet(f"{data}/data/train.parquet")
     rows.select(range(7)).to_parquet(tmp_path / "train.parquet")
     with pytest.raises(ValueError, match="differs in train"):
-        motion_embedding(folder, str(tmp_path), extractor, **QUICK)
+        motion_embedding(folder, str(tmp_path), EXTRACTOR)
     with pytest.raises(ValueError, match="neither empty nor a motion embedding"):
-        motion_embedding(str(tmp_path), data, extractor, **QUICK)
+        motion_embedding(str(tmp_path), data, EXTRACTOR)
     with pytest.raises(FileNotFoundError, match="no data set at"):
-        motion_embedding(str(tmp_path / "new"), str(tmp_path / "nowhere"), extractor)
+        motion_embedding(str(tmp_path / "new"), str(tmp_path / "nowhere"), EXTRACTOR)
+    monkeypatch.setattr(module, "TRAINING", module.TRAINING | {"steps": 2})
+    with pytest.raises(ValueError, match="differs in steps"):
+        motion_embedding(folder, data, EXTRACTOR)
 
 
-def test_data_with_nothing_to_contrast_or_validate(data, extractor, tmp_path):
+def test_data_with_nothing_to_contrast_or_validate(data, tmp_path, monkeypatch):
     rows = Dataset.from_parquet(f"{data}/data/train.parquet")
     rows.map(lambda row: {"text": "Tea."}).to_parquet(tmp_path / "train.parquet")
     with pytest.raises(ValueError, match="different texts"):
-        motion_embedding(str(tmp_path / "a"), str(tmp_path), extractor)
-    rows.map(lambda row, i: {"text": row["text"] if i else ""}, with_indices=True).to_parquet(
-        tmp_path / "train.parquet"
-    )
-    found = motion_embedding(str(tmp_path / "a"), str(tmp_path), extractor, **QUICK | {"steps": 1, "clips": 5})
-    assert found.config.retrieval == {}  # no validation split
+        motion_embedding(str(tmp_path / "a"), str(tmp_path), EXTRACTOR)
+    first_silent = rows.map(lambda row, index: {"text": row["text"] if index else ""}, with_indices=True)
+    first_silent.to_parquet(tmp_path / "train.parquet")
+    monkeypatch.setattr(module, "TRAINING", module.TRAINING | {"steps": 1, "clips": 5})
+    assert motion_embedding(str(tmp_path / "a"), str(tmp_path), EXTRACTOR).config["retrieval"] == {}
 
 
 def test_evaluate_reports_the_fid_beside_its_embedding(toy, toy_model, tmp_path, monkeypatch, capsys):

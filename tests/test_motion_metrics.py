@@ -10,7 +10,6 @@ from lslm.training.evaluation.motion_metrics import (
     motion_errors,
     nearest_neighbour_accuracy,
     procrustes,
-    reconstruction_errors,
     sign_descriptor,
 )
 
@@ -21,14 +20,13 @@ def moved(joints, which, metres):
     return joints
 
 
-def test_reconstruction_errors_of_a_known_shift():
-    joints = np.random.default_rng(0).normal(size=(7, NUM_JOINTS, 3))
-    parts = ("upper_body_mm", "hands_mm", "left_hand_wrist_aligned_mm", "right_hand_wrist_aligned_mm")
+def test_errors_of_signing_of_a_known_shift():
+    joints = a_clip()
+    parts = ("upper_body", "hands", "left_hand_wrist_aligned", "right_hand_wrist_aligned")
 
     def errors(decoded):
-        found = reconstruction_errors(joints, decoded)
-        assert set(found) == set(parts)
-        return [found[part] for part in parts]
+        scores = motion_errors([joints], [decoded], FPS)
+        return [scores[f"{part}_mm"] for part in parts]
 
     shift = np.array([0.003, 0.0, -0.004])  # 5 mm
     assert errors(joints) == [0, 0, 0, 0]
@@ -45,11 +43,11 @@ def test_code_usage():
     assert code_usage(np.repeat(np.arange(8), 5)[:, None], 8) == {"codes_used": 8, "perplexity": pytest.approx(8)}
     assert code_usage(np.full((9, 1), 3), 8) == {"codes_used": 1, "perplexity": pytest.approx(1)}
     # half of the time one code, half of it two others
-    usage = code_usage(np.array([[0], [0], [1], [2]]), 512)
-    assert usage["codes_used"] == 3 and usage["perplexity"] == pytest.approx(2**1.5)
+    rows = np.array([[0], [0], [1], [2]])
+    assert code_usage(rows, 512) == {"codes_used": 3, "perplexity": pytest.approx(2**1.5)}
     # two parts: one with a single code, one with four
-    usage = code_usage(np.array([[0, 8], [0, 9], [0, 10], [0, 11]]), 16)
-    assert usage == {"codes_used": 5, "perplexity": pytest.approx(2)}
+    rows = np.array([[0, 8], [0, 9], [0, 10], [0, 11]])
+    assert code_usage(rows, 16) == {"codes_used": 5, "perplexity": pytest.approx(2)}
 
 
 def test_nearest_neighbour_accuracy_by_hand():
@@ -77,13 +75,9 @@ def test_two_frames_are_interpolated():
 
 
 def test_the_same_sign_signed_slower_is_its_nearest_neighbour():
-    rng = np.random.default_rng(0)
-    signs = rng.normal(size=(5, 4, NUM_JOINTS, 3))
-    slow = [
-        np.stack([sign[int(i)] * (1 - i % 1) + sign[min(int(i) + 1, 3)] * (i % 1) for i in np.linspace(0, 3, 19)])
-        for sign in signs
-    ]
-    known, query = np.stack([sign_descriptor(s) for s in signs]), np.stack([sign_descriptor(s) for s in slow])
+    signs = np.random.default_rng(0).normal(size=(5, 4, NUM_JOINTS, 3))
+    known = np.stack([sign_descriptor(sign) for sign in signs])
+    query = np.stack([sign_descriptor(sign.repeat(5, axis=0)) for sign in signs])
     assert nearest_neighbour_accuracy(known, list("abcde"), query, list("abcde")) == 100
 
 
@@ -114,7 +108,7 @@ def similar(clip, seed=1):
 def test_motion_errors_of_a_known_shift():
     clip, shift = a_clip(), np.array([0.003, 0.0, -0.004])  # 5 mm
     errors = motion_errors([clip], [moved(clip, RIGHT_HAND, shift)], FPS)
-    assert set(errors) == {unit.format(part) for unit in UNITS for part in PARTS}
+    assert {unit.format(part) for unit in UNITS for part in PARTS} < set(errors)
     mpjpe = [errors[f"mpjpe_{part}mm"] for part in PARTS]
     assert mpjpe == pytest.approx([5 * 15 / 52, 0, 0, 5], abs=1e-9)
     # a part is fitted on its own: the hand's shape is right, whatever its place; that of the whole is not
@@ -185,13 +179,6 @@ def test_every_frame_counts_the_same_whichever_clip_it_is_in():
     assert not any("accel" in name for name in motion_errors([clip[:2]], [decoded[:2]], FPS))
 
 
-def test_motion_errors_refuses_what_does_not_fit():
-    clip = a_clip()
-    for originals, decoded in (([clip], []), ([], []), ([clip], [clip[1:]]), ([clip[:, :22]], [clip[:, :22]])):
-        with pytest.raises(ValueError, match="expected"):
-            motion_errors(originals, decoded, FPS)
-
-
 # --- Frechet distance -------------------------------------------------------------------------------------------------
 
 
@@ -235,14 +222,6 @@ def test_frechet_distance_of_two_clips_to_two_by_hand():
     assert frechet_distance([[-1.0, 0], [1, 0]], [[0, -1.0], [0, 1]]) == pytest.approx(4)
 
 
-@pytest.mark.parametrize(
-    "a, b, said",
-    [
-        (np.ones((1, 4)), np.ones((5, 4)), "at least 2"),
-        (np.ones((5, 4)), np.ones((5, 3)), "one size"),
-        (np.ones((5, 4)), np.full((5, 4), np.nan), "NaN"),
-    ],
-)
-def test_frechet_distance_refuses(a, b, said):
-    with pytest.raises(ValueError, match=said):
-        frechet_distance(a, b)
+def test_frechet_distance_refuses_what_is_no_number():
+    with pytest.raises(ValueError, match="NaN"):
+        frechet_distance(np.ones((5, 4)), np.full((5, 4), np.nan))

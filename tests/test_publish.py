@@ -14,7 +14,7 @@ import torch
 from hub_server import Forks, HubServer, run_client
 from huggingface_hub import HfApi, RepoCard
 from test_remote_code import STRANGER
-from training_fixtures import TOY_ALIGN, TOY_VQVAE, recipe
+from training_fixtures import TOY_VQVAE, recipe
 from transformers import pipeline
 
 from lslm import LslmForConditionalGeneration, SignMotionProcessor
@@ -44,12 +44,11 @@ def clip(toy, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def published(toy, toy_tokenizer, clip, tmp_path_factory):
+def published(toy_align, clip, tmp_path_factory):
     """A Hub to which a LoRA checkpoint was published, with its scores; and what the command printed."""
     folder = tmp_path_factory.mktemp("run") / "2_align"
-    flags = {"data": toy / "set", "tokenizer": toy_tokenizer, "backbone": toy / "llm", "output_dir": folder, "limit": 4}
-    flags |= {"trainable": ["projector", "language_model"], "lora_r": 8, "max_steps": 60, "augment": "false"}
-    assert lslm_cli.main(["align", *recipe(**TOY_ALIGN | flags | {"learning_rate": 1e-2})]) == 0
+    flags = {"output_dir": folder, "limit": 4, "lora_r": 8, "max_steps": 60, "augment": "false", "learning_rate": 1e-2}
+    assert lslm_cli.main(["align", *recipe(**toy_align | flags)]) == 0
     scores = {"metrics": {"wer": 12.5, "bleu4": 61.0, "utterances": 4}, "split": "test", "model": str(folder)}
     scores |= {"command": "lslm evaluate", "seed": 0, "signatures": {}, "versions": {}, "data": "toy", "machine": "x"}
     (folder.parent / "scores").mkdir()
@@ -123,10 +122,10 @@ def test_a_broken_upload_is_one_line_and_goes_on(published, toy_model, clip):
     """Cut in the middle, then given again: what had arrived is not sent a second time."""
     hub, _, _ = published
     argv = ["publish", toy_model, "lslm/broken", "--clip", clip, *BASE]
-    hub.fail_after(3 * clip.stat().st_size // 2)  # after the clip, in the middle of the weights
+    hub.room = 3 * clip.stat().st_size // 2  # for the clip, and not for the weights
     done = hub.forks.run(argv, check=False)
     assert done.returncode == 2 and "Traceback" not in done.stderr and "lslm: " in done.stderr.splitlines()[-1]
-    hub.fail_after(None)
+    hub.room = None
     assert not {name for name in files(hub, "lslm/broken") if name.endswith(".py")}  # half a model is not to be seen
     sent = len(hub.requests)
     hub.forks.run(argv)
@@ -152,15 +151,26 @@ def test_a_card_that_the_hub_does_not_take_is_not_sent(published, toy):
     hub, _, _ = published
     done = hub.forks.run(["data", "push", toy / "set", "lslm/refused", "--license", "smpl-x"], check=False)
     assert done.returncode == 2 and '"license" must be one of' in done.stderr.replace("\\", "").splitlines()[-1]
-    assert hub.requests[-1].path == "/api/validate-yaml" and hub.load("datasets/lslm/refused") is None
+    assert hub.requests[-1].path == "/api/validate-yaml" and "datasets/lslm/refused" not in hub.repos
 
 
-def test_a_stage_pushes_by_itself(published, toy, toy_tokenizer, clip, tmp_path):
+def test_a_card_is_not_checked_where_nobody_answers(published, toy):
+    hub, _, _ = published
+    argv = ["data", "push", str(toy / "set"), "lslm/unchecked", "--license", "mit"]
+    done = hub.forks.run(f"""
+import sys, huggingface_hub, lslm_cli
+unanswered = huggingface_hub.get_session().get
+huggingface_hub.RepoCard.validate = lambda *_: unanswered("http://127.0.0.1:9")
+sys.exit(lslm_cli.main({argv!r}))
+""")
+    assert "the card was not checked: nobody answers" in done.stdout and "it works" in done.stdout
+
+
+def test_a_stage_pushes_by_itself(published, toy, toy_align, clip, tmp_path):
     """`--push_to_hub` of the Trainer: what arrives can be loaded as it is."""
     hub, _, _ = published
-    flags = TOY_ALIGN | {"data": toy / "set", "tokenizer": toy_tokenizer, "backbone": toy / "llm", "max_steps": 1}
-    flags |= {"output_dir": tmp_path / "run", "push_to_hub": "true", "hub_model_id": "lslm/pushed"}
-    hub.forks.run(["align", *recipe(**flags | {"trainable": ["projector", "language_model"]})])
+    flags = {"max_steps": 1, "output_dir": tmp_path / "run", "push_to_hub": "true", "hub_model_id": "lslm/pushed"}
+    hub.forks.run(["align", *recipe(**toy_align | flags)])
     assert {"model.safetensors", "modeling_lslm.py", "processing_lslm.py", "stages.yaml"} <= files(hub, "lslm/pushed")
     flags = TOY_VQVAE | {"data": toy / "set", "max_steps": 1, "output_dir": tmp_path / "codes"}
     flags |= {"push_to_hub": "true", "hub_model_id": "lslm/pushed-codes"}

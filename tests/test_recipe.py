@@ -100,7 +100,7 @@ def test_what_is_missing(read, tmp_path):
         parse(TokenizerArguments, ["--output_dir", str(tmp_path)], "lslm test")
     path = tmp_path / "list.yaml"
     path.write_text("- window\n- 3\n")
-    with pytest.raises(ValueError, match="flat list of `key: value` lines"):
+    with pytest.raises(ValueError, match="expected a list of `key: value` lines"):
         parse(TokenizerArguments, ["--config", str(path)], "lslm test")
     path.write_text("window: [3\n")
     with pytest.raises(ValueError, match="list.yaml"):  # not YAML at all

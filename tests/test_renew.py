@@ -75,15 +75,15 @@ class Repository:
 
     def files(self, revision="main") -> dict[str, str]:
         """The SHA-256 of every file."""
-        repo = self.hub.load(f"models/{self.name}")
-        return {name: file["sha256"] for name, file in repo["commits"][repo["branches"][revision]]["files"].items()}
+        files = self.hub.files(f"models/{self.name}", revision)
+        return {name: file["sha256"] for name, file in files.items()}
 
     def read(self, name: str) -> str:
         return self.hub.object_path(self.files()[name]).read_text(encoding="utf-8")
 
     def commits(self, revision="main") -> list[str]:
         """The titles of all commits, the last one first."""
-        repo = self.hub.load(f"models/{self.name}")
+        repo = self.hub.repos[f"models/{self.name}"]
         titles, oid = [], repo["branches"][revision]
         while oid:
             titles.append(repo["commits"][oid]["title"])
@@ -137,11 +137,9 @@ def test_a_dry_run_lists_what_would_change(hub, old):
     assert listed[: len(listed) // 2] == listed[len(listed) // 2 :]  # a branch that is not there is made from main
     listed = {name: what for what, name in listed}
     assert listed["left_over.py"] == "deleted" and listed["rotations.py"] == "added"
-    assert listed["modeling_lslm.py"] == listed["README.md"] == "changed" and not {
-        "model.safetensors",
-        "handler.py",
-    } & set(listed)
-    assert len(repo.commits()) == 2 and list(hub.load("models/lslm/dry")["branches"]) == ["main"]
+    assert listed["modeling_lslm.py"] == listed["README.md"] == "changed"
+    assert not {"model.safetensors", "handler.py"} & set(listed)
+    assert len(repo.commits()) == 2 and list(hub.repos["models/lslm/dry"]["branches"]) == ["main"]
 
 
 def test_a_branch_leaves_main_alone(hub, old):
@@ -227,9 +225,9 @@ def test_what_cannot_be_renewed_is_one_line(hub, tmp_path):
         Repository(hub, f"lslm/only-{name[:6].lower()}", tmp_path)
     codes, _, errors = renew(hub, ["lslm/only-readme"], ["lslm/only-config"], ["lslm/nowhere"])
     assert codes == [2, 2, 2]
-    assert "lslm/only-readme has no config.json" in errors[0]
+    assert "lslm/only-readme is not a checkpoint: it has no config.json" in errors[0]
     assert "a model of type 'llama', expected lslm or sign_motion_vqvae" in errors[1]
-    assert "there is no model lslm/nowhere" in errors[2]
+    assert "Repository Not Found" in errors[2] and "lslm/nowhere" in errors[2]
 
 
 def test_who_may_not_write_is_told_and_sends_nothing(hub, tokenizer):
@@ -238,8 +236,8 @@ def test_who_may_not_write_is_told_and_sends_nothing(hub, tokenizer):
     commands = ["lslm/theirs"], ["lslm/theirs", "--revision", "next"]
     codes, _, errors = renew(hub, *commands, HF_TOKEN="hf_other")
     assert codes == [2, 2]
-    assert all("you may read lslm/theirs, but not write to it" in error for error in errors)
-    assert len(repo.commits()) == 2 and list(hub.load("models/lslm/theirs")["branches"]) == ["main"]
+    assert all("You may not write under the name lslm" in error for error in errors)
+    assert len(repo.commits()) == 2 and list(hub.repos["models/lslm/theirs"]["branches"]) == ["main"]
 
 
 @pytest.mark.parametrize(

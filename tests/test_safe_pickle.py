@@ -4,275 +4,105 @@ import functools
 import io
 import os
 import pickle
-import re
-import struct
-import subprocess
 import sys
-import zipfile
 from collections import OrderedDict
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from lslm.processing.readers import safe_pickle
-from lslm.processing.readers.safe_pickle import load_pickle, load_torch_archive
+from lslm.processing.readers.safe_pickle import read_pickle
 
-TREE = {
-    "smplx": np.arange(6.0, dtype=np.float32).reshape(2, 3),
-    "fps": np.float64(29.97),
-    "transposed": np.arange(24.0).reshape(2, 3, 4).transpose(1, 0, 2),
-    "fortran": np.asfortranarray(np.arange(6).reshape(2, 3)),
-    "every second": np.arange(10, dtype=np.int16)[::2],
-    "empty": np.zeros((0, 52, 3), np.float16),
-    "no dimension": np.array(3.0),
-    "big endian": np.arange(3, dtype=">f4"),
-    "text": np.array(["left", "h\u00e4nd"]).astype(">U4"),
-    "bytes": np.array([b"a\xff", b"b"]),
-    "mask": np.array([True, False]),
-    "numpy text": [np.str_("neutral"), np.bytes_(b"male"), np.bool_(True), np.str_("")],
-    "list": [1, -1, 2**40, -(2**63), 0.5, float("inf"), True, False, None, "", "h\u00e4nd \u4e2d", b"", b"a\xff"],
-    "tuples": ((), (1,), (1, 2), (1, 2, 3), (1, 2, 3, [4, {}])),
-    "ordered": OrderedDict(b=1, a=np.arange(2)),
-    7: "frame",
-}
+ARRAY = np.arange(6.0, dtype=np.float32).reshape(2, 3)
+BASE = torch.arange(24.0).reshape(2, 3, 4)
+VALUES = [ARRAY.T, ARRAY[:, ::2], np.zeros((0, 52, 3)), np.array(3.0), np.float64(29.97), np.bool_(True)]
+VALUES += [[1, -1, 2**40, True, None, {7: "h\u00e4nd \u4e2d"}], ((), (0.5,))]
+VALUES += [ARRAY.astype(code) for code in "? b B h H i I l L e f d".split()]
+TENSORS = [BASE.permute(2, 0, 1), BASE[1, :, 1::2], torch.arange(9.0).expand(4, 9), torch.ones(2, requires_grad=True)]
+TENSORS += [BASE.to(getattr(torch, name)) for name in "bool uint8 int8 int16 int32 int64 float16 float64".split()]
+OTHERS = [(ARRAY.astype(code), ARRAY.astype(code[1:])) for code in (">i2", ">u8", ">f2", ">f8")]
+OTHERS += [(BASE.bfloat16(), BASE.numpy()), (OrderedDict(b=1, a=ARRAY), {"b": 1, "a": ARRAY})]
+# what is saved, and what is read
+SAVED = [*((value, value) for value in VALUES), *((tensor, tensor.detach().numpy()) for tensor in TENSORS), *OTHERS]
+# what torch.load does not read
+PICKLED = [-(2**63), float("inf"), "", b"", b"a\xff", np.str_("neutral"), np.str_(""), np.bytes_(b"male")]
+PICKLED += [np.array(["left", "h\u00e4nd"]), np.array([b"a\xff", b"b"]), np.arange(24).reshape(2, 3, 4).swapaxes(0, 1)]
 
 
-def save_zip(value):
-    file = io.BytesIO()
-    torch.save(value, file)
+def torch_save(value, zipped):
+    torch.save(value, file := io.BytesIO(), _use_new_zipfile_serialization=zipped)
     return file.getvalue()
 
 
-def save_stream(value):
-    file = io.BytesIO()
-    torch.save(value, file, _use_new_zipfile_serialization=False)
-    return file.getvalue()
-
-
-def load_zip(data):
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return load_torch_archive(archive)
-
-
-WAYS = {
-    "zip": (save_zip, load_zip),
-    "stream": (save_stream, load_pickle),
-    **{f"pickle {p}": (functools.partial(pickle.dumps, protocol=p), load_pickle) for p in range(6)},
-}
-
-
-def assert_same(got, expected):
-    """The tree of `load_pickle` against what was pickled; torch's tensors against what numpy makes of them."""
-    if isinstance(expected, torch.Tensor):
-        expected = (expected.float() if expected.dtype == torch.bfloat16 else expected).detach().numpy()
-    if isinstance(expected, np.ndarray | np.generic):
-        assert type(got) is type(expected) and got.shape == expected.shape
-        assert got.dtype == expected.dtype.newbyteorder("=")
-        np.testing.assert_array_equal(got, expected)
-        assert not isinstance(got, np.ndarray) or (got.flags.writeable and got.flags.owndata)
-    elif isinstance(expected, dict):
-        assert type(got) is dict and list(got) == list(expected)
-        for key in expected:
-            assert_same(got[key], expected[key])
-    elif isinstance(expected, list | tuple):
-        assert type(got) is type(expected) and len(got) == len(expected)
-        for one, other in zip(got, expected, strict=True):
-            assert_same(one, other)
-    else:
-        assert type(got) is type(expected) and got == expected
-
-
-def refusal(data, load=load_pickle):
-    with pytest.raises(ValueError) as caught:
-        load(data)
-    message = str(caught.value)
-    assert "\n" not in message and message.isprintable() and len(message) < 400, message
-    return message
-
-
-# --- real files -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("way", [way for way in WAYS if way.startswith("pickle")])
-def test_a_tree_comes_back_as_it_was(way):
-    save, load = WAYS[way]
-    assert_same(load(save(TREE) + b"what follows"), TREE)
-    for code in "b B h H i I l L e f d S3 U3 >i2 >u8 >f2 >f8".split():
-        array = np.arange(6).reshape(3, 2).astype(code)
-        assert_same(load(save([array, array[1, 1], array.T])), [array, array[1, 1], array.T])
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_tensors_and_arrays(way, monkeypatch):
-    save, load = WAYS[way]
-    base = torch.arange(24.0).reshape(2, 3, 4)
-    dtypes = "bool uint8 int8 int16 int32 int64 float16 bfloat16 float32 float64".split()
-    tree = {
-        **{name: torch.tensor([0, 1, 100], dtype=getattr(torch, name)) for name in dtypes},
-        "views": [base.permute(2, 0, 1), base[1, :, 1::2], base[0], base, torch.arange(10.0).expand(4, 10)],
-        "small": [torch.tensor(5), torch.zeros(0, 3), torch.ones(2, requires_grad=True)],
-        "numpy": [np.arange(3), np.array([True, False]), np.float64(24.0)],
-        "gender": "neutral",
-    }
-    assert_same(load(save(tree)), tree)
-    monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
-    assert_same(load(save(tree)), tree)
-
-
-# dumps of OrderedDict: the first by cPickle, protocol 2, the second by pickle, protocol 0; Python 2.7, numpy 1.16
-PYTHON_2 = [
+PICKLES = {f"protocol {p}": functools.partial(pickle.dumps, protocol=p) for p in range(6)}
+WAYS = PICKLES | {f"torch {way}": functools.partial(torch_save, zipped=way == "zip") for way in ("zip", "stream")}
+# an OrderedDict by cPickle, protocol 2; Python 2.7, numpy 1.16
+PYTHON_2 = (
     b"\x80\x02ccollections\nOrderedDict\nq\x01]q\x02(]q\x03(U\x05posesq\x04cnumpy.core.multiarray\n_reconstruct\nq\x05"
     b"cnumpy\nndarray\nq\x06K\x00\x85U\x01b\x87Rq\x07(K\x01K\x02K\x03\x86cnumpy\ndtype\nq\x08U\x02f4K\x00K\x01\x87Rq\t(K"
     b"\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89U\x18\x00\x00\x00\x00\x00\x00\x80?\x00\x00\x00@\x00\x00"
     b"@@\x00\x00\x80@\x00\x00\xa0@tbe]q\n(U\x03fpsq\x0bcnumpy.core.multiarray\nscalar\nq\x0ch\x08U\x02f8K\x00K\x01\x87R"
     b"q\r(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tbU\x08\xb8\x1e\x85\xebQ\xf8=@\x86Rq\x0ee]q\x0f(U\x06ge"
-    b"nderq\x10U\x04maleq\x11e]q\x12(U\x01n\x8a\x01\x05e]q\x13(X\x05\x00\x00\x00t\xc3\xa9xtq\x14X\x03\x00\x00\x00\xe2"
-    b"\x82\xace]q\x15(U\x02okq\x16\x88e]q\x17(U\x05validq\x18h\x05h\x06K\x00\x85U\x01b\x87Rq\x19(K\x01K\x02\x85h\x08U"
-    b"\x02b1K\x00K\x01\x87Rq\x1a(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89U\x02\x01\x00tbe]q\x1b(U"
-    b"\x01k]q\x1c(K\x01K\x02\x85q\x1deee\x85Rq\x1e.",
-    b"ccollections\nOrderedDict\np0\n((lp1\n(lp2\nS'poses'\np3\nacnumpy.core.multiarray\n_reconstruct\np4\n(cnumpy\n"
-    b"ndarray\np5\n(I0\ntp6\nS'b'\np7\ntp8\nRp9\n(I1\n(I2\nI3\ntp10\ncnumpy\ndtype\np11\n(S'f4'\np12\nI0\nI1\ntp13\nRp1"
-    b"4\n(I3\nS'<'\np15\nNNNI-1\nI-1\nI0\ntp16\nbI00\nS'\\x00\\x00\\x00\\x00\\x00\\x00\\x80?\\x00\\x00\\x00@\\x00\\x00@@"
-    b"\\x00\\x00\\x80@\\x00\\x00\\xa0@'\np17\ntp18\nbaa(lp19\nS'fps'\np20\nacnumpy.core.multiarray\nscalar\np21\n(g11\n("
-    b"S'f8'\np22\nI0\nI1\ntp23\nRp24\n(I3\nS'<'\np25\nNNNI-1\nI-1\nI0\ntp26\nbS'\\xb8\\x1e\\x85\\xebQ\\xf8=@'\np27\ntp28"
-    b"\nRp29\naa(lp30\nS'gender'\np31\naS'male'\np32\naa(lp33\nS'n'\np34\naL5L\naa(lp35\nVt\xe9xt\np36\naV\\u20ac\np37"
-    b"\naa(lp38\nS'ok'\np39\naI01\naa(lp40\nS'valid'\np41\nag4\n(g5\n(I0\ntp42\ng7\ntp43\nRp44\n(I1\n(I2\ntp45\ng11\n(S"
-    b"'b1'\np46\nI0\nI1\ntp47\nRp48\n(I3\nS'|'\np49\nNNNI-1\nI-1\nI0\ntp50\nbI00\nS'\\x01\\x00'\np51\ntp52\nbaa(lp53\n"
-    b"S'k'\np54\na(lp55\nI1\na(I2\ntp56\naaatp57\nRp58\n.",
-]
-
-
-@pytest.mark.parametrize("data", PYTHON_2, ids=["binary", "text"])
-def test_pickles_of_python_2(data):
-    expected = {
-        "poses": np.arange(6, dtype=np.float32).reshape(2, 3),
-        "fps": np.float64(29.97),
-        "gender": "male",
-        "n": 5,
-        "t\u00e9xt": "\u20ac",
-        "ok": True,
-        "valid": np.array([True, False]),
-        "k": [1, (2,)],
-    }
-    assert_same(load_pickle(data), expected)
-
-
-def test_names_of_numpy_1_and_2():
-    data = pickle.dumps(TREE["smplx"], 2)
-    old, new = b"cnumpy.core.multiarray\n", b"cnumpy._core.multiarray\n"
-    assert (old in data) != (new in data)
-    assert_same(load_pickle(data.replace(old, new) if old in data else data.replace(new, old)), TREE["smplx"])
-
-
-def test_bytes_of_a_bool_are_0_or_1():
-    """numpy counts the ones of a mask by adding bytes: with a 255 it writes beyond what it allocated."""
-    data = pickle.dumps(np.array([True, False, True]), 3)
-    assert load_pickle(data.replace(b"\x01\x00\x01", b"\xff\x00\x02")).view(np.uint8).tolist() == [1, 0, 1]
-
-
-# --- code -------------------------------------------------------------------------------------------------------------
-
-
-class Call:
-    """Pickles as the call of a function."""
-
-    def __init__(self, function, *arguments):
-        self.parts = function, arguments
-
-    def __call__(self):
-        raise NotImplementedError
-
-    def __reduce__(self):
-        return self.parts
-
-
-class Stateful:
-    def __setstate__(self, state):
-        open(state["path"], "w").close()
-
-
-def with_state(path):
-    value = Stateful()
-    value.path = path
-    return value
-
-
-# Each would create the file `path`, if it were unpickled, and is refused for the name beside it.
-CODE = {
-    "system": (lambda path: Call(os.system, f"touch {path}"), r"(posix|nt)\.system"),
-    "eval": (lambda path: Call(eval, f"open({path!r}, 'w')"), r"asks for (builtins\.|__builtin__\.)?eval"),
-    "popen": (lambda path: Call(subprocess.Popen, ["touch", path]), r"(subprocess|commands)\.Popen"),
-    "getattr": (
-        lambda path: Call(Call(getattr, Call(__import__, "os"), "system"), f"touch {path}"),
-        r"asks for (builtins\.|__builtin__\.)?getattr",
-    ),
-    "numpy.memmap": (lambda path: Call(np.memmap, path, "u1", "w+", 0, (1,)), r"numpy\.memmap"),
-    "ndarray.tofile": (
-        lambda path: Call(np.ndarray.tofile, np.zeros(1), path),
-        r"asks for (builtins\.|__builtin__\.)?getattr",
-    ),
-    "torch.save": (lambda path: Call(torch.save, 1, path), r"torch\.serialization\.save"),
-    "setstate": (with_state, r"test_safe_pickle\.Stateful|copy_?reg\._reconstructor"),
-    "within a tensor": (
-        lambda path: Call(torch.storage._load_from_bytes, save_stream(Call(os.system, f"touch {path}"))),
-        r"(posix|nt)\.system",
-    ),
-    "in an array": (lambda path: np.array([Call(os.system, f"touch {path}")]), r"(posix|nt)\.system|dtype O8"),
-}
+    b"nderq\x10U\x04maleq\x11ee\x85Rq\x1e."
+)
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("case", CODE)
-def test_code_is_refused_by_name_and_not_run(case, way, tmp_path):
-    (make, name), (save, load) = CODE[case], WAYS[way]
-    path = tmp_path / "proof"
-    data = save({"joints": np.zeros(3), "value": make(str(path))})
-    message = refusal(data, load)
-    assert re.search(name, message) and "export" in message and not path.exists()
-    if way.startswith("pickle"):
-        value = pickle.loads(data)["value"]  # the real thing shows that the test could fail
-        if isinstance(value, subprocess.Popen):
-            value.wait()
-        assert path.exists()
+def test_what_was_saved_comes_back(way, monkeypatch):
+    monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+    pairs = SAVED + [(value, value) for value in PICKLED if way in PICKLES]
+    data = WAYS[way]({"values": [saved for saved, _ in pairs]})
+    read = read_pickle(data + b"what follows" * (way in PICKLES))["values"]
+    assert repr(read) == repr([expected for _, expected in pairs])
+    assert all(value.flags.writeable and value.flags.owndata for value in read if isinstance(value, np.ndarray))
 
 
-def text(value):
-    return b"X" + struct.pack("<I", len(value)) + value.encode()
+def test_a_pickle_of_python_2():
+    assert repr(read_pickle(PYTHON_2)) == repr({"poses": ARRAY, "fps": np.float64(29.97), "gender": "male"})
 
 
-def call(name, *arguments):
-    module, _, name = name.rpartition(".")
-    return b"c%s\n%s\n(" % (module.encode(), name.encode()) + b"".join(arguments) + b"tR"
+@pytest.mark.parametrize("mask", [np.array([True, False, True]), torch.tensor([True, False, True])])
+def test_bytes_of_a_bool_are_0_or_1(mask):
+    """numpy counts the ones of a mask by adding bytes: with a 255 it writes beyond what it allocated."""
+    data = pickle.dumps({"mask": mask}, 3).replace(b"\x01\x00\x01", b"\xff\x00\x02")
+    assert read_pickle(data)["mask"].view(np.uint8).tolist() == [1, 0, 1]
 
 
-F4 = call("numpy.dtype", text("f4")) + b"(K\x03" + text("<") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
-HUGE = b"\x8a\x06" + (2**40).to_bytes(6, "little")
+class Touch:
+    """Unpickling it creates a file."""
+
+    def __reduce__(self):
+        return os.system, ("touch proof",)
 
 
-def array_program(shape, raw=b"C\x00", dtype=F4):
+class Within:
+    def __reduce__(self):
+        return torch.storage._load_from_bytes, (torch_save(Touch(), zipped=False),)
+
+
+def array_program(shape, raw=b"C\x00", code=b"f4"):
+    dtype = b"cnumpy\ndtype\n(S'%s'\ntR(K\x03S'<'\nNNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb" % code
     return b"cnumpy.core.multiarray\n_reconstruct\n)R(K\x01" + shape + dtype + b"\x89" + raw + b"tb."
 
 
-REFUSED = {
+SHARED_LISTS = b"]q\x00" + b"".join(b"](" + b"h%c" % n * 10 + b"eq%c" % (n + 1) for n in range(40)) + b"."
+# What is saved in every way, or a program that no real file holds; and what is said.
+ATTACKS = {
+    "a function": (Touch(), r"asks for (posix|nt)\.system"),
+    "within a tensor": (Within(), r"asks for (posix|nt)\.system"),
+    "within an array": (np.array([Touch()]), r"(posix|nt)\.system|dtype O8"),
     "dotted name": (b"\x80\x04\x8c\x05numpy\x8c\x0cndarray.dump\x93.", "asks for numpy.ndarray.dump"),
-    "dotted name that is known": (b"\x80\x04\x8c\x05torch\x8c\x19_utils._rebuild_tensor_v2\x93.", "asks for torch._u"),
-    "unknown module": (b"cthis\ns\n.", "asks for this.s"),
+    "module that is not imported": (b"cthis\ns\n.", "asks for this.s"),
     "INST": (b"(S'touch proof'\nios\nsystem\n.", "asks for os.system"),
-    "unprintable name": (
-        b"\x80\x04" + text("evil\n\x1b[2J") + text("name" * 1000) + b"\x93.",
-        r"evil\\n\\x1b\[2J.name",
-    ),
-    "objects": (array_program(b"K\x01\x85", b"]Na", call("numpy.dtype", text("O8"))), "dtype O8"),
-    "structure": (array_program(b")", dtype=call("numpy.dtype", text("f4,O"))), "dtype f4,O"),
+    "unprintable name": (b"\x80\x04\x8c\x04e\x1b[2\x8c\xc8" + b"n" * 200 + b"\x93.", r"asks for e\\x1b\[2.nn"),
+    "objects": (array_program(b"K\x01\x85", b"]Na", b"O8"), "dtype O8"),
+    "structure": (array_program(b")", code=b"f4,O"), "dtype f4,O"),
     "objects in bytes": (array_program(b"K\x01\x85", b"]Na"), "damaged"),
-    "numpy's dtype": (array_program(b")", b"C\x04aaaa", text("f4")), "damaged"),
-    "state of a dtype": (array_program(b")", b"C\x04aaaa", F4[:-1] + b"(K\x03" + text("<O") + b"tb"), "damaged"),
+    "text for a dtype": (b"cnumpy.core.multiarray\n_reconstruct\n)R(K\x01)S'f4'\n\x89C\x04aaaatb.", "damaged"),
     "too few bytes": (array_program(b"K\x03\x85", b"C\x0b" + bytes(11)), "buffer is too small"),
     "two negative lengths": (array_program(b"J\xff\xff\xff\xffJ\xff\xff\xff\xff\x86", b"C\x04aaaa"), "negative"),
-    "huge and empty": (array_program(HUGE + b"K\x00\x86"), "more than 16 MB"),
+    "huge and empty": (array_program(b"\x8a\x06" + (2**40).to_bytes(6, "little") + b"K\x00\x86"), "more than 16 MB"),
     "product of 2**64": (array_program(b"(" + (b"\x8a\x05" + (2**32).to_bytes(5, "little")) * 2 + b"t"), "damaged"),
     "no state": (b"cnumpy.core.multiarray\n_reconstruct\n)R.", "damaged"),
     "a bare class": (b"cnumpy\nndarray\n.", "a bare type"),
@@ -280,70 +110,28 @@ REFUSED = {
     "attribute of a class": (b"cnumpy\ndtype\nN}S'dtype'\nI1\ns\x86b.", "damaged"),
     "attribute of OrderedDict": (b"ccollections\nOrderedDict\nN}S'items'\nI1\ns\x86b.", "damaged"),
     "code of a function": (b"cnumpy.core.multiarray\nscalar\nN}S'__code__'\nI1\ns\x86b.", "damaged"),
+    "defaults": (b"cnumpy.core.numeric\n_frombuffer\nN}S'__defaults__'\n(I1\nts\x86b.", "a bare function"),
     "list in itself": (b"]q\x00h\x00a.", "recursion"),
-    "shared lists": (
-        b"]q\x00" + b"".join(b"](" + b"h%c" % n * 10 + b"eq%c" % (n + 1) for n in range(40)) + b".",
-        "more than 16 MB",
-    ),
-    "huge bytes": (b"\x8e" + struct.pack("<Q", 2**62) + b".", "damaged"),
-    "complex": (save_stream(torch.zeros(2, dtype=torch.complex64)), "a bare Tensor"),
+    "shared lists": (SHARED_LISTS, "more than 16 MB"),
+    "huge bytes": (b"\x8e" + (2**62).to_bytes(8, "little") + b".", "damaged"),
+    "no dict": (pickle.dumps(ARRAY), r"holds a ndarray of shape \(2, 3\), expected a dict"),
     "not a pickle": (b"hello", "damaged"),
     "empty": (b"", "damaged"),
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_no_real_file_holds(case, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attacks_are_refused_and_nothing_is_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(safe_pickle, "MAX_BYTES", 2**24)
-    data, reason = REFUSED[case]
-    assert re.search(reason, refusal(data))
-    assert not list(tmp_path.iterdir()) and "this" not in sys.modules
-    assert_same(load_pickle(pickle.dumps(TREE)), TREE)  # whatever the file set did not stay
-
-
-# --- size and damage --------------------------------------------------------------------------------------------------
-
-
-def test_the_size_is_limited(monkeypatch):
-    arrays = [np.zeros(1000) for _ in range(10)]
-    for save, load in WAYS.values():
-        data = save(arrays)
-        monkeypatch.setattr(safe_pickle, "MAX_BYTES", 900_000)
-        assert len(load(data)) == 10
-        monkeypatch.setattr(safe_pickle, "MAX_BYTES", 80_000)
-        assert "unpacks to more than" in refusal(data, load)
-
-
-SMALL = {"a": torch.arange(3.0), "b": np.arange(2), "c": [1, "x", 2.5, None]}
-FILES = [
-    *(pickle.dumps(TREE, protocol) for protocol in (0, 2, 4, 5)),
-    *PYTHON_2,
-    pickle.dumps(SMALL),
-    save_stream(SMALL),
-]
-
-
-def test_every_beginning_of_a_pickle_is_refused():
-    for data in FILES[-3:]:
-        for length in [*range(0, len(data), 7), len(data) - 1]:
-            refusal(data[:length])
-    for name_cut in "data.pkl", "data/0":
-        with zipfile.ZipFile(io.BytesIO(save_zip(SMALL))) as whole, zipfile.ZipFile(file := io.BytesIO(), "w") as cut:
-            for name in whole.namelist():
-                cut.writestr(name, whole.read(name)[: 7 if name.endswith(name_cut) else None])
-        assert "damaged" in refusal(file.getvalue(), load_zip)
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    st.sampled_from(FILES), st.lists(st.tuples(st.integers(0), st.binary(max_size=3), st.integers(0, 9)), min_size=1)
-)
-def test_damaged_pickles_are_read_or_refused_in_one_line(data, changes):
-    for place, inserted, removed in changes:
-        place %= len(data)
-        data = data[:place] + inserted + data[place + removed :] or b"."
-    try:
-        load_pickle(data)
-    except ValueError as error:
-        assert "\n" not in str(error) and len(str(error)) < 400
+    attack, reason = ATTACKS[name]
+    programs = [attack] if isinstance(attack, bytes) else [save({"a": attack}) for save in WAYS.values()]
+    for data in programs:
+        with pytest.raises(ValueError, match=reason) as caught:
+            read_pickle(data)
+        assert str(caught.value).isprintable() and len(str(caught.value)) < 400
+        assert not list(tmp_path.iterdir()) and "this" not in sys.modules
+        assert repr(read_pickle(pickle.dumps({"a": ARRAY}))) == repr({"a": ARRAY})  # whatever the file set did not stay
+    if not isinstance(attack, bytes):  # the real thing shows that the test could fail
+        pickle.loads(programs[0])
+        assert os.path.exists("proof")

@@ -6,102 +6,102 @@ import pytest
 
 from lslm.processing import Remark, load_motion
 from lslm.processing.motion_features import LEFT_HAND, LOWER_BODY
-from lslm.processing.readers.body_model import load_body_model
+from lslm.processing.skeleton import HANDS_MEAN
 from lslm.processing.smplx_formats import LAYOUTS, array_to_clip
 
 MILLIMETRE = 1e-3
+HANDS = ("left_hand_pose", "right_hand_pose")
 
 
-@pytest.fixture(scope="module")
-def body():
-    return load_body_model()
+def the_joints(params):
+    return write.joints_of(params, write.REST)
 
 
-@pytest.fixture(scope="module")
-def hands_mean(body):
-    return np.asarray(body.hands_mean)
+def assert_same_poses(joints, params, frames=slice(None)):
+    """Each frame as seen from its own pelvis."""
+    expected = the_joints(params)
+    joints, expected = (array[frames] - array[frames, :1] for array in (joints, expected))
+    np.testing.assert_allclose(joints, expected, atol=MILLIMETRE)
 
 
-def the_joints(body, params):
-    rest = np.asarray(body.rest_joints()).reshape(-1, 55, 3)[0]
-    return write.joints_of(params, rest, body.parents)
-
-
-def root_aligned(joints):
-    return joints - joints[:, :1]
-
-
-def moved_to_start(joints):
-    return joints - joints[:1, :1]
+def joined(params, *names):
+    return np.concatenate([params[name] for name in names], axis=1)
 
 
 FORMATS = {
-    "signavatars": lambda path, p, m: write.signavatars(path / "clip.pkl", p, m),
-    "signavatars as torch.save": lambda path, p, m: write.signavatars(path / "clip.pkl", p, m, torch_zip=True),
-    "signavatars-unsmooth": lambda path, p, m: write.signavatars(path / "clip.pkl", p, m, unsmooth=True),
-    "soke": lambda path, p, m: write.soke_folder(path / "clip", p, m),
-    "smplerx": lambda path, p, m: write.smplerx_folder(path / "clip", p, m),
-    "aios": lambda path, p, m: write.aios_folder(path / "clip", p, m),
-    "openasl3d": lambda path, p, m: write.openasl3d_folder(path / "clip", p, m),
-    "motion-x": lambda path, p, m: write.save(path / "clip.npy", write.motion_x(p)),
-    "motion-x, y down": lambda path, p, m: write.save(path / "clip.npy", write.motion_x(p, y_down=True)),
-    "amass-smplx": lambda path, p, m: write.amass_smplx(path / "clip.npz", p, 60.0),
-    "amass-smplh": lambda path, p, m: write.amass_smplh(path / "clip.npz", p, 60.0),
+    "signavatars": lambda path, p: write.signavatars(path / "clip.pkl", p, HANDS_MEAN),
+    "signavatars as torch.save": lambda path, p: write.signavatars(path / "clip.pkl", p, HANDS_MEAN, torch_zip=True),
+    "signavatars-unsmooth": lambda path, p: write.signavatars(path / "clip.pkl", p, HANDS_MEAN, unsmooth=True),
+    "soke": lambda path, p: write.soke_folder(path / "clip", p, HANDS_MEAN),
+    "smplerx": lambda path, p: write.smplerx_folder(path / "clip", p, HANDS_MEAN),
+    "aios": lambda path, p: write.aios_folder(path / "clip", p, HANDS_MEAN),
+    "openasl3d": lambda path, p: write.openasl3d_folder(path / "clip", p, HANDS_MEAN),
+    "motion-x": lambda path, p: write.save(path / "clip.npy", write.motion_x(p)),
+    "motion-x, y down": lambda path, p: write.save(path / "clip.npy", write.motion_x(p, y_down=True)),
+    "amass-smplx": lambda path, p: write.amass_smplx(path / "clip.npz", p, 60.0),
+    "amass-smplh": lambda path, p: write.amass_smplh(path / "clip.npz", p, 60.0),
 }
 UPPER_ONLY = {
-    "soke-133": lambda path, p, m: write.save(path / "clip.npy", write.soke_133(p, m)),
-    "signspark": lambda path, p, m: write.signspark(path / "clip.npz", p),
-    "signspark as an array": lambda path, p, m: write.save(
+    "soke-133": lambda path, p: write.save(path / "clip.npy", write.soke_133(p, HANDS_MEAN)),
+    "signspark": lambda path, p: write.signspark(path / "clip.npz", p),
+    "signspark as an array": lambda path, p: write.save(
         path / "clip.npy",
-        np.concatenate([write.six(p[k]) for k in ("left_hand_pose", "right_hand_pose", "body_pose")], 1)[
-            :, [*range(180), *range(180 + 66, 180 + 126)]
-        ],
+        np.concatenate([*(write.six(p[k]) for k in HANDS), write.six(p["body_pose"])[:, -60:]], axis=1),
     ),
 }
 
 
 @pytest.mark.parametrize("case", FORMATS)
-def test_round_trip(case, body, hands_mean, tmp_path):
+def test_round_trip(case, tmp_path):
     params = write.a_motion()
-    motion = load_motion(FORMATS[case](tmp_path, params, hands_mean), fps=25)
+    motion = load_motion(FORMATS[case](tmp_path, params), fps=25)
     assert motion.format == case.split(",")[0].split(" as")[0] and motion.fps == 25
-    expected = the_joints(body, params)
-    np.testing.assert_allclose(root_aligned(motion.joints), root_aligned(expected), atol=MILLIMETRE)
-    if LAYOUTS[motion.format].in_space:
-        travelled = expected + params["transl"][:, None]
-        np.testing.assert_allclose(moved_to_start(motion.joints), moved_to_start(travelled), atol=MILLIMETRE)
-    else:  # a camera's idea of where the person is does not move the person
-        np.testing.assert_allclose(motion.joints[:, 0], motion.joints[:1, 0].repeat(len(motion.joints), 0), atol=1e-6)
+    assert_same_poses(motion.joints, params)
+    # a camera's idea of where the person is does not move the person
+    path = (the_joints(params)[:, 0] + params["transl"]) * LAYOUTS[motion.format].in_space
+    pelvis = motion.joints[:, 0]
+    np.testing.assert_allclose(pelvis - pelvis[0], path - path[0], atol=MILLIMETRE)
     assert motion.valid[:, 12:].all() and motion.valid[:, LOWER_BODY].any() != LAYOUTS[motion.format].seated
 
 
 @pytest.mark.parametrize("case", UPPER_ONLY)
-def test_round_trip_of_the_upper_body(case, body, hands_mean, tmp_path):
+def test_round_trip_of_the_upper_body(case, tmp_path):
     params = write.upper_body(write.a_motion())
-    motion = load_motion(UPPER_ONLY[case](tmp_path, params, hands_mean), fps=25)
+    motion = load_motion(UPPER_ONLY[case](tmp_path, params), fps=25)
     assert motion.format == case.split(" as")[0]
-    np.testing.assert_allclose(root_aligned(motion.joints), root_aligned(the_joints(body, params)), atol=MILLIMETRE)
+    assert_same_poses(motion.joints, params)
     assert not motion.valid[:, LOWER_BODY].any()
 
 
-def test_signmotiongpt_has_no_root(body, hands_mean, tmp_path):
+def test_signmotiongpt_has_no_root(tmp_path):
     params = write.a_motion() | {"global_orient": np.zeros((write.FRAMES, 3))}
-    path = write.save(tmp_path / "clip.npy", write.signmotiongpt(params, hands_mean))
-    motion = load_motion(path, fps=30)
+    motion = load_motion(write.save(tmp_path / "clip.npy", write.signmotiongpt(params, HANDS_MEAN)), fps=30)
     assert motion.format == "signmotiongpt"
-    np.testing.assert_allclose(root_aligned(motion.joints), root_aligned(the_joints(body, params)), atol=MILLIMETRE)
+    assert_same_poses(motion.joints, params)
+
+
+def test_amass_poses_of_165_numbers_are_smplx(tmp_path):
+    params = write.a_motion()
+    view = write.in_axes(params, write.Z_UP) | {"eyes": np.zeros((write.FRAMES, 6))}
+    poses = joined(view, "global_orient", "body_pose", "jaw_pose", "eyes", *HANDS)
+    np.savez(tmp_path / "clip.npz", poses=poses, trans=view["transl"], mocap_framerate=60.0)
+    for named in (None, "amass-smplx"):
+        motion = load_motion(tmp_path / "clip.npz", format=named)
+        assert (motion.format, motion.fps) == ("amass-smplx", 60)
+        assert_same_poses(motion.joints, params)
+    with pytest.raises(ValueError, match="the file is of format amass-smplx, not amass-smplh"):
+        load_motion(tmp_path / "clip.npz", format="amass-smplh")
 
 
 # --- what is told apart, and by what ----------------------------------------------------------------------------------
 
 
-def test_two_layouts_of_182_numbers_are_told_apart_by_their_content(hands_mean, tmp_path):
+def test_two_layouts_of_182_numbers_are_told_apart_by_their_content():
     params = write.a_motion()
-    view = write.camera_view(params, hands_mean)
-    names = (*write.HEAD, "jaw_pose", "betas", "expression", "transl")
-    signavatars = np.concatenate([view[name] for name in names], 1)
+    view = write.camera_view(params, HANDS_MEAN)
+    signavatars = joined(view, *write.HEAD, "jaw_pose", "betas", "expression", "transl")
     assert array_to_clip(signavatars).format == "signavatars"
-    assert array_to_clip(write.signmotiongpt(params, hands_mean)).format == "signmotiongpt"
+    assert array_to_clip(write.signmotiongpt(params, HANDS_MEAN)).format == "signmotiongpt"
 
 
 def test_what_fits_two_layouts_is_asked_for(tmp_path):
@@ -124,30 +124,29 @@ def test_what_fits_none_says_why(tmp_path):
         load_motion(write.save(tmp_path / "clip.npy", 0 * array), fps=24)
 
 
-def test_a_named_format_that_is_not_it(hands_mean, tmp_path):
-    file = write.signavatars(tmp_path / "clip.pkl", write.a_motion(), hands_mean)
+def test_a_named_format_that_is_not_it(tmp_path):
+    file = write.signavatars(tmp_path / "clip.pkl", write.a_motion(), HANDS_MEAN)
     with pytest.raises(ValueError, match="motion-x"):
         load_motion(file, format="motion-x", fps=24)
     with pytest.raises(ValueError, match="unknown format 'signavatar'; did you mean 'signavatars'"):
         load_motion(file, format="signavatar", fps=24)
 
 
-def test_the_frame_rate_is_asked_for_or_documented(hands_mean, tmp_path):
+def test_the_frame_rate_is_asked_for_or_documented(tmp_path):
     params = write.a_motion()
-    motion = load_motion(write.signavatars(tmp_path / "a.pkl", params, hands_mean))
-    said = "no frame rate in the file: taken as 24 fps, as usual for SignAvatars `smplx`"
-    assert (
-        motion.fps == 24 and motion.notes[0] == Remark(said, "fps") and str(motion.notes[0]) == f"{said}; pass fps=..."
-    )
+    motion = load_motion(write.signavatars(tmp_path / "a.pkl", params, HANDS_MEAN))
+    text = "no frame rate in the file: taken as 24 fps, as usual for SignAvatars `smplx`"
+    assert motion.fps == 24 and motion.notes[0] == Remark(text, "fps")
+    assert str(motion.notes[0]) == f"{text}; pass fps=..."
     with pytest.raises(ValueError, match="no frame rate: SOKE.*pass fps"):
-        load_motion(write.soke_folder(tmp_path / "b", params, hands_mean))
+        load_motion(write.soke_folder(tmp_path / "b", params, HANDS_MEAN))
     for amass in write.amass_smplx(tmp_path / "c.npz", params, 60.0), write.amass_smplh(tmp_path / "d.npz", params, 60):
         motion = load_motion(amass)
         assert motion.fps == 60 and not any(note.argument for note in motion.notes)
 
 
-def test_a_body_that_hangs_head_down_is_asked_about(hands_mean, tmp_path):
-    y_up = write.relative_hands(write.a_motion(), hands_mean)
+def test_a_body_that_hangs_head_down_is_asked_about(tmp_path):
+    y_up = write.relative_hands(write.a_motion(), HANDS_MEAN)
     folder = tmp_path / "clip"
     folder.mkdir()
     for t in range(9):
@@ -159,50 +158,44 @@ def test_a_body_that_hangs_head_down_is_asked_about(hands_mean, tmp_path):
 
 def test_fingers_that_bend_backwards_are_noted(tmp_path):
     params = write.a_motion()
-    straight = params | {k: 0.1 * params[k] for k in ("left_hand_pose", "right_hand_pose")}
-    over = straight | {"left_hand_pose": straight["left_hand_pose"] + 0.4 * np.tile([0, 0, 1.0], 15)}
-    over["right_hand_pose"] = straight["right_hand_pose"] - 0.4 * np.tile([0, 0, 1.0], 15)
-    motion = load_motion(write.save(tmp_path / "clip.npy", write.motion_x(over)), fps=30)
-    assert any(
-        "bend backwards" in note.text and (note.argument, note.example) == ("flat_hand_mean", False)
-        for note in motion.notes
-    )
-    motion = load_motion(write.save(tmp_path / "clip.npy", write.motion_x(params)), fps=30)
-    assert not any("bend backwards" in note.text for note in motion.notes)
+    back = 0.4 * np.tile([0, 0, 1.0], 15)
+    over = params | {k: 0.1 * params[k] + sign * back for k, sign in zip(HANDS, (1, -1), strict=True)}
+    for hands, remedies in ((over, [("flat_hand_mean", False)]), (params, [])):
+        motion = load_motion(write.save(tmp_path / "clip.npy", write.motion_x(hands)), fps=30)
+        backwards = [note for note in motion.notes if "bend backwards" in note.text]
+        assert [(note.argument, note.example) for note in backwards] == remedies
 
 
 # --- hands, frames, people --------------------------------------------------------------------------------------------
 
 
-def test_a_hand_that_was_not_seen_is_not_valid(hands_mean, tmp_path):
+def test_a_hand_that_was_not_seen_is_not_valid(tmp_path):
     seen = np.arange(write.FRAMES) % 3 > 0
-    file = write.signavatars(tmp_path / "clip.pkl", write.a_motion(), hands_mean, left_valid=seen)
+    file = write.signavatars(tmp_path / "clip.pkl", write.a_motion(), HANDS_MEAN, left_valid=seen)
     motion = load_motion(file, fps=24)
     np.testing.assert_array_equal(motion.valid[:, LEFT_HAND].all(1), seen)
     assert motion.valid[:, 37:].all() and np.isfinite(motion.joints).all()
 
 
-def test_missing_frames_are_filled_in_and_said(hands_mean, body, tmp_path):
+def test_missing_frames_are_filled_in_and_said(tmp_path):
     params = write.a_motion()
     missing = (5, 6, 13)
-    motion = load_motion(write.smplerx_folder(tmp_path / "clip", params, hands_mean, missing=missing), fps=30)
+    motion = load_motion(write.smplerx_folder(tmp_path / "clip", params, HANDS_MEAN, missing=missing), fps=30)
     assert motion.num_frames == write.FRAMES and any("3 of 24 frames missing" in note.text for note in motion.notes)
     assert not motion.valid[list(missing)].any() and motion.valid[4].all()
-    expected = root_aligned(the_joints(body, params))
-    there = [t for t in range(write.FRAMES) if t not in missing]
-    np.testing.assert_allclose(root_aligned(motion.joints)[there], expected[there], atol=MILLIMETRE)
+    assert_same_poses(motion.joints, params, [t for t in range(write.FRAMES) if t not in missing])
 
 
-def test_of_two_people_the_one_who_is_there_longer_is_read(hands_mean, body, tmp_path):
+def test_of_two_people_the_one_who_is_there_longer_is_read(tmp_path):
     params = write.a_motion()
-    motion = load_motion(write.smplerx_folder(tmp_path / "clip", params, hands_mean, second_person=True), fps=30)
-    np.testing.assert_allclose(root_aligned(motion.joints), root_aligned(the_joints(body, params)), atol=MILLIMETRE)
+    motion = load_motion(write.smplerx_folder(tmp_path / "clip", params, HANDS_MEAN, second_person=True), fps=30)
+    assert_same_poses(motion.joints, params)
     assert any("2 people" in note.text for note in motion.notes)
 
 
-def test_one_frame_or_several_clips_in_a_folder(hands_mean, tmp_path):
+def test_one_frame_or_several_clips_in_a_folder(tmp_path):
     params = write.a_motion()
-    folder = write.soke_folder(tmp_path / "a", params, hands_mean)
+    folder = write.soke_folder(tmp_path / "a", params, HANDS_MEAN)
     with pytest.raises(ValueError, match="1 frame.*give the folder"):
         load_motion(folder / "a_8_3D.pkl", fps=24)
     (folder / "a_8_3D.pkl").rename(folder / "b_8_3D.pkl")
@@ -211,13 +204,13 @@ def test_one_frame_or_several_clips_in_a_folder(hands_mean, tmp_path):
     clips = tmp_path / "clips"
     clips.mkdir()
     for name in ("1.pkl", "2.pkl"):
-        write.signavatars(clips / name, params, hands_mean)
+        write.signavatars(clips / name, params, HANDS_MEAN)
     with pytest.raises(ValueError, match="1.pkl: this is not one frame"):
         load_motion(clips, fps=24)
 
 
-def test_principal_components_are_refused(hands_mean, tmp_path):
-    view = write.camera_view(write.a_motion(), hands_mean)
+def test_principal_components_are_refused(tmp_path):
+    view = write.camera_view(write.a_motion(), HANDS_MEAN)
     np.savez(tmp_path / "clip.npz", **{k: view[k] for k in write.HEAD} | {"left_hand_pose": np.zeros((24, 12))})
     with pytest.raises(ValueError, match="use_pca=False"):
         load_motion(tmp_path / "clip.npz", fps=24)

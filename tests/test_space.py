@@ -12,8 +12,6 @@ import socket
 import subprocess
 import sys
 import types
-import urllib.error
-import urllib.request
 import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
@@ -22,12 +20,14 @@ import lslm_cli
 import numpy as np
 import pytest
 from conftest import make_clip
+from training_fixtures import free_port
 
 from lslm import load_motion
 from lslm.processing.motion_features import NUM_JOINTS, PARENTS
 
 pytest.importorskip("gradio", reason="the demo page needs gradio: pip install 'lslm[space]'")
 import gradio as gr
+import httpx
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
@@ -282,15 +282,16 @@ def test_a_space_needs_no_package_of_ours(tmp_path):
 
 
 def test_the_files_ask_the_network_for_nothing():
-    for name in ("app.py", "page.css", "display.css", "player.html", "skeleton.js", "player.js"):
-        source = (SPACE / name).read_text(encoding="utf-8")
-        assert not any(word in source for word in ("://", "@import", "url(", "fetch(", "XMLHttp")), name
+    for path in SPACE.iterdir():
+        if path.suffix in (".py", ".css", ".html", ".js"):
+            source = path.read_text(encoding="utf-8")
+            assert not any(word in source for word in ("://", "@import", "url(", "fetch(", "XMLHttp")), path
     assert not app.theme()._stylesheets and not app.theme()._font_css
 
 
 def test_css_and_html_survive_gradios_template_engine():
     # both are evaluated as a Handlebars template inside a JavaScript template string
-    for name in ("page.css", "display.css", "player.html"):
+    for name in ("page.css", "display.css", "introduction.html", "player.html"):
         assert not any(mark in (SPACE / name).read_text(encoding="utf-8") for mark in ("`", "${", "{{", "\\")), name
 
 
@@ -360,22 +361,16 @@ def test_the_endpoint_says_what_is_wrong(client, clip, tmp_path):
         client.predict(None, api_name="/translate")
 
 
-def post(url: str, data: bytes, kind: str):
-    request = urllib.request.Request(url, data, {"Content-Type": kind})
-    return json.load(urllib.request.urlopen(request, timeout=20))
-
-
-def send(server: str, name: str, content: bytes) -> list[str]:
-    """Upload as a browser does; -> the paths on the server."""
-    head = f"--b\r\nContent-Disposition: form-data; name=files; filename={name}\r\n\r\n".encode()
-    return post(f"{server}gradio_api/upload", head + content + b"\r\n--b--\r\n", "multipart/form-data; boundary=b")
+def send(server: str, name: str, content: bytes) -> httpx.Response:
+    """Upload as a browser does; the answer holds the paths on the server."""
+    return httpx.post(f"{server}gradio_api/upload", files={"files": (name, content)}, timeout=20)
 
 
 def call(server: str, *arguments) -> str:
     """The endpoint's last event, without the client library, which would upload what it is to refuse."""
     url = f"{server}gradio_api/call/translate"
-    event = post(url, json.dumps({"data": arguments}).encode(), "application/json")["event_id"]
-    return urllib.request.urlopen(f"{url}/{event}", timeout=20).read().decode()
+    event = httpx.post(url, json={"data": arguments}, timeout=20).json()["event_id"]
+    return httpx.get(f"{url}/{event}", timeout=20).text
 
 
 def test_no_other_file_and_no_address_is_read(server, clip):
@@ -384,7 +379,7 @@ def test_no_other_file_and_no_address_is_read(server, clip):
     def file(path):
         return {"path": str(path), "meta": {"_type": "gradio.FileData"}}
 
-    uploaded = send(server, "own.npz", own.read_bytes())[0]
+    uploaded = send(server, "own.npz", own.read_bytes()).json()[0]
     assert "event: complete" in call(server, file(uploaded), "Sign <motion>!", ["first"])
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -408,10 +403,8 @@ def test_names_of_files_are_only_names(client, clip, tmp_path):
 
 
 def test_a_file_that_is_too_large_is_not_taken(server):
-    assert len(send(server, "small.npz", bytes(2**20))) == 1
-    with pytest.raises(urllib.error.HTTPError) as error:
-        send(server, "large.npz", bytes(app.MAX_BYTES + 1))
-    assert error.value.code == 413
+    assert len(send(server, "small.npz", bytes(2**20)).json()) == 1
+    assert send(server, "large.npz", bytes(app.MAX_BYTES + 1)).status_code == 413
 
 
 def test_a_real_checkpoint_answers(checkpoint, clip):
@@ -427,12 +420,6 @@ def test_a_real_checkpoint_answers(checkpoint, clip):
 # --- lslm demo --------------------------------------------------------------------------------------------------------
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 def test_the_command_opens_the_page_and_ends_when_told(checkpoint):
     port = free_port()
     command = [Path(sys.executable).with_name("lslm"), "demo", "--model", checkpoint, "--port", str(port)]
@@ -442,7 +429,7 @@ def test_the_command_opens_the_page_and_ends_when_told(checkpoint):
         assert process.stdout.readline() == f"Loading {checkpoint} ...\n"
         said = process.stdout.readline()
         assert said == f"The demo is at http://127.0.0.1:{port}/  (Ctrl+C stops it)\n", process.stderr.read()
-        page = urllib.request.urlopen(f"http://127.0.0.1:{port}/").read().decode()
+        page = httpx.get(f"http://127.0.0.1:{port}/").text
         assert "LSLM: sign language motion to English" in page
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=120) == 0
@@ -483,12 +470,9 @@ def test_the_page_in_a_browser(server, browser, clip, tmp_path):
         return int(page.get_by_role("slider", name="Time").input_value())
 
     def accessible():
-        found = axe.run(page, options={"resultTypes": ["violations"]}).response["violations"]
-        return [
-            (v["id"], [node["html"][:120] for node in v["nodes"]])
-            for v in found
-            if v["impact"] in ("serious", "critical")
-        ]
+        violations = axe.run(page, options={"resultTypes": ["violations"]}).response["violations"]
+        bad = [violation for violation in violations if violation["impact"] in ("serious", "critical")]
+        return [(violation["id"], [node["html"][:120] for node in violation["nodes"]]) for violation in bad]
 
     page.goto(server)
     page.get_by_text("Signed was: Some tea, please.").first.wait_for()  # the first example, on its own
@@ -500,11 +484,8 @@ def test_the_page_in_a_browser(server, browser, clip, tmp_path):
     page.locator(".sentence", has_text="Some tea.").wait_for()
     page.locator(".sentence", has_text="No tea.").wait_for()
     assert page.get_by_text("Signed was").count() == 0 and page.get_by_role("radio", checked=True).count() == 0
-    assert page.locator("canvas.strip").count() == 2 and page.locator(".labels").first.inner_text().split("\n") == [
-        "body",
-        "left hand",
-        "right hand",
-    ]
+    assert page.locator("canvas.strip").count() == 2
+    assert page.locator(".labels").first.inner_text().split("\n") == ["body", "left hand", "right hand"]
 
     before = frame()
     page.wait_for_timeout(400)

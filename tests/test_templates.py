@@ -10,7 +10,7 @@ import torch
 
 from lslm.training.dataset.collators import TranslationCollator, load_templates
 from lslm.training.evaluation.evaluate import UNSEEN_SCORES, evaluate
-from lslm.training.recipe_keys import TEMPLATES
+from lslm.training.recipe_keys import TEMPLATES, EvaluateKeys
 
 pytest_plugins = ["training_fixtures"]
 TRAINED = load_templates(str(TEMPLATES / "instruct.json")) + load_templates(str(TEMPLATES / "pretraining.json"))
@@ -96,7 +96,7 @@ def test_unseen_phrasings_are_scored_apart(toy, checkpoint, tmp_path):
     runs = {}
     for name, seed in (("one", 0), ("again", 0), ("other", 1)):
         options = {"unseen_templates": str(TEMPLATES / "unseen.json"), "report_clips": 0, "limit": 3, "seed": seed}
-        results = evaluate(str(toy / "set"), "test", str(tmp_path / name), checkpoint, **options)
+        results = evaluate(EvaluateKeys(str(toy / "set"), "test", str(tmp_path / name), checkpoint, **options))
         assert {f"{score}_unseen_templates" for score in UNSEEN_SCORES} <= set(results["metrics"])
         lines = (tmp_path / name / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
         rows = [json.loads(line) for line in lines]

@@ -1,11 +1,7 @@
-"""setup.py, constraints.txt, cards and Space name the same releases; pip refuses others in words."""
+"""setup.py, constraints.txt, cards and Space name the same releases."""
 
 import importlib.util
-import os
 import re
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -21,12 +17,12 @@ versions = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(versions)
 
 PINNED = versions.constraints()
-REQUIRED = versions.metadata()["install_requires"]
-UPPER = next(str(one) for one in Requirement(TRANSFORMERS).specifier if one.operator == "<")
+REQUIRED = versions.declarations()["install_requires"]
+ALLOWED = Requirement(TRANSFORMERS).specifier
 
 
 def every_requirement() -> list[Requirement]:
-    return versions.requirements(tuple(versions.metadata()["extras_require"]))
+    return versions.requirements(tuple(versions.declarations()["extras_require"]))
 
 
 def test_constraints_are_names_and_versions_in_order():
@@ -45,7 +41,7 @@ def test_constraints_satisfy_what_setup_requires():
 
 def test_upper_bounds_are_the_releases_after_the_tested_ones():
     tested = Version(PINNED["transformers"])
-    assert UPPER == f"<{tested.major}.{tested.minor + 1}"
+    assert PINNED["transformers"] in ALLOWED and f"{tested.major}.{tested.minor + 1}.0" not in ALLOWED
     for path in versions.DECLARATIONS:
         text = (ROOT / path).read_text(encoding="utf-8")
         assert versions.with_bounds(text, PINNED) == text, path
@@ -53,7 +49,7 @@ def test_upper_bounds_are_the_releases_after_the_tested_ones():
 
 def test_everything_has_a_lower_bound_and_what_runs_an_upper_one():
     tools = {requirement.name for requirement in versions.requirements(("dev",))}
-    run_time = versions.requirements(tuple(set(versions.metadata()["extras_require"]) - {"dev"}))
+    run_time = versions.requirements(tuple(set(versions.declarations()["extras_require"]) - {"dev"}))
     for requirement in every_requirement():
         assert any(one.operator == ">=" for one in requirement.specifier), requirement
         if requirement.name not in tools or requirement in run_time:
@@ -97,9 +93,8 @@ def test_a_bump_says_what_moved():
 
 def test_a_release_for_later_pythons_constrains_only_those():
     assert versions.constraint("numpy", "2.4.6", ">=3.11") == 'numpy==2.4.6 ; python_version >= "3.11"'
-    assert (
-        versions.constraint("peft", "0.21.2", ">=3.10.0") == versions.constraint("peft", "0.21.2", "") == "peft==0.21.2"
-    )
+    for requires_python in (">=3.10.0", ""):
+        assert versions.constraint("peft", "0.21.2", requires_python) == "peft==0.21.2"
 
 
 def test_known_breaks_are_those_that_are_installed():
@@ -109,55 +104,4 @@ def test_known_breaks_are_those_that_are_installed():
     for wrong in ("peft ==0.22.0  2026-12-01  x", "peft==0.22.0 2026-12-01 x", "peft>=0.22  2026-12-01  x"):
         with pytest.raises(SystemExit, match="expected `name==version"):
             versions.known_breaks(wrong, {})
-    for line in versions.KNOWN_BREAKS.read_text(encoding="utf-8").splitlines():
-        assert not line or re.fullmatch(r"#.*|[\w.-]+==\S+  \d{4}-\d\d-\d\d  \S.*", line), line
-
-
-def make_wheel(folder: Path, name: str, version: str, requires: list[str]) -> None:
-    """A package without content."""
-    info = f"{name}-{version}.dist-info"
-    lines = [
-        "Metadata-Version: 2.1",
-        f"Name: {name}",
-        f"Version: {version}",
-        *(f"Requires-Dist: {r}" for r in requires),
-    ]
-    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
-        wheel.writestr(f"{info}/METADATA", "\n".join(lines) + "\n")
-        wheel.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        wheel.writestr(f"{info}/RECORD", "")
-
-
-def pip_install(folder: Path, transformers: list[str]) -> subprocess.CompletedProcess:
-    """What pip would install for lslm where `folder` is all there is, with these releases of transformers."""
-    make_wheel(folder, "lslm", "1.0", REQUIRED)
-    for requirement in map(Requirement, REQUIRED):
-        lower = next(one.version for one in requirement.specifier if one.operator == ">=")
-        for version in transformers if requirement.name == "transformers" else [lower]:
-            make_wheel(folder, requirement.name, version, [])
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
-    env |= {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    options = ["--dry-run", "--ignore-installed", "--no-index", "--find-links", str(folder)]
-    command = [sys.executable, "-m", "pip", "install", *options, "lslm"]
-    return subprocess.run(command, capture_output=True, text=True, env=env, cwd=folder)
-
-
-def releases() -> tuple[str, str]:
-    """The newest release of transformers that is allowed, and the first that is not."""
-    return PINNED["transformers"], f"{UPPER[1:]}.0"
-
-
-def test_pip_refuses_a_transformers_that_was_not_tested(tmp_path):
-    _, later = releases()
-    answer = pip_install(tmp_path, [later])
-    assert answer.returncode != 0
-    assert "ERROR: No matching distribution found for transformers" in answer.stderr and UPPER in answer.stderr
-
-
-def test_pip_takes_the_newest_transformers_that_was_tested(tmp_path):
-    tested, later = releases()
-    answer = pip_install(tmp_path, [tested, later])
-    assert answer.returncode == 0, answer.stderr
-    assert f"transformers-{tested}" in answer.stdout and f"transformers-{later}" not in answer.stdout.splitlines()[-1]
+    versions.known_breaks(versions.KNOWN_BREAKS.read_text(encoding="utf-8"), {})  # ours are lines of that form

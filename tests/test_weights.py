@@ -6,10 +6,11 @@ import logging
 
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from peft import IA3Config, LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from test_modeling_lslm import LORA, MOTION, prompt_of, stir
-from transformers import AutoModel, GenerationConfig, Trainer, TrainingArguments
+from transformers import AutoModel, AutoTokenizer, GenerationConfig, Trainer, TrainingArguments
 
 from lslm import LslmConfig, LslmForConditionalGeneration, SignMotionVQVAE
 from lslm.modeling_lslm import modeling_lslm
@@ -315,6 +316,33 @@ def test_arguments_of_the_library_are_honoured(make_lslm, tmp_path):
     assert model.generation_config.max_new_tokens == 7 and model.name_or_path == str(tmp_path)
     again = LslmForConditionalGeneration.from_pretrained(tmp_path, return_dict=False)
     assert again.config.return_dict is False
+
+
+def test_the_tokenizer_alone_pads_at_the_left(checkpoint):
+    assert AutoTokenizer.from_pretrained(checkpoint).padding_side == "left"
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"attn_implementation": "kernels-community/flash-attn"}, "kernels are for from_pretrained"),
+        ({"_attn_implementation": "kernels-community/flash-attn"}, "kernels are for from_pretrained"),
+        ({"codes_per_embedding": 10**9}, "codes_per_embedding is 1000000000, expected a whole number from 1 to 64"),
+        ({"codes_per_embedding": "2"}, "codes_per_embedding"),
+        ({"vqvae_config": {"num_res_blocks": 50}}, "num_res_blocks is 50"),
+        ({"vqvae_config": {"codebook_size": -1}}, "codebook_size is -1"),
+        ({"vqvae_config": [1]}, "vqvae_config"),
+        ({"motion_token_id": "x"}, "motion_token_id"),
+        ({"backbone": 3}, "backbone"),
+        ({"lora": [1]}, "lora"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused(lslm_model, tmp_path, values, message):
+    lslm_model.config.save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+    with pytest.raises((ValueError, StrictDataclassError), match=message):
+        AutoModel.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("motion_input", ["projector", "latents", "vocabulary"])

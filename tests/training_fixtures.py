@@ -17,9 +17,8 @@ import lslm_cli
 import numpy as np
 import pytest
 import torch
+from conftest import tiny_language_model, train_tokenizer
 from datasets import Array3D, Dataset, Features, Value
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from lslm.modeling_lslm import LslmForConditionalGeneration, SignMotionVQVAE, load_backbone_tokenizer
 from lslm.processing import SignMotionFeatureExtractor, SignMotionProcessor
@@ -38,13 +37,8 @@ ROW_FEATURES = Features(
     }
 )
 # where the right hand goes in each sign (metres: left, up, front)
-SIGNS = {
-    "tea": (0.5, 0.3, 0.2),
-    "no": (-0.3, 0.6, 0.0),
-    "please": (0.2, 0.9, 0.5),
-    "a": (0.0, 0.2, 0.6),
-    "l": (-0.4, 0.0, 0.3),
-}
+SIGNS = {"tea": (0.5, 0.3, 0.2), "no": (-0.3, 0.6, 0.0), "please": (0.2, 0.9, 0.5)}
+SIGNS |= {"a": (0.0, 0.2, 0.6), "l": (-0.4, 0.0, 0.3)}
 UTTERANCES = {
     "train": ["tea please", "no tea", "please no", "a l", "tea", "no", "please tea", "no please"],
     "validation": ["tea no", "please"],
@@ -79,6 +73,12 @@ def sign_joints(labels: list[str], rng: np.random.Generator) -> tuple[np.ndarray
     return np.concatenate(clips), signs
 
 
+def write_rows(file: Path, rows: list[dict], features: dict, **options) -> None:
+    """The columns `features` of rows as a parquet file."""
+    columns = {name: [row[name] for row in rows] for name in features}
+    Dataset.from_dict(columns, features=Features(features)).to_parquet(file, **options)
+
+
 def write_data(folder: Path, splits=("train", "validation", "test")) -> Path:
     """A data set folder in the form of examples/asl_cafe: FOLDER/data/SPLIT.parquet."""
     (folder / "data").mkdir(parents=True)
@@ -100,45 +100,19 @@ def write_data(folder: Path, splits=("train", "validation", "test")) -> Path:
                     "joints_mm": np.round(joints * 1000).astype(np.int16),
                 }
             )
-        columns = {name: [row[name] for row in rows] for name in ROW_FEATURES}
-        Dataset.from_dict(columns, features=ROW_FEATURES).to_parquet(folder / "data" / f"{split}.parquet")
+        write_rows(folder / "data" / f"{split}.parquet", rows, ROW_FEATURES)
     return folder
 
 
 def write_backbone(folder: Path, kind: str = "llama", width: int = 32) -> Path:
     """A tiny random Llama (or Qwen2) and a byte-level tokenizer that has learnt a few words, as a folder."""
-    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     words = [*ENGLISH.values(), "Translate the American Sign Language in into English.", "user assistant system"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=330, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(words * 4, trainer)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", bos_token="<|endoftext|>"
-    )
-    fast.save_pretrained(folder)
+    tokenizer = train_tokenizer(words * 4, 330, pad_token="<|endoftext|>")
+    tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
-    config_class, model_class = {
-        "llama": (LlamaConfig, LlamaForCausalLM),
-        "qwen2": (Qwen2Config, Qwen2ForCausalLM),
-    }[kind]
-    config = config_class(
-        vocab_size=len(fast),
-        hidden_size=width,
-        intermediate_size=3 * width // 2,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        bos_token_id=fast.bos_token_id,
-        eos_token_id=fast.eos_token_id,
-        pad_token_id=fast.pad_token_id,
-    )
-    model_class(config).save_pretrained(folder)
+    settings = {f"{role}_token_id": getattr(tokenizer, f"{role}_token_id") for role in ("bos", "eos", "pad")}
+    settings |= {"hidden_size": width, "intermediate_size": 3 * width // 2, "tie_word_embeddings": True}
+    tiny_language_model(kind, vocab_size=len(tokenizer), **settings).save_pretrained(folder)
     return folder
 
 
@@ -150,26 +124,11 @@ def recipe(**keys) -> list[str]:
     return flags
 
 
-COMMON = {
-    "eval_strategy": "no",
-    "report_to": "none",
-    "logging_steps": 1000,
-    "disable_tqdm": "true",
-    "save_strategy": "no",
-}
-TOY_VQVAE = {
-    **COMMON,
-    "fps": FPS,
-    "window": 16,
-    "hidden_size": 16,
-    "code_dim": 8,
-    "codebook_size": 16,
-    "num_res_blocks": 1,
-    "per_device_train_batch_size": 3,
-    "learning_rate": 3e-3,
-    "position_weight": 2.0,
-}
-TOY_INSTRUCT = {**COMMON, "per_device_train_batch_size": 4, "learning_rate": 3e-3, "lr_scheduler_type": "constant"}
+COMMON = {"eval_strategy": "no", "report_to": "none", "logging_steps": 1000, "disable_tqdm": "true"}
+COMMON |= {"save_strategy": "no", "learning_rate": 3e-3}
+TOY_VQVAE = {**COMMON, "fps": FPS, "window": 16, "hidden_size": 16, "code_dim": 8, "codebook_size": 16}
+TOY_VQVAE |= {"num_res_blocks": 1, "per_device_train_batch_size": 3, "position_weight": 2.0}
+TOY_INSTRUCT = {**COMMON, "per_device_train_batch_size": 4, "lr_scheduler_type": "constant"}
 TOY_ALIGN = {**TOY_INSTRUCT, "system_prompt": "", "projector_hidden_size": 16}
 
 
@@ -194,30 +153,27 @@ def toy_tokenizer(toy) -> Path:
 
 
 @pytest.fixture(scope="session")
-def toy_aligned(toy, toy_tokenizer) -> Path:
-    """Stage 2 with a LoRA adapter, 2 steps."""
-    out = toy / "2_align"
-    flags = {
-        "data": toy / "set",
-        "tokenizer": toy_tokenizer,
-        "backbone": toy / "llm",
-        "output_dir": out,
-        "max_steps": 2,
-    }
-    flags |= {"trainable": ["projector", "language_model"], "lora_r": 4, "projector_learning_rate": 1e-2}
-    assert lslm_cli.main(["align", *recipe(**TOY_ALIGN | flags)]) == 0
-    return out
+def toy_align(toy, toy_tokenizer) -> dict:
+    """A recipe of stage 2 that trains projector and language model, but for its length and its folder."""
+    folders = {"data": toy / "set", "tokenizer": toy_tokenizer, "backbone": toy / "llm"}
+    return TOY_ALIGN | folders | {"trainable": ["projector", "language_model"]}
 
 
 @pytest.fixture(scope="session")
-def toy_model(toy, toy_tokenizer) -> Path:
+def toy_aligned(toy, toy_align) -> Path:
+    """Stage 2 with a LoRA adapter, 2 steps."""
+    flags = {"output_dir": toy / "2_align", "max_steps": 2, "lora_r": 4, "projector_learning_rate": 1e-2}
+    assert lslm_cli.main(["align", *recipe(**toy_align | flags)]) == 0
+    return flags["output_dir"]
+
+
+@pytest.fixture(scope="session")
+def toy_model(toy, toy_align) -> Path:
     """A complete checkpoint whose every weight was trained to say the texts of the first four training clips."""
-    out = toy / "model"
-    flags = {"data": toy / "set", "tokenizer": toy_tokenizer, "backbone": toy / "llm", "output_dir": out, "limit": 4}
-    flags |= {"trainable": ["projector", "language_model"], "max_steps": 100, "augment": "false"}
-    flags |= {"logging_steps": 10, "learning_rate": 6e-3}
-    assert lslm_cli.main(["align", *recipe(**TOY_ALIGN | flags)]) == 0
-    return out
+    flags = {"output_dir": toy / "model", "limit": 4, "augment": "false"}
+    flags |= {"max_steps": 100, "logging_steps": 10, "learning_rate": 6e-3}
+    assert lslm_cli.main(["align", *recipe(**toy_align | flags)]) == 0
+    return flags["output_dir"]
 
 
 @pytest.fixture
@@ -273,7 +229,7 @@ def _command(argv: list[str], log: str, hold_at: int | None, holding: str, envir
     sys.exit(lslm_cli.main(argv))
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
@@ -300,7 +256,7 @@ class Commands:
 
     def run(self, argv: list[str], processes: int = 1) -> None:
         """Run to the end; in several processes as torchrun would start them."""
-        world = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+        world = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
         ranks = [{"RANK": str(n), "LOCAL_RANK": str(n), **world} for n in range(processes)] if processes > 1 else [{}]
         for process in [self.start(argv, **rank) for rank in ranks]:
             process.join(300)

@@ -23,11 +23,22 @@ from pathlib import Path
 
 import yaml
 
+from .provenance import save_results
+from .recipe import check_keys, parse, read_yaml
+from .recipe_keys import EvaluateKeys
+from .stages.align import AlignArguments
+from .stages.instruct import InstructArguments
+from .stages.tokenizer import TokenizerArguments
+
 RECIPES = Path(__file__).parent / "recipes"
-STAGES = {"tokenizer": "1_tokenizer.yaml", "align": "2_align.yaml", "instruct": "3_instruct.yaml"}
-KEYS = {"data", "split", "output_dir", "seeds", "backbones", "budget", "evaluate", "rows", "tables"}
-# two-sided 95 % quantiles of Student's t for 2, 3, ... runs
-T_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
+# stage -> its file in a folder of recipes, its keys
+STAGES = {
+    "tokenizer": ("1_tokenizer.yaml", TokenizerArguments),
+    "align": ("2_align.yaml", AlignArguments),
+    "instruct": ("3_instruct.yaml", InstructArguments),
+}
+# number of runs -> two-sided 95 % quantile of Student's t
+T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 
 
 @dataclass(frozen=True)
@@ -60,16 +71,14 @@ def read_config(path: str | Path | None, **overrides) -> dict:
         FileNotFoundError: no such file. ValueError: not a matrix, an unknown key, a row that goes on from an unknown or
             later row.
     """
-    config = _yaml(RECIPES / "ablations.yaml")
-    path = Path(path) if path else RECIPES / "ablations.yaml"
-    if not path.is_file() and (RECIPES / path).is_file():
-        path = RECIPES / path
-    own = _yaml(path)
-    if unknown := own.keys() - KEYS:
-        raise ValueError(f"{path}: unknown key {sorted(unknown)[0]!r}; known are {', '.join(sorted(KEYS))}")
-    if "rows" in own and "tables" not in own:
+    config = read_yaml(RECIPES / "ablations.yaml")
+    path = path or RECIPES / "ablations.yaml"
+    matrix = read_yaml(Path(path))
+    if unknown := sorted(matrix.keys() - config):
+        raise ValueError(f"{path}: unknown key {unknown[0]!r}; known are {', '.join(sorted(config))}")
+    if "rows" in matrix and "tables" not in matrix:
         config["tables"] = []  # those of the paper are about other rows
-    config |= own | {key: value for key, value in overrides.items() if value is not None}
+    config |= matrix | {key: value for key, value in overrides.items() if value is not None}
     seen = []
     for name, row in config["rows"].items():
         if row.get("stage") not in STAGES:
@@ -99,9 +108,9 @@ def plan(config: dict, only: list[str] | None = None) -> list[Row]:
                 parent = None if shared else rows.get((row["from"], seed)) or rows[f"{backbone}/{row['from']}", seed]
                 folder = root / f"seed-{seed}" / of
                 source = RECIPES / recipes if (RECIPES / recipes).is_dir() else Path(recipes)
-                own = {"data": config["data"]} | config["budget"].get(row["stage"], {})
-                own |= {key: value for key, value in row.items() if key not in ("stage", "from")}
-                recipe = _yaml(source / STAGES[row["stage"]]) | own
+                recipe = read_yaml(source / STAGES[row["stage"]][0])
+                recipe |= {"data": config["data"]} | config["budget"].get(row["stage"], {})
+                recipe |= {key: value for key, value in row.items() if key not in ("stage", "from")}
                 recipe |= {"output_dir": str(folder), "seed": seed}
                 if parent:
                     recipe["tokenizer" if parent.stage == "tokenizer" else "model"] = str(parent.folder)
@@ -110,11 +119,11 @@ def plan(config: dict, only: list[str] | None = None) -> list[Row]:
         return list(rows.values())
     wanted: set[tuple[str, int]] = set()
     for pattern in only:
-        found = [row for row in rows.values() if fnmatch.fnmatch(row.of, pattern)]
-        if not found:
+        matches = [row for row in rows.values() if fnmatch.fnmatch(row.of, pattern)]
+        if not matches:
             names = ", ".join(dict.fromkeys(row.of for row in rows.values()))
             raise ValueError(f"no row {pattern!r}; there are {names}")
-        for row in found:
+        for row in matches:
             while row:
                 wanted.add((row.of, row.seed))
                 row = row.parent
@@ -128,27 +137,14 @@ def check_recipes(config: dict, rows: list[Row]) -> None:
     Raises:
         ValueError: with the nearest known key, or the row.
     """
-    from .recipe import check_keys, parse
-    from .recipe_keys import EvaluateKeys
-    from .stages.align import AlignArguments
-    from .stages.instruct import InstructArguments
-    from .stages.tokenizer import TokenizerArguments
-
-    known = {
-        stage: {field.name for field in dataclasses.fields(arguments) if field.init}
-        for stage, arguments in (
-            ("tokenizer", TokenizerArguments),
-            ("align", AlignArguments),
-            ("instruct", InstructArguments),
-        )
-    }
     for stage, keys in config["evaluate"].items():
         if not isinstance(keys, dict):
             raise ValueError(f"evaluate: {stage}: expected keys of `lslm evaluate` such as {{limit: 80}}, got {keys!r}")
         check_keys(f"evaluate: {stage}", keys, set(EvaluateKeys.__dataclass_fields__))
         parse(EvaluateKeys, _flags({"data": "there", **keys}), "lslm evaluate")  # values of the right kind
     for row in rows:
-        check_keys(row.of, row.recipe, known[row.stage])
+        fields = dataclasses.fields(STAGES[row.stage][1])
+        check_keys(row.of, row.recipe, {field.name for field in fields if field.init})
         codebooks = row.parent.recipe if row.parent else {}
         many = codebooks.get("partwise") or codebooks.get("num_quantizers", 1) > 1
         if row.recipe.get("motion_input") == "vocabulary" and many:
@@ -183,21 +179,21 @@ def ablate(config: dict, rows: list[Row]) -> list[Row]:
             print(f"{what}: {row.stage}", flush=True)
             train = [row.stage, "--config", str(row.folder / "recipe.yaml")]
             keys = {"model": row.folder, "data": config["data"], "split": config["split"], "output": row.folder}
-            own = _flags(config["evaluate"].get(row.stage, {}))
-            own = [word.format(output_dir=config["output_dir"]) for word in own]
-            score = ["evaluate", *_flags(keys), *own]
-            for command in (train, score):
-                started = time.monotonic()
-                failure = _lslm(command)
-                if command is train:
-                    _add_minutes(row, (time.monotonic() - started) / 60)
-                if failure:
-                    print(f"{what}: FAILED; again alone: lslm {' '.join(command)}", file=sys.stderr, flush=True)
-                    failed.append(row)
-                    break
-            else:
-                _write_cost(row)
-                write_tables(config, plots=False)  # what there is so far
+            more = _flags(config["evaluate"].get(row.stage, {}))
+            score = ["evaluate", *_flags(keys), *(word.format(output_dir=config["output_dir"]) for word in more)]
+            started = time.monotonic()
+            broken = train if _lslm(train) else None
+            minutes = _add_minutes(row, (time.monotonic() - started) / 60)
+            if broken is None and _lslm(score):
+                broken = score
+            if broken:
+                print(f"{what}: FAILED; again alone: lslm {' '.join(broken)}", file=sys.stderr, flush=True)
+                failed.append(row)
+                continue
+            results = row.results()
+            results["metrics"]["training_minutes"] = round(minutes, 2)
+            save_results(row.folder, results)
+            write_tables(config)  # what there is so far
     write_tables(config)
     write_results(config)
     return failed
@@ -227,26 +223,19 @@ def _lslm(command: list[str]) -> int:
     return subprocess.run([sys.executable, "-m", "lslm_cli", *command], check=False).returncode
 
 
-def _add_minutes(row: Row, minutes: float) -> None:
-    """Add to what the row's training has taken so far."""
+def _add_minutes(row: Row, minutes: float) -> float:
+    """Add to what the row's training has taken so far, loading included; -> the sum."""
     path = row.folder / "training_minutes"
-    before = float(path.read_text(encoding="utf-8")) if path.is_file() else 0.0
-    path.write_text(f"{before + minutes:.4f}\n", encoding="utf-8")
-
-
-def _write_cost(row: Row) -> None:
-    """Put the minutes of the row's training, loading included, beside its scores."""
-    results = row.results()
-    minutes = float((row.folder / "training_minutes").read_text(encoding="utf-8"))
-    results["metrics"]["training_minutes"] = round(minutes, 2)
-    (row.folder / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    minutes += float(path.read_text(encoding="utf-8")) if path.is_file() else 0.0
+    path.write_text(f"{minutes:.4f}\n", encoding="utf-8")
+    return minutes
 
 
 def _claim(row: Row) -> None:
     """Write the row's recipe into its folder, or make sure that it is the one the row was begun with."""
     path = row.folder / "recipe.yaml"
     if path.is_file():
-        old = _yaml(path)
+        old = read_yaml(path)
         if changed := sorted(key for key in old.keys() | row.recipe.keys() if old.get(key) != row.recipe.get(key)):
             raise ValueError(
                 f"{path}: begun with other settings of {', '.join(changed)}; remove {row.folder} to begin anew, or "
@@ -272,8 +261,8 @@ def write_results(config: dict) -> None:
     lines = read_results(path)
     for row in plan(config):
         if results := row.results():
-            line = {"row": row.of, "seed": row.seed, "recipe": _yaml(row.folder / "recipe.yaml"), "results": results}
-            lines[row.of, row.seed] = line
+            recipe = read_yaml(row.folder / "recipe.yaml")
+            lines[row.of, row.seed] = {"row": row.of, "seed": row.seed, "recipe": recipe, "results": results}
     ordered = sorted(lines.values(), key=lambda line: (line["seed"], line["row"]))
     unfinished = path.with_suffix(f".{os.getpid()}")  # seeds may run side by side
     unfinished.write_text("".join(f"{json.dumps(line)}\n" for line in ordered), encoding="utf-8")
@@ -286,16 +275,15 @@ def _unpack_results(root: Path) -> None:
         return
     for (of, seed), line in read_results(root / "results.jsonl").items():
         folder = root / f"seed-{seed}" / of
-        folder.mkdir(parents=True)
+        save_results(folder, line["results"])
         (folder / "recipe.yaml").write_text(yaml.safe_dump(line["recipe"], sort_keys=False), encoding="utf-8")
-        (folder / "results.json").write_text(json.dumps(line["results"], indent=2) + "\n", encoding="utf-8")
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def write_tables(config: dict, plots: bool = True) -> str:
-    """Write OUTPUT/tables.md, a CSV per table and a PNG per plot from the rows' results.json; -> the Markdown.
+def write_tables(config: dict) -> None:
+    """Write OUTPUT/tables.md, a CSV per table and a PNG per plot from the rows' results.json.
 
     Our figures are means over the seeds, with the half width of the 95 % interval of Student's t when there are
     several; the paper's stand in brackets.
@@ -309,31 +297,21 @@ def write_tables(config: dict, plots: bool = True) -> str:
     blocks = []
     for table in config["tables"]:
         stem = table["title"].partition(":")[0].lower().replace(" ", "_")
-        values = {row["of"]: summary(runs.get(row["of"], []), table["metrics"]) for row in table["rows"]}
-        lines = [[*table["head"], *table["metrics"].values()]]
+        metrics = table["metrics"]
+        values = {row["of"]: summary(runs.get(row["of"], []), metrics) for row in table["rows"]}
+        lines = [[*table["head"], *metrics.values()], ["---"] * (len(table["head"]) + len(metrics))]
+        records = [["row", "metric", "mean", "half_width_95", "seeds", "paper"]]
         for row in table["rows"]:
-            paper = row.get("paper") or [None] * len(table["metrics"])
-            lines.append(
-                [
-                    *row["name"],
-                    *(cell(values[row["of"]].get(m), p) for m, p in zip(table["metrics"], paper, strict=True)),
-                ]
-            )
-        lines.insert(1, ["---"] * len(lines[0]))
+            papers = row.get("paper") or [None] * len(metrics)
+            figures = [(name, values[row["of"]].get(name), paper) for name, paper in zip(metrics, papers, strict=True)]
+            lines.append([*row["name"], *(cell(ours, paper) for _, ours, paper in figures)])
+            records += [[row["of"], name, *(ours or (None, None, 0)), paper] for name, ours, paper in figures]
         blocks.append(f"**{table['title']}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
         with open(root / f"{stem}.csv", "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["row", "metric", "mean", "half_width_95", "seeds", "paper"])
-            for row in table["rows"]:
-                paper = row.get("paper") or [None] * len(table["metrics"])
-                for metric, figure in zip(table["metrics"], paper, strict=True):
-                    mean, half, count = values[row["of"]].get(metric, (None, None, 0))
-                    writer.writerow([row["of"], metric, mean, half, count, figure])
-        if plots and table.get("plot"):
+            csv.writer(file).writerows(records)
+        if table.get("plot"):
             _plot(table, values, root / f"{stem}.png")
-    text = "\n\n".join(blocks) + "\n"
-    (root / "tables.md").write_text(text, encoding="utf-8")
-    return text
+    (root / "tables.md").write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
 
 
 def summary(runs: list[dict], metrics: dict) -> dict[str, tuple[float, float | None, int]]:
@@ -341,12 +319,10 @@ def summary(runs: list[dict], metrics: dict) -> dict[str, tuple[float, float | N
     summary = {}
     for metric in metrics:
         values = [run[metric] for run in runs if run.get(metric) is not None]
+        count = len(values)
         if values:
-            half = None
-            if len(values) > 1:
-                quantile = T_95[len(values) - 2] if len(values) - 2 < len(T_95) else 2.0
-                half = quantile * statistics.stdev(values) / len(values) ** 0.5
-            summary[metric] = statistics.mean(values), half, len(values)
+            half = T_95.get(count, 2.0) * statistics.stdev(values) / count**0.5 if count > 1 else None
+            summary[metric] = statistics.mean(values), half, count
     return summary
 
 
@@ -364,8 +340,8 @@ def _plot(table: dict, values: dict, path: Path) -> None:
     figure = Figure(figsize=(3.4 * len(table["metrics"]), 3), layout="constrained")
     panels = figure.subplots(1, len(table["metrics"]), squeeze=False)[0]
     for panel, (metric, name) in zip(panels, table["metrics"].items(), strict=True):
-        found = [(row["name"][0], *values[row["of"]][metric]) for row in table["rows"] if metric in values[row["of"]]]
-        names, means, halves, _ = zip(*found, strict=True) if found else ((), (), (), ())
+        points = [(row["name"][0], *values[row["of"]][metric]) for row in table["rows"] if metric in values[row["of"]]]
+        names, means, halves, _ = zip(*points, strict=True) if points else ((), (), (), ())
         panel.errorbar(names, means, [half or 0.0 for half in halves], marker="o", capsize=3)
         panel.set(title=name, xlabel=table["head"][0], ylim=(0, None))
     figure.suptitle(table["title"])
@@ -386,15 +362,3 @@ def describe(config: dict, rows: list[Row]) -> str:
         lines.append(f"{state:9} seed {row.seed}  {row.stage:10} {row.chain}  ({fills})")
     finished = sum(line.startswith("finished") for line in lines)
     return "\n".join([*lines, f"{len(lines)} rows, {finished} finished; results go to {config['output_dir']}"])
-
-
-def _yaml(path: Path) -> dict:
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected `key: value` lines")
-    return content

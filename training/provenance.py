@@ -1,5 +1,6 @@
 """What a file of results was made with: versions, machine, command, commit. One place, so that records are alike."""
 
+import json
 import platform
 import subprocess
 import sys
@@ -30,3 +31,10 @@ def record_of_script(*details: str, packages: tuple[str, ...] = ("torch", "trans
     """What the results of a script say of its run: `command`, `versions` and `machine` (with `details`)."""
     command = " ".join(["python", *sys.argv])
     return {"command": command, "versions": versions(*packages), "machine": machine(*details)}
+
+
+def save_results(folder: str | Path, results: dict) -> None:
+    """Write FOLDER/results.json; the folder is made."""
+    path = Path(folder, "results.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

@@ -139,7 +139,12 @@ class _Parser(HfArgumentParser):
         raise ValueError(message)
 
 
-def _read(path: Path, known: set[str]) -> dict:
+def read_yaml(path: Path) -> dict:
+    """Keys and values of a recipe or a matrix of them.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: not YAML, or no keys and values.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"no recipe at {path}")
     try:
@@ -147,7 +152,12 @@ def _read(path: Path, known: set[str]) -> dict:
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path}: a recipe is a flat list of `key: value` lines")
+        raise ValueError(f"{path}: expected a list of `key: value` lines")
+    return values
+
+
+def _read(path: Path, known: set[str]) -> dict:
+    values = read_yaml(path)
     here = {_name_here(name, known): value for name, value in values.items()}
     if len(here) < len(values):
         raise ValueError(f"{path}: two keys are names of one thing; leave out {', '.join(values.keys() - here.keys())}")

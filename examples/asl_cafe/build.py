@@ -23,21 +23,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cafe_grammar as cafe
 import numpy as np
-from cafe_grammar import (
-    LETTERS,
-    SIZES,
-    SPELLING,
-    SPELLING_SIZE,
-    SPLITS,
-    WORDS,
-    Sentence,
-    combination,
-    compose,
-    compose_spelling,
-    gloss_to_english,
-    labels_of,
-)
 from datasets import Array3D, Features, Value
 
 from lslm.processing.mediapipe_landmarks import mediapipe_to_joints
@@ -55,6 +42,8 @@ BLOCK = 30  # takes of one signer at one sitting
 GRID = 2  # millimetres; the landmarks are good to centimetres, and a grid of 1 mm takes 3 MB more in git
 WORD_FRAMES, LETTER_FRAMES, TRANSITION_FRAMES = (14, 20), (12, 16), (3, 5)
 RAW_KEYS = {"words": {"pose", "left_hand", "right_hand"}, "letters": {"left_hand", "right_hand"}}
+TABLE_COLUMNS = ("utterances", "combinations", "unseen_combinations", "with_name", "names", "takes")
+TABLE_COLUMNS += ("signs_per_utterance", "frames_per_utterance")
 
 
 # --- who signs it -----------------------------------------------------------------------------------------------------
@@ -67,15 +56,13 @@ def split_takes(takes: Sequence[int]) -> dict[int, str]:
     single block only trains.
     """
     ordered = sorted(takes)
-    blocks = sorted({take // BLOCK for take in ordered})
-    if len(blocks) == 1:
+    *earlier, last = sorted({take // BLOCK for take in ordered})
+    if not earlier:
         return dict.fromkeys(ordered, "train")
-    splits = {take: "test" if take // BLOCK == blocks[-1] else "train" for take in ordered}
-    if len(blocks) > 2:
-        validation = [take for take in ordered if take // BLOCK == blocks[-2]]
-    else:
-        first = [take for take in ordered if take // BLOCK == blocks[0]]
-        validation = first[len(first) - len(first) // 4 :]
+    splits = {take: "test" if take // BLOCK == last else "train" for take in ordered}
+    validation = [take for take in ordered if take // BLOCK == earlier[-1]]
+    if len(earlier) == 1:
+        validation = validation[len(validation) - len(validation) // 4 :]
     return splits | dict.fromkeys(validation, "validation")
 
 
@@ -104,9 +91,8 @@ def _detected(landmarks: np.ndarray) -> np.ndarray:
 
 def read_raw(folder: Path, only_split: str | None = None) -> Raw:
     """Read words.npz and letters.npz (either may be missing), drop what cannot be used, deal takes to splits."""
-    raw = Raw(
-        {split: [] for split in SPLITS}, {"pose lost in a frame": [], "signing hand lost in half of the frames": []}, {}
-    )
+    no_pose, no_hand = "pose lost in a frame", "signing hand lost in half of the frames"
+    raw = Raw({split: [] for split in cafe.SPLITS}, {no_pose: [], no_hand: []}, {})
     for source in ("words", "letters"):
         path = folder / f"{source}.npz"
         if not path.is_file():
@@ -131,9 +117,9 @@ def read_raw(folder: Path, only_split: str | None = None) -> Raw:
                 hands = [arrays[key][row].astype(np.float32) for key in ("left_hand", "right_hand")]
                 take = Take(f"{source}/{label}/{number}", label, only_split or splits[number], pose, *hands)
                 if pose is not None and not _detected(pose).all():
-                    raw.dropped["pose lost in a frame"].append(take.id)
+                    raw.dropped[no_pose].append(take.id)
                 elif _detected(take.right_hand).mean() < 0.5:  # all three sign with the right hand
-                    raw.dropped["signing hand lost in half of the frames"].append(take.id)
+                    raw.dropped[no_hand].append(take.id)
                 else:
                     raw.takes[take.split].append(take)
     if not any(raw.takes.values()):
@@ -156,19 +142,15 @@ def borrow_body(take: Take, donor: Take) -> Take:
         return float(np.median(np.linalg.norm((hand[:, 9] - hand[:, 0]) * pixels, axis=-1)))
 
     scale = palm(model[donor_seen]) / max(palm(take.right_hand[seen]), 1e-6)
-    wrist = take.right_hand[:, 0]
-    known = np.flatnonzero(seen)
-    wrist = np.stack([np.interp(np.arange(frames), known, wrist[known, axis]) for axis in range(3)], axis=-1)
+    at = np.flatnonzero(seen)
+    path = take.right_hand[at, 0]
+    wrist = np.stack([np.interp(np.arange(frames), at, path[:, axis]) for axis in range(3)], axis=-1)
     moved = (wrist - np.median(wrist, axis=0)) * scale
     moved[:, 2] = 0  # the hand's own depth is relative to its wrist
     pose[:, 14, :3] += 0.5 * moved
     pose[:, 16, :3] = np.median(pose[:, 16, :3], axis=0) + moved
     right = (take.right_hand - take.right_hand[:, :1]) * scale + pose[:, None, 16, :3] * (1, 1, 0)
     return Take(take.id, take.label, take.split, pose, left, np.where(seen[:, None, None], right, 0).astype(np.float32))
-
-
-def _seed_of(seed: int, text: str) -> list[int]:
-    return [seed, zlib.crc32(text.encode())]
 
 
 def _smooth(joints: np.ndarray) -> np.ndarray:
@@ -186,12 +168,8 @@ def _retime(joints: np.ndarray, frames: int) -> np.ndarray:
     return joints[before] * (1 - weight) + joints[before + 1] * weight
 
 
-def to_millimetres(joints: np.ndarray) -> np.ndarray:
-    """(T, 52, 3) metres -> int16 millimetres on a grid of GRID."""
-    return _on_grid(joints * 1000)
-
-
 def _on_grid(millimetres: np.ndarray) -> np.ndarray:
+    """Millimetres -> int16 millimetres on a grid of GRID."""
     return (np.round(millimetres / GRID) * GRID).astype(np.int16)
 
 
@@ -199,8 +177,7 @@ def transition(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """Frames between two poses (52, 3) in millimetres: smoothstep, 3 to 5 of them by how far the wrists travel."""
     wrists = [JOINT_NAMES.index("left_wrist"), JOINT_NAMES.index("right_wrist")]
     travel = np.linalg.norm(after[wrists].astype(float) - before[wrists], axis=-1).max()
-    low, high = TRANSITION_FRAMES
-    frames = int(np.clip(round(travel / 80), low, high))
+    frames = int(np.clip(round(travel / 80), *TRANSITION_FRAMES))
     steps = (np.arange(1, frames + 1) / (frames + 1))[:, None, None]
     return _on_grid(before + (after.astype(float) - before) * (steps * steps * (3 - 2 * steps)))
 
@@ -210,33 +187,27 @@ class Stitcher:
 
     def __init__(self, takes: Sequence[Take], split: str, seed: int):
         self.seed = seed
-        self.rng = np.random.default_rng([seed, (*SPLITS, SPELLING).index(split), 1])
+        self.rng = np.random.default_rng([seed, (*cafe.SPLITS, cafe.SPELLING).index(split), 1])
         self.by_label: dict[str, list[Take]] = {}
         for take in takes:
             self.by_label.setdefault(take.label, []).append(take)
         bodies = [take for take in takes if take.pose is not None]
-        self.donors = [take for take in bodies if take.label in LETTERS] or bodies
+        self.donors = [take for take in bodies if take.label in cafe.LETTERS] or bodies
         self.queues: dict[str, list[Take]] = {}
         self.clips: dict[tuple[str, bool], np.ndarray] = {}
 
-    @property
-    def labels(self) -> set[str]:
-        return set(self.by_label)
-
-    def sign(self, sentence: Sentence) -> tuple[np.ndarray, list[dict]]:
+    def sign(self, sentence: cafe.Sentence) -> tuple[np.ndarray, list[dict]]:
         """-> (T, 52, 3) int16 millimetres, and the spans of the takes."""
         parts: list[np.ndarray] = []
         spans: list[dict] = []
-        length = 0
-        for label, is_letter in labels_of(sentence.gloss):
+        for label, is_letter in cafe.labels_of(sentence.gloss):
             take = self._next(label, is_letter)
             clip = self._clip(take, is_letter)
             if parts:
                 parts.append(transition(parts[-1][-1], clip[0]))
-                length += len(parts[-1])
-            spans.append({"label": label, "take": take.id, "start": length, "end": length + len(clip)})
+            start = sum(map(len, parts))
+            spans.append({"label": label, "take": take.id, "start": start, "end": start + len(clip)})
             parts.append(clip)
-            length += len(clip)
         return np.concatenate(parts), spans
 
     def _next(self, label: str, is_letter: bool) -> Take:
@@ -253,7 +224,7 @@ class Stitcher:
     def _clip(self, take: Take, is_letter: bool) -> np.ndarray:
         key = (take.id, is_letter)
         if key not in self.clips:
-            rng = np.random.default_rng(_seed_of(self.seed, f"{take.id} {is_letter}"))
+            rng = np.random.default_rng([self.seed, zlib.crc32(f"{take.id} {is_letter}".encode())])
             body = take
             if take.pose is None:
                 if not self.donors:
@@ -262,7 +233,7 @@ class Stitcher:
                 body = borrow_body(take, same[rng.integers(len(same))])
             joints, _ = mediapipe_to_joints(body.pose, body.left_hand, body.right_hand, image_size=IMAGE_SIZE)
             low, high = LETTER_FRAMES if is_letter else WORD_FRAMES
-            self.clips[key] = to_millimetres(_retime(_smooth(joints), int(rng.integers(low, high + 1))))
+            self.clips[key] = _on_grid(1000 * _retime(_smooth(joints), int(rng.integers(low, high + 1))))
         return self.clips[key]
 
 
@@ -270,10 +241,7 @@ class Stitcher:
 
 FEATURES = Features(
     {
-        "id": Value("string"),
-        "text": Value("string"),
-        "gloss": Value("string"),
-        "name": Value("string"),
+        **dict.fromkeys(("id", "text", "gloss", "name"), Value("string")),
         "signs": [{"label": Value("string"), "take": Value("string"), "start": Value("int32"), "end": Value("int32")}],
         "fps": Value("float32"),
         "num_frames": Value("int32"),
@@ -298,39 +266,22 @@ def write_parquet(rows: Sequence[dict], split: str, data: Path) -> None:
                 np.savez(source / f"{row['id']}.npz", joints=row["joints_mm"] / 1000, fps=FPS)
                 told = {name: row[name] for name in ("id", "text", "gloss", "name", "signs", "seen_combination")}
                 texts.write(json.dumps(told | {"file": f"{row['id']}.npz", "split": "test"}) + "\n")
-        report = build_data_set(
-            source,
-            out,
-            columns=FEATURES,
-            fps=FPS,
-            shard_size=len(rows),
-            compression_level=22,
-            workers=0,
-            progress=False,
-        )
+        options = {"columns": FEATURES, "fps": FPS, "shard_size": len(rows), "compression_level": 22}
+        report = build_data_set(source, out, workers=0, progress=False, **options)
         if report["dropped"]:
             raise ValueError(f"{report['dropped']} utterances of {split} were left out; see dropped.jsonl")
         shutil.move(out / "data" / "test-00000.parquet", data / f"{split}.parquet")
 
 
-def signed(split: str, sentences: Iterable[Sentence], stitcher: Stitcher) -> list[dict]:
+def signed(split: str, sentences: Iterable[cafe.Sentence], stitcher: Stitcher) -> list[dict]:
     """A row of the split for each sentence, as `stitcher` signs it."""
     rows = []
     for number, sentence in enumerate(sentences):
         joints, signs = stitcher.sign(sentence)
-        rows.append(
-            {
-                "id": f"{split}-{number:04d}",
-                "text": gloss_to_english(sentence.gloss),
-                "gloss": sentence.gloss,
-                "name": sentence.name,
-                "signs": signs,
-                "fps": FPS,
-                "num_frames": len(joints),
-                "joints_mm": joints,
-                "seen_combination": sentence.seen,
-            }
-        )
+        text, gloss = cafe.gloss_to_english(sentence.gloss), sentence.gloss
+        row = {"id": f"{split}-{number:04d}", "text": text, "gloss": gloss, "name": sentence.name, "signs": signs}
+        row |= {"fps": FPS, "num_frames": len(joints), "joints_mm": joints, "seen_combination": sentence.seen}
+        rows.append(row)
     return rows
 
 
@@ -339,7 +290,7 @@ def _statistics(rows: Sequence[dict]) -> dict:
     words = Counter(word for row in rows for word in row["gloss"].split() if not word.startswith("fs-"))
     return {
         "utterances": len(rows),
-        "combinations": len({combination(row["gloss"]) for row in rows}),
+        "combinations": len({cafe.combination(row["gloss"]) for row in rows}),
         "unseen_combinations": sum(not row["seen_combination"] for row in rows),
         "with_name": sum(row["name"] is not None for row in rows),
         "names": len({row["name"] for row in rows} - {None}),
@@ -357,10 +308,9 @@ def _write_clips(rows: Sequence[dict], folder: Path) -> dict[str, str]:
     plain, named = ([row for row in rows if (row["name"] is None) == without] for without in (True, False))
     texts = {}
     for row in plain[:4] + named[:2]:
-        np.savez_compressed(
-            folder / f"{row['id']}.npz", joints=row["joints_mm"].astype(np.float32) / 1000, fps=np.float32(FPS)
-        )
-        texts[f"{row['id']}.npz"] = row["text"]
+        name = f"{row['id']}.npz"
+        np.savez_compressed(folder / name, joints=row["joints_mm"].astype(np.float32) / 1000, fps=np.float32(FPS))
+        texts[name] = row["text"]
     return texts
 
 
@@ -376,68 +326,45 @@ def build(
     data = out / "data"
     data.mkdir(parents=True, exist_ok=True)
     report = {"seed": seed, "fps": FPS, "raw_sha256": raw.sha256, "dropped": raw.dropped, "splits": {}}
-    # A single held-out split is compared with the train sentences of the same seed, which need every label.
-    train = compose("train", SIZES["train"], seed=seed, labels={*map(str.lower, WORDS), *LETTERS}) if only_split else []
-    for split in (only_split,) if only_split else SPLITS:
-        if not raw.takes[split]:
-            raise ValueError(
-                f"no take of {raw_folder} falls into {split}; with --split test all of them make one test split"
-            )
-        stitcher = Stitcher(raw.takes[split], split, seed)
-        sentences = compose(
-            split, min(SIZES[split], limit or SIZES[split]), seed=seed, labels=stitcher.labels, train=train
-        )
-        train = train or sentences
+
+    def write(split: str, sentences: Sequence[cafe.Sentence], stitcher: Stitcher) -> list[dict]:
         rows = signed(split, sentences, stitcher)
         write_parquet(rows, split, data)
         report["splits"][split] = _statistics(rows)
+        return rows
+
+    # A single held-out split is compared with the train sentences of the same seed, which need every label.
+    every_label = {*map(str.lower, cafe.WORDS), *cafe.LETTERS}
+    train = cafe.compose("train", cafe.SIZES["train"], seed=seed, labels=every_label) if only_split else []
+    for split in (only_split,) if only_split else cafe.SPLITS:
+        if not raw.takes[split]:
+            remedy = "with --split test all of them make one test split"
+            raise ValueError(f"no take of {raw_folder} falls into {split}; {remedy}")
+        stitcher = Stitcher(raw.takes[split], split, seed)
+        size, labels = min(cafe.SIZES[split], limit or cafe.SIZES[split]), stitcher.by_label.keys()
+        sentences = cafe.compose(split, size, seed=seed, labels=labels, train=train)
+        train = train or sentences
+        rows = write(split, sentences, stitcher)
         if split == "test":
-            stitcher = Stitcher(raw.takes[split], SPELLING, seed)
-            size = min(SPELLING_SIZE, limit or SPELLING_SIZE)
-            words = compose_spelling(size, seed=seed, labels=stitcher.labels, train=train)
-            if words:
-                spelling = signed(SPELLING, words, stitcher)
-                write_parquet(spelling, SPELLING, data)
-                report["splits"][SPELLING] = _statistics(spelling)
+            size = min(cafe.SPELLING_SIZE, limit or cafe.SPELLING_SIZE)
+            if spelled := cafe.compose_spelling(size, seed=seed, labels=labels, train=train):
+                write(cafe.SPELLING, spelled, Stitcher(raw.takes[split], cafe.SPELLING, seed))
             if not only_split:
                 report["clips"] = _write_clips(rows, out / "clips")
     (data / "build.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return report
 
 
-TABLE_COLUMNS = (
-    "utterances",
-    "combinations",
-    "unseen_combinations",
-    "with_name",
-    "names",
-    "takes",
-    "signs_per_utterance",
-    "frames_per_utterance",
-)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--raw",
-        type=Path,
-        required=True,
-        help="folder with words.npz and letters.npz: takes as MediaPipe landmarks, keys pose, left_hand, right_hand, "
-        "labels, take",
-    )
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder to fill: data/*.parquet, data/build.json, clips/*.npz"
-    )
-    parser.add_argument(
-        "--split",
-        choices=SPLITS,
-        help="put every take into this one split, for takes recorded later; default: deal by recording block",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of sentences, names, takes and speeds (default: %(default)s)"
-    )
-    parser.add_argument("--limit", type=int, help="at most this many utterances a split: a quick look")
+    add = parser.add_argument
+    raw = "takes as MediaPipe landmarks, keys pose, left_hand, right_hand, labels, take"
+    add("--raw", type=Path, required=True, help=f"folder with words.npz and letters.npz: {raw}")
+    add("--out", type=Path, required=True, help="folder to fill: data/*.parquet, data/build.json, clips/*.npz")
+    one_split = "put every take into this one split, for takes recorded later; default: deal by recording block"
+    add("--split", choices=cafe.SPLITS, help=one_split)
+    add("--seed", type=int, default=0, help="of sentences, names, takes and speeds (default: %(default)s)")
+    add("--limit", type=int, help="at most this many utterances a split: a quick look")
     options = parser.parse_args(arguments)
     try:
         report = build(options.raw, options.out, only_split=options.split, seed=options.seed, limit=options.limit)

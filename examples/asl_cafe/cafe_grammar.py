@@ -123,10 +123,10 @@ def draw_gloss(rng: np.random.Generator, name: str | None, ordered: Sequence[flo
 
     def items(counts: Sequence[float]) -> list[str]:
         number = 1 + int(rng.choice(len(counts), p=counts))
-        things = rng.choice(DRINKS_AND_FOOD, size=number, replace=False, p=(0.22, 0.24, 0.27, 0.27))
-        return [
-            part for thing in things for part in ([str(rng.choice(MEASURES))] if chance(0.75) else []) + [str(thing)]
-        ]
+        glosses = []
+        for thing in rng.choice(DRINKS_AND_FOOD, size=number, replace=False, p=(0.22, 0.24, 0.27, 0.27)):
+            glosses += [str(rng.choice(MEASURES)), str(thing)] if chance(0.75) else [str(thing)]
+        return glosses
 
     fingerspelled = f"fs-{name.upper()}" if name else ""
     place = str(rng.choice(NAME_PLACES, p=(0.14, 0.24, 0.14, 0.2, 0.14, 0.14))) if name else ""
@@ -142,7 +142,7 @@ def draw_gloss(rng: np.random.Generator, name: str | None, ordered: Sequence[flo
     if place == "greeting" or (chance(0.4) and not correction):
         glosses += ["HELLO", *named("greeting")]
     myself_first = place == "myself" and chance(0.5)
-    if place == "myself" and myself_first:
+    if myself_first:
         glosses += ["I", fingerspelled]
     if correction:
         glosses.append("NO")
@@ -150,11 +150,9 @@ def draw_gloss(rng: np.random.Generator, name: str | None, ordered: Sequence[flo
         glosses += ["NO", refused, *named("refusal"), "THANK-YOU"]
         refusal = False
     style = "asker" if place == "asker" else str(rng.choice(("can", "will", "get", "bare"), p=(0.37, 0.09, 0.07, 0.47)))
-    opening = {"asker": f"CAN {fingerspelled} GET", "can": "CAN I GET", "will": "I GET", "get": "GET", "bare": ""}[
-        style
-    ]
+    openings = {"asker": f"CAN {fingerspelled} GET", "can": "CAN I GET", "will": "I GET", "get": "GET", "bare": ""}
     please = style in ("get", "bare") and chance(0.3) or chance(0.3)
-    glosses += opening.split() + order + named("items") + (["PLEASE"] if please else [])
+    glosses += openings[style].split() + order + named("items") + (["PLEASE"] if please else [])
     if refusal:
         glosses += ["NO", refused, *named("refusal")]
     if place == "thanks" or (chance(0.3) and "THANK-YOU" not in glosses):
@@ -185,7 +183,7 @@ def compose(
     labels = set(labels)
     rng = np.random.default_rng([seed, SPLITS.index(split)])
     names = [name for name in split_names(read_names(), seed)[split] if set(name.lower()) <= labels]
-    known = {combination(sentence.gloss) for sentence in train}
+    trained = {combination(sentence.gloss) for sentence in train}
     sentences: list[Sentence] = []
     used: set[str] = set()
     queue: list[str] = []
@@ -200,7 +198,7 @@ def compose(
             gloss = draw_gloss(rng, name)
             if not {word.lower() for word in gloss.split() if not word.startswith("fs-")} <= labels:
                 continue
-            seen = split == "train" or combination(gloss) in known
+            seen = split == "train" or combination(gloss) in trained
             # Wishes for held-out splits, given up one by one where few labels allow few sentences: novelty, then no
             # repetition.
             if split != "train" and (seen == unseen[index] and attempt < 1000 or gloss in used and attempt < 1500):
@@ -219,11 +217,11 @@ def compose_spelling(count: int, *, seed: int, labels: Iterable[str], train: Seq
     """What the utterances of the harder set say: words and test names in turn, in short frames."""
     labels = set(labels)
     rng = np.random.default_rng([seed, len(SPLITS)])
-    spoken = {sentence.name.lower() for sentence in train if sentence.name}
-    known = {combination(sentence.gloss) for sentence in train}
+    spelled = {sentence.name.lower() for sentence in train if sentence.name}
+    trained = {combination(sentence.gloss) for sentence in train}
     names, words = split_names(read_names(), seed)["test"], read_names(WORDS_FILE)
     pools = [
-        [word for word in rng.permutation(pool) if set(word.lower()) <= labels and word.lower() not in spoken]
+        [word for word in rng.permutation(pool) if set(word.lower()) <= labels and word.lower() not in spelled]
         for pool in (names, words)
     ]
     frames = [frame for frame in SPELLING_FRAMES if {word.lower() for word in frame.split() if word != "{}"} <= labels]
@@ -232,7 +230,7 @@ def compose_spelling(count: int, *, seed: int, labels: Iterable[str], train: Seq
         pool = pools[index % 2]
         word = pool[index // 2 % len(pool)]
         gloss = str(rng.choice(frames)).format(f"fs-{word.upper()}")
-        sentences.append(Sentence(gloss, word.capitalize(), combination(gloss) in known))
+        sentences.append(Sentence(gloss, word.capitalize(), combination(gloss) in trained))
     return sentences
 
 

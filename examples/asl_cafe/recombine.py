@@ -18,20 +18,9 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+import cafe_grammar as cafe
 import numpy as np
 from build import FEATURES, Stitcher, Take, signed
-from cafe_grammar import (
-    LETTERS,
-    NAMED,
-    NAMES_FILE,
-    SPELLING_FRAMES,
-    WORDS_FILE,
-    Sentence,
-    combination,
-    draw_gloss,
-    labels_of,
-    read_names,
-)
 from datasets import Dataset
 from tqdm import tqdm
 
@@ -50,7 +39,7 @@ class Recombiner(Stitcher):
         self.takes: dict[tuple[str, bool], list[str]] = {}
         for row in rows.with_format("numpy"):
             joints = np.asarray(row["joints_mm"])
-            for sign, (label, is_letter) in zip(row["signs"], labels_of(str(row["gloss"])), strict=True):
+            for sign, (label, is_letter) in zip(row["signs"], cafe.labels_of(str(row["gloss"])), strict=True):
                 take = str(sign["take"])
                 if (take, is_letter) not in self.clips:
                     self.clips[take, is_letter] = joints[sign["start"] : sign["end"]]
@@ -62,7 +51,8 @@ class Recombiner(Stitcher):
 
 def words(names: Sequence[str], letters: Sequence[str], rng: np.random.Generator) -> Iterator[str]:
     """Random letters, and the beginning of one name with the end of another, in turn; none that a test asks for."""
-    asked = {word.lower() for word in {*read_names(NAMES_FILE), *read_names(WORDS_FILE)} - set(names)}
+    listed = {*cafe.read_names(cafe.NAMES_FILE), *cafe.read_names(cafe.WORDS_FILE)}
+    asked = {word.lower() for word in listed - set(names)}
     while True:
         first, last = rng.choice(names, 2)
         joined = first[: rng.integers(1, len(first))] + last[rng.integers(1, len(last)) :]
@@ -70,26 +60,26 @@ def words(names: Sequence[str], letters: Sequence[str], rng: np.random.Generator
         yield from (string for string in strings if string not in asked)
 
 
-def sentences(signer: Recombiner, names: Sequence[str], held_out: set[str], seed: int) -> Iterator[Sentence]:
+def sentences(signer: Recombiner, names: Sequence[str], held_out: set[str], seed: int) -> Iterator[cafe.Sentence]:
     """Utterances without end: a name on its own, one in the short frames of the harder test set, or what else is said
     in the cafe except the combinations `held_out`."""
     rng = np.random.default_rng([seed, 3])
-    letters = [letter for letter in LETTERS if (letter, True) in signer.takes]
+    letters = [letter for letter in cafe.LETTERS if (letter, True) in signer.takes]
     made_up = words(names, letters, rng)
     while True:
         kind, name = rng.random() / SPELLED, next(made_up).capitalize()
         if kind < 1:
-            frame = "{}" if kind < 0.5 else str(rng.choice(SPELLING_FRAMES))
+            frame = "{}" if kind < 0.5 else str(rng.choice(cafe.SPELLING_FRAMES))
             gloss = frame.format(f"fs-{name.upper()}")
         else:
-            name = name if rng.random() < NAMED["train"] else None
-            gloss = draw_gloss(rng, name, ORDERED)
-        if combination(gloss) not in held_out and set(labels_of(gloss)) <= set(signer.takes):
-            yield Sentence(gloss, name, False)
+            name = name if rng.random() < cafe.NAMED["train"] else None
+            gloss = cafe.draw_gloss(rng, name, ORDERED)
+        if cafe.combination(gloss) not in held_out and set(cafe.labels_of(gloss)) <= set(signer.takes):
+            yield cafe.Sentence(gloss, name, False)
 
 
 def combinations(folder: Path, split: str) -> set[str]:
-    return {combination(gloss) for gloss in load_split(str(folder), split)["gloss"]}
+    return {cafe.combination(gloss) for gloss in load_split(str(folder), split)["gloss"]}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -104,9 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
         signer, names = Recombiner(rows, options.seed), sorted({name for name in rows["name"] if name})
         held_out = combinations(options.data, "validation") | combinations(options.data, "test")
-        held_out -= {combination(gloss) for gloss in rows["gloss"]}
-        said = islice(sentences(signer, names, held_out, options.seed), options.count)
-        recombined = signed("recombined", tqdm(said, "recombining", options.count, unit="utterance"), signer)
+        held_out -= {cafe.combination(gloss) for gloss in rows["gloss"]}
+        drawn = islice(sentences(signer, names, held_out, options.seed), options.count)
+        recombined = signed("recombined", tqdm(drawn, "recombining", options.count, unit="utterance"), signer)
         for split in ("train", "validation"):
             shutil.copy(options.data / "data" / f"{split}.parquet", options.out)
         partial = options.out / "train_recombined.partial"  # renamed: a kill leaves no half a file

@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+import re
 import zipfile
 from functools import lru_cache
 from pathlib import Path
@@ -35,23 +36,6 @@ BODY_PARTS = ["body", "left hand", "right hand"]
 # what the codebooks of a motion token say; with two quantizers a part has a second one for what the first leaves over
 CODEBOOKS = {1: ["token"], 3: BODY_PARTS, 6: [row for part in BODY_PARTS for row in (part, "+")]}
 
-INTRODUCTION = """
-<h1>Sign language motion to English</h1>
-<p class="lead">LSLM reads 3D movements of body and hands and writes English. The demo checkpoint knows one small world:
-orders in a cafe in American Sign Language, joined from single signs of three people (ASL Cafe). It does not see the
-face, and may get a letter of a fingerspelled name wrong.</p>
-<p class="lead"><b>It is a research demo, not an interpreter.</b> Do not use it where understanding matters. Uploads are
-deleted from this server within an hour.</p>
-"""
-# The choice at the left, what comes of it at the right, the instruction under the choice; on a phone, one by one.
-LAYOUT = """
-#page { display: grid; grid-template: "choose result" auto "ask result" 1fr / minmax(280px, 1fr) minmax(0, 2.2fr); }
-#choose { grid-area: choose; } #ask { grid-area: ask; } #result { grid-area: result; }
-.ours, .ours .html-container { padding: 0 !important; }
-@media (max-width: 860px) {
-  #page { grid-template: "choose" "result" "ask" / minmax(0, 1fr); }
-}
-"""
 # where the result is out of sight, on a phone
 SCROLL = """() => {
   const result = document.querySelector("#result"), top = result.getBoundingClientRect().top;
@@ -106,8 +90,8 @@ def explain(error: Exception, path: str) -> str:
         return "The file is no longer on the server. Upload it again."
     if problem := getattr(error, "problem", None):  # of the file; what Python could do about it is left out
         return f"{Path(path).name}: {problem}"
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(said.replace(str(path), Path(path).name).split())
+    message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(message.replace(str(path), Path(path).name).split())
 
 
 class Translator:
@@ -147,16 +131,16 @@ class Translator:
         """
         pipe = self.pipes[name]
         motion, _ = self.read(path, name)
-        found = pipe(motion, details=True, prompt=prompt)[0]
+        answer = pipe(motion, details=True, prompt=prompt)[0]
         extractor = pipe.processor.feature_extractor
-        words = words_of(found["tokens"], found["probabilities"])
+        words = words_of(answer["tokens"], answer["probabilities"])
         return {
             "model": name,
-            "text": found["translation_text"],
+            "text": answer["translation_text"],
             "words": [{"word": word, "probability": chance} for word, chance in words],
-            "probability": math.prod(found["probabilities"]),
-            "complete": found["tokens"][-1:] == [""],
-            "motion_codes": found["motion_codes"],
+            "probability": math.prod(answer["probabilities"]),
+            "complete": answer["tokens"][-1:] == [""],
+            "motion_codes": answer["motion_codes"],
             "seconds_per_code": extractor.downsample_factor / extractor.fps,
         }
 
@@ -164,10 +148,8 @@ class Translator:
 # --- for the player ---------------------------------------------------------------------------------------------------
 
 
-EMPTY = {
-    **{"id": "", "name": "", "fps": 1.0, "frames": 0, "motion": "", "seen": ""},
-    **{"centre": [0.0, 0.0, 0.0], "half": [1.0, 1.0], "facing": 0.0},
-}
+EMPTY = {"id": "", "name": "", "fps": 1.0, "frames": 0, "motion": "", "seen": "", "facing": 0.0}
+EMPTY |= {"centre": [0.0, 0.0, 0.0], "half": [1.0, 1.0]}
 
 
 def tokens_payload(ident: str, results: list[dict]) -> dict:
@@ -283,23 +265,23 @@ def build(pipes: dict, examples: dict[Path, str | None]) -> gr.Blocks:
             logging.exception("translating %r", path)
             return None, "The fault is on our side; the server's log says more."
 
-    def show(path: str, title: str):
+    def show(path: str | None, title: str = ""):
+        """What player and result show of a clip before it is translated."""
+        if path is None:
+            return EMPTY, remark_html(NOTHING_CHOSEN)
+
         def payload():
             motion, _ = translator.read(path)
             return motion_payload(motion.joints, motion.fps, motion.valid, id=ident(path), name=title)
 
-        found, trouble = guarded(payload, path)
-        return (found, TRANSLATING) if found else (EMPTY, error_html(trouble))
+        clip, trouble = guarded(payload, path)
+        return (clip, TRANSLATING) if clip else (EMPTY, error_html(trouble))
 
     def show_example(number: int | None):
-        if number is None:
-            return None, EMPTY, remark_html(NOTHING_CHOSEN)
-        return None, *show(clips[number], titles[number])
+        return None, *(show(None) if number is None else show(clips[number], titles[number]))
 
     def show_upload(path: str | None):
-        if path is None:
-            return None, EMPTY, remark_html(NOTHING_CHOSEN)
-        return None, *show(path, Path(path).name)
+        return None, *show(path, Path(path or "").name)
 
     def ask(path: str, prompt: str, chosen: list[str]):
         prompt = check_prompt(prompt)
@@ -311,10 +293,10 @@ def build(pipes: dict, examples: dict[Path, str | None]) -> gr.Blocks:
         path = upload or (clips[number] if number is not None else None)
         if path is None:
             return gr.skip(), remark_html(NOTHING_CHOSEN)
-        found, trouble = guarded(lambda: ask(path, prompt, chosen), path)
+        answers, trouble = guarded(lambda: ask(path, prompt, chosen), path)
         if trouble:
             return gr.skip(), error_html(trouble)
-        results, remarks = found
+        results, remarks = answers
         title, reference = (Path(path).name, None) if upload else (titles[number], references[number])
         return tokens_payload(ident(path), results), translations_html(title, results, reference, remarks)
 
@@ -322,15 +304,15 @@ def build(pipes: dict, examples: dict[Path, str | None]) -> gr.Blocks:
         """Translate one clip: `text`, and for every checkpoint asked its words with probabilities and motion tokens."""
         if file is None:
             raise gr.Error("Send a file: predict(handle_file(path), api_name='/translate')", print_exception=False)
-        found, trouble = guarded(lambda: ask(file, prompt, checkpoints), file)
+        answers, trouble = guarded(lambda: ask(file, prompt, checkpoints), file)
         if trouble:
             raise gr.Error(html.escape(trouble), print_exception=False)
-        results, remarks = found
+        results, remarks = answers
         return {"text": results[0]["text"], "file": Path(file).name, "remarks": remarks, "translations": results}
 
     # files that visitors left are looked for every 10 minutes and deleted when they are 45 minutes old
     with gr.Blocks(title="LSLM: sign language motion to English", delete_cache=(600, 2700)) as page:
-        our_html(INTRODUCTION)
+        our_html(part("introduction.html"))
         with gr.Row(elem_id="page"):
             with gr.Column(elem_id="choose", min_width=0):
                 labels = [(title, number) for number, title in enumerate(titles)]
@@ -364,12 +346,8 @@ def build(pipes: dict, examples: dict[Path, str | None]) -> gr.Blocks:
         # the button and the JSON are never shown: they make the endpoint for gradio_client
         endpoint, reply = gr.Button(visible=False), gr.JSON(visible=False)
 
-        see = {
-            "concurrency_limit": 1,
-            "trigger_mode": "multiple",
-            "api_visibility": "private",
-            "show_progress": "hidden",
-        }
+        see = {"concurrency_limit": 1, "trigger_mode": "multiple", "api_visibility": "private"}
+        see |= {"show_progress": "hidden"}
         read = see | {"concurrency_id": "model"}
         asked, told = [example, upload, prompt, chosen], [player, result]
         example.input(show_example, example, [upload, *told], **see).then(answer, asked, told, **read)
@@ -386,52 +364,34 @@ def build(pipes: dict, examples: dict[Path, str | None]) -> gr.Blocks:
 
 def theme() -> gr.Theme:
     """Gradio's plainest theme in the colours of page.css; fonts of the system, so that none is fetched."""
-    light = {"page": "#f6f6f4", "card": "#fff", "ink": "#1c1e22", "soft": "#565c66", "line": "#d5d8dc"}
-    light |= {"accent": "#1f6f78", "on_accent": "#fff", "hover": "#185860"}
-    dark = {"page": "#111316", "card": "#1a1d21", "ink": "#e6e8eb", "soft": "#a9b0ba", "line": "#353a42"}
-    dark |= {"accent": "#6fc3cc", "on_accent": "#10282b", "hover": "#8fd3da"}
+    light, dark, *_ = (dict(re.findall(r"--(\S+): (#\w+);", rule)) for rule in part("page.css").split("}"))
     variables = {
         "page": ["body_background_fill", "background_fill_secondary", "input_background_fill"]
         + ["checkbox_label_background_fill", "checkbox_label_background_fill_selected"],
         "card": ["block_background_fill", "background_fill_primary", "panel_background_fill"]
         + ["checkbox_background_color", "checkbox_label_background_fill_hover"],
         "ink": ["body_text_color", "block_title_text_color", "block_label_text_color", "checkbox_label_text_color"],
-        "soft": [
-            "body_text_color_subdued",
-            "checkbox_border_color",
-            "block_info_text_color",
-            "input_placeholder_color",
-        ],
+        "soft": ["body_text_color_subdued", "checkbox_border_color", "block_info_text_color"]
+        + ["input_placeholder_color"],
         "line": ["block_border_color", "border_color_primary", "input_border_color", "checkbox_label_border_color"],
         "accent": ["button_primary_background_fill", "link_text_color", "input_border_color_focus"]
         + ["checkbox_background_color_selected", "checkbox_border_color_selected", "loader_color"],
-        "on_accent": ["button_primary_text_color"],
+        "on-accent": ["button_primary_text_color"],
         "hover": ["button_primary_background_fill_hover"],
     }
-    plain = gr.themes.Base(
-        primary_hue="teal", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
-    )
+    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     settings = {name: light[colour] for colour, names in variables.items() for name in names}
     settings |= {f"{name}_dark": dark[colour] for colour, names in variables.items() for name in names}
-    return plain.set(input_border_width="1px", checkbox_label_border_width="1px", **settings)
+    settings |= {"input_border_width": "1px", "checkbox_label_border_width": "1px"}
+    return gr.themes.Base(primary_hue="teal", **fonts).set(**settings)
 
 
 def serve(pipes: dict, examples: dict[Path, str | None], **options):
     """Open the page to visitors; `options` are those of Gradio's `launch`."""
-    return (
-        build(pipes, examples)
-        .queue(max_size=32)
-        .launch(
-            theme=theme(),
-            css=LAYOUT,
-            max_file_size=MAX_BYTES,
-            footer_links=["api", "gradio"],
-            enable_monitoring=False,
-            run_history=False,
-            ssr_mode=False,
-            **options,
-        )
-    )
+    page = build(pipes, examples).queue(max_size=32)
+    options |= {"theme": theme(), "css": part("layout.css"), "max_file_size": MAX_BYTES}
+    options |= {"footer_links": ["api", "gradio"], "enable_monitoring": False, "run_history": False, "ssr_mode": False}
+    return page.launch(**options)
 
 
 def load(models: list[str], **options) -> dict:
@@ -444,8 +404,8 @@ def load(models: list[str], **options) -> dict:
 def find_examples(folder: Path) -> dict[Path, str | None]:
     """The clips of `folder`/clips and their English, laid out as in the ASL Cafe data set."""
     texts = folder / "data" / "build.json"
-    known = json.loads(texts.read_text(encoding="utf-8"))["clips"] if texts.is_file() else {}
-    return {path: known.get(path.name) for path in sorted((folder / "clips").glob("*.npz"))}
+    english = json.loads(texts.read_text(encoding="utf-8"))["clips"] if texts.is_file() else {}
+    return {path: english.get(path.name) for path in sorted((folder / "clips").glob("*.npz"))}
 
 
 def main():

@@ -14,7 +14,7 @@ def arguments(prog: str) -> argparse.ArgumentParser:
         epilog="A row is a stage (tokenizer, align, instruct), the row it goes on from, and where it differs from the "
         "recipe; training/recipes/ablations.yaml holds the paper's and shows how to write your own.",
     )
-    parser.add_argument("--config", metavar="FILE", help="the matrix (default: ablations.yaml)")
+    parser.add_argument("--config", metavar="FILE", help="the matrix (default: the paper's)")
     parser.add_argument("--only", nargs="+", metavar="ROW", help="these rows (llama/mlp, 'qwen/*') and what they need")
     parser.add_argument("--dry-run", action="store_true", help="list the rows, what is done, and the tables they fill")
     parser.add_argument("--data", metavar="DIR", help="data set folder, instead of the matrix's")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .errors import one_line
 from .motion_files import reader_arguments
-from .publish import hub_arguments
+from .publish import hub_arguments, license_arguments
 
 
 def arguments(prog: str) -> argparse.ArgumentParser:
@@ -81,13 +81,7 @@ docs/scale.md has the figures for a million clips.""",
     add("--face", action="store_true", help="also store jaw and expression, where the files have them")
     add("--convention", default="humanml3d", help="of the motion features: humanml3d (default) or signing")
     add("--max-seconds", type=float, metavar="S", help="drop longer clips")
-    add(
-        "--smooth",
-        type=float,
-        default=0.0,
-        metavar="S",
-        help="smooth the joints over so many seconds, say 0.3 (0: not)",
-    )
+    add("--smooth", type=float, default=0.0, metavar="S", help="smooth the joints over so many seconds, say 0.3 (0)")
     add("--columns", nargs="+", metavar="NAME", help="only these, in this order (default: all)")
     add("--shard-size", type=int, default=1000, metavar="N", help="most clips in a parquet file (1000)")
     add(
@@ -97,12 +91,7 @@ docs/scale.md has the figures for a million clips.""",
         metavar="N",
         help="of zstd (3); from 20 on a file is one page: slow, and small where the same takes recur",
     )
-    for flag, said in (
-        ("license", "as the Hub calls it"),
-        ("license-name", "of one it does not list"),
-        ("license-link", ""),
-    ):
-        add(f"--{flag}", help=f"{said or 'its text'}, for the card")
+    license_arguments(build.add_argument_group("licence, for the card"))
     add = build.add_argument_group("running").add_argument
     add("--workers", type=int, metavar="N", help="processes (1), or tasks at a time with --executor (all)")
     add("--executor", choices=["local", "slurm", "ray"], help="datatrove's; pip install 'lslm[cluster]'")
@@ -127,12 +116,12 @@ def _build(args: dict) -> int:
         import yaml
 
         try:
-            found = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
+            from_file = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ValueError(f"{file} is not YAML: {one_line(error)}") from error
-        if not isinstance(found, dict):
+        if not isinstance(from_file, dict):
             raise ValueError(f"{file}: expected `name: value` lines, arguments of datatrove's executor")
-        options = found | options
+        options = from_file | options
     if not executor and (options or tasks):
         raise ValueError("--tasks, --partition, --time and --executor-options belong to --executor local, slurm or ray")
     reader = {name: args.pop(name) for name in ("format", "up", "flat_hand_mean", "body_model")}

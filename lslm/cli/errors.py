@@ -22,18 +22,18 @@ def report(error: Exception) -> int:
     kinds = {kind.__name__ for kind in type(error).__mro__}
     missing = str(getattr(error, "name", None)).split(".")[0] if isinstance(error, ModuleNotFoundError) else None
     if missing and missing not in ("lslm", "lslm_cli"):
-        code, said = 2, [f"{missing} is not installed; run: pip install 'lslm[{EXTRAS.get(missing, 'train')}]'"]
+        code, lines = 2, [f"{missing} is not installed; run: pip install 'lslm[{EXTRAS.get(missing, 'train')}]'"]
     elif isinstance(error, (ValueError, OSError)) or (kinds & NOT_A_FAULT and not missing):
-        code, said = 2, [one_line(error)]
+        code, lines = 2, [one_line(error)]
     else:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{os.path.basename(last.filename)}, line {last.lineno}"
         code = 1
-        said = [
+        lines = [
             f"a fault in lslm, not in what you gave it: {type(error).__name__}: {one_line(error)} ({where})",
             "LSLM_DEBUG=1 before the command shows the traceback; please report it, with that, to where you got lslm",
         ]
-    for line in said:
+    for line in lines:
         print(f"lslm: {line}", file=sys.stderr)
     return code
 

@@ -30,10 +30,9 @@ def run(args) -> int:
     quiet()
     keys = parse(EvaluateKeys, args.words, args.prog)
     require(keys, "split", "output")
-    options = {name: getattr(keys, name) for name in EvaluateKeys.__dataclass_fields__}
-    options["model"] = shipped_or(keys.model)
-    with undamaged(options["model"]):
-        results = evaluate(**options, command=" ".join([args.prog, *args.words]))
+    keys.model = shipped_or(keys.model)
+    with undamaged(keys.model):
+        results = evaluate(keys, command=" ".join([args.prog, *args.words]))
     for name, value in results["metrics"].items():
         print(f"{name:32} {value:10.2f}" if isinstance(value, float) else f"{name:32} {value:10d}")
     also = " and report.html" if keys.report_clips > 0 else ""

@@ -2,26 +2,20 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
-from .motion_files import FILES, load, reader_arguments
+from .motion_files import files_parser, load, report_failure
 
 
 def arguments(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description="Say what motion files are: format, length, which hands were seen, what is assumed where a file is "
-        "silent, and which frames look wrong.",
-        epilog=FILES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = files_parser(
+        prog,
+        "Say what motion files are: format, length, which hands were seen, what is assumed where a file is silent, and "
+        "which frames look wrong.",
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="motion file, or folder with a file per frame")
-    reader_arguments(parser)
     parser.add_argument(
         "--png", metavar="OUT", help="draw stick figures: a .png, or a folder for those of several files"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object per file")
     return parser
 
 
@@ -38,9 +32,7 @@ def run(args) -> int:
             motion = load(file, args)
         except ValueError as error:
             failed = True
-            if args.json:
-                print(json.dumps({"file": file, "error": str(error)}, ensure_ascii=False), flush=True)
-            print(f"lslm: {error}" if file in str(error) else f"lslm: {file}: {error}", file=sys.stderr)
+            report_failure(file, str(error), args)
             continue
         facts = inspect_motion(motion)
         if png is not None:

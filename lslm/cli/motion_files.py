@@ -1,6 +1,7 @@
 """Motion files on the command line: what can be said of them, and reading one."""
 
 import argparse
+import json
 import sys
 
 from .errors import one_line
@@ -38,6 +39,23 @@ def reader_arguments(parser: argparse.ArgumentParser, fps: str = "--fps") -> Non
         metavar="DIR",
         help="folder of your SMPL-X model files, for exact joints (default: $LSLM_SMPLX, or a built-in skeleton)",
     )
+
+
+def files_parser(prog: str, description: str) -> argparse.ArgumentParser:
+    """The parser of a command that reads motion files."""
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog=prog, description=description, epilog=FILES, formatter_class=layout)
+    parser.add_argument("files", nargs="+", metavar="FILE", help="motion file, or folder with a file per frame")
+    reader_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object per file, with its error if there is one")
+    return parser
+
+
+def report_failure(file: str, message: str, args) -> None:
+    """Say why a file could not be used: on standard error, with --json also as an object."""
+    if args.json:
+        print(json.dumps({"file": file, "error": message}, ensure_ascii=False), flush=True)
+    print(f"lslm: {message}" if file in message else f"lslm: {file}: {message}", file=sys.stderr)
 
 
 def as_flags(of, text: str) -> str:

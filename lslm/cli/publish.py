@@ -10,6 +10,11 @@ def hub_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--revision", metavar="BRANCH", help="send to this branch (main)")
     parser.add_argument("--dry-run", action="store_true", help="print the files and the card; send nothing")
     parser.add_argument("--message", help="of the commit")
+    license_arguments(parser)
+
+
+def license_arguments(parser) -> None:
+    """What a card says of the licence."""
     parser.add_argument("--license", metavar="ID", help="as the Hub calls it (mit, other, ...)")
     parser.add_argument("--license-name", metavar="NAME", help="of a licence that the Hub does not list")
     parser.add_argument("--license-link", metavar="URL", help="its text")

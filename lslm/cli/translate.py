@@ -3,29 +3,21 @@
 import argparse
 import json
 import os
-import sys
 import time
 
 from .errors import one_line
-from .motion_files import FILES, load, reader_arguments
+from .motion_files import files_parser, load, report_failure
 
 
 def arguments(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description="Translate motion files into English. One line per file; a file that cannot be read is reported "
-        "and the others are translated all the same.",
-        epilog=FILES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = files_parser(
+        prog,
+        "Translate motion files into English. One line per file; a file that cannot be read is reported and the others "
+        "are translated all the same.",
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="motion file, or folder with a file per frame")
     parser.add_argument("--model", help="checkpoint folder or Hub id (default: the shipped ASL Cafe model)")
     parser.add_argument("--prompt", help="what to ask; contains <motion>")
-    reader_arguments(parser)
     parser.add_argument("--num-beams", type=int, help="beam search with this many beams (default: greedy)")
-    parser.add_argument(
-        "--json", action="store_true", help="one JSON object per file: file, text or error, seconds, fps"
-    )
     return parser
 
 
@@ -58,10 +50,7 @@ def run(args) -> int:
             except ValueError as error:
                 failures[file] = one_line(error)
         if file in failures:
-            if args.json:
-                print(json.dumps({"file": file, "error": failures[file]}, ensure_ascii=False), flush=True)
-            message = failures[file] if file in failures[file] else f"{file}: {failures[file]}"
-            print(f"lslm: {message}", file=sys.stderr)
+            report_failure(file, failures[file], args)
         elif args.json:
             motion = motions[file]
             result = {"file": file, "text": text, "frames": motion.num_frames, "fps": motion.fps}

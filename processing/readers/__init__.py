@@ -4,20 +4,16 @@ What travels with a checkpoint reads arrays alone and asks here for the rest (`m
 `exact_joints` and `rows_to_params` are called by checkpoints of any age.
 """
 
-import os
-from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
 from ..motion_errors import Remark
-from .body_model import load_body_model, smplx_to_joints
+from .body_model import exact_joints
 from .folders import read_folder
 from .landmark_formats import read_kaggle_landmarks, read_pose_file
 from .mocap_bvh import read_bvh
 from .mocap_gltf import read_gltf
 from .mocap_skeletons import named_joints_to_motion_joints
-from .pickled_arrays import read_pickle
+from .safe_pickle import read_pickle
 from .signspark import rows_to_params
 
 
@@ -37,38 +33,16 @@ def read(path: Path, container: str, format: str | None = None):
     """
     if container == "folder":
         return read_folder(path, format)
+    content = path.read_bytes()
     if container == "pose":
-        return read_pose_file(path.read_bytes()), []
+        return read_pose_file(content), []
     if container == "parquet":
-        return read_kaggle_landmarks(path), []
+        return read_kaggle_landmarks(content), []
     if container in ("pickle", "torch"):
-        return read_pickle(path, container), []
-    names, positions, fps = (read_bvh if container == "bvh" else read_gltf)(path)
+        return read_pickle(content), []
+    names, positions, fps = read_bvh(content) if container == "bvh" else read_gltf(content, path.parent)
     joints, valid, notes = named_joints_to_motion_joints(names, positions)
     return {"joints": joints, "valid": valid, "fps": fps}, [Remark(note) for note in notes]
-
-
-def exact_joints(
-    params: Mapping[str, np.ndarray], path: str | os.PathLike | None, gender: str, *, flat_hand_mean: bool
-) -> tuple[np.ndarray, str, np.ndarray, list[Remark]]:
-    """Joints (T, 52, 3) of SMPL-X parameters with the user's model file.
-
-    Args:
-        params, flat_hand_mean: as in `smplx_to_joints`. path, gender: as in `load_body_model`.
-
-    Returns:
-        the joints, metres, in the axes of the parameters; the name of the model, its mean hands (2, 45), and remarks.
-
-    Raises:
-        OSError: there is no model file. ValueError: it cannot be used.
-    """
-    body, params, notes = load_body_model(path, gender), dict(params), []
-    for part, directions in (("betas", body.shape), ("expression", body.expression)):
-        have = params[part].shape[1] if part in params else 0
-        if directions is not None and have > (most := directions.shape[-1]):  # files of the 1.0 model have 10 of each
-            params[part] = params[part][:, :most]
-            notes.append(Remark(f"the first {most} of {have} {part}: the model file has no more"))
-    return smplx_to_joints(params, body, flat_hand_mean=flat_hand_mean), body.name, body.hands_mean, notes
 
 
 __all__ = ["exact_joints", "read", "rows_to_params"]

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..array_files import MAX_FRAMES
+from ..array_files import MAX_FRAMES, numbers
 from ..motion import open_file
 from ..motion_errors import Remark
 from ..smplx_formats import SmplxClip, mapping_to_clip
 from .landmark_formats import read_landmark_frames
-from .pickled_arrays import read_pickle
+from .safe_pickle import read_pickle
 
 SUFFIXES = (".pkl", ".npz", ".npy")
 _FRAME_FOLDERS = ("smplx", "smplx_params", "predictions")  # of SMPLer-X, OpenASL3D, AiOS
@@ -39,29 +39,30 @@ def read_folder(path: Path, format: str | None = None) -> tuple[SmplxClip | dict
     if not files:
         hint = f"this is a directory without frames ({', '.join(SUFFIXES)}); name a motion file or such a folder"
         raise IsADirectoryError(21, hint, str(path))
-    if len(files) > MAX_FRAMES:
-        raise ValueError(f"{len(files)} files, the limit is {MAX_FRAMES} frames; cut the clip into utterances")
     ordered, notes = _in_order(files)
+    if len(ordered) > MAX_FRAMES:
+        raise ValueError(f"{len(ordered)} frames, the limit is {MAX_FRAMES}; cut the clip into utterances")
     frames = []
     for file in ordered:
         try:
             frames.append(None if file is None else _read_frame(file, format))
         except ValueError as error:
             raise ValueError(f"{file.name}: {error}") from error
-    if isinstance(next(frame for frame in frames if frame is not None), SmplxClip):
-        clip = frames_to_clip(frames)
-        clip.notes += notes
-        return clip, []
-    return read_landmark_frames(frames), notes
+    kinds = {type(frame) for frame in frames if frame is not None}
+    if len(kinds) > 1:
+        raise ValueError(
+            "some files hold SMPL-X parameters and some landmarks; one folder holds the frames of one clip"
+        )
+    return (_one_clip(frames, notes), []) if kinds == {SmplxClip} else (read_landmark_frames(frames), notes)
 
 
 def _read_frame(file: Path, format: str | None) -> SmplxClip | np.ndarray:
     with contextlib.ExitStack() as stack:
         content = open_file(file, stack)
         if isinstance(content, str) and content in ("pickle", "torch"):
-            content = read_pickle(file, content)
+            content = read_pickle(file.read_bytes())
         if isinstance(content, np.ndarray) and content.ndim == 1:
-            return content
+            return numbers({"the frame": content}, "the frame")
         clip = mapping_to_clip(content, format) if isinstance(content, Mapping) else None
     if clip is None or clip.num_frames != 1:
         raise ValueError(
@@ -71,26 +72,27 @@ def _read_frame(file: Path, format: str | None) -> SmplxClip | np.ndarray:
     return clip
 
 
-def frames_to_clip(frames: list[SmplxClip | None]) -> SmplxClip:
-    """Clips of one frame each, in order, None where a frame is missing, to one clip.
+def _one_clip(frames: list[SmplxClip | None], notes: list[Remark]) -> SmplxClip:
+    """Clips of one frame each, in order, to one clip, with NaN where a frame is missing.
 
     Raises:
         ValueError: a frame is of another format or holds other parts than the first.
     """
     first = next(frame for frame in frames if frame is not None)
     for number, frame in enumerate(frames):
-        if frame is not None and (frame.format, frame.params.keys()) != (first.format, first.params.keys()):
-            raise ValueError(f"frame {number} is {frame.format} with {', '.join(frame.params)}, unlike the first")
-        if frame is not None and frame.num_frames != 1:
-            raise ValueError(f"file {number} of the folder holds {frame.num_frames} frames, expected 1; name one file")
-    params = {}
-    for part, values in first.params.items():
-        missing = np.full(values.shape, np.nan)
-        rows = [missing if frame is None else frame.params[part] for frame in frames]
-        if len({row.shape for row in rows}) > 1:
-            raise ValueError(f"{part} has {sorted({row.shape[1] for row in rows})} numbers in different frames")
-        params[part] = np.concatenate(rows)
-    return SmplxClip(first.format, params, first.fps, first.gender, notes=list(first.notes))
+        if frame is not None and _layout(frame) != _layout(first):
+            raise ValueError(f"frame {number} holds {_layout(frame)}, the first one {_layout(first)}")
+    params = {
+        part: np.concatenate(
+            [np.full(values.shape, np.nan) if frame is None else frame.params[part] for frame in frames]
+        )
+        for part, values in first.params.items()
+    }
+    return SmplxClip(first.format, params, first.fps, first.gender, notes=first.notes + notes)
+
+
+def _layout(frame: SmplxClip) -> str:
+    return f"{frame.format}: " + ", ".join(f"{part} ({values.shape[1]})" for part, values in frame.params.items())
 
 
 def _in_order(files: list[Path]) -> tuple[list[Path | None], list[Remark]]:

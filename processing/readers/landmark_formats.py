@@ -15,10 +15,8 @@ headers are checked before anything is read or allocated.
 (github.com/sign-language-processing/pose, docs/specs), and everybody who has numpy can read the files this way.
 """
 
-from __future__ import annotations
-
+import io
 import math
-import os
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -26,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from ..array_files import MAX_FRAMES
-from ..mediapipe_landmarks import ROW_WIDTHS, landmarks_of_rows
+from ..mediapipe_landmarks import ROW_WIDTHS, fill_in_time, landmarks_of_rows
 
 MAX_POINTS = 5_000  # points per frame in a .pose file; MediaPipe's have up to 586
 MAX_KAGGLE_FRAMES = 10_000  # "asl-signs" holds single signs, seconds long; bounds what parquet may unpack to
@@ -40,8 +38,7 @@ COVERED = (0.02, 50.0)
 MAX_PIXELS = 1e6  # no picture is wider; a point beyond is a broken number, and not detected
 EAR_HEIGHT = 0.6  # shoulder widths from the shoulders up to the ears, where a file has no head
 FREE_SIZE = 1000  # pixels for coordinates that are in none: any size does, as long as x and y keep their ratio
-MEDIAPIPE_SIZE = (640.0, 480.0)  # what a webcam gives; arrays per frame do not say
-KAGGLE_SIZE = (3.0, 4.0)  # the signers of "asl-signs" held a phone upright; the files do not say either
+KAGGLE_SIZE = (3.0, 4.0)  # the signers of "asl-signs" held a phone upright; the files do not say
 
 POSE_NAMES = (
     "NOSE LEFT_EYE_INNER LEFT_EYE LEFT_EYE_OUTER RIGHT_EYE_INNER RIGHT_EYE RIGHT_EYE_OUTER LEFT_EAR RIGHT_EAR "
@@ -59,31 +56,6 @@ _NUM_HAND = 21
 
 
 # --- .pose ------------------------------------------------------------------------------------------------------------
-
-
-class _Bytes:
-    """Takes numbers off the front of bytes, and never more than there are."""
-
-    def __init__(self, data: bytes):
-        self.data, self.position = data, 0
-
-    @property
-    def left(self) -> int:
-        return len(self.data) - self.position
-
-    def skip(self, size: int) -> int:
-        if size > self.left:
-            raise ValueError(f"truncated .pose file: {size} more bytes expected, {self.left} left; copy it again")
-        self.position += size
-        return self.position - size
-
-    def take(self, layout: str) -> tuple:
-        return struct.unpack_from("<" + layout, self.data, self.skip(struct.calcsize("<" + layout)))
-
-    def text(self) -> str:
-        (length,) = self.take("H")
-        start = self.skip(length)
-        return self.data[start : start + length].decode("utf-8", "replace")
 
 
 def read_pose_file(data: bytes) -> dict[str, Any]:
@@ -109,108 +81,114 @@ def read_pose_file(data: bytes) -> dict[str, Any]:
 
     Source: docs/specs of github.com/sign-language-processing/pose.
     """
-    reader = _Bytes(data)
-    version, width, height, depth, num_components = reader.take("fHHHH")
-    version = round(version, 3)
-    if version not in (0.1, 0.2):
-        raise ValueError(
-            f"this is no .pose file, or one of version {version:g}, expected 0.1 or 0.2; "
-            "write it again with a current pose-format"
-        )
-    components = _read_components(reader, num_components)
-    points = sum(len(names) for _, names, _ in components)
-    dims = max((len(layout) - 1 for _, _, layout in components), default=0)
-    if version == 0.1:
-        fps, stated, people = reader.take("HHH")
-    else:
-        fps, stated, people = reader.take("fIH")
+    file = io.BytesIO(data)
+    try:
+        version, width, height, depth, num_components = _unpack(file, "fHHHH")
+        version = round(version, 3)
+        if version not in (0.1, 0.2):
+            raise ValueError(
+                f"this is no .pose file, or one of version {version:g}, expected 0.1 or 0.2; "
+                "write it again with a current pose-format"
+            )
+        components, points, dims = _read_components(file, num_components)
+        fps, stated, people = _unpack(file, "HHH" if version == 0.1 else "fIH")
+    except struct.error as error:
+        raise ValueError("truncated .pose file: its header breaks off; copy it again") from error
     frame_size = 4 * people * points * (dims + 1)  # coordinates and a confidence, float32
     if frame_size <= 0:
         raise ValueError(f"the .pose file holds {people} people of {points} points; export it again")
-    frames = stated
-    if version == 0.1:  # counts frames in 16 bits, and long clips overflow: the size of the file knows better
-        frames = reader.left // frame_size
-        if frames % 2**16 != stated:
-            raise ValueError(f"truncated .pose file: {stated} frames promised, {frames} found; copy it again")
+    complete = (len(data) - file.tell()) // frame_size
+    # version 0.1 counts frames in 16 bits, and long clips overflow: the size of the file knows better
+    frames = complete if version == 0.1 else stated
     if frames > MAX_FRAMES:
         raise ValueError(f"the .pose file has {frames} frames, the limit is {MAX_FRAMES}; cut it into utterances")
-    start = reader.skip(frames * frame_size)
-    numbers = np.frombuffer(data, "<f4", frames * frame_size // 4, start)
+    if frames > complete or (frames - stated) % 2**16:
+        raise ValueError(f"truncated .pose file: {stated} frames promised, {complete} came; copy it again")
+    numbers = np.frombuffer(data, "<f4", frames * frame_size // 4, file.tell())
     split = frames * people * points * dims
     values = numbers[:split].reshape(frames, people, points, dims)
     confidence = numbers[split:].reshape(frames, people, points)
     with np.errstate(invalid="ignore"):  # broken numbers are not detected, and no reason to warn
-        found = _find_landmarks(components, values, confidence)
+        landmarks = _find_landmarks(components, values, confidence)
     fps = float(fps)
-    return _in_pixels(*found, (width, height, depth)) | {"fps": fps if math.isfinite(fps) and fps > 0 else None}
+    return _in_pixels(*landmarks, (width, height, depth)) | {"fps": fps if math.isfinite(fps) and fps > 0 else None}
 
 
-def _read_components(reader: _Bytes, count: int) -> list[tuple[str, list[str], str]]:
-    """(name, names of the points, layout like XYZC) of each component of the header."""
-    components, total = [], 0
+def _unpack(file: io.BytesIO, layout: str) -> tuple:
+    return struct.unpack("<" + layout, file.read(struct.calcsize("<" + layout)))
+
+
+def _text(file: io.BytesIO) -> str:
+    """Upper case, in which names are compared."""
+    (length,) = _unpack(file, "H")
+    return file.read(length).decode("utf-8", "replace").upper()
+
+
+# name -> number of its first point, names of its points, layout like XYZC
+_Components = dict[str, tuple[int, list[str], str]]
+
+
+def _read_components(file: io.BytesIO, count: int) -> tuple[_Components, int, int]:
+    """The components of the header, the number of all points, and the coordinates of a point."""
+    components, points_so_far, dims = {}, 0, 0
     for _ in range(count):
-        name, layout = reader.text(), reader.text()
-        points, limbs, colours = reader.take("HHH")
-        total += points
-        if total > MAX_POINTS:
+        name, layout = _text(file), _text(file)
+        points, limbs, colours = _unpack(file, "HHH")
+        if points_so_far + points > MAX_POINTS:
             raise ValueError(f"the .pose header has over {MAX_POINTS} points a frame, MediaPipe has 586; export again")
-        components.append((name, [reader.text() for _ in range(points)], layout.upper()))
-        reader.skip(4 * limbs + 6 * colours)  # only for drawing
-    return components
+        components.setdefault(name, (points_so_far, [_text(file) for _ in range(points)], layout))
+        file.seek(4 * limbs + 6 * colours, io.SEEK_CUR)  # only for drawing
+        points_so_far += points
+        dims = max(dims, len(layout) - 1)
+    return components, points_so_far, dims
 
 
 def _find_landmarks(
-    components: list[tuple[str, list[str], str]], values: np.ndarray, confidence: np.ndarray
+    components: _Components, values: np.ndarray, confidence: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Body (T, 33, 3) in the file's units, its visibility (T, 33), and hands (T, 21, 3); NaN is not detected."""
-    places, first = {}, 0
-    for name, names, layout in components:
-        places.setdefault(name.upper(), (first, [point.upper() for point in names], layout))
-        first += len(names)
-    if "POSE_LANDMARKS" not in places:
-        found = " ".join(", ".join(sorted(places)[:6])[:200].lower().split()) or "nothing"
-        flat = all("Z" not in layout for _, _, layout in places.values())
+    if "POSE_LANDMARKS" not in components:
+        names = " ".join(", ".join(sorted(components)[:6])[:200].lower().split()) or "nothing"
+        flat = all("Z" not in layout for _, _, layout in components.values())
         raise ValueError(
-            f"the .pose file holds {found}, expected MediaPipe's POSE_LANDMARKS"
+            f"the .pose file holds {names}, expected MediaPipe's POSE_LANDMARKS"
             + (" with depth: OpenPose and the like are flat" if flat else "")
             + "; estimate the video again with `video_to_pose --format mediapipe`"
         )
-
-    def column(component: str, point: int, person: int) -> tuple[np.ndarray, np.ndarray]:
-        start, _, layout = places[component]
-        if not set("XYZ") <= set(layout):
-            raise ValueError(f"{component} is laid out as {layout[:20]!r}, expected x, y, z and confidence (XYZC)")
-        xyz = values[:, person, start + point][:, [layout.index(axis) for axis in "XYZ"]].astype(np.float64)
-        known = confidence[:, person, start + point]
-        seen = (known > 0) & np.isfinite(known) & (np.abs(xyz) < MAX_PIXELS).all(-1)
-        return np.where(seen[:, None], xyz, np.nan), np.where(seen, known, 0.0)
-
-    start, names, _ = places["POSE_LANDMARKS"]
+    first, names, _ = components["POSE_LANDMARKS"]
     missing = [POSE_NAMES[point].lower() for point in _ARMS if POSE_NAMES[point] not in names]
     if missing:
         raise ValueError(f"POSE_LANDMARKS lacks {', '.join(missing)}; without the arms there is nothing to read")
-    shoulders = start + np.array([names.index(POSE_NAMES[point]) for point in _SHOULDERS])
+    shoulders = [first + names.index(POSE_NAMES[point]) for point in _SHOULDERS]
     person = int((confidence[:, :, shoulders] > 0).all(-1).sum(0).argmax())
+
+    def points(component: str, wanted: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """(T, n, 3) and how sure they are (T, n), for n names."""
+        first, names, layout = components[component]
+        if not set("XYZ") <= set(layout):
+            raise ValueError(f"{component} is laid out as {layout[:20]!r}, expected x, y, z and confidence (XYZC)")
+        columns = [first + names.index(name) for name in wanted]
+        xyz = values[:, person, columns][..., [layout.index(axis) for axis in "XYZ"]].astype(np.float64)
+        sure = confidence[:, person, columns]
+        seen = (sure > 0) & np.isfinite(sure) & (np.abs(xyz) < MAX_PIXELS).all(-1)
+        return np.where(seen[..., None], xyz, np.nan), np.where(seen, sure, 0.0)
 
     body = np.full((len(values), len(POSE_NAMES), 3), np.nan)
     visibility = np.zeros(body.shape[:2])
-    for point, name in enumerate(POSE_NAMES):
-        if name in names:
-            body[:, point], visibility[:, point] = column("POSE_LANDMARKS", names.index(name), person)
-    _, face, face_layout = places.get("FACE_LANDMARKS", (0, [], ""))
+    wanted = [name for name in POSE_NAMES if name in names]
+    places = [POSE_NAMES.index(name) for name in wanted]
+    body[:, places], visibility[:, places] = points("POSE_LANDMARKS", wanted)
+    _, face, face_layout = components.get("FACE_LANDMARKS", (0, [], ""))
     if "NOSE" not in names and set(_HEAD_IN_FACE) <= set(face) and "Z" in face_layout:
-        depth = body[:, _SHOULDERS, 2].mean(1)  # the face's own depth starts elsewhere than the body's
-        for point, name in zip(_HEAD, _HEAD_IN_FACE, strict=True):
-            body[:, point], visibility[:, point] = column("FACE_LANDMARKS", face.index(name), person)
-            body[:, point, 2] = depth
+        body[:, _HEAD], visibility[:, _HEAD] = points("FACE_LANDMARKS", _HEAD_IN_FACE)
+        body[:, _HEAD, 2] = body[:, _SHOULDERS, 2].mean(1, keepdims=True)  # the face's own depth starts elsewhere
     hands = {}
     for side in ("left", "right"):
         component = f"{side.upper()}_HAND_LANDMARKS"
-        hand = np.full((len(values), _NUM_HAND, 3), np.nan)
-        if len(places.get(component, (0, [], ""))[1]) == _NUM_HAND:
-            for point in range(_NUM_HAND):
-                hand[:, point], _ = column(component, point, person)
-        hands[f"{side}_hand"] = hand
+        _, names, _ = components.get(component, (0, [], ""))
+        hands[f"{side}_hand"] = np.full((len(values), _NUM_HAND, 3), np.nan)
+        if len(names) == _NUM_HAND:
+            hands[f"{side}_hand"], _ = points(component, names)
     return body, visibility, hands
 
 
@@ -236,7 +214,7 @@ def _in_pixels(
 # --- arrays per frame -------------------------------------------------------------------------------------------------
 
 
-def read_landmark_frames(arrays: Sequence[np.ndarray | None]) -> dict[str, Any]:
+def read_landmark_frames(arrays: Sequence[np.ndarray | None]) -> dict[str, np.ndarray]:
     """MediaPipe Holistic landmarks from one flat array per frame, as tutorials on action detection save them.
 
     Args:
@@ -244,38 +222,30 @@ def read_landmark_frames(arrays: Sequence[np.ndarray | None]) -> dict[str, Any]:
             frame, which counts as not detected.
 
     Returns:
-        The dictionary that the module describes; fps is None, and image_size a webcam's 640 x 480.
+        The dictionary that the module describes, without fps and image_size: the files have none.
 
     Raises:
-        ValueError: no frame, frames of different shapes, hands without a body ((126,) or (63,)), or another shape.
+        ValueError: frames of different shapes, hands without a body ((126,) or (63,)), or another shape.
     """
-    shapes = {np.shape(array) for array in arrays if array is not None}
-    if len(shapes) != 1:
-        found = " and ".join(str(shape) for shape in sorted(shapes)[:3]) or "no frame"
-        raise ValueError(f"the folder holds {found}, expected frames of one shape, (1662,) or (258,)")
-    size = math.prod(next(iter(shapes)))
+    shapes = sorted({array.shape for array in arrays if array is not None})
+    if len(shapes) > 1:
+        different = " and ".join(map(str, shapes[:3]))
+        raise ValueError(f"the folder holds {different}, expected frames of one shape, (1662,) or (258,)")
+    (size,) = shapes[0]
     if size in (126, 63):
         hands = "two hands" if size == 126 else "one hand"
         raise ValueError(
             f"frames of {size} numbers are {hands} without a body: expected (258,) or (1662,), with `pose`"
         )
     if size not in ROW_WIDTHS:
-        raise ValueError(f"frames of shape {next(iter(shapes))}, expected MediaPipe landmarks (1662,) or (258,)")
-    if len(arrays) > MAX_FRAMES:
-        raise ValueError(f"{len(arrays)} frames, the limit is {MAX_FRAMES}; cut the folder into utterances")
-    values = np.zeros((len(arrays), size), np.float32)
-    for frame, array in enumerate(arrays):
-        if array is not None:
-            if np.asarray(array).dtype.kind not in "iuf":
-                raise ValueError(f"frame {frame} has dtype {np.asarray(array).dtype}, expected real numbers")
-            values[frame] = np.asarray(array).reshape(-1)
-    return landmarks_of_rows(values) | {"image_size": MEDIAPIPE_SIZE, "fps": None}
+        raise ValueError(f"frames of shape ({size},), expected MediaPipe landmarks (1662,) or (258,)")
+    return landmarks_of_rows(np.array([np.zeros(size) if array is None else array for array in arrays], np.float32))
 
 
 # --- Kaggle "asl-signs" -----------------------------------------------------------------------------------------------
 
 
-def read_kaggle_landmarks(path: str | os.PathLike) -> dict[str, Any]:
+def read_kaggle_landmarks(data: bytes) -> dict[str, Any]:
     """Landmarks of one clip of Kaggle's "asl-signs": parquet with the columns frame, type, landmark_index, x, y, z.
 
     543 rows a frame (face, left_hand, pose, right_hand), NaN for what was not detected. Rows may come in any order;
@@ -285,7 +255,6 @@ def read_kaggle_landmarks(path: str | os.PathLike) -> dict[str, Any]:
         The dictionary that the module describes; fps is None: the files have none. image_size is 3 : 4.
 
     Raises:
-        OSError: the file cannot be opened.
         ValueError: pyarrow is not installed, no parquet, other columns, too large, or no body.
     """
     try:
@@ -295,58 +264,46 @@ def read_kaggle_landmarks(path: str | os.PathLike) -> dict[str, Any]:
         raise ValueError("reading .parquet needs pyarrow; pip install 'lslm[parquet]'") from error
 
     columns = ["frame", "type", "landmark_index", "x", "y", "z"]
-    parts = ["pose", "left_hand", "right_hand"]
-    numeric = {kind.id for kind in (arrow.int16(), arrow.int32(), arrow.int64(), arrow.float32(), arrow.float64())}
-    with open(path, "rb") as file:
-        try:
-            source = parquet.ParquetFile(file, read_dictionary=["type"])
-            metadata, schema = source.metadata, source.schema_arrow
-            fits = set(columns) <= set(schema.names) and all(
-                arrow.types.is_dictionary(kind) if name == "type" else kind.id in numeric
-                for name, kind in ((name, schema.field(name).type) for name in columns)
+    try:
+        source = parquet.ParquetFile(io.BytesIO(data), read_dictionary=["type"])
+        metadata, schema = source.metadata, source.schema_arrow
+        is_number = arrow.types.is_integer, arrow.types.is_floating
+        kinds = {"type": (arrow.types.is_dictionary,)}
+        if not all(
+            name in schema.names and any(fits(schema.field(name).type) for fits in kinds.get(name, is_number))
+            for name in columns
+        ):
+            fields = " ".join(", ".join(f"{field.name} {field.type}" for field in schema)[:200].split())
+            raise ValueError(f"the parquet file has {fields}; expected the numbers and strings {', '.join(columns)}")
+        unpacked = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+        rows = metadata.num_rows
+        if rows > MAX_KAGGLE_FRAMES * 543 or unpacked > MAX_PARQUET_BYTES:
+            raise ValueError(
+                f"the parquet file has {rows} rows, expected one clip of at most {MAX_KAGGLE_FRAMES} frames"
             )
-            if not fits:
-                found = " ".join(", ".join(f"{field.name} {field.type}" for field in schema)[:200].split())
-                raise ValueError(f"the parquet file has {found}; expected the numbers and strings {', '.join(columns)}")
-            unpacked = sum(
-                group.column(column).total_uncompressed_size
-                for group in (metadata.row_group(row_group) for row_group in range(metadata.num_row_groups))
-                for column in range(group.num_columns)
-                if group.column(column).path_in_schema in columns
-            )
-            rows = metadata.num_rows
-            if rows > MAX_KAGGLE_FRAMES * 543 or unpacked > MAX_PARQUET_BYTES:
-                raise ValueError(
-                    f"the parquet file has {rows} rows, expected one clip of at most {MAX_KAGGLE_FRAMES} frames"
-                )
-            table = source.read(columns=columns, use_threads=False)
-            numbers = {name: table[name].cast(arrow.float64()).to_numpy() for name in columns if name != "type"}
-            kinds = np.full(table.num_rows, -1)
-            start = 0
-            for chunk in table["type"].chunks:
-                # never the strings of all rows: one long string would be copied a million times
-                code = [parts.index(kind) if kind in parts else -1 for kind in chunk.dictionary.to_pylist()] + [-1]
-                places = chunk.indices.fill_null(len(code) - 1).to_numpy(zero_copy_only=False)
-                kinds[start : start + len(chunk)] = np.array(code)[places]
-                start += len(chunk)
-        except (arrow.ArrowException, OSError, KeyError, TypeError, NotImplementedError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"damaged .parquet, or not of Kaggle's asl-signs ({reason}); download it again") from error
+        table = source.read(columns=columns, use_threads=False)
+        numbers = {name: table[name].cast(arrow.float64()).to_numpy() for name in columns if name != "type"}
+        # never the strings of all rows: one long string would be copied a million times
+        column = table["type"].combine_chunks()
+        types = np.array([*column.dictionary.to_pylist(), None])[column.indices.fill_null(-1).to_numpy()]
+    except (arrow.ArrowException, OSError, KeyError, TypeError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"damaged .parquet, or not of Kaggle's asl-signs ({reason}); download it again") from error
     frames, index = numbers["frame"], numbers["landmark_index"]
-    known = np.isfinite(frames) & np.isfinite(index)
-    if not known.any():
+    placed = np.isfinite(frames) & np.isfinite(index)
+    if not placed.any():
         raise ValueError("the parquet file has no row with a frame and a landmark_index; download it again")
-    first, last = frames[known].min(), frames[known].max()
+    first, last = frames[placed].min(), frames[placed].max()
     if last - first >= MAX_KAGGLE_FRAMES:
         raise ValueError(f"frames are numbered {first:.0f} to {last:.0f}, expected at most {MAX_KAGGLE_FRAMES}")
     width, height = KAGGLE_SIZE
     xyz = np.stack([numbers["x"] * width, numbers["y"] * height, numbers["z"] * width], axis=-1)
     xyz[~(np.abs(xyz) < MAX_PIXELS).all(-1)] = np.nan
     landmarks = {}
-    for kind, size in zip(parts, (33, _NUM_HAND, _NUM_HAND), strict=True):
-        here = known & (kinds == parts.index(kind)) & (index >= 0) & (index < size)
-        part = landmarks[kind] = np.full((int(last - first) + 1, size, 3), np.nan)
-        part[(frames[here] - first).astype(int), index[here].astype(int)] = xyz[here]
+    for part, size in (("pose", 33), ("left_hand", _NUM_HAND), ("right_hand", _NUM_HAND)):
+        rows = placed & (types == part) & (index >= 0) & (index < size)
+        landmarks[part] = np.full((int(last - first) + 1, size, 3), np.nan)
+        landmarks[part][(frames[rows] - first).astype(int), index[rows].astype(int)] = xyz[rows]
     body = landmarks.pop("pose")
     visibility = np.isfinite(body).all(-1).astype(np.float64)
     return _landmarks(body, visibility, landmarks, KAGGLE_SIZE) | {"fps": None}
@@ -372,13 +329,11 @@ def _landmarks(
         raise ValueError("no frame has both shoulders detected; record with the upper body in the picture")
     # Some files carry an offset in z of thousands of pixels. Depths are relative to anything: why not the shoulders.
     body[..., 2] -= np.median(body[seen][:, _SHOULDERS, 2])
-    frames = np.arange(len(body))
     for point in _ARMS:
-        known = np.flatnonzero(np.isfinite(body[:, point]).all(-1))
-        if not len(known):
+        detected = np.isfinite(body[:, point]).all(-1)
+        if not detected.any():
             raise ValueError(f"{POSE_NAMES[point].lower()} is not detected in any frame; record both arms")
-        for axis in range(3):
-            body[:, point, axis] = np.interp(frames, known, body[known, point, axis])
+        body[:, point] = fill_in_time(body[:, point], detected)
     shoulders = body[:, _SHOULDERS]
     width = np.median(np.linalg.norm((shoulders[:, 0] - shoulders[:, 1])[:, :2], axis=-1))
     lost = ~np.isfinite(body[:, _HEAD]).all((1, 2))

@@ -9,9 +9,6 @@ Files are not trusted: sizes and counts are checked before they are used, and wh
 one line.
 """
 
-from __future__ import annotations
-
-import os
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -32,13 +29,9 @@ WHOLE_RATE = 2e-4
 Joints = tuple[list[str], np.ndarray, float]
 
 
-def file_content(source: str | os.PathLike | bytes, limit: int) -> bytes:
-    if not isinstance(source, bytes):
-        with open(source, "rb") as file:
-            source = file.read(limit + 1)
-    if len(source) > limit:
+def check_size(size: int, limit: int) -> None:
+    if size > limit:
         raise ValueError(f"the file has over {limit >> 20} MB; cut it into utterances, without meshes and textures")
-    return source
 
 
 def whole_rate(fps: float) -> float:
@@ -64,25 +57,22 @@ def in_chunks(frames: int, joints: int, named: int, positions: Callable[[slice],
 # --- BVH --------------------------------------------------------------------------------------------------------------
 
 
-def read_bvh(source: str | os.PathLike | bytes) -> Joints:
+def read_bvh(content: bytes) -> Joints:
     """Joint positions of a BVH file, by forward kinematics.
 
     Every joint may have any channels in any order. Position channels replace the joint's OFFSET, as in most
     programs; where their median is nearer to zero than to it they are added, as three.js does (not at the root).
     Names may contain spaces, braces may stand anywhere.
 
-    Args:
-        source: a path, or the content of the file.
-
     Returns:
         names of the J joints without end sites, positions (T, J, 3) float32 in the file's units and axes, and frames
         per second (whole if within 0.02 % of a whole number: 0.033333 is 30).
 
     Raises:
-        OSError: the file cannot be opened.
         ValueError: not BVH, truncated, or too large.
     """
-    text = file_content(source, MAX_BVH_BYTES).decode("utf-8-sig", "replace")
+    check_size(len(content), MAX_BVH_BYTES)
+    text = content.decode("utf-8-sig", "replace")
     parts = re.split(r"^[ \t]*MOTION[ \t\r]*$", text, maxsplit=1, flags=re.MULTILINE | re.IGNORECASE)
     if len(parts) < 2:
         raise ValueError("no BVH file, or a truncated one: expected HIERARCHY, then a line MOTION; export it again")
@@ -102,16 +92,15 @@ def read_bvh(source: str | os.PathLike | bytes) -> Joints:
         ) from error
     if not 1 / MAX_FPS <= frame_time <= 60:
         raise ValueError(f"Frame Time is {head[2][:20]}, expected seconds from {1 / MAX_FPS:g} to 60")
-    if not channels or len(values) < frames * channels:
+    if not frames * channels or len(values) < frames * channels:
         raise ValueError(
             f"truncated BVH file: {frames} frames of {channels} channels promised, {len(values)} numbers found"
         )
     values = values[: frames * channels].reshape(frames, channels)
     for joint in joints:
-        axes = ["xyz".index(axis) for kind, axis in joint["channels"] if kind == "p"]
-        columns = [joint["first"] + c for c, (kind, _) in enumerate(joint["channels"]) if kind == "p"]
-        median = np.median(values[:, columns], axis=0) if frames and columns else np.zeros(len(axes))
-        offset = joint["offset"][axes]
+        columns = [column for column, (moves, _) in enumerate(joint["channels"], joint["first"]) if moves]
+        median = np.median(values[:, columns], axis=0)
+        offset = joint["offset"][[axis for moves, axis in joint["channels"] if moves]]
         with np.errstate(all="ignore"):
             joint["added"] = joint["parent"] >= 0 and np.linalg.norm(median) < np.linalg.norm(median - offset)
     positions = in_chunks(frames, len(joints), len(joints), lambda chunk: _bvh_positions(joints, values[chunk]))
@@ -119,7 +108,7 @@ def read_bvh(source: str | os.PathLike | bytes) -> Joints:
 
 
 def _read_hierarchy(text: str) -> list[dict[str, Any]]:
-    """Joints in the order of the file: name, parent, offset (3,), channels [(p | r, x | y | z)], first column."""
+    """Joints in the order of the file: name, parent, offset (3,), channels [(is a position, axis)], first column."""
     joints: list[dict[str, Any]] = []
     opened: list[int] = []  # the joints whose braces are open; -1 for an end site
     announced = None  # the one whose brace comes next
@@ -145,17 +134,19 @@ def _read_hierarchy(text: str) -> list[dict[str, Any]]:
             opened.pop()
         elif keyword == "OFFSET" and here is not None and len(words) == 4:
             try:
-                offset = np.array([float(word) for word in words[1:]])
+                offset = np.array(words[1:], np.float64)
             except ValueError as error:
                 raise ValueError(f"OFFSET {' '.join(words[1:])[:60]!r} in the BVH file is no 3 numbers") from error
             if here >= 0:
                 joints[here]["offset"] = offset
         elif keyword == "CHANNELS" and here is not None and here == len(joints) - 1 and not joints[here]["channels"]:
-            found = [re.fullmatch(r"([XYZ])(POS|ROT)[A-Z]*", word, re.IGNORECASE) for word in words[2:]]
-            if not all(found) or words[1:2] != [str(len(found))] or len(found) > 9:
+            channels = [re.fullmatch(r"([XYZ])(POS|ROT)[A-Z]*", word, re.IGNORECASE) for word in words[2:]]
+            if not all(channels) or words[1:2] != [str(len(channels))] or len(channels) > 9:
                 raise ValueError(f"expected channels like Xposition or Zrotation, got {line.strip()[:80]!r}")
-            joints[here]["channels"] = [(match[2][0].lower(), match[1].lower()) for match in found]
-            columns += len(found)
+            joints[here]["channels"] = [
+                (match[2].upper() == "POS", "XYZ".index(match[1].upper())) for match in channels
+            ]
+            columns += len(channels)
         else:
             raise ValueError(f"unexpected {line.strip()[:60]!r} in the hierarchy of the BVH file; export it again")
     if opened or announced is not None or not joints:
@@ -169,9 +160,8 @@ def _bvh_positions(joints: list[dict[str, Any]], values: np.ndarray) -> Iterator
         turn = np.zeros((len(values), 4))
         turn[:, 0] = 1
         place = np.tile(joint["offset"], (len(values), 1))
-        for column, (kind, axis) in enumerate(joint["channels"], joint["first"]):
-            axis = "xyz".index(axis)
-            if kind == "p":
+        for column, (moves, axis) in enumerate(joint["channels"], joint["first"]):
+            if moves:
                 place[:, axis] = values[:, column] + (joint["offset"][axis] if joint["added"] else 0)
             else:
                 angle = np.radians(values[:, column]) / 2

@@ -9,13 +9,10 @@ Files are not trusted: indices, sizes and counts are checked before they are use
 is opened, and whatever is wrong becomes a ValueError of one line.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import json
 import math
-import os
 import re
 import struct
 from collections.abc import Iterator
@@ -26,7 +23,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from ..rotations import normalize, quaternion_to_matrix
-from .mocap_bvh import MAX_FPS, MAX_JOINTS, MAX_POSITIONS, Joints, file_content, in_chunks, whole_rate
+from .mocap_bvh import MAX_FPS, MAX_JOINTS, MAX_POSITIONS, Joints, check_size, in_chunks, whole_rate
 
 MAX_BYTES = 2**29  # of the file, and of all buffers beside it: avatars bring their textures
 MAX_JSON_BYTES = 2**24  # of JSON, which takes some 25 times as much once it is read
@@ -41,7 +38,7 @@ _TARGETS = {"translation": 3, "rotation": 4, "scale": 3}
 _REST = {"translation": (0.0, 0.0, 0.0), "rotation": (0.0, 0.0, 0.0, 1.0), "scale": (1.0, 1.0, 1.0)}
 
 
-def read_gltf(source: str | os.PathLike | bytes) -> Joints:
+def read_gltf(content: bytes, folder: Path) -> Joints:
     """Joint positions of the first animation of a glTF 2.0 file (.gltf, .glb, .vrm, .vrma).
 
     Every named node is a joint; the bones that VRM declares get their VRM names. Sampled at the rate of the animation's
@@ -49,20 +46,19 @@ def read_gltf(source: str | os.PathLike | bytes) -> Joints:
     keys a second. A buffer may be the binary part of a .glb, a data URI, or a file in the same folder.
 
     Args:
-        source: a path, or the content of the file (then without buffers beside it).
+        content: of the file. folder: where it lies, for buffers beside it.
 
     Returns:
         names of the J joints, positions (T, J, 3) float32 in the file's units (metres, says the standard) with y up,
         and frames per second.
 
     Raises:
-        OSError: the file or a buffer beside it cannot be opened.
+        OSError: a buffer beside the file cannot be opened.
         ValueError: not glTF 2.0, no animation, broken, or too large.
 
     Source: the glTF 2.0 specification, sections 3.6 and 3.11; VRMC_vrm_animation 1.0.
     """
-    folder = None if isinstance(source, bytes) else Path(source).parent
-    content = file_content(source, MAX_BYTES)
+    check_size(len(content), MAX_BYTES)
     try:
         with np.errstate(all="ignore"):  # numbers that overflow or are none are refused, not warned of
             return _gltf_joints(_Gltf(content, folder))
@@ -74,11 +70,9 @@ def read_gltf(source: str | os.PathLike | bytes) -> Joints:
 class _Gltf:
     """The JSON of a glTF file and its buffers."""
 
-    def __init__(self, content: bytes, folder: Path | None):
+    def __init__(self, content: bytes, folder: Path):
         self.folder, self.binary = folder, None
-        text = content
-        if content[:4] == b"glTF":
-            text = self._split(content)
+        text = self._split(content) if content[:4] == b"glTF" else content
         if len(text) > MAX_JSON_BYTES:
             raise ValueError(f"the JSON of the glTF file has over {MAX_JSON_BYTES >> 20} MB; export the skeleton alone")
         try:
@@ -105,12 +99,12 @@ class _Gltf:
             self.binary = chunks[1][1]
         return chunks[0][1]
 
-    def items(self, name: str) -> list[dict]:
-        return _dicts(self.json.get(name, []), name)
+    def item(self, name: str, index: Any) -> dict:
+        return _item(self.json[name], index, name)
 
     def buffer(self, index: int) -> bytes:
         if index not in self.buffers:
-            stated = _item(self.items("buffers"), index, "buffer")
+            stated = self.item("buffers", index)
             uri = stated.get("uri")
             if uri is None and index == 0 and self.binary is not None:
                 data = self.binary
@@ -122,30 +116,32 @@ class _Gltf:
                     data = base64.b64decode(unquote(body), validate=True)
                 except (binascii.Error, ValueError) as error:
                     raise ValueError(f"a buffer of the glTF file is broken base64 ({error})") from error
-            elif isinstance(uri, str) and self.folder is not None:
+            elif isinstance(uri, str):
                 name = unquote(uri)
                 # nothing but a plain name: no folders, drives, streams or URLs
                 if not name or re.search(r'[/\\:*?"<>|\x00-\x1f]', name) or name in (".", ".."):
                     raise ValueError(f"a buffer of the glTF file lies elsewhere ({uri[:60]!r}); export as .glb")
-                if (self.folder / name).exists() and not (self.folder / name).is_file():
+                file = self.folder / name
+                if file.exists() and not file.is_file():
                     raise ValueError(f"the buffer {name[:60]!r} of the glTF file is no regular file")
-                data = file_content(self.folder / name, MAX_BYTES - sum(map(len, self.buffers.values())))
+                check_size(file.stat().st_size, MAX_BYTES - sum(map(len, self.buffers.values())))
+                data = file.read_bytes()
             else:
-                raise ValueError(f"buffer {index} of the glTF file is not in it; give the path of the file, or a .glb")
+                raise ValueError(f"buffer {index} of the glTF file is not in it; export as .glb")
             self.buffers[index] = data
         return self.buffers[index]
 
     def accessor(self, index: Any, kind: str) -> np.ndarray:
         """(count, width) float64 numbers."""
-        accessor = _item(self.items("accessors"), index, "accessor")
+        accessor = self.item("accessors", index)
         if accessor.get("type") != kind or accessor.get("componentType") not in _COMPONENTS:
-            found = f"{accessor.get('componentType')!r:.20} {accessor.get('type')!r:.20}"
-            raise ValueError(f"accessor {index} of the glTF file holds {found}, expected numbers of type {kind}")
+            stored = f"{accessor.get('componentType')!r:.20} {accessor.get('type')!r:.20}"
+            raise ValueError(f"accessor {index} of the glTF file holds {stored}, expected numbers of type {kind}")
         if "sparse" in accessor:
             raise ValueError("the animation of the glTF file is stored sparse; export it again without compression")
         dtype = np.dtype(_COMPONENTS[accessor["componentType"]])
         width, count = _WIDTHS[kind], _whole(accessor.get("count"), "count")
-        view = _item(self.items("bufferViews"), accessor.get("bufferView"), "bufferView")
+        view = self.item("bufferViews", accessor.get("bufferView"))
         data = self.buffer(_whole(view.get("buffer"), "buffer"))
         start = _whole(view.get("byteOffset", 0), "byteOffset")
         stop = start + _whole(view.get("byteLength"), "byteLength")
@@ -164,12 +160,6 @@ class _Gltf:
         return values
 
 
-def _dicts(value: Any, name: str) -> list[dict]:
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise ValueError(f"`{name}` of the glTF file is no list of objects; export it again")
-    return value
-
-
 def _whole(value: Any, name: str) -> int:
     if type(value) is not int or not 0 <= value < 2**32:
         raise ValueError(f"`{name}` of the glTF file is {str(value)[:40]!r}, expected a count; export it again")
@@ -178,7 +168,7 @@ def _whole(value: Any, name: str) -> int:
 
 def _item(items: list[dict], index: Any, name: str) -> dict:
     if _whole(index, name) >= len(items):
-        raise ValueError(f"the glTF file has {len(items)} {name}s and refers to number {index}; export it again")
+        raise ValueError(f"the glTF file has {len(items)} {name} and refers to number {index}; export it again")
     return items[index]
 
 
@@ -190,7 +180,7 @@ def _floats(value: Any, count: int, name: str) -> np.ndarray:
 
 
 def _gltf_joints(gltf: _Gltf) -> Joints:
-    nodes = gltf.items("nodes")
+    nodes = gltf.json.get("nodes", [])
     parents = _parents(nodes)
     names = _node_names(gltf, nodes)
     channels, key_times = _channels(gltf, nodes)
@@ -229,11 +219,8 @@ def _parents(nodes: list[dict]) -> list[int]:
         raise ValueError(f"the glTF file has {len(nodes)} nodes, expected 1 to {MAX_JOINTS}: a skeleton")
     parents = [-1] * len(nodes)
     for parent, node in enumerate(nodes):
-        children = node.get("children", [])
-        if not isinstance(children, list):
-            raise ValueError(f"node {parent} of the glTF file has children {str(children)[:40]!r}; export it again")
-        for child in children:
-            _item(nodes, child, "node")
+        for child in node.get("children", []):
+            _item(nodes, child, "nodes")
             if parents[child] >= 0 or child == parent:
                 raise ValueError(f"node {child} of the glTF file has two parents; export it again")
             parents[child] = parent
@@ -259,26 +246,25 @@ def _node_names(gltf: _Gltf, nodes: list[dict]) -> list[str]:
     for extension in ("VRM", "VRMC_vrm", "VRMC_vrm_animation"):
         bones = extensions.get(extension, {}).get("humanoid", {}).get("humanBones", {})
         if isinstance(bones, list):  # VRM 0
-            bones = {bone["bone"]: bone for bone in _dicts(bones, "humanBones")}
+            bones = {bone["bone"]: bone for bone in bones}
         for bone, stated in bones.items():
-            _item(nodes, stated["node"], "node")
+            _item(nodes, stated["node"], "nodes")
             names[stated["node"]] = str(bone)
     return names
 
 
 def _channels(gltf: _Gltf, nodes: list[dict]) -> tuple[dict[int, dict[str, tuple]], list[np.ndarray]]:
     """{node: {path: (key times, values, interpolation)}} of the first animation that moves nodes, and all key times."""
-    for animation in gltf.items("animations"):
-        samplers = _dicts(animation.get("samplers", []), "samplers")
+    for animation in gltf.json.get("animations", []):
         channels: dict[int, dict[str, tuple]] = {}
         times_of: dict[int, np.ndarray] = {}
-        for channel in _dicts(animation.get("channels", []), "channels"):
+        for channel in animation.get("channels", []):
             target = channel.get("target", {})
             path = target.get("path")
             if path not in _TARGETS or target.get("node") is None:
                 continue  # faces, materials
-            _item(nodes, target["node"], "node")
-            sampler = _item(samplers, channel.get("sampler"), "sampler")
+            _item(nodes, target["node"], "nodes")
+            sampler = _item(animation["samplers"], channel.get("sampler"), "samplers")
             how = sampler.get("interpolation", "LINEAR")
             if how not in ("LINEAR", "STEP", "CUBICSPLINE"):
                 raise ValueError(f"the glTF file interpolates by {str(how)[:20]!r}, expected LINEAR, STEP, CUBICSPLINE")

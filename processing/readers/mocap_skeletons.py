@@ -5,14 +5,12 @@ Unity, VRoid (`J_Bip_L_UpperArm`), Rokoko, Unreal (`upperarm_l`), Character Crea
 There is no list of skeletons: every joint has a list of its names, and a skeleton may mix them.
 """
 
-from __future__ import annotations
-
 import re
 
 import numpy as np
 
 from ..mediapipe_landmarks import rest_hand
-from ..motion_features import JOINT_NAMES, NUM_JOINTS
+from ..motion_features import JOINT_NAMES, LEFT_HAND, NUM_JOINTS, RIGHT_HAND
 
 # What one step of the numbers may be, in metres. Old CMU files count inches divided by 0.45.
 UNITS = {"metres": 1.0, "CMU's 5.6 cm": 0.0254 / 0.45, "inches": 0.0254, "centimetres": 0.01, "millimetres": 0.001}
@@ -22,6 +20,8 @@ STANDING = 0.7  # of the way from pelvis to head must be along one axis (45 degr
 SHORTEST_SPINE_BONE = 0.02  # metres; CMU's first spine joint lies in the pelvis
 STILL = 5e-4  # metres: fingers that move less within their hand were never captured
 
+_JOINT = {name: joint for joint, name in enumerate(JOINT_NAMES)}
+_HANDS = {"left": LEFT_HAND, "right": RIGHT_HAND}
 _NECKS = ("neck", "neck1", "necklower", "necktwist1")
 # Our joint without its side: what others call it, best first. Each name is used once, so the order of the rows matters:
 # `shoulder` is the collar where there is an `arm`, and `foot` is the ankle unless there is an `ankle`.
@@ -78,15 +78,12 @@ def named_joints_to_motion_joints(
     Raises:
         ValueError: pelvis, head, hips or arms are missing, no unit makes a body of it, or nobody stands.
     """
-    positions = np.asarray(positions)
-    if positions.ndim != 3 or positions.shape[1:] != (len(names), 3) or not len(positions):
-        raise ValueError(f"positions have shape {positions.shape}, expected (frames, {len(names)}, 3)")
     columns, spine, necks = _match(names)
     missing = [name for name in _NEEDED if name not in columns]
     if missing:
-        found = " ".join(", ".join(name for name in names if name)[:120].split())
+        theirs = " ".join(", ".join(name for name in names if name)[:120].split())
         raise ValueError(
-            f"the skeleton lacks {', '.join(missing)}; its joints are {found}; "
+            f"the skeleton lacks {', '.join(missing)}; its joints are {theirs}; "
             "rename them as Mixamo, VRM or SMPL-X does"
         )
     keep = sorted({*columns.values(), *spine, *necks})  # avatars have hundreds of joints
@@ -98,32 +95,29 @@ def named_joints_to_motion_joints(
     positions = positions * _unit(columns, positions, notes)
     _choose_neck(columns, necks, positions)
     joints = np.full((len(positions), NUM_JOINTS, 3), np.nan)
-    for name, column in columns.items():
-        joints[:, JOINT_NAMES.index(name)] = positions[:, column]
+    observed = [_JOINT[name] for name in columns]
+    joints[:, observed] = positions[:, list(columns.values())]
     _unmirror(joints, positions, notes)
     valid = np.zeros(joints.shape[:2], bool)
-    valid[:, [JOINT_NAMES.index(name) for name in columns]] = True
+    valid[:, observed] = True
     _fill_spine(joints, valid, positions[:, spine])
     _fill_legs(joints, valid)
     _fill_fingers(joints, valid)
     lacking = [name for name, there in zip(JOINT_NAMES, valid[0], strict=True) if not there]
     if lacking:
         notes.append(f"filled in: {_in_words(lacking)}")
-    for side in ("left", "right"):
-        first = JOINT_NAMES.index(f"{side}_index1")
-        hand = joints[:, first : first + 15]
-        reach = np.linalg.norm(hand - joints[:, [JOINT_NAMES.index(f"{side}_wrist")]], axis=-1)
-        if valid[0, first : first + 15].any() and len(joints) > 1 and np.ptp(reach, axis=0).max() < STILL:
+    for side, hand in _HANDS.items():
+        reach = np.linalg.norm(joints[:, hand] - joints[:, [_JOINT[f"{side}_wrist"]]], axis=-1)
+        if valid[0, hand].any() and len(joints) > 1 and np.ptp(reach, axis=0).max() < STILL:
             notes.append(f"the {side} fingers never move")
     return joints.astype(np.float32), valid, tuple(notes)
 
 
 def _in_words(lacking: list[str]) -> str:
     """Joint names, with "left hand" for its fifteen."""
-    for side in ("left", "right"):
-        first = JOINT_NAMES.index(f"{side}_index1")
-        fingers = JOINT_NAMES[first : first + 15]
-        if set(fingers) <= set(lacking):
+    for side, hand in _HANDS.items():
+        fingers = {JOINT_NAMES[joint] for joint in hand}
+        if fingers <= set(lacking):
             lacking = [name for name in lacking if name not in fingers] + [f"{side} fingers"]
     return ", ".join(name.replace("_", " ") for name in lacking)
 
@@ -135,26 +129,26 @@ def _match(names: list[str]) -> tuple[dict[str, int], list[int], list[int]]:
     """{our joint: column}, and the columns of the spine and of all necks; the body first, then whole fingers."""
     places: dict[tuple[str, str], tuple[int, int]] = {}  # (side, key) -> (changes to the name, column)
     for column, name in enumerate(names):
-        known = [found for found in _keys(name) if found[2] in _KNOWN or _SPINE.fullmatch(found[2])]
-        if known:  # the nearest alone: `ForeArm` is never an `arm`
-            changes, side, key = min(known)
+        readings = [reading for reading in _keys(name) if reading[2] in _KNOWN or _SPINE.fullmatch(reading[2])]
+        if readings:  # the nearest alone: `ForeArm` is never an `arm`
+            changes, side, key = min(readings)
             places[side, key] = min(places.get((side, key), (changes, column)), (changes, column))
     columns: dict[str, int] = {}
     used: set[int] = set()
     for joint, candidates in _BODY_NAMES.items():
         sides = ("",) if joint in _CENTRAL else ("left", "right")
         for key in candidates:
-            found = {side: places[side, key][1] for side in sides if (side, key) in places}
-            if found and used.isdisjoint(found.values()):  # both sides of one name: an odd shoulder is a collar
-                columns |= {f"{side}_{joint}".lstrip("_"): column for side, column in found.items()}
-                used |= set(found.values())
+            by_side = {side: places[side, key][1] for side in sides if (side, key) in places}
+            if by_side and used.isdisjoint(by_side.values()):  # both sides of one name: an odd shoulder is a collar
+                columns |= {f"{side}_{joint}".lstrip("_"): column for side, column in by_side.items()}
+                used |= set(by_side.values())
                 break
     for side in ("left", "right"):
         for finger, triples in _FINGER_NAMES.items():
             for triple in triples:
-                found = [places[side, key][1] for key in triple if (side, key) in places]
-                if len(set(found)) == 3:
-                    columns |= {f"{side}_{finger}{bone}": column for bone, column in enumerate(found, 1)}
+                bones = [places[side, key][1] for key in triple if (side, key) in places]
+                if len(set(bones)) == 3:
+                    columns |= {f"{side}_{finger}{number}": column for number, column in enumerate(bones, 1)}
                     break
     spine = [column for (side, key), (_, column) in places.items() if not side and _SPINE.fullmatch(key)]
     necks = [places["", key][1] for key in _NECKS if ("", key) in places]
@@ -245,7 +239,7 @@ def _unit(columns: dict[str, int], positions: np.ndarray, notes: list[str]) -> f
 
 def _front(joints: np.ndarray) -> np.ndarray:
     """(T, 3) unit vectors to the front, by the hips: the left one is to the left."""
-    across = joints[:, JOINT_NAMES.index("left_hip")] - joints[:, JOINT_NAMES.index("right_hip")]
+    across = joints[:, _JOINT["left_hip"]] - joints[:, _JOINT["right_hip"]]
     front = np.cross(across, (0.0, 1.0, 0.0))
     length = np.linalg.norm(front, axis=-1, keepdims=True)
     return np.where(length > 1e-6, front / np.maximum(length, 1e-6), (0.0, 0.0, 1.0))
@@ -262,7 +256,7 @@ def _choose_neck(columns: dict[str, int], necks: list[int], positions: np.ndarra
 
 def _unmirror(joints: np.ndarray, positions: np.ndarray, notes: list[str]) -> None:
     """Mirror both arrays in place if the toes point to the back."""
-    ankles, toes = ([JOINT_NAMES.index(f"{side}_{joint}") for side in ("left", "right")] for joint in ("ankle", "foot"))
+    ankles, toes = ([_JOINT[f"left_{joint}"], _JOINT[f"right_{joint}"]] for joint in ("ankle", "foot"))
     forward = np.einsum("tjc,tc->tj", joints[:, toes] - joints[:, ankles], _front(joints))
     if (np.median(forward, axis=0) < -0.02).all():  # metres; NaN without feet
         joints[..., 0] *= -1
@@ -275,13 +269,13 @@ def _unmirror(joints: np.ndarray, positions: np.ndarray, notes: list[str]) -> No
 
 def _fill_spine(joints: np.ndarray, valid: np.ndarray, spine: np.ndarray) -> None:
     """Neck, collars and spine1 to spine3 in place, from the spine joints (T, n, 3) of the file."""
-    pelvis, neck, head = (JOINT_NAMES.index(name) for name in ("pelvis", "neck", "head"))
+    pelvis, neck, head = (_JOINT[name] for name in ("pelvis", "neck", "head"))
     if not valid[0, neck]:
         joints[:, neck] = joints[:, pelvis] + _NECK_HEIGHT * (joints[:, head] - joints[:, pelvis])
     for side in ("left", "right"):
-        collar = JOINT_NAMES.index(f"{side}_collar")
+        collar = _JOINT[f"{side}_collar"]
         if not valid[0, collar]:
-            joints[:, collar] = 0.6 * joints[:, neck] + 0.4 * joints[:, JOINT_NAMES.index(f"{side}_shoulder")]
+            joints[:, collar] = 0.6 * joints[:, neck] + 0.4 * joints[:, _JOINT[f"{side}_shoulder"]]
     up = joints[:, neck] - joints[:, pelvis]
     heights = np.median(np.einsum("tjc,tc->tj", spine - joints[:, [pelvis]], up) / (up**2).sum(-1)[:, None], axis=0)
     inside = np.flatnonzero((heights > 0) & (heights < 1))  # glTF lists nodes in any order, the height puts them right
@@ -292,7 +286,7 @@ def _fill_spine(joints: np.ndarray, valid: np.ndarray, spine: np.ndarray) -> Non
     direct = len(inside) == 3 and lengths.min() > SHORTEST_SPINE_BONE
     way = np.concatenate([[0.0], np.cumsum(lengths)]) / lengths.sum()
     for place, (name, height) in enumerate(_SPINE_HEIGHTS.items()):
-        joint = JOINT_NAMES.index(name)
+        joint = _JOINT[name]
         bone = int((np.searchsorted(way, height) - 1).clip(0, len(lengths) - 1))
         weight = (height - way[bone]) / max(way[bone + 1] - way[bone], 1e-9)
         between = chain[:, bone] * (1 - weight) + chain[:, bone + 1] * weight
@@ -304,9 +298,9 @@ def _fill_legs(joints: np.ndarray, valid: np.ndarray) -> None:
     """Knees, ankles and feet in place, standing under the hips."""
     front = _front(joints)
     for side in ("left", "right"):
-        parent = JOINT_NAMES.index(f"{side}_hip")
+        parent = _JOINT[f"{side}_hip"]
         for name, (up, forward) in _LEG.items():
-            joint = JOINT_NAMES.index(f"{side}_{name}")
+            joint = _JOINT[f"{side}_{name}"]
             if not valid[0, joint]:
                 joints[:, joint] = joints[:, parent] + (0, up, 0) + forward * front
             parent = joint
@@ -314,10 +308,7 @@ def _fill_legs(joints: np.ndarray, valid: np.ndarray) -> None:
 
 def _fill_fingers(joints: np.ndarray, valid: np.ndarray) -> None:
     """Missing fingers in place, relaxed along the forearm."""
-    for side in ("left", "right"):
-        hand = slice(JOINT_NAMES.index(f"{side}_index1"), JOINT_NAMES.index(f"{side}_index1") + 15)
-        if valid[0, hand].all():
-            continue
-        wrist = joints[:, JOINT_NAMES.index(f"{side}_wrist")]
-        rest = wrist[:, None] + rest_hand(wrist - joints[:, JOINT_NAMES.index(f"{side}_elbow")], side)
-        joints[:, hand] = np.where(valid[:, hand, None], joints[:, hand], rest)
+    for side, hand in _HANDS.items():
+        wrist = joints[:, _JOINT[f"{side}_wrist"]]
+        relaxed = wrist[:, None] + rest_hand(wrist - joints[:, _JOINT[f"{side}_elbow"]], side)
+        joints[:, hand] = np.where(valid[:, hand, None], joints[:, hand], relaxed)

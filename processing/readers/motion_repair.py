@@ -1,4 +1,4 @@
-"""Repairs of a recorded clip, and a report of what they changed: short gaps are filled, and jitter is smoothed away."""
+"""Repairs of a recorded clip: short gaps are filled, and jitter is smoothed away."""
 
 from dataclasses import replace
 
@@ -6,77 +6,48 @@ import numpy as np
 
 from ..motion import Motion
 from ..motion_features import (
-    HUMANML3D_BONE_LENGTHS,
-    LEFT_HAND,
-    NUM_BODY_JOINTS,
     PARENTS,
-    RIGHT_HAND,
-    count_joints,
     fill_broken_joints,
     result_dtype,
 )
 
 MAX_GAP = 5  # frames: a quarter of a second at 20 fps; in a longer one a hand can make another sign
-PARTS = {"body": list(range(NUM_BODY_JOINTS)), "left_hand": LEFT_HAND, "right_hand": RIGHT_HAND}
 _DEGREE = 2  # of the polynomials that smooth: a joint keeps its speed and acceleration, and loses what is left
 _SMALLEST_HALF = 2  # frames on each side; with one, three points lie on their parabola and nothing changes
 
 
-def repair_motion(motion: Motion, *, max_gap: int = MAX_GAP, smooth_seconds: float = 0.0) -> tuple[Motion, dict]:
+def repair_motion(motion: Motion, smooth_seconds: float = 0.0) -> tuple[Motion, bool]:
     """Fill the short gaps of a clip and smooth it.
 
     A gap is a run of frames in which a joint is NaN. It is filled along a straight line as seen from the joint's
     parent, so that a hand stays on a moving arm; where the parent is lost as well, along a straight line in space. Gaps
-    longer than `max_gap`, and those that touch an end of the clip, stay. What was filled in is not `valid`.
+    longer than `MAX_GAP`, and those that touch an end of the clip, stay. What was filled in is not `valid`.
 
     Smoothing is that of Savitzky and Golay (1964): each frame of a joint becomes the value of the parabola that fits
     the frames around it best. Runs shorter than the window stay as they are.
 
     Args:
         motion: the clip; not edited.
-        max_gap: frames; 0 fills nothing.
         smooth_seconds: length of the window; 0: no smoothing. A window has five frames at least.
 
     Returns:
-        The repaired clip, and by part (`body`, `left_hand`, `right_hand`) a dict of `filled_frames` (frames with a
-        joint that was filled in), `missing_frames` (with one that still has no number), `longest_gap` (frames, before
-        the repair), `smoothed_mm` and `most_smoothed_mm` (how far smoothing moved a joint: mean and maximum).
-
-    Raises:
-        ValueError: a negative max_gap or smooth_seconds.
+        the repaired clip, and whether a gap was filled.
     """
-    for name, value in (("max_gap", max_gap), ("smooth_seconds", smooth_seconds)):
-        if not value >= 0:
-            raise ValueError(f"{name} is {value}, expected 0 or more")
     joints = motion.joints.astype(np.float64)
     missing = np.isnan(joints).any(-1)
-    gaps = [runs(missing[:, joint]) for joint in range(joints.shape[1])]
-    for joint, of_joint in enumerate(gaps):  # parents come before their children
-        for start, end in of_joint:
-            if 0 < start and end < len(joints) and end - start <= max_gap:
+    for joint in range(joints.shape[1]):  # parents come before their children
+        for start, end in runs(missing[:, joint]):
+            if 0 < start and end < len(joints) and end - start <= MAX_GAP:
                 _fill(joints, joint, start, end)
-    known = ~np.isnan(joints).any(-1)
-    moved = np.zeros(missing.shape)
+    present = ~np.isnan(joints).any(-1)
     if smooth_seconds:
         half = max(round(smooth_seconds * motion.fps / 2), _SMALLEST_HALF)
         for joint in range(joints.shape[1]):
-            for start, end in runs(known[:, joint]):
+            for start, end in runs(present[:, joint]):
                 if end - start > 2 * half:
-                    before = joints[start:end, joint]
-                    after = _smooth(before, half)
-                    moved[start:end, joint] = 1000 * np.linalg.norm(after - before, axis=-1)
-                    joints[start:end, joint] = after
-    report = {}
-    for part, members in PARTS.items():
-        of_part = known[:, members]
-        report[part] = {
-            "filled_frames": int((missing[:, members] & of_part).any(-1).sum()),
-            "missing_frames": int((~of_part).any(-1).sum()),
-            "longest_gap": max((end - start for joint in members for start, end in gaps[joint]), default=0),
-            "smoothed_mm": float(moved[:, members][of_part].mean()) if of_part.any() else 0.0,
-            "most_smoothed_mm": float(moved[:, members].max()),
-        }
-    return replace(motion, joints=joints.astype(np.float32), valid=motion.valid & ~missing), report
+                    joints[start:end, joint] = _smooth(joints[start:end, joint], half)
+    repaired = replace(motion, joints=joints.astype(np.float32), valid=motion.valid & ~missing)
+    return repaired, bool((missing & present).any())
 
 
 def repair_joints(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -99,7 +70,7 @@ def repair_joints(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         ValueError: wrong shape, or a clip without any valid joint.
     """
     joints = np.asarray(joints)
-    repaired, mask = fill_broken_joints(joints, HUMANML3D_BONE_LENGTHS[: count_joints(joints)])
+    repaired, mask = fill_broken_joints(joints)
     return repaired.astype(result_dtype(joints), copy=False), mask
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..rotations import cross, normalize, squared_length
+from ..rotations import normalize, squared_length
 
 
 def rows_to_params(left: np.ndarray, right: np.ndarray, body: np.ndarray) -> dict[str, np.ndarray]:
@@ -45,8 +45,8 @@ def _rows_to_vectors(six: np.ndarray) -> np.ndarray:
 def matrix_from_6d(six: np.ndarray) -> np.ndarray:
     """Rotation matrices `(..., 3, 3)` from the `(..., 6)` of :func:`matrix_to_6d`, made orthonormal by Gram-Schmidt."""
     x = normalize(six[..., :3])
-    z = normalize(cross(x, six[..., 3:]))
-    return np.stack([x, cross(z, x), z], axis=-1)
+    z = normalize(np.cross(x, six[..., 3:]))
+    return np.stack([x, np.cross(z, x), z], axis=-1)
 
 
 def matrix_to_vector(matrix: np.ndarray) -> np.ndarray:

@@ -14,9 +14,8 @@ LOWEST_RATE = 0.6  # of the frame rate, for `frame_rate_jitter`: 12 of 20 frames
 ARMS, HANDS = [18, 19, 20, 21], [*LEFT_HAND, *RIGHT_HAND]  # whose bones `body_proportions` scales apart
 
 _SIDES = {"left": "right", "right": "left"}
-_MIRROR = [
-    JOINT_NAMES.index("_".join(_SIDES.get(part, part) for part in name.split("_"))) for name in JOINT_NAMES
-]  # the joint of the other side
+_OTHER_SIDE = ["_".join(_SIDES.get(part, part) for part in name.split("_")) for name in JOINT_NAMES]
+_MIRROR = [JOINT_NAMES.index(name) for name in _OTHER_SIDE]
 
 
 @dataclass(frozen=True)
@@ -43,10 +42,8 @@ class Variation:
         for name in ("frame_rate_jitter", "mirror"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a probability from 0 to 1")
-        if not self.body_proportions >= 0:
-            raise ValueError(
-                f"body_proportions is {self.body_proportions}, expected a deviation from 0 on; 0.1: a tenth"
-            )
+        if not (deviation := self.body_proportions) >= 0:
+            raise ValueError(f"body_proportions is {deviation}, expected a deviation from 0 on; 0.1: a tenth")
 
     @property
     def changes_clips(self) -> bool:
@@ -110,7 +107,7 @@ def of_another_body(joints: np.ndarray, rng: np.random.Generator, deviation: flo
     factors[ARMS] *= arms
     factors[HANDS] *= hands
     scaled = joints.copy()
-    scaled[:, 0, :3] = body * joints[:, 0, :3]
+    scaled[:, 0, :3] *= body
     for joint in range(1, NUM_JOINTS):
         bone = joints[:, joint, :3] - joints[:, PARENTS[joint], :3]
         scaled[:, joint, :3] = scaled[:, PARENTS[joint], :3] + factors[joint] * bone

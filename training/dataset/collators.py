@@ -37,9 +37,8 @@ class EpochSampler(torch.utils.data.Sampler):
         if self.lengths is not None:
             # sorted within pools of 16 batches, then the batches shuffled: alike in length, and still a mixture
             pool = 16 * self.batch_size
-            order = np.concatenate(
-                [sorted(order[i : i + pool], key=self.lengths.__getitem__) for i in range(0, self.size, pool)]
-            )
+            pools = [order[start : start + pool] for start in range(0, self.size, pool)]
+            order = np.concatenate([sorted(indices, key=self.lengths.__getitem__) for indices in pools])
             full = self.size // self.batch_size * self.batch_size
             batches = order[:full].reshape(-1, self.batch_size)
             order = np.concatenate([rng.permutation(batches).ravel(), order[full:]])
@@ -66,9 +65,8 @@ class WindowCollator:
             if "valid" in item:
                 valid[row] = item["valid"][frames]
             lengths[row] = min(len(joints) - start, size) - 1
-        features = joints_to_features(
-            windows, target_skeleton=self.extractor.target_skeleton, convention=self.extractor.convention
-        )
+        skeleton, convention = self.extractor.target_skeleton, self.extractor.convention
+        features = joints_to_features(windows, target_skeleton=skeleton, convention=convention)
         mask = np.arange(self.window) < lengths[:, None]
         batch = {
             "input_features": torch.from_numpy(self.extractor.normalize(features)),
@@ -102,7 +100,7 @@ class TranslationCollator:
             return self.processor(prompts, motion_codes=[item["codes"] for item in items], answer=answers)
         extractor = self.processor.feature_extractor
         features = [extractor.normalize(extractor.to_features(item["joints"])) for item in items]
-        return self.processor(prompts, motion=self.processor.feature_extractor.pad(features), answer=answers)
+        return self.processor(prompts, motion=extractor.pad(features), answer=answers)
 
 
 def load_templates(path: str) -> list[str]:
@@ -118,9 +116,8 @@ def load_templates(path: str) -> list[str]:
         if not all(isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in inputs):
             raise TypeError("input is no list of strings")
     except (ValueError, AttributeError, KeyError, TypeError) as error:
-        raise ValueError(
-            f'{path}: not a template file ({error}); expected {{category: {{subtask: {{"input": [...]}}}}}}'
-        ) from error
+        form = '{category: {subtask: {"input": [...]}}}'
+        raise ValueError(f"{path}: not a template file ({error}); expected {form}") from error
     templates = [text for texts in inputs for text in texts]
     if not templates:
         raise ValueError(f"{path}: no templates in it")

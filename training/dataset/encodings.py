@@ -4,7 +4,6 @@ and run."""
 import hashlib
 import json
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -74,8 +73,7 @@ def cached_codes(
         codes = [encoding.codes[0].numpy() for encoding in encode_clips(vqvae, extractor, joints)]
         arrays = {"codes": np.concatenate(codes), "lengths": np.array([len(c) for c in codes])}
         folder.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=folder)  # written aside and renamed: a kill leaves no half a file
-        os.close(handle)
+        partial = path.with_suffix(f".{os.getpid()}")  # renamed when it is whole: a kill leaves no half a file
         save_file(arrays, partial)
         os.replace(partial, path)
     arrays = load_file(path)

@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from datasets import load_dataset
@@ -38,13 +39,13 @@ def load_split(folder: str, split: str):
 
 def split_files(folder: str, split: str) -> list[str]:
     """The shards of a split, sorted; errors as of [`load_split`]."""
-    root = Path(folder)
-    if not root.is_dir():
+    if not Path(folder).is_dir():
         raise FileNotFoundError(f"no data set at {folder}: expected a folder with {split}*.parquet")
-    files = sorted(str(f) for place in (root / "data", root) for f in place.glob(f"{split}*.parquet"))
+    shards = [file for place in (Path(folder, "data"), Path(folder)) for file in place.glob("*.parquet")]
+    files = sorted(str(file) for file in shards if file.name.startswith(split))
     if not files:
-        found = sorted({f.name for place in (root / "data", root) for f in place.glob("*.parquet")})
-        raise FileNotFoundError(f"no split {split!r} in {folder}: it has {', '.join(found) or 'no parquet files'}")
+        names = ", ".join(sorted({file.name for file in shards})) or "no parquet files"
+        raise FileNotFoundError(f"no split {split!r} in {folder}: it has {names}")
     return files
 
 
@@ -60,6 +61,19 @@ def read_texts(folder: str, split: str) -> list[str]:
     return [str(text or "") for file in files for text in pq.read_table(file, columns=["text"])["text"].to_pylist()]
 
 
+def read_array(column: pa.ChunkedArray, row: int) -> np.ndarray | None:
+    """One value of a column of nested lists, or of `datasets`' arrays; None where it is null."""
+    value = column[row]
+    if not value.is_valid:
+        return None
+    numbers = getattr(value, "value", value).values  # of such an array: its lists
+    shape = [len(numbers)]
+    while pa.types.is_nested(numbers.type):
+        parent, numbers = numbers, numbers.flatten()
+        shape.append(len(numbers) // max(len(parent), 1))
+    return numbers.to_numpy(zero_copy_only=False).reshape(shape)
+
+
 def read_joints(row: dict) -> np.ndarray:
     """(T, 52, 3) float64 joints of a row, in metres."""
     if row.get("joints_mm") is not None:
@@ -71,10 +85,8 @@ def read_clip(row: dict, fps: float) -> tuple[np.ndarray, np.ndarray | None]:
     """A row at another frame rate: joints (T, 52, 3) float32 in metres, and which were observed, see [`read_valid`]."""
     joints, rate = read_joints(row), float(row["fps"])
     valid = read_valid(row, len(joints))
-    return (
-        resample(joints, rate, fps).astype(np.float32),
-        None if valid is None else resample_valid(valid, rate, fps),
-    )
+    valid = None if valid is None else resample_valid(valid, rate, fps)
+    return resample(joints, rate, fps).astype(np.float32), valid
 
 
 class MotionText(torch.utils.data.Dataset):
@@ -96,25 +108,26 @@ class MotionText(torch.utils.data.Dataset):
     ):
         rows = load_split(folder, split)
         rows = rows.select(range(min(limit or len(rows), len(rows))))
-        column = "joints_mm" if "joints_mm" in rows.column_names else "joints"
-        self.joints, self.valid, use, skipped = [], [], [], {}
+        names = rows.column_names
+        column = "joints_mm" if "joints_mm" in names else "joints"
+        self.joints, self.valid, usable, skipped = [], [], [], {"without text": [], "of fewer than 2 frames": []}
         for index, row in enumerate(rows.with_format("numpy")):
             joints, valid = read_clip(row, fps)
             if not str(row["text"] or "").strip():
-                skipped.setdefault("without text", []).append(str(row.get("id", index)))
+                skipped["without text"].append(str(row.get("id", index)))
             elif len(joints) < 2:
-                skipped.setdefault("of fewer than 2 frames", []).append(str(row.get("id", index)))
+                skipped["of fewer than 2 frames"].append(str(row.get("id", index)))
             else:
                 self.joints.append(joints)
                 self.valid.append(valid)
-                use.append(index)
-        for reason, names in skipped.items():
-            shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-            print(f"{folder}, {split}: skipped {len(names)} of {len(rows)} clips {reason}: {shown}", file=sys.stderr)
-        if not use:
+                usable.append(index)
+        for reason, ids in skipped.items():
+            if ids:
+                shown = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
+                print(f"{folder}, {split}: skipped {len(ids)} of {len(rows)} clips {reason}: {shown}", file=sys.stderr)
+        if not usable:
             raise ValueError(f"{folder}, {split}: no clip with a text and at least 2 frames among {len(rows)}")
-        kept = [name for name in rows.column_names if name not in (column, "valid")]
-        self.rows = rows.select(use).select_columns(kept)
+        self.rows = rows.select(usable).select_columns([name for name in names if name not in (column, "valid")])
         self.texts = list(self.rows["text"])
         self.codes: list[np.ndarray] | None = None  # of the clips as they are, when a language model reads them
         self.fps, self.seed, self.vary = fps, seed, Variation(augment, **variation)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from accelerate.data_loader import prepare_data_loader
 from datasets import IterableDataset, load_dataset
@@ -19,11 +18,11 @@ from torch.utils.data import DataLoader, get_worker_info
 from transformers import Trainer
 
 from ...processing.feature_extraction_lslm import SignMotionFeatureExtractor, resample
-from ...processing.motion_features import NUM_JOINTS
 from .augmentation import Variation
-from .motion_text import MotionText, check_columns, feature_statistics, read_clip, split_files, with_floor
+from .motion_text import MotionText, check_columns, feature_statistics, read_array, read_clip, split_files, with_floor
 
 ROWS_AT_ONCE = 64
+MOTION = ("joints_mm", "joints", "valid")  # columns of arrays
 STATISTICS = "statistics.json"  # in a data set folder, from `lslm data build`
 
 
@@ -71,7 +70,7 @@ class StreamedMotionText(torch.utils.data.IterableDataset):
         names = self._read(None).column_names
         check_columns(self.files[0], names)
         small = [name for name in ("id", "text", "fps", "num_frames") if name in names]
-        self.rows = self._read(small + [name for name in ("joints_mm", "joints", "valid") if name in names])
+        self.rows = self._read(small + [name for name in MOTION if name in names])
         # enough to tell which clips are used
         self.small_rows = self._read(small) if "num_frames" in names else self.rows
 
@@ -107,7 +106,7 @@ class StreamedMotionText(torch.utils.data.IterableDataset):
                 if used <= seen:
                     yield None
                     continue
-                joints, valid, text = self._clip(table.slice(row, 1))
+                joints, valid, text = self._clip(table, row)
                 rng = np.random.default_rng((self.seed, epoch, zlib.crc32(joints.tobytes())))
                 yield {"text": text, "rng": rng} | self.vary(joints, valid, rng)
         if epoch == 0 and used < rows:
@@ -122,17 +121,11 @@ class StreamedMotionText(torch.utils.data.IterableDataset):
         """(T, 52, 3) float32 of every clip, one after the other, as [`MotionText`] holds them."""
         for table in self.rows.with_format("arrow").iter(batch_size=ROWS_AT_ONCE):
             for row in self._usable(table):
-                yield self._clip(table.slice(row, 1))[0]
+                yield self._clip(table, row)[0]
 
     def _read(self, columns: list[str] | None) -> IterableDataset:
-        return load_dataset(
-            "parquet",
-            data_files={"train": self.files},
-            split="train",
-            columns=columns,
-            batch_size=ROWS_AT_ONCE,
-            streaming=True,
-        ).reshard()  # by row group
+        options = {"data_files": {"train": self.files}, "columns": columns, "batch_size": ROWS_AT_ONCE}
+        return load_dataset("parquet", split="train", streaming=True, **options).reshard()  # by row group
 
     def _tables(self, rows: IterableDataset, epoch: int, reader: int, readers: int) -> Iterator[pa.Table]:
         """The rows of one reader in one epoch, in their order."""
@@ -151,46 +144,29 @@ class StreamedMotionText(torch.utils.data.IterableDataset):
         if "num_frames" in table.column_names:
             frames = table["num_frames"].to_pylist()
         else:
-            column = _storage(table["joints_mm" if "joints_mm" in table.column_names else "joints"])
-            frames = pc.list_value_length(column).to_pylist()
+            joints = table["joints_mm" if "joints_mm" in table.column_names else "joints"]
+            clips = (read_array(joints, row) for row in range(len(table)))
+            frames = [0 if clip is None else len(clip) for clip in clips]
         usable = []
-        for row, (text, rate, count) in enumerate(
-            zip(table["text"].to_pylist(), table["fps"].to_pylist(), frames, strict=True)
-        ):
+        texts, rates = table["text"].to_pylist(), table["fps"].to_pylist()
+        for row, (text, rate, count) in enumerate(zip(texts, rates, frames, strict=True)):
             if (count or 0) >= 2 and (text or "").strip():
-                at_model = len(resample(np.empty((count, 0, 0)), float(rate), self.fps))
-                if self.fits is None or self.fits(at_model, text):
+                resampled = len(resample(np.empty((count, 0, 0)), float(rate), self.fps))
+                if self.fits is None or self.fits(resampled, text):
                     usable.append(row)
         return usable
 
-    def _clip(self, table: pa.Table) -> tuple[np.ndarray, np.ndarray | None, str]:
-        """Joints, which of them were observed, and the text of the one row of a table."""
-        row = {name: table[name][0].as_py() for name in table.column_names if name in ("id", "text", "fps")}
-        for name in ("joints_mm", "joints", "valid"):
-            if name in table.column_names and table[name][0].is_valid:
-                row[name] = _numbers(table[name])
-                if name != "valid":
-                    row[name] = row[name].reshape(-1, NUM_JOINTS, 3)
-        joints, valid = read_clip(row, self.fps)
+    def _clip(self, table: pa.Table, row: int) -> tuple[np.ndarray, np.ndarray | None, str]:
+        """Joints, which of them were observed, and the text of a row of a table."""
+        arrays = {name: read_array(table[name], row) for name in MOTION if name in table.column_names}
+        clip = {name: table[name][row].as_py() for name in table.column_names if name not in MOTION} | arrays
+        joints, valid = read_clip(clip, self.fps)
         if len(joints) < 2:
             raise ValueError(
-                f"{self.name}: clip {row.get('id', '')} has {len(joints)} frame(s), and more by its column num_frames; "
-                "build the data set again"
+                f"{self.name}: clip {clip.get('id', '')} has {len(joints)} frame(s), and more by its column num_frames;"
+                " build the data set again"
             )
-        return joints, valid, row["text"]
-
-
-def _storage(column: pa.ChunkedArray) -> pa.Array:
-    """The lists of a column, be it one of lists or of `datasets`' arrays."""
-    return pa.concat_arrays([getattr(chunk, "storage", chunk) for chunk in column.chunks])
-
-
-def _numbers(column: pa.ChunkedArray) -> np.ndarray:
-    """All numbers of a column of nested lists in a row."""
-    array = _storage(column)
-    while pa.types.is_nested(array.type):
-        array = array.flatten()
-    return array.to_numpy(zero_copy_only=False)
+        return joints, valid, clip["text"]
 
 
 def training_clips(
@@ -217,10 +193,8 @@ def training_clips(
     options = {key: getattr(args, key) for key in keys} | {"window": window}
     if not args.stream:
         return MotionText(args.data, "train", extractor.fps, limit=args.limit, **options)
-    options |= {"rank": args.process_index, "world_size": args.world_size}
-    return StreamedMotionText(
-        args.data, "train", extractor.fps, shuffle_buffer=args.shuffle_buffer, fits=fits, **options
-    )
+    options |= {"rank": args.process_index, "world_size": args.world_size, "shuffle_buffer": args.shuffle_buffer}
+    return StreamedMotionText(args.data, "train", extractor.fps, fits=fits, **options)
 
 
 def train_loader(trainer: Trainer) -> DataLoader:
@@ -228,15 +202,10 @@ def train_loader(trainer: Trainer) -> DataLoader:
     divide what has been divided among the processes once more."""
     data, args = trainer.train_dataset, trainer.args
     data.batch_size = args.train_batch_size
-    loader = DataLoader(
-        data,
-        batch_size=data.batch_size,
-        collate_fn=partial(_collate, trainer.data_collator),
-        num_workers=args.dataloader_num_workers,
-        pin_memory=args.dataloader_pin_memory,
-        persistent_workers=args.dataloader_persistent_workers,
-        prefetch_factor=args.dataloader_prefetch_factor,
-    )
+    keys = ("num_workers", "pin_memory", "persistent_workers", "prefetch_factor")
+    options = {key: getattr(args, f"dataloader_{key}") for key in keys}
+    collate = partial(_collate, trainer.data_collator)
+    loader = DataLoader(data, batch_size=data.batch_size, collate_fn=collate, **options)
     return prepare_data_loader(loader, args.device, num_processes=1, put_on_device=True, dispatch_batches=False)
 
 
@@ -257,9 +226,8 @@ def streamed_statistics(data: StreamedMotionText, folder: str, extractor: SignMo
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
             mean, std = (np.array(stored[name], np.float64).reshape(extractor.feature_size) for name in ("mean", "std"))
-            differing = [
-                name for name in ("fps", "convention", "target_skeleton") if stored[name] != getattr(extractor, name)
-            ]
+            shared = ("fps", "convention", "target_skeleton")
+            differing = [name for name in shared if stored[name] != getattr(extractor, name)]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{path}: expected fps, convention, target_skeleton and {extractor.feature_size} numbers each of mean "

@@ -9,7 +9,8 @@ id, reference, prediction, prompt, tokens and their probabilities) and report.ht
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ from ...processing.pipeline_lslm import Translation, generate_with_probabilities
 from ..dataset.collators import load_templates
 from ..dataset.encodings import encode_clips
 from ..dataset.motion_text import MotionText
-from ..provenance import machine, versions
+from ..provenance import machine, save_results, versions
+from ..recipe_keys import EvaluateKeys
 from . import motion_metrics
 from .motion_embedding import MotionEmbedding, motion_embedding
 from .report import report_html
@@ -33,99 +35,73 @@ from .sign_translation_metrics import signatures, text_metrics
 UNSEEN_SCORES = ("wer", "bleu1", "bleu4", "chrf", "rouge_l", "exact_match")
 
 
-def evaluate(
-    data: str,
-    split: str,
-    output: str,
-    model: str,
-    *,
-    command: str = "",
-    batch_size: int = 16,
-    num_beams: int | None = None,
-    controls: bool = False,
-    unseen_templates: str | None = None,
-    report_clips: int = 24,
-    fid: str | None = None,
-    limit: int | None = None,
-    seed: int = 0,
-) -> dict:
+def evaluate(keys: EvaluateKeys, command: str = "") -> dict:
     """Translate every clip of a split and write the scores; of a sign tokenizer alone, score what it keeps.
 
     Args:
-        data: data set folder; see `load_split`.
-        split: its split.
-        output: folder for results.json, predictions.jsonl and report.html.
-        model: checkpoint folder or Hub id, of an LSLM or of a sign tokenizer.
+        keys: what is scored, and how. With `controls`, a model that reads the motion is wrong; one that recites what
+            people usually say is not. Scores in the words of `unseen_templates` end in `_unseen_templates`.
         command: what the user typed, for the record.
-        controls: also score clips shuffled among the utterances and motion set to zero. A model that reads the motion
-            is wrong on both; one that recites what people usually say is not.
-        unseen_templates: also ask in the words of this file (see `load_templates`), one template drawn for each clip;
-            the scores end in `_unseen_templates`.
-        report_clips: how many clips the report shows, drawn at random; 0: no report.
-        fid: folder of the motion embedding for the FID of the reconstructed motion; trained there on first use, see
-            `motion_embedding`. None: no FID.
-        limit: the first N clips only.
 
     Returns:
         The content of results.json.
     """
-    set_seed(seed)
+    set_seed(keys.seed)
     started = time.time()
-    templates = load_templates(unseen_templates) if unseen_templates else []
+    templates = load_templates(keys.unseen_templates) if keys.unseen_templates else []
     lslm = processor = None
-    if isinstance(AutoConfig.from_pretrained(model), SignMotionVQVAEConfig):
-        vqvae, extractor = SignMotionVQVAE.from_pretrained(model), SignMotionFeatureExtractor.from_pretrained(model)
+    if isinstance(AutoConfig.from_pretrained(keys.model), SignMotionVQVAEConfig):
+        vqvae = SignMotionVQVAE.from_pretrained(keys.model)
+        extractor = SignMotionFeatureExtractor.from_pretrained(keys.model)
     else:
-        processor = SignMotionProcessor.from_pretrained(model)
-        lslm = LslmForConditionalGeneration.from_pretrained(model, merge_lora=False)
+        processor = SignMotionProcessor.from_pretrained(keys.model)
+        lslm = LslmForConditionalGeneration.from_pretrained(keys.model, merge_lora=False)
         vqvae, extractor = lslm.model.vqvae, processor.feature_extractor
     parameters = _parameters(lslm or vqvae)
     if lslm is not None:
         lslm = lslm.merge_lora().eval()
     if torch.cuda.is_available():
         (lslm or vqvae).cuda()
-    dataset = MotionText(data, split, extractor.fps, limit=limit)
+    dataset = MotionText(keys.data, keys.split, extractor.fps, limit=keys.limit)
     features = [extractor.normalize(extractor.to_features(joints)) for joints in dataset.joints]
-    if fid and len(features) < 2:
-        raise ValueError(f"an FID needs at least 2 clips, {data} {split} has {len(features)}; leave the FID out")
-    embedding = motion_embedding(fid, data, extractor) if fid else None
+    if keys.fid and len(features) < 2:
+        which = f"{keys.data} {keys.split}"
+        raise ValueError(f"an FID needs at least 2 clips, {which} has {len(features)}; leave the FID out")
+    embedding = motion_embedding(keys.fid, keys.data, extractor) if keys.fid else None
     clips = encode_clips(vqvae, extractor, features)
     scores, rows = {}, []
     if lslm is not None:
-
-        def translate(clips: list[MotionEncoding], what: str, prompts: list[str] | None = None) -> list[Translation]:
-            return translate_clips(lslm, processor, clips, batch_size, num_beams, what, prompts)
-
-        zeroed = encode_clips(vqvae, extractor, [np.zeros_like(clip) for clip in features]) if controls else None
-        scores, rows = translation_metrics(translate, processor.prompt, dataset, clips, templates, zeroed, seed)
-    scores |= tokenizer_metrics(vqvae, extractor, dataset, features, clips, data, embedding)
+        translate = partial(translate_clips, lslm, processor, batch_size=keys.batch_size, num_beams=keys.num_beams)
+        zeroed = encode_clips(vqvae, extractor, [np.zeros_like(clip) for clip in features]) if keys.controls else None
+        scores, rows = translation_metrics(translate, processor.prompt, dataset, clips, templates, zeroed, keys.seed)
+    scores |= tokenizer_metrics(vqvae, extractor, dataset, features, clips, keys.data, embedding)
     scores["parameters_m"] = parameters / 1e6
     results = {
         "metrics": {name: round(value, 4) for name, value in scores.items()},
-        "model": model,
-        "data": data,
-        "split": split,
+        "model": keys.model,
+        "data": keys.data,
+        "split": keys.split,
         "command": command,
-        "seed": seed,
+        "seed": keys.seed,
         "seconds": round(time.time() - started, 1),
         "versions": versions("torch", "transformers", "python"),
         "machine": machine(f"{torch.get_num_threads()} threads", vqvae.device.type),
         "signatures": {name: text for name, text in signatures().items() if name in scores},
     }
     if embedding is not None:
-        results["fid_embedding"] = embedding.description(fid)
-    folder = Path(output)
+        results["fid_embedding"] = embedding.description(keys.fid)
+    folder = Path(keys.output)
     folder.mkdir(parents=True, exist_ok=True)
     if rows:
         with open(folder / "predictions.jsonl", "w", encoding="utf-8") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    if rows and report_clips > 0:
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:report_clips])
+    if rows and keys.report_clips > 0:
+        chosen = np.sort(np.random.default_rng(keys.seed).permutation(len(rows))[: keys.report_clips])
         clips = [extractor.to_joints(features[index]) for index in chosen]
         page = report_html(results, [rows[index] for index in chosen], clips, extractor.fps)
         (folder / "report.html").write_text(page, encoding="utf-8")
     # last: who finds it finds the others
-    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    save_results(folder, results)
     return results
 
 
@@ -147,15 +123,16 @@ def translation_metrics(
     """Scores of the translations of `clips`, and a line of predictions.jsonl for each clip.
 
     Args:
-        translate: (clips, what the progress bar says, prompts or None) -> a [`Translation`] for each clip.
+        translate: [`translate_clips`] but for its last arguments: (clips, what=..., prompts=...).
         prompt: the user message that `translate` asks with by itself.
         templates: ask again with one of these for each clip.
-        zeroed: the clips without motion, for `controls`, see [`evaluate`]; None: no controls.
+        zeroed: the clips without motion, for `controls`; None: no controls.
     """
-    names = list(dataset.rows["name"]) if "name" in dataset.rows.column_names else None
-    translations = translate(clips, "translating")
+    columns = dataset.rows.column_names
+    names = list(dataset.rows["name"]) if "name" in columns else None
+    translations = translate(clips)
     predictions = [translation.text for translation in translations]
-    ids = dataset.rows["id"] if "id" in dataset.rows.column_names else range(len(predictions))
+    ids = dataset.rows["id"] if "id" in columns else range(len(predictions))
     rows = [
         {
             "id": name,
@@ -171,31 +148,27 @@ def translation_metrics(
     right = np.array([text == reference for text, reference in zip(predictions, dataset.texts, strict=True)])
     if right.any() and not right.all():
         scores["confidence_auc"] = area_under_curve([math.prod(t.probabilities) for t in translations], right)
-    if "seen_combination" in dataset.rows.column_names:
-        unseen = [i for i, seen in enumerate(dataset.rows["seen_combination"]) if not seen]
-        if unseen:
-            texts = [[texts[i] for i in unseen] for texts in (dataset.texts, predictions)]
-            scores["unseen_combinations"] = len(unseen)
-            scores["wer_unseen_combinations"] = text_metrics(*texts, definitions=["wer"])["wer"]
+    seen_before = dataset.rows["seen_combination"] if "seen_combination" in columns else ()
+    if unseen := [i for i, seen in enumerate(seen_before) if not seen]:
+        texts = [[texts[i] for i in unseen] for texts in (dataset.texts, predictions)]
+        scores["unseen_combinations"] = len(unseen)
+        scores["wer_unseen_combinations"] = text_metrics(*texts, definitions=["wer"])["wer"]
     if templates:
-        drawn = [int(np.random.default_rng((seed, index)).integers(len(templates))) for index in range(len(clips))]
-        prompts = [templates[number] for number in drawn]
-        again = [translation.text for translation in translate(clips, "unseen templates", prompts)]
+        draws = (np.random.default_rng((seed, index)) for index in range(len(clips)))
+        prompts = [templates[draw.integers(len(templates))] for draw in draws]
+        again = [translation.text for translation in translate(clips, what="unseen templates", prompts=prompts)]
         unseen_scores = text_metrics(dataset.texts, again)
         scores |= {f"{name}_unseen_templates": unseen_scores[name] for name in UNSEEN_SCORES}
         for row, question, prediction in zip(rows, prompts, again, strict=True):
             row |= {"prompt_unseen_templates": question, "prediction_unseen_templates": prediction}
     if zeroed is not None:
-        # a shift of a random order: no clip stays with its own utterance
-        order = np.random.default_rng(seed).permutation(len(clips))
-        shuffled = list(clips)
-        for here, there in zip(order, np.roll(order, 1), strict=True):
-            shuffled[here] = clips[there]
-        controlled = {"shuffled": shuffled, "zeroed": zeroed}
-        if len(clips) == 1:
-            del controlled["shuffled"]  # there is no other clip
-        for name, others in controlled.items():
-            texts = [translation.text for translation in translate(others, name)]
+        controls = {"zeroed": zeroed}
+        if len(clips) > 1:
+            # a shift of a random order: no clip stays with its own utterance
+            order = np.random.default_rng(seed).permutation(len(clips))
+            controls = {"shuffled": [clips[i] for i in np.roll(order, 1)[np.argsort(order)]], **controls}
+        for name, others in controls.items():
+            texts = [translation.text for translation in translate(others, what=name)]
             scores[f"wer_{name}"] = text_metrics(dataset.texts, texts, definitions=["wer"])["wer"]
     return scores, rows
 
@@ -254,49 +227,39 @@ def tokenizer_metrics(
         codes.append(vqvae.codebook.rows(clip.codes[0]).numpy())
         rebuilt.append(vqvae.decode(clip.codes)[0, : len(frames)].cpu().numpy())
     originals, decoded = ([extractor.to_joints(clip) for clip in clips] for clips in (features, rebuilt))
-    errors = [motion_metrics.reconstruction_errors(a, b) for a, b in zip(originals, decoded, strict=True)]
-    frames = [len(clip) for clip in features]
-    scores = {name: float(np.average([e[name] for e in errors], weights=frames)) for name in errors[0]}
-    scores |= motion_metrics.motion_errors(originals, decoded, extractor.fps)
+    scores = motion_metrics.motion_errors(originals, decoded, extractor.fps)
     scores |= motion_metrics.code_usage(np.concatenate(codes), len(vqvae.codebook.weight))
     if embedding is not None:
         mean, std = (0.0, 1.0) if extractor.mean is None else (np.asarray(extractor.mean), np.asarray(extractor.std))
         before, after = (embedding.embed_motion([clip * std + mean for clip in clips]) for clips in (features, rebuilt))
         scores["fid"] = motion_metrics.frechet_distance(before, after)
     try:
-        known = MotionText(data, "train", extractor.fps)
+        train = MotionText(data, "train", extractor.fps)
     except FileNotFoundError:
         return scores
-    if "signs" not in dataset.rows.column_names or "signs" not in known.rows.column_names:
-        return scores
-    known.keep(_showing_all_takes(known))
-    clips = (extractor.to_joints(extractor.normalize(extractor.to_features(joints))) for joints in known.joints)
-    reference, labels = _signs(known, clips)
+    known, labels = _signs(
+        train, lambda index: extractor.to_joints(extractor.normalize(extractor.to_features(train.joints[index])))
+    )
     for name, clips in (("decoded", decoded), ("original", originals)):
-        query, truth = _signs(dataset, clips)
-        if not labels or not truth:
-            return scores
-        scores[f"sign_recognition_{name}"] = motion_metrics.nearest_neighbour_accuracy(reference, labels, query, truth)
+        query, truth = _signs(dataset, clips.__getitem__)
+        if labels and truth:
+            scores[f"sign_recognition_{name}"] = motion_metrics.nearest_neighbour_accuracy(known, labels, query, truth)
     return scores
 
 
-def _showing_all_takes(dataset: MotionText) -> list[int]:
-    """Clips in which a take is seen for the first time: a take recurs in many."""
-    seen, indices = set(), []
-    for index, row in enumerate(dataset.rows):
-        if new := {sign["take"] for sign in row["signs"] or ()} - seen:
-            indices.append(index)
-            seen |= new
-    return indices
+def _signs(dataset: MotionText, joints_of: Callable[[int], np.ndarray]) -> tuple[np.ndarray, list[str]]:
+    """Descriptors and labels of the signs of a data set that names them, each take once.
 
-
-def _signs(dataset: MotionText, clips: Iterable[np.ndarray]) -> tuple[np.ndarray, list[str]]:
-    """Descriptors and labels of the signs in `clips`, each take once."""
+    Args:
+        joints_of: index of a clip -> (T, 52, 3) joints; asked for clips with a take that no clip before them had.
+    """
     seen, descriptors, labels = set(), [], []
-    for row, clip in zip(dataset.rows, clips, strict=True):
-        for sign in row["signs"] or ():
+    for index, row in enumerate(dataset.rows if "signs" in dataset.rows.column_names else ()):
+        new = [sign for sign in row["signs"] or () if sign["take"] not in seen]
+        joints = joints_of(index) if new else None
+        for sign in new:
             start, end = (round(sign[key] * dataset.fps / row["fps"]) for key in ("start", "end"))
-            cut = clip[start:end]
+            cut = joints[start:end]
             if sign["take"] not in seen and len(cut) > 1:
                 seen.add(sign["take"])
                 descriptors.append(motion_metrics.sign_descriptor(cut))

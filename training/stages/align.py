@@ -61,13 +61,7 @@ def main(argv: list[str]) -> None:
         )
     start = None
     if args.ctc_steps:
-        start = partial(
-            start_projector,
-            steps=args.ctc_steps,
-            seed=args.seed,
-            bf16=args.bf16,
-            batch_size=args.ctc_batch_size,
-            learning_rate=args.ctc_learning_rate,
-            code_dropout=args.ctc_code_dropout,
-        )
+        names = ("steps", "batch_size", "learning_rate", "code_dropout")
+        options = {name: getattr(args, f"ctc_{name}") for name in names}
+        start = partial(start_projector, seed=args.seed, bf16=args.bf16, **options)
     run(args, model, processor, args.model or args.tokenizer, start)

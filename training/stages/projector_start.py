@@ -8,7 +8,6 @@ fingerspelling always and for sentences more or less; alignment proper, which co
 """
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import torch
@@ -71,12 +70,12 @@ def start_projector(
     """
     vqvae = model.model.vqvae
     projector = model.model.projector.to(vqvae.device)
-    targets, known = vocabulary(texts)
-    words = word_embeddings(model, processor, known)
+    targets, names = vocabulary(texts)
+    words = word_embeddings(model, processor, names)
     reader = SignReader(projector, words.to(vqvae.device), bf16)
     embed, size = vqvae.embed, vqvae.config.codebook_size
     if codes[0].dtype.kind == "f":
-        embed, size, codes = numbered(codes, vqvae.device)
+        embed, size, codes = as_codes(codes, vqvae.device)
     loss = train_reader(reader, embed, size, codes, targets, steps, seed, **options)
     with torch.no_grad():  # as large as word embeddings again: directions are what was learnt
         some = [torch.from_numpy(clip).to(vqvae.device) for clip in codes[:256]]
@@ -111,8 +110,8 @@ def train_reader(
     device, stack = reader.blank.device, reader.projector.stack
     codes = [torch.from_numpy(clip) for clip in codes]
     generator = torch.Generator().manual_seed(seed)
-    own = [*reader.projector.parameters()]
-    groups = [{"params": own}, {"params": [reader.blank, reader.sharpness]}]
+    of_projector = [*reader.projector.parameters()]
+    groups = [{"params": of_projector}, {"params": [reader.blank, reader.sharpness]}]
     optimizer = torch.optim.AdamW(groups, learning_rate, weight_decay=0.01)
     schedule = get_cosine_schedule_with_warmup(optimizer, steps // 10, steps)
     lately: list[float] = []
@@ -134,7 +133,7 @@ def train_reader(
             )
             optimizer.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(own, 1.0)
+            torch.nn.utils.clip_grad_norm_(of_projector, 1.0)
             optimizer.step()
             schedule.step()
             if step >= 0.9 * steps:
@@ -144,35 +143,30 @@ def train_reader(
     return sum(lately) / max(len(lately), 1)
 
 
-def numbered(
+def as_codes(
     clips: list[np.ndarray], device: torch.device | str = "cpu"
 ) -> tuple[Callable[[torch.Tensor], torch.Tensor], int, list[np.ndarray]]:
     """(L, D) latents of each clip as if each were a code of its own: `embed`, `size` and `codes` for
     [`train_reader`]."""
     table = torch.from_numpy(np.concatenate(clips)).to(device)
     codes = np.split(np.arange(len(table))[:, None], np.cumsum([len(clip) for clip in clips])[:-1])
-    return partial(_look_up, table), len(table), codes
-
-
-def _look_up(table: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-    """(B, L, 1) rows of `table`, -100 past a clip's end -> (B, L, D), zeros past it."""
-    return table[codes[..., 0].clamp(min=0)] * (codes >= 0)
+    return lambda codes: table[codes[..., 0].clamp(min=0)] * (codes >= 0), len(table), codes
 
 
 def vocabulary(texts: list[str]) -> tuple[list[torch.Tensor], list[str]]:
     """What `texts` say as numbers, and the word or letter that each number stands for; 0 is CTC's blank."""
     rare = rare_words(texts)
     spoken = [signs(text, rare) for text in texts]
-    known = sorted({sign for text in spoken for sign in text})
-    number = {sign: index for index, sign in enumerate(known, 1)}
-    return [torch.tensor([number[sign] for sign in text]) for text in spoken], known
+    words = sorted({sign for text in spoken for sign in text})
+    number = {sign: index for index, sign in enumerate(words, 1)}
+    return [torch.tensor([number[sign] for sign in text]) for text in spoken], words
 
 
 @torch.no_grad()
 def word_embeddings(
-    model: LslmForConditionalGeneration, processor: SignMotionProcessor, known: list[str]
+    model: LslmForConditionalGeneration, processor: SignMotionProcessor, words: list[str]
 ) -> torch.Tensor:
     """(V, H) float32: what the language model reads for each word or letter, the mean over its tokens."""
-    ids = processor.tokenizer(known, add_special_tokens=False)["input_ids"]
+    ids = processor.tokenizer(words, add_special_tokens=False)["input_ids"]
     table = model.get_input_embeddings()
-    return torch.stack([table(torch.tensor(own, device=table.weight.device)).float().mean(0) for own in ids])
+    return torch.stack([table(torch.tensor(word, device=table.weight.device)).float().mean(0) for word in ids])

@@ -69,9 +69,8 @@ class TokenizerTrainer(Trainer):
         clips, latents = itertools.islice(clips, 1024), []
         while batch := list(itertools.islice(clips, self.args.train_batch_size)):
             batch = self.data_collator(batch)
-            clip, lengths = vqvae.latents(
-                *(batch[name].to(vqvae.device) for name in ("input_features", "input_features_mask"))
-            )
+            features, mask = batch["input_features"], batch["input_features_mask"]
+            clip, lengths = vqvae.latents(features.to(vqvae.device), mask.to(vqvae.device))
             latents.append(torch.cat([row[:n] for row, n in zip(clip, lengths, strict=True)]))
         return torch.cat(latents).float()
 
@@ -80,9 +79,8 @@ class TokenizerTrainer(Trainer):
         extra = {}
         if self.args.arm_weight or self.args.finger_weight:
             extra = self._joint_errors(outputs.reconstruction, inputs)
-            outputs.loss = (
-                outputs.loss + self.args.arm_weight * extra["arms"] + self.args.finger_weight * extra["fingers"]
-            )
+            outputs.loss = outputs.loss + self.args.arm_weight * extra["arms"]
+            outputs.loss = outputs.loss + self.args.finger_weight * extra["fingers"]
         if model.training:
             codebook = self.accelerator.unwrap_model(model).codebook
             rows = codebook.rows(outputs.codes[outputs.codes[..., 0] >= 0])
@@ -149,9 +147,7 @@ def main(argv: list[str]) -> None:
         streamed_statistics(train, args.data, extractor) if args.stream else feature_statistics(train, extractor)
     )
     extractor.mean, extractor.std = mean.tolist(), std.tolist()
-    validation = None
-    if args.eval_strategy != "no":
-        validation = MotionText(args.data, "validation", args.fps)
+    validation = MotionText(args.data, "validation", args.fps) if args.eval_strategy != "no" else None
     names = ("codebook_size", "code_dim", "partwise", "num_quantizers", "linear_path", "hidden_size")
     names += ("num_downsamples", "num_res_blocks", "quantizer", "commitment_weight", "position_weight", "ema_decay")
     model = SignMotionVQVAE(SignMotionVQVAEConfig(**{name: getattr(args, name) for name in names}))

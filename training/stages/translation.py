@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -54,18 +53,13 @@ class TranslationTrainer(Trainer):
                 if parameter.requires_grad:
                     groups.setdefault(("projector." in name, name in decayed), []).append(parameter)
             projector_lr = self.args.projector_learning_rate
-            projector_lr = kwargs["lr"] if projector_lr is None else projector_lr
-            self.optimizer = cls(
-                [
-                    {
-                        "params": parameters,
-                        "lr": projector_lr if projector else kwargs["lr"],
-                        "weight_decay": self.args.weight_decay if decay else 0.0,
-                    }
-                    for (projector, decay), parameters in sorted(groups.items(), key=lambda group: group[0])
-                ],
-                **kwargs,
-            )
+            rates = {False: kwargs["lr"], True: kwargs["lr"] if projector_lr is None else projector_lr}
+            decays = {False: 0.0, True: self.args.weight_decay}
+            options = [
+                {"params": groups[projector, decay], "lr": rates[projector], "weight_decay": decays[decay]}
+                for projector, decay in sorted(groups)
+            ]
+            self.optimizer = cls(options, **kwargs)
         return self.optimizer
 
     def _issue_warnings_after_load(self, load_result):
@@ -138,14 +132,8 @@ def set_trainable(model: LslmForConditionalGeneration, parts: list[str], args: T
     if unknown or not parts:
         raise ValueError(f"trainable: expected some of {', '.join(PARTS)}, got {' '.join(parts) or 'nothing'}")
     if "language_model" in parts and args.lora_r and model.config.lora is None:
-        model.add_lora(
-            {
-                "r": args.lora_r,
-                "lora_alpha": args.lora_alpha,
-                "lora_dropout": args.lora_dropout,
-                "target_modules": LORA_LAYERS,
-            }
-        )
+        sizes = {"r": args.lora_r, "lora_alpha": args.lora_alpha, "lora_dropout": args.lora_dropout}
+        model.add_lora({**sizes, "target_modules": LORA_LAYERS})
     model.requires_grad_(False)
     if "projector" in parts:
         model.model.projector.requires_grad_(True)
@@ -191,48 +179,40 @@ def load_in_4bit(model: LslmForConditionalGeneration, args: TranslationArguments
             layer.base_layer = small.to(args.device)  # which quantises
 
 
-def leave_out_long(data: MotionText, collator: TranslationCollator, max_length: int) -> None:
-    """Keep the clips of `data` whose prompt, motion and answer fit into `max_length` tokens with the longest template.
+class LengthLimit:
+    """Which clips fit into `max_length` tokens with prompt and answer, even with the longest template."""
 
-    Longer clips are left out, not cut: half of an utterance with the text of the whole one teaches guessing.
+    def __init__(self, collator: TranslationCollator, max_length: int):
+        self.collator, self.max_length = collator, max_length
+        longest = max(collator.templates, key=len)
+        self.around = collator.processor(longest, motion_codes=[[0]], answer="")["input_ids"].shape[1] - 1
 
-    Raises:
-        ValueError: none fits.
-    """
-    around = tokens_around(collator)
-    lengths = [
-        around + tokens_of_clip(collator, len(joints), text)
-        for joints, text in zip(data.joints, data.texts, strict=True)
-    ]
-    fits = [i for i, length in enumerate(lengths) if length <= max_length]
-    if not fits:
-        raise ValueError(
-            f"max_length is {max_length} tokens, but the shortest clip of {len(lengths)} has {min(lengths)}"
-        )
-    if len(fits) < len(lengths):
-        print(
-            f"left out {len(lengths) - len(fits)} of {len(lengths)} clips longer than {max_length} tokens", flush=True
-        )
-    data.keep(fits)
+    def tokens(self, frames: int, text: str) -> int:
+        """Tokens of a clip of so many frames and this text."""
+        processor = self.collator.processor
+        motion = processor.num_embeddings(processor.feature_extractor.num_codes(frames - 1))
+        return self.around + motion + len(processor.answer_tokens(spelled(text, self.collator.spelled_words)))
 
+    def __call__(self, frames: int, text: str) -> bool:
+        return self.tokens(frames, text) <= self.max_length
 
-def tokens_around(collator: TranslationCollator) -> int:
-    """Tokens of the longest template without its motion and answer."""
-    longest = max(collator.templates, key=len)
-    return collator.processor(longest, motion_codes=[[0]], answer="")["input_ids"].shape[1] - 1
+    def leave_out(self, data: MotionText) -> None:
+        """Keep the clips of `data` that fit. The others are not cut: half of an utterance with the text of the whole
+        one teaches guessing.
 
-
-def tokens_of_clip(collator: TranslationCollator, frames: int, text: str) -> int:
-    """Tokens of the motion and the answer of one clip."""
-    codes = collator.processor.feature_extractor.num_codes(frames - 1)
-    return collator.processor.num_embeddings(codes) + len(
-        collator.processor.answer_tokens(spelled(text, collator.spelled_words))
-    )
-
-
-def is_short(collator: TranslationCollator, room: int, frames: int, text: str) -> bool:
-    """Whether a clip, as it comes in a stream, fits into `room` tokens."""
-    return tokens_of_clip(collator, frames, text) <= room
+        Raises:
+            ValueError: none fits.
+        """
+        lengths = [self.tokens(len(joints), text) for joints, text in zip(data.joints, data.texts, strict=True)]
+        fits = [index for index, length in enumerate(lengths) if length <= self.max_length]
+        if not fits:
+            raise ValueError(
+                f"max_length is {self.max_length} tokens, but the shortest clip of {len(lengths)} has {min(lengths)}"
+            )
+        if len(fits) < len(lengths):
+            left_out = f"{len(lengths) - len(fits)} of {len(lengths)} clips"
+            print(f"left out {left_out} longer than {self.max_length} tokens", flush=True)
+        data.keep(fits)
 
 
 def run(
@@ -255,13 +235,11 @@ def run(
     if args.spell_rare_words:
         rare = rare_words(read_texts(args.data, "train"))
     collator = TranslationCollator(processor, load_templates(args.templates), rare)
-    fits = None
-    if args.stream and args.max_length:
-        fits = partial(is_short, collator, args.max_length - tokens_around(collator))
-    train = training_clips(args, extractor, fits=fits)
+    fits = LengthLimit(collator, args.max_length) if args.max_length else None
+    train = training_clips(args, extractor, fits=fits if args.stream else None)
     validation = MotionText(args.data, "validation", extractor.fps) if args.eval_strategy != "no" else None
-    if args.max_length and not args.stream:
-        leave_out_long(train, collator, args.max_length)
+    if fits and not args.stream:
+        fits.leave_out(train)
     vqvae = model.model.vqvae.to(args.device)
     # clips that change, or are only passing, or are more than their codes, are encoded as they come
     latents = model.config.motion_input == "latents"

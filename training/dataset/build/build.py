@@ -11,7 +11,6 @@ a build reads only clips that are new or changed, and until it is done the old d
 from __future__ import annotations
 
 import concurrent.futures
-import inspect
 import itertools
 import json
 import multiprocessing
@@ -19,8 +18,10 @@ import os
 import shutil
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,6 @@ from datasets import Features
 from tqdm import tqdm
 
 import lslm.processing
-from ....processing import load_motion
-from ....processing.motion_features import CONVENTIONS
 
 from . import report as data_report
 from .shards import (
@@ -51,9 +50,6 @@ from .shards import (
 from .sources import Catalogue, find_tables
 from .texts import SPLITS
 
-SHARD_SIZE = 1000
-COMPRESSION_LEVEL = 3
-QUEUED = 2  # shards handed out per process: the next one is at hand, and a million do not wait in memory
 TICK, LOG_EVERY = 0.2, 10.0  # seconds between two looks at the progress: on a terminal, in a log file
 THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ARROW_NUM_THREADS")}
 
@@ -76,9 +72,8 @@ def build(
         ValueError, OSError: texts or options cannot be used, or `out` cannot be written. Never for a clip: clips that
             cannot be used are in `out`/dropped.jsonl.
     """
-    license = {
-        name: value for name in ("license", "license_name", "license_link") if (value := options.pop(name, None))
-    }
+    names = ("license", "license_name", "license_link")
+    license = {name: value for name in names if (value := options.pop(name, None))}
     plan(source, out, **options)
     build_shards(out, workers, progress)
     return finish(out, **license)
@@ -92,34 +87,17 @@ def plan(
     out: str | os.PathLike,
     *,
     texts: Sequence[str | os.PathLike] | None = None,
-    fps: float | None = None,
-    features: bool = False,
-    face: bool = False,
-    convention: str = "humanml3d",
     columns: Features | Sequence[str] | None = None,
-    split_by: str = "official",
-    seed: int = 0,
-    language: str | None = None,
-    max_seconds: float | None = None,
-    smooth: float = 0.0,
-    shard_size: int = SHARD_SIZE,
-    compression_level: int = COMPRESSION_LEVEL,
     reader: Mapping[str, Any] | None = None,
+    **options,
 ) -> None:
     """Join clips and texts, and write down which clips make which shard.
 
     Args:
         source: folder of the motion files. out: folder of the data set.
         texts: tables of texts; None: those in `source`.
-        fps: frame rate of the data set; None: every clip keeps its own.
-        features: also store the 623 motion features, of this `convention`.
-        face: also store `jaw_pose` and `expression` of the clips whose files have them.
         columns: names to keep, in this order, or with types; None: all.
-        split_by, seed, language: see [`Catalogue`].
-        max_seconds: longer clips are dropped.
-        smooth: seconds that clips are smoothed over, see `repair_motion`; 0: not at all.
-        shard_size: most clips in a parquet file. compression_level: of zstd; from 20 on a shard is one page.
-        reader: keyword arguments of `load_motion`; an fps in a table goes before its `fps`.
+        reader, options: see [`Recipe`].
 
     Raises:
         ValueError, OSError: see [`build`].
@@ -129,24 +107,16 @@ def plan(
         raise NotADirectoryError(20, "expected a folder of motion files", str(source))
     if places.out == source:
         raise ValueError(f"{out}: the data set cannot go into the folder of its source; name another")
-    if features and fps is None:
-        raise ValueError("motion features need one frame rate; give fps as well")
-    if shard_size < 1 or not 1 <= compression_level <= 22:
-        raise ValueError(f"shards of {shard_size} clips at level {compression_level}; expected 1 or more, and 1 to 22")
-    if not smooth >= 0:
-        raise ValueError(f"smooth is {smooth}, expected seconds: 0 or more")
-    if convention not in CONVENTIONS:
-        raise ValueError(f"no convention {convention!r}; expected one of {', '.join(CONVENTIONS)}")
     reader = dict(reader or {})
     if "body_model" in reader:
         reader["body_model"] = os.path.abspath(reader["body_model"])  # tasks may start in another folder
-    if unknown := reader.keys() - inspect.signature(load_motion).parameters.keys():
-        raise ValueError(f"the reader of motion files does not know {', '.join(sorted(unknown))}")
+    recipe = Recipe(str(source), reader=reader, **options)
     tables = find_tables(source, places.out) if texts is None else [Path(os.path.abspath(path)) for path in texts]
     for path in (places.staged, places.records, places.data):
         path.mkdir(parents=True, exist_ok=True)
     _mend(places)
-    catalogue = Catalogue(places.work / "catalogue.sqlite", split_by=split_by, seed=seed, language=language)
+    scratch = places.work / "catalogue.sqlite"
+    catalogue = Catalogue(scratch, split_by=recipe.split_by, seed=recipe.seed, language=recipe.language)
     try:
         _add_texts(catalogue, tables, source, texts is not None)
         catalogue.add_files(source, [places.out, *tables])
@@ -155,48 +125,32 @@ def plan(
         draft.mkdir()
         shards: dict[str, int] = {}  # name: clips
         for split in SPLITS:
-            shards |= _write_plan(draft, split, catalogue.clips(split), shard_size)
+            shards |= _write_plan(draft, split, catalogue.clips(split), recipe.shard_size)
         if not shards:
             key, file = catalogue.examples()
             raise ValueError(f"{source}: no text fits a file; a text is for {key!r}, a file is called {file!r}")
-        left_out: dict[str, int] = {}
+        left_out: Counter[str] = Counter()
         with open(draft / "left_out.jsonl", "w", encoding="utf-8") as lines:
             for fault in catalogue.left_out():
                 row = {"id": fault.id, "file": fault.file, "reason": fault.reason}
                 lines.write(json.dumps(row, ensure_ascii=False) + "\n")
-                left_out = data_report.add(left_out, {fault.kind or fault.reason: 1})
+                left_out[fault.kind or fault.reason] += 1
     finally:
         catalogue.close()
-        (places.work / "catalogue.sqlite").unlink()
-    optional = {FEATURES: features, **dict.fromkeys(FACE, face)}
-    columns = _columns(columns, catalogue.columns, {name for name, wanted in optional.items() if not wanted})
-    recipe = Recipe(
-        source=str(source),
-        reader=reader,
-        reader_version=_reader_version(reader),
-        fps=fps,
-        max_seconds=max_seconds,
-        smooth=smooth,
-        convention=convention,
-        columns=columns.to_dict(),
-        compression_level=compression_level,
-    )
-    options = {"fps": fps, "features": features, "face": face, "convention": convention, "split_by": split_by}
-    options |= {"seed": seed, "language": language, "max_seconds": max_seconds, "smooth": smooth}
-    options["shard_size"] = shard_size
-    named = {name: os.path.basename(value) if name == "body_model" else value for name, value in reader.items()}
-    options |= {"compression_level": compression_level, "reader": named}
+        scratch.unlink()
+    optional = {FEATURES: recipe.features, **dict.fromkeys(FACE, recipe.face)}
+    columns = _columns(columns, catalogue.columns, [name for name, wanted in optional.items() if not wanted])
+    recipe = replace(recipe, columns=columns.to_dict(), reader_version=_reader_version(reader))
     facts = {
         "left_out": left_out,
         "tables": catalogue.tables,
         "other_files": dict(sorted(catalogue.other_files.items())),
-        "options": options,
+        "options": recipe.options,
         "columns": list(columns),
     }
-    (draft / "recipe.json").write_text(json.dumps(vars(recipe)), encoding="utf-8")
-    (draft / "old.json").write_text(json.dumps(list(_old_shards(places))), encoding="utf-8")
-    (draft / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
-    (draft / "shards.json").write_text(json.dumps(shards), encoding="utf-8")
+    contents = {"recipe": vars(recipe), "old": list(_old_shards(places)), "facts": facts, "shards": shards}
+    for name, content in contents.items():
+        (draft / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     shutil.rmtree(places.plan, ignore_errors=True)
     os.replace(draft, places.plan)
 
@@ -228,22 +182,19 @@ def _write_plan(folder: Path, split: str, clips: Iterable[dict], shard_size: int
     return shards
 
 
-def _columns(wanted: Features | Sequence[str] | None, extra: Mapping[str, pa.DataType], without: set[str]) -> Features:
-    clash = [name for name in extra if name in COLUMNS]
-    if clash:
+def _columns(wanted: Features | Sequence[str] | None, extra: Mapping[str, pa.DataType], without: list[str]) -> Features:
+    if clash := [name for name in extra if name in COLUMNS]:
         raise ValueError(f"the tables of texts have the column {clash[0]!r}, which the build fills; rename it")
     types = {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in extra.items()}
-    known = Features(
-        {name: kind for name, kind in COLUMNS.items() if name not in without}
-        | Features.from_arrow_schema(pa.schema(list(types.items())))
-    )
+    ours = {name: kind for name, kind in COLUMNS.items() if name not in without}
+    available = Features(ours | Features.from_arrow_schema(pa.schema(list(types.items()))))
     if wanted is None:
-        return known
-    if missing := [name for name in wanted if name not in known]:
-        raise ValueError(f"no column {missing[0]!r}; there are {', '.join(known)}")
+        return available
+    if missing := [name for name in wanted if name not in available]:
+        raise ValueError(f"no column {missing[0]!r}; there are {', '.join(available)}")
     if not {"text", "fps", JOINTS} <= set(wanted):
         raise ValueError(f"a data set needs the columns text, fps and {JOINTS}; name them too")
-    return Features(wanted if isinstance(wanted, Features) else {name: known[name] for name in wanted})
+    return Features(wanted if isinstance(wanted, Features) else {name: available[name] for name in wanted})
 
 
 def _reader_version(reader: Mapping[str, Any]) -> str:
@@ -258,9 +209,9 @@ def _old_shards(places: Places) -> Iterable[tuple[str, str, str, str]]:
     for records, files in ((places.records, places.data), (places.staged, places.staged)):
         for record in sorted(records.glob("*.json")):
             parquet = files / f"{record.stem}.parquet"
-            found = read_record(record, parquet)
-            if found and (found["key"] or records == places.records):  # one without a key may be staged anew meanwhile
-                yield str(record), str(parquet), found["first"], found["last"]
+            shard = read_record(record, parquet)
+            if shard and (shard["key"] or records == places.records):  # one without a key may be staged anew meanwhile
+                yield str(record), str(parquet), shard["first"], shard["last"]
 
 
 # --- the shards -------------------------------------------------------------------------------------------------------
@@ -285,41 +236,22 @@ def build_shards(out: str | os.PathLike, workers: int = 1, progress: bool = True
         counter = context.Value("q", 0)
         before = {name: os.environ.get(name) for name in THREADS}
         os.environ.update(THREADS)  # read by libraries when the processes start
+        pool = concurrent.futures.ProcessPoolExecutor(min(workers, len(names)), context, _start, (counter,))
         try:
-            workers = min(workers, len(names))
-            with concurrent.futures.ProcessPoolExecutor(workers, context, _start, (counter,)) as pool:
-                _feed(pool, places.out, names, workers, bar, counter)
+            running = [pool.submit(_work, str(places.out), name) for name in names]
+            while running:
+                done, running = concurrent.futures.wait(running, TICK, concurrent.futures.FIRST_COMPLETED)
+                bar.update(counter.value - bar.n)
+                for future in done:
+                    future.result()
         except BrokenProcessPool as error:
             raise OSError(
                 "a process of the build died, perhaps for want of memory; give the same command again, with fewer"
             ) from error
         finally:
+            pool.shutdown(cancel_futures=True)
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
-def _feed(pool, out: Path, names: Iterable[str], workers: int, bar: tqdm, counter) -> None:
-    todo, running, shown = iter(names), set(), 0
-    try:
-        while True:
-            for name in itertools.islice(todo, QUEUED * workers - len(running)):
-                running.add(pool.submit(_work, str(out), name))
-            if not running:
-                return
-            done, running = concurrent.futures.wait(running, TICK, concurrent.futures.FIRST_COMPLETED)
-            shown = _show(bar, counter.value, shown)
-            for future in done:
-                future.result()
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    finally:
-        _show(bar, counter.value, shown)
-
-
-def _show(bar: tqdm, clips: int, shown: int) -> int:
-    bar.update(clips - shown)
-    return clips
 
 
 _counter = None  # in a process of the pool: clips that are done, over all of them
@@ -370,8 +302,8 @@ def _mend(places: Places) -> None:
     for record in places.staged.glob("*.json"):
         name = record.stem.rpartition("-")[0]
         moved = not record.with_suffix(".parquet").exists() and not (places.records / f"{name}.json").exists()
-        found = read_record(record, places.data / f"{name}.parquet") if moved else None
-        if found and found["rows"]:
+        shard = read_record(record, places.data / f"{name}.parquet") if moved else None
+        if shard and shard["rows"]:
             os.replace(record, places.records / f"{name}.json")
 
 

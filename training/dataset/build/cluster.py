@@ -9,11 +9,11 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, SlurmPipelineExecutor
-from datatrove.pipeline.base import PipelineStep
 
 from .build import THREADS, finish
 from .shards import Places, build_shard
@@ -21,34 +21,15 @@ from .shards import Places, build_shard
 EXECUTORS = {"local": LocalPipelineExecutor, "slurm": SlurmPipelineExecutor, "ray": RayPipelineExecutor}
 
 
-class MakeShards(PipelineStep):
-    """Every `world_size`-th shard of the plan in `out`, from `rank` on."""
-
-    type, name = "LSLM", "make shards"
-
-    def __init__(self, out: str):
-        super().__init__()
-        self.out = out
-
-    def run(self, data=None, rank: int = 0, world_size: int = 1):
-        for name in list(Places(self.out).shards())[rank::world_size]:
-            with self.track_time("shard"):
-                build_shard(self.out, name, lambda clips: self.stat_update("clips", value=clips))
-        return data
+def make_shards(out: str, data: Any, rank: int, world_size: int) -> None:
+    """A step of a pipeline: every `world_size`-th shard of the plan in `out`, from `rank` on."""
+    for name in list(Places(out).shards())[rank::world_size]:
+        build_shard(out, name)
 
 
-class Finish(PipelineStep):
-    """Shards to their place, statistics, report, card."""
-
-    type, name = "LSLM", "finish"
-
-    def __init__(self, out: str, license: Mapping[str, str]):
-        super().__init__()
-        self.out, self.license = out, dict(license)
-
-    def run(self, data=None, rank: int = 0, world_size: int = 1):
-        finish(self.out, **self.license)
-        return data
+def end_build(out: str, license: Mapping[str, str], data: Any, rank: int, world_size: int) -> None:
+    """A step of a pipeline: shards to their place, statistics, report, card."""
+    finish(out, **license)
 
 
 def run(
@@ -84,18 +65,10 @@ def run(
     logs = places.work / "logs" / time.strftime("%Y%m%d-%H%M%S")
     tasks = max(1, min(tasks, len(places.shards())))
     kind = EXECUTORS[executor]
+    steps = partial(make_shards, str(places.out)), partial(end_build, str(places.out), license)
     try:
-        first = kind(
-            [MakeShards(str(places.out))], tasks=tasks, workers=workers, logging_dir=f"{logs}/shards", **options
-        )
-        last = kind(
-            [Finish(str(places.out), license)],
-            tasks=1,
-            workers=1,
-            logging_dir=f"{logs}/finish",
-            depends=first,
-            **options,
-        )
+        first = kind([steps[0]], tasks=tasks, workers=workers, logging_dir=f"{logs}/shards", **options)
+        last = kind([steps[1]], tasks=1, workers=1, logging_dir=f"{logs}/finish", depends=first, **options)
     except TypeError as error:
         raise ValueError(f"{kind.__name__}: {' '.join(str(error).split())}; see its documentation") from error
     last.run()

@@ -8,6 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from ....processing.motion_features import LEFT_HAND, NUM_BODY_JOINTS, RIGHT_HAND
+
+PARTS = {"body": list(range(NUM_BODY_JOINTS)), "left_hand": LEFT_HAND, "right_hand": RIGHT_HAND}
 SECONDS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 60)  # where the bars of the histograms end
 WORDS = (1, 2, 3, 5, 8, 11, 16, 21, 31, 51)
 BAR = 40  # characters of the longest bar
@@ -29,9 +32,7 @@ def summarise(clips: Sequence[Mapping], facts: Sequence[Mapping], dropped: Seque
         "frames": sum(fact["frames"] for fact in facts),
         "seconds": sum(seconds),
         "words": sum(words),
-        "observed": {
-            part: sum(fact["observed"][part] for fact in facts) for part in ("body", "left_hand", "right_hand")
-        },
+        "observed": {part: sum(fact["observed"][part] for fact in facts) for part in PARTS},
         "seconds_histogram": _histogram(seconds, SECONDS),
         "words_histogram": _histogram(words, WORDS),
         "source_fps": _count(f"{fact['source_fps']:.6g}" for fact in facts),
@@ -45,10 +46,7 @@ def summarise(clips: Sequence[Mapping], facts: Sequence[Mapping], dropped: Seque
 def add(one, other):
     """Sum of two results of [`summarise`]: numbers, lists of them, and mappings."""
     if isinstance(one, Mapping):
-        return {
-            key: add(one[key], other[key]) if key in one and key in other else one.get(key, other.get(key))
-            for key in [*one, *(key for key in other if key not in one)]
-        }
+        return {**one, **{key: add(one[key], other[key]) if key in one else other[key] for key in other}}
     return [a + b for a, b in zip(one, other, strict=True)] if isinstance(one, list) else one + other
 
 
@@ -88,26 +86,17 @@ def write_report(out: Path, splits: Mapping[str, dict], facts: Mapping) -> dict:
 def _markdown(report: Mapping) -> str:
     lines = ["# What the build found", ""]
     lines += [f"{report['clips']} clips, {report['dropped']} dropped, {report['found']} found.", ""]
-    lines += [
-        "| split | clips | dropped | hours | mean seconds | mean words | signers | body seen | left hand | right hand |"
-    ]
-    lines += ["|---" * 10 + "|"]
-    for split, summary in report["splits"].items():
-        clips, frames = max(summary["clips"], 1), max(summary["frames"], 1)
-        seen = [
-            summary["observed"][part] / frames / joints
-            for part, joints in (("body", 22), ("left_hand", 15), ("right_hand", 15))
-        ]
-        cells = [split, summary["clips"], summary["dropped"], f"{summary['seconds'] / 3600:.2f}"]
-        cells += [
-            f"{summary['seconds'] / clips:.2f}",
-            f"{summary['words'] / clips:.1f}",
-            len(summary["signers"]) or "?",
-        ]
-        lines += ["| " + " | ".join(map(str, [*cells, *(f"{100 * part:.0f} %" for part in seen)])) + " |"]
+    columns = "clips | dropped | hours | mean seconds | mean words | signers | body seen | left hand | right hand"
+    lines += [f"| split | {columns} |", "|---" * 10 + "|"]
     total: dict = {}
-    for summary in report["splits"].values():
+    for split, summary in report["splits"].items():
         total = add(total, summary)
+        clips, frames, seconds = max(summary["clips"], 1), max(summary["frames"], 1), summary["seconds"]
+        cells = [split, summary["clips"], summary["dropped"], f"{seconds / 3600:.2f}", f"{seconds / clips:.2f}"]
+        cells += [f"{summary['words'] / clips:.1f}", len(summary["signers"]) or "?"]
+        seen = [summary["observed"][part] / frames / len(joints) for part, joints in PARTS.items()]
+        cells += [f"{100 * share:.0f} %" for share in seen]
+        lines += ["| " + " | ".join(map(str, cells)) + " |"]
     reasons = add(total.get("reasons", {}), report["left_out"])
     for title, counts in (
         ("Dropped, by reason (each one: dropped.jsonl)", reasons),
@@ -123,21 +112,14 @@ def _markdown(report: Mapping) -> str:
         if total:
             below = [f"below {edge}" for edge in edges] + [f"{edges[-1]} and more"]
             lines += ["", f"## {title} of a clip", "", *_bars(list(zip(below, total[name], strict=True)), len(below))]
-    lines += [
-        "",
-        "## How it was made",
-        "",
-        "```json",
-        json.dumps(report["options"], indent=1, ensure_ascii=False),
-        "```",
-    ]
-    return "\n".join(lines) + "\n"
+    options = json.dumps(report["options"], indent=1, ensure_ascii=False)
+    return "\n".join([*lines, "", "## How it was made", "", "```json", options, "```", ""])
 
 
 def _bars(counts: Sequence[tuple[str, int]], most: int = MOST) -> list[str]:
     """Names, counts and bars of text in a code block."""
     shown = [(str(name)[:100], count) for name, count in counts[:most]]
-    longest = max((count for _, count in shown), default=0) or 1
+    longest = max(count for _, count in shown) or 1
     width, digits = max(len(name) for name, _ in shown), len(str(longest))
     lines = [
         f"{name:<{width}}  {count:>{digits}}  {'#' * -(-BAR * count // longest)}".rstrip() for name, count in shown

@@ -8,12 +8,13 @@ sums for mean and deviation, and what the report counts. Modification times are 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 import socket
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Array2D, Array3D, Features, List, Value
+from datasets.arrow_writer import TypedSequence
 
 from ....processing import MotionFileError, SignMotionFeatureExtractor, load_motion
 from ....processing.feature_extraction_lslm import resample
-from ..validity import resample_valid
-from ....processing.motion_features import FEATURE_SIZE, NUM_JOINTS
+from ....processing.motion_features import CONVENTIONS, FEATURE_SIZE, NUM_JOINTS
 from ....processing.readers.motion_repair import MAX_GAP, repair_joints, repair_motion
-
-from .report import summarise
+from ..motion_text import read_array
+from ..validity import resample_valid
+from .report import PARTS, summarise
 
 FORMAT = 1  # raised when the same clip becomes another row
 FEATURE_FPS = 20.0  # of the statistics, when clips keep their own rate: the extractor's default
@@ -39,9 +41,8 @@ ONE_PAGE_LEVEL = 20
 ONE_PAGE = {"data_page_size": 2**30, "write_batch_size": 2**20}
 VALUES = "list.element.list.element"  # where parquet keeps the numbers of a 2D array
 JOINTS, VALID, FEATURES = "joints_mm", "valid", "features"
-ALWAYS = (JOINTS, VALID, FEATURES)  # every clip has them, so many numbers a frame
 FACE = ("jaw_pose", "expression")
-MOTION_COLUMNS = (*ALWAYS, *FACE)
+MOTION_COLUMNS = (JOINTS, VALID, FEATURES, *FACE)
 COLUMNS = {
     "id": Value("string"),
     "text": Value("string"),
@@ -56,7 +57,6 @@ COLUMNS = {
     FEATURES: Array2D((None, FEATURE_SIZE), "float32"),
     **dict.fromkeys(FACE, List(List(Value("float32")))),  # files differ in how many numbers an expression has
 }
-MILLIMETRES = 1000.0
 EMPTY = dict.fromkeys(("reason", "kind"), "the text is empty")
 MASK = 1 << np.arange(NUM_JOINTS, dtype=np.int64)  # bit j: joint j was observed
 
@@ -68,11 +68,10 @@ class Places:
     def __init__(self, out: str | os.PathLike):
         self.out = Path(out)
         self.data = self.out / "data"
-        work = self.out / ".build"
-        self.work = work
-        self.plan = work / "plan"  # clips of each shard, and the key of those that are done
-        self.staged = work / "staged"  # finished shards of a build that is not
-        self.records = work / "records"  # of the shards in data/
+        self.work = self.out / ".build"
+        self.plan = self.work / "plan"  # clips of each shard, and the key of those that are done
+        self.staged = self.work / "staged"  # finished shards of a build that is not
+        self.records = self.work / "records"  # of the shards in data/
 
     def shards(self) -> dict[str, int]:
         """The shards of the plan in their order, with their number of clips."""
@@ -81,38 +80,74 @@ class Places:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a shard depends on besides its clips.
+    """How a data set is made of its clips.
 
     Attributes:
-        source: folder of the motion files. reader: keyword arguments of `load_motion`. reader_version: of its code.
-        fps: frame rate of the data set; None: each clip keeps its own. max_seconds: longer clips are left out.
-        smooth: seconds that clips are smoothed over, 0 for none, see `repair_motion`.
-        convention: of the motion features. columns: `Features.to_dict()` of the data set.
+        source: folder of the motion files. columns: `Features.to_dict()` of the data set.
+        reader_version: changes with the code that reads motion.
+        fps: frame rate of the data set; None: every clip keeps its own.
+        features: also store the 623 motion features, of this `convention`.
+        face: also store `jaw_pose` and `expression` of the clips whose files have them.
+        split_by, seed, language: see `Catalogue`.
+        max_seconds: longer clips are dropped.
+        smooth: seconds that clips are smoothed over, see `repair_motion`; 0: not at all.
+        shard_size: most clips in a parquet file. compression_level: of zstd; from 20 on a shard is one page.
+        reader: keyword arguments of `load_motion`; an fps in a table goes before its `fps`.
+
+    Raises:
+        ValueError: options that make no sense.
     """
 
     source: str
-    reader: dict[str, Any]
-    reader_version: str
-    fps: float | None
-    max_seconds: float | None
-    smooth: float
-    convention: str
-    columns: dict[str, Any]
-    compression_level: int
+    columns: dict[str, Any] = field(default_factory=dict)
+    reader_version: str = ""
+    fps: float | None = None
+    features: bool = False
+    face: bool = False
+    convention: str = "humanml3d"
+    split_by: str = "official"
+    seed: int = 0
+    language: str | None = None
+    max_seconds: float | None = None
+    smooth: float = 0.0
+    shard_size: int = 1000
+    compression_level: int = 3
+    reader: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        size, level = self.shard_size, self.compression_level
+        if self.features and self.fps is None:
+            raise ValueError("motion features need one frame rate; give fps as well")
+        if size < 1 or not 1 <= level <= 22:
+            raise ValueError(f"shards of {size} clips at level {level}; expected 1 or more, and 1 to 22")
+        if not self.smooth >= 0:
+            raise ValueError(f"smooth is {self.smooth}, expected seconds: 0 or more")
+        if self.convention not in CONVENTIONS:
+            raise ValueError(f"no convention {self.convention!r}; expected one of {', '.join(CONVENTIONS)}")
+        if unknown := self.reader.keys() - inspect.signature(load_motion).parameters.keys():
+            raise ValueError(f"the reader of motion files does not know {', '.join(sorted(unknown))}")
 
     @classmethod
     def load(cls, places: Places) -> Recipe:
         return cls(**json.loads((places.plan / "recipe.json").read_text(encoding="utf-8")))
 
     @cached_property
-    def features(self) -> Features:
+    def schema(self) -> Features:
         return Features.from_dict(self.columns)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What was asked for, with no path of this machine in it."""
+        computed = ("source", "columns", "reader_version")
+        given = {name: value for name, value in asdict(self).items() if name not in computed}
+        if "body_model" in self.reader:
+            given["reader"]["body_model"] = os.path.basename(self.reader["body_model"])
+        return given
 
     @cached_property
     def extractor(self) -> SignMotionFeatureExtractor:
-        return SignMotionFeatureExtractor(
-            fps=self.fps or FEATURE_FPS, convention=self.convention, max_seconds=float("inf")
-        )
+        fps = self.fps or FEATURE_FPS
+        return SignMotionFeatureExtractor(fps=fps, convention=self.convention, max_seconds=float("inf"))
 
     def fingerprint(self, clip: dict) -> str:
         """Changes when the clip has to be read again: not with its text."""
@@ -149,38 +184,35 @@ def read_clip(clip: dict, recipe: Recipe) -> tuple[dict, dict]:
     Raises:
         Exception: whatever a reader raises for a file that cannot be used.
     """
-    keywords = recipe.reader | ({} if clip["fps"] is None else {"fps": clip["fps"]})
+    keywords = dict(recipe.reader) | ({} if clip["fps"] is None else {"fps": clip["fps"]})
     motion = load_motion(Path(recipe.source, clip["file"]), **keywords)
     notes = [remark.kind or remark.text for remark in motion.notes]
     if recipe.max_seconds and motion.duration > recipe.max_seconds:
         limit = f"more than --max-seconds {recipe.max_seconds:g}"
         raise MotionFileError(f"it lasts {motion.duration:.1f} s, {limit}", kind=limit)
-    motion, repaired = repair_motion(motion, smooth_seconds=recipe.smooth)
-    if any(part["filled_frames"] for part in repaired.values()):
+    motion, filled = repair_motion(motion, recipe.smooth)
+    if filled:
         notes.append(f"gaps of up to {MAX_GAP} frames filled in")
     if recipe.smooth:
         notes.append(f"smoothed over {recipe.smooth:g} s")
-    joints, valid = motion.joints.astype(np.float64), motion.valid
-    unknown = np.isnan(joints)
-    if unknown.any():
-        joints = np.where(unknown, repair_joints(joints)[0], joints)
+    joints = motion.joints.astype(np.float64)
+    missing = np.isnan(joints)
+    if missing.any():
+        joints = np.where(missing, repair_joints(joints)[0], joints)
     fps = recipe.fps or motion.fps
-    joints = resample(joints, motion.fps, fps)
-    valid = resample_valid(valid, motion.fps, fps)
-    joints = np.round(joints * MILLIMETRES)
-    if np.abs(joints).max() > np.iinfo(np.int16).max:
+    joints = np.round(1000 * resample(joints, motion.fps, fps))
+    valid = resample_valid(motion.valid, motion.fps, fps)
+    if (reach := np.abs(joints).max()) > np.iinfo(np.int16).max:
+        limit = "beyond the 32 m that 16 bits hold"
         raise MotionFileError(
-            f"coordinates reach {np.abs(joints).max() / MILLIMETRES:.0f} m, beyond the 32 m that 16 bits hold; "
-            "move the clip to the origin",
-            kind="beyond the 32 m that 16 bits hold",
+            f"coordinates reach {reach / 1000:.0f} m, {limit}; move the clip to the origin", kind=limit
         )
-    hands = {"body": slice(0, 22), "left_hand": slice(22, 37), "right_hand": slice(37, 52)}
     facts = {
         "fps": float(np.float32(fps)),
         "source_fps": motion.fps,
         "source_frames": motion.num_frames,
         "frames": len(joints),
-        "observed": {part: int(valid[:, joints_of].sum()) for part, joints_of in hands.items()},
+        "observed": {part: int(valid[:, joints_of].sum()) for part, joints_of in PARTS.items()},
         "notes": notes,
     }
     row = {JOINTS: joints.astype(np.int16), VALID: valid @ MASK}
@@ -199,7 +231,7 @@ def features_of(joints_mm: np.ndarray, fps: float, recipe: Recipe) -> np.ndarray
 
 
 def _fault(error: Exception, source: str, file: str) -> dict[str, str]:
-    """`reason`, one line without the place of the source on this machine; and its `kind`, by which faults are counted."""
+    """`reason`, one line without the place of the source on this machine; and its `kind`, by which it is counted."""
     reason = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         reason = error.strerror
@@ -216,77 +248,40 @@ class OldShards:
     def __init__(self, places: Places, first: str, last: str, columns: Sequence[str]):
         self._columns = columns
         self._rows: dict[str, tuple[str, int, dict]] = {}
-        self._dropped: dict[str, dict] = {}
+        self.dropped: dict[str, dict] = {}  # by fingerprint: why a clip was dropped, as [`_fault`] says it
         self._groups: dict[str, tuple[int, pa.Table]] = {}  # of each file the row group that was read last
         for record, parquet, begin, end in json.loads((places.plan / "old.json").read_text(encoding="utf-8")):
             if begin <= last and first <= end:
                 record = json.loads(Path(record).read_text(encoding="utf-8"))
                 self._rows |= {facts["fingerprint"]: (parquet, n, facts) for n, facts in enumerate(record["rows"])}
-                self._dropped |= {fault["fingerprint"]: fault for fault in record["dropped"]}
-
-    def fault(self, fingerprint: str) -> dict[str, str] | None:
-        """Why the clip was dropped, as [`_fault`] says it; None if it was not."""
-        fault = self._dropped.get(fingerprint)
-        return fault and {name: fault[name] for name in ("reason", "kind")}
+                self.dropped |= {fault["fingerprint"]: fault for fault in record["dropped"]}
 
     def row(self, fingerprint: str) -> tuple[dict, dict] | None:
         """What [`read_clip`] gave; None if it is not there."""
-        parquet, index, facts = self._rows.get(fingerprint, ("", 0, {}))
-        if not parquet:
+        if fingerprint not in self._rows:
             return None
-        try:
-            start, table = self._group(parquet, index)
-        except (OSError, pa.ArrowException):  # deleted or damaged: the source still has it
-            self._rows = {key: row for key, row in self._rows.items() if row[0] != parquet}
-            return None
-        row = {column: _to_numpy(table[column], index - start) for column in self._columns}
-        return row, {name: value for name, value in facts.items() if name != "fingerprint"}
-
-    def _group(self, parquet: str, index: int) -> tuple[int, pa.Table]:
-        start, table = self._groups.get(parquet, (0, None))
-        if table is None or not start <= index < start + len(table):
-            with pq.ParquetFile(parquet) as file:
-                start = 0
-                for number in range(file.num_row_groups):
-                    size = file.metadata.row_group(number).num_rows
-                    if index < start + size:
-                        break
-                    start += size
-                table = file.read_row_group(number, columns=list(self._columns), use_threads=False).combine_chunks()
+        parquet, index, facts = self._rows[fingerprint]
+        start, table = self._groups.get(parquet, (0, ()))
+        if not start <= index < start + len(table):
+            try:
+                with pq.ParquetFile(parquet) as file:
+                    size = file.metadata.row_group(0).num_rows  # of every group but the last
+                    start = index // size * size
+                    table = file.read_row_group(index // size, columns=list(self._columns), use_threads=False)
+            except (OSError, pa.ArrowException):  # deleted or damaged: the source still has it
+                self._rows = {key: row for key, row in self._rows.items() if row[0] != parquet}
+                return None
             self._groups[parquet] = start, table
-        return start, table
-
-
-def _to_numpy(column: pa.ChunkedArray, index: int) -> np.ndarray | None:
-    """One value of a nested column as an array."""
-    values, shape = column.chunk(0).slice(index, 1), []
-    if values.null_count:
-        return None
-    values = getattr(values, "storage", values).flatten()
-    while isinstance(values, pa.ListArray):
-        shape.append(len(values.value_lengths()) and values.value_lengths()[0].as_py())
-        values = values.flatten()
-    return values.to_numpy(zero_copy_only=False).reshape(-1, *shape)
+        row = {column: read_array(table[column], index - start) for column in self._columns}
+        return row, {name: value for name, value in facts.items() if name != "fingerprint"}
 
 
 def to_table(rows: Sequence[dict], features: Features) -> pa.Table:
     """Rows with arrays (T, ...) in the columns of motion -> a table that `datasets` reads with types."""
-    columns = []
-    for field in features.arrow_schema:
-        values = [row.get(field.name) for row in rows]
-        if field.name not in ALWAYS:
-            plain = [list(value) if isinstance(value, np.ndarray) else value for value in values]
-            columns.append(pa.array(plain, type=field.type))
-            continue
-        lengths, inner = [len(value) for value in values], values[0].shape[1:]
-        array: pa.Array = pa.array(np.concatenate(values).reshape(-1))
-        for axis in reversed(range(len(inner))):
-            count = len(array) // inner[axis]
-            array = pa.ListArray.from_arrays(pa.array(np.arange(count + 1, dtype=np.int32) * inner[axis]), array)
-        array = pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)), array)
-        nested = isinstance(field.type, pa.ExtensionType)
-        columns.append(pa.ExtensionArray.from_storage(field.type, array) if nested else array.cast(field.type))
-    return pa.Table.from_arrays(columns, schema=features.arrow_schema)
+    columns = {
+        name: pa.array(TypedSequence([row.get(name) for row in rows], type=kind)) for name, kind in features.items()
+    }
+    return pa.table(columns, schema=features.arrow_schema)
 
 
 # --- the shard --------------------------------------------------------------------------------------------------------
@@ -320,12 +315,11 @@ def build_shard(out: str | os.PathLike, name: str, tick: Callable[[int], None] =
 def read_record(record: Path, parquet: Path, key: str | None = None) -> dict | None:
     """A shard's record, if it is there, its parquet file too, and the key is the one expected."""
     try:
-        found = json.loads(record.read_text(encoding="utf-8"))
-        if not found["rows"] or parquet.stat().st_size == found["bytes"]:
-            return found if key in (None, found["key"]) else None
+        content = json.loads(record.read_text(encoding="utf-8"))
+        whole = not content["rows"] or parquet.stat().st_size == content["bytes"]
+        return content if whole and key in (None, content["key"]) else None
     except (OSError, ValueError, KeyError):
-        pass
-    return None
+        return None
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -343,7 +337,7 @@ def _scratch(path: Path) -> Path:
 
 
 def _write_shard(places, recipe, clips, prints, staged, key, training, tick) -> None:
-    features = recipe.features
+    features = recipe.schema
     old = OldShards(places, clips[0]["id"], clips[-1]["id"], [c for c in MOTION_COLUMNS if c in features])
     one_page = recipe.compression_level >= ONE_PAGE_LEVEL
     sums = {"frames": 0, "sum": np.zeros(FEATURE_SIZE), "squares": np.zeros(FEATURE_SIZE)}
@@ -352,7 +346,7 @@ def _write_shard(places, recipe, clips, prints, staged, key, training, tick) -> 
     nested = {JOINTS: f"{JOINTS}.{VALUES}.list.element", FEATURES: f"{FEATURES}.{VALUES}"}
     try:
         for number, (clip, fingerprint) in enumerate(zip(clips, prints, strict=True), 1):
-            fault = old.fault(fingerprint) if clip["text"] else EMPTY
+            fault = old.dropped.get(fingerprint) if clip["text"] else EMPTY
             try:
                 row, facts = (None, None) if fault else old.row(fingerprint) or read_clip(clip, recipe)
             except OSError as error:  # the disk or the network, not the clip: the next build tries again
@@ -363,11 +357,11 @@ def _write_shard(places, recipe, clips, prints, staged, key, training, tick) -> 
                 fault = _fault(error, recipe.source, clip["file"])
             if fault:
                 fingerprint = None if fault == EMPTY else fingerprint
-                dropped.append({"id": clip["id"], "file": clip["file"], **fault, "fingerprint": fingerprint})
+                dropped.append({**fault, "id": clip["id"], "file": clip["file"], "fingerprint": fingerprint})
             else:
                 if training:
-                    known = row.get(FEATURES)
-                    values = features_of(row[JOINTS], facts["fps"], recipe) if known is None else known
+                    stored = row.get(FEATURES)
+                    values = features_of(row[JOINTS], facts["fps"], recipe) if stored is None else stored
                     values = values.astype(np.float64)
                     sums["frames"] += len(values)
                     sums["sum"] += values.sum(0)
@@ -413,6 +407,6 @@ def _write_shard(places, recipe, clips, prints, staged, key, training, tick) -> 
 
 
 def _row(clip: dict, motion: dict, facts: dict) -> dict:
-    own = {name: clip[name] for name in ("id", "text", "language", "signer")}
-    own |= {"source": clip["file"], "source_frames": facts["source_frames"]}
-    return clip["extra"] | own | {"fps": facts["fps"], "num_frames": facts["frames"]} | motion
+    row = clip["extra"] | {name: clip[name] for name in ("id", "text", "language", "signer")} | motion
+    row |= {"source": clip["file"], "source_frames": facts["source_frames"]}
+    return row | {"fps": facts["fps"], "num_frames": facts["frames"]}

@@ -31,28 +31,17 @@ TYPE_BATCH = 1000  # rows whose types are looked at together
 
 def find_tables(source: Path, skip: Path | None = None) -> list[Path]:
     """Files below `source` that may be tables of texts, in a fixed order; `skip` is a folder to leave out."""
-    found, level = [], [source]
-    for depth in range(TABLE_DEPTH + 1):
-        suffixes = TABLE_SUFFIXES | {".json"} if depth == 0 else TABLE_SUFFIXES
-        below = []
-        for folder in level:
-            try:
-                entries = os.scandir(folder)
-            except OSError:
-                if folder == source:
-                    raise
-                continue  # `Catalogue.add_files` reports it
-            with entries:
-                for entry in entries:
-                    path = folder / entry.name
-                    if entry.name.startswith(".") or path == skip:
-                        continue
-                    if path.suffix in suffixes and entry.is_file():
-                        found.append(path)
-                    elif depth < TABLE_DEPTH and entry.is_dir():
-                        below.append(path)
-        level = below
-    return sorted(found)
+    os.scandir(source).close()  # an error where it cannot be opened; `Catalogue.add_files` reports folders below
+    tables = []
+    for name, folders, files in os.walk(source, followlinks=True):
+        folder = Path(name)
+        depth = len(folder.relative_to(source).parts)
+        suffixes = TABLE_SUFFIXES if depth else TABLE_SUFFIXES | {".json"}
+        paths = [folder / file for file in files if not file.startswith(".")]
+        tables += [path for path in paths if path.suffix in suffixes and path.is_file()]
+        below = [name for name in folders if not name.startswith(".") and folder / name != skip]
+        folders[:] = below if depth < TABLE_DEPTH else []
+    return sorted(tables)
 
 
 _TABLES = """
@@ -63,8 +52,9 @@ CREATE INDEX texts_loose ON texts (loose);
 CREATE TABLE matches (text INTEGER, file TEXT, rank INTEGER, PRIMARY KEY (text, file)) WITHOUT ROWID;
 CREATE TABLE lonely (id TEXT, file TEXT, reason TEXT, kind TEXT);
 """
-_FIND = """
-SELECT rowid, CASE WHEN :path IN (key, near) THEN 0 WHEN :bare IN (key, near) THEN 1 WHEN key = :stem THEN 2 ELSE 3 END
+_MATCH = """
+INSERT INTO matches SELECT rowid, :path,
+    CASE WHEN :path IN (key, near) THEN 0 WHEN :bare IN (key, near) THEN 1 WHEN key = :stem THEN 2 ELSE 3 END
 FROM texts WHERE key IN (:path, :bare, :stem) OR near IN (:path, :bare) OR loose = :stem
 """
 # of each text the files that fit best: their number, and one of them
@@ -115,11 +105,10 @@ class Catalogue:
         """Take up the rows of one table; arguments and errors are those of [`read_texts`]."""
         batch, count = [], 0
         for count, text in enumerate(read_texts(path, near, self.language), 1):
+            if isinstance(text, Text) and self.split_by == "signer" and not text.signer:
+                text = Fault(text.id, None, f"{path.name}: no signer, which a split by signer needs")
             if isinstance(text, Fault):
                 self._leave_out(text)
-                continue
-            if self.split_by == "signer" and not text.signer:
-                self._leave_out(Fault(text.id, None, f"{path.name}: no signer, which a split by signer needs"))
                 continue
             row = {name: getattr(text, name) for name in ("text", "language", "fps", "signer", "extra")}
             loose = text.key.rpartition("/")[2]
@@ -156,8 +145,7 @@ class Catalogue:
         for name in dict.fromkeys(name for extra in batch for name in extra):
             try:
                 kind = pa.array([extra.get(name) for extra in batch]).type
-                known = self.columns.get(name, pa.null())
-                schemas = [pa.schema([(name, known)]), pa.schema([(name, kind)])]
+                schemas = [pa.schema([(name, self.columns.get(name, pa.null()))]), pa.schema([(name, kind)])]
                 self.columns[name] = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
             except (pa.ArrowException, TypeError, OverflowError) as error:
                 raise ValueError(f"{path}: the column {name!r} has values of several types ({error})") from error
@@ -173,7 +161,7 @@ class Catalogue:
         while stack:
             relative, folder = stack.pop()
             mark = self._db.execute("SELECT coalesce(max(rowid), 0) FROM lonely").fetchone()[0]
-            alike, motions, matched = set(), 0, 0
+            patterns, motions, matched = set(), 0, 0
             try:
                 entries = os.scandir(folder)
             except OSError as error:
@@ -184,40 +172,33 @@ class Catalogue:
                     path = f"{relative}/{entry.name}" if relative else entry.name
                     if entry.name.startswith(".") or entry.path in skip:
                         continue
-                    if not _is_utf8(path):
-                        name = os.fsencode(path).decode("utf-8", "backslashreplace")
-                        self._leave_out(Fault(None, name, "the file name is not UTF-8; rename it"))
+                    if (readable := os.fsencode(path).decode("utf-8", "backslashreplace")) != path:
+                        self._leave_out(Fault(None, readable, "the file name is not UTF-8; rename it"))
                     elif entry.is_dir():
-                        if self._is_text(path, path) and _holds_motion(entry.path):
-                            self._match(path, path)
-                        elif not entry.is_symlink() or (real := os.path.realpath(entry.path)) not in seen:
+                        if _holds_motion(entry.path) and self._match(path, path):
+                            continue
+                        if not entry.is_symlink() or (real := os.path.realpath(entry.path)) not in seen:
                             seen |= {real} if entry.is_symlink() else set()  # a link may lead back up
                             stack.append((path, entry.path))
-                    elif os.path.splitext(entry.name)[1].lower() not in MOTION_SUFFIXES:
+                    elif not _is_motion(entry.name):
                         self.other_files[os.path.splitext(entry.name)[1].lower() or "no suffix"] += 1
                     else:
                         motions += 1
                         if self._match(path, bare(path)):
                             matched += 1
                         else:
-                            if len(alike) < 2:
-                                alike.add(re.sub(r"\d+", "0", entry.name))
+                            if len(patterns) < 2:
+                                patterns.add(re.sub(r"\d+", "0", entry.name))
                             self._leave_out(Fault(None, path, "no text"))
-            if motions > 1 and not matched and len(alike) == 1 and relative:  # looks like a file for each frame
+            if motions > 1 and not matched and len(patterns) == 1 and relative:  # looks like a file for each frame
                 self._db.execute("DELETE FROM lonely WHERE rowid > ?", (mark,))
                 reason = "no text (a folder of {} files that differ by a number)"
                 self._leave_out(Fault(None, relative, reason.format(motions), reason.format("many")))
-        for statement in _SETTLE.split(";"):
-            self._db.execute(statement)
+        self._db.executescript(_SETTLE)
 
     def _match(self, path: str, name: str) -> bool:
-        found = self._db.execute(_FIND, {"path": path, "bare": name, "stem": name.rpartition("/")[2]}).fetchall()
-        self._db.executemany("INSERT INTO matches VALUES (?, ?, ?)", [(text, path, rank) for text, rank in found])
-        return bool(found)
-
-    def _is_text(self, path: str, name: str) -> bool:
         names = {"path": path, "bare": name, "stem": name.rpartition("/")[2]}
-        return self._db.execute(_FIND, names).fetchone() is not None
+        return self._db.execute(_MATCH, names).rowcount > 0
 
     def clips(self, split: str) -> Iterator[dict]:
         """The clips of a split in the order of their ids: id, file (relative to the source), text, language, fps,
@@ -241,27 +222,15 @@ class Catalogue:
         return key[0] if key else "(no text)", file[0] if file else "(no motion file)"
 
 
-def _is_utf8(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _is_motion(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in MOTION_SUFFIXES
 
 
-def _holds_motion(folder: str, below: int = 1) -> bool:
+def _holds_motion(folder: str) -> bool:
     """Two or more motion files in a folder, or in a folder of it."""
-    files, folders = 0, []
-    try:
-        entries = os.scandir(folder)
-    except OSError:
-        return True  # the reader says what is wrong with it
-    with entries:
-        for entry in entries:
-            if entry.is_dir():
-                folders.append(entry.path)
-            elif os.path.splitext(entry.name)[1].lower() in MOTION_SUFFIXES:
-                files += 1
-                if files == 2:
-                    return True
-    return below > 0 and any(_holds_motion(path, below - 1) for path in folders)
+    for place, folders, files in os.walk(folder, followlinks=True):
+        if sum(map(_is_motion, files)) > 1:
+            return True
+        if place != folder:
+            folders.clear()
+    return False

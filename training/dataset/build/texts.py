@@ -18,8 +18,8 @@ from typing import Any
 
 SPLITS = ("train", "validation", "test")
 SPLIT_WORDS = {
-    **{word: "train" for word in ("train", "training")},
-    **{word: "validation" for word in ("validation", "valid", "val", "dev")},
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     "test": "test",
 }
 OWN_IDS = ("id", "name", "file")  # the first that a table has names the clip
@@ -106,9 +106,8 @@ def read_texts(path: Path, near: str = "", language: str | None = None) -> Itera
         try:
             yield _text(row, layout, split, near, language)
         except ValueError as error:
-            name = row[layout.id]
-            name = None if name is None else str(name)
-            yield Fault(name, None, f"{path.name}, line {line}: {error}", f"{path.name}: {error}")
+            id = None if row[layout.id] is None else str(row[layout.id])
+            yield Fault(id, None, f"{path.name}, line {line}: {error}", f"{path.name}: {error}")
 
 
 def _layout(path: Path, row: dict, line: int) -> Layout:
@@ -123,12 +122,11 @@ def _layout(path: Path, row: dict, line: int) -> Layout:
 
 def _text(row: dict, layout: Layout, split: str | None, near: str, language: str | None) -> Text:
     row = dict(row)
-    named = {name: _string(row.pop(name)) for name in {layout.id, layout.text}}
-    id, text = named[layout.id], named[layout.text]
-    key = _string(row.pop("file", None)) or id
-    from_file = layout.id == "file" or key != id
+    id, text = _string(row.pop(layout.id)), _string(row.pop(layout.text))
     if not id:
         raise ValueError(f"no {layout.id}")
+    key = _string(row.pop("file", None)) or id
+    from_file = layout.id == "file" or key != id
     key = key.replace("\\", "/").removeprefix("./")
     if layout.id == "file":
         id = bare(key)
@@ -144,12 +142,11 @@ def _text(row: dict, layout: Layout, split: str | None, near: str, language: str
         raise ValueError(f"fps is {fps!r}, expected a number") from error
     video = next((_string(row[name]) for name in VIDEOS if name in row), None)
     if layout.video:
-        video = match[1] if (match := layout.video.search(id)) else None
-    signer = layout.signer
-    if isinstance(signer, re.Pattern):
-        signer = match[1] if (match := signer.search(id)) else None
-    elif signer:
-        signer = _string(row.pop(signer, None)) or None
+        video = _group(layout.video, id)
+    if isinstance(layout.signer, re.Pattern):
+        signer = _group(layout.signer, id)
+    else:
+        signer = _string(row.pop(layout.signer, None)) or None
     language = _string(row.pop("language", None)) or language or layout.language
     near = f"{near}/{key}" if near and from_file else None
     return Text(id, key, text, near, split, language, fps, signer, video or None, row)
@@ -159,15 +156,14 @@ def _string(value) -> str:
     return "" if value is None else str(value).strip()
 
 
+def _group(pattern: re.Pattern, id: str) -> str | None:
+    return match[1] if (match := pattern.search(id)) else None
+
+
 def _rows(path: Path) -> Iterator[tuple[int, dict | str]]:
     """(line, row), or (line, what is wrong with it)."""
     try:
-        if path.suffix == ".json":
-            yield from _json_rows(path)
-        elif path.suffix == ".jsonl":
-            yield from _jsonl_rows(path)
-        else:
-            yield from _csv_rows(path)
+        yield from {".json": _json_rows, ".jsonl": _jsonl_rows}.get(path.suffix, _csv_rows)(path)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
 
@@ -199,10 +195,9 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict | str]]:
                 continue
             try:
                 row = json.loads(line)
+                yield number, row if isinstance(row, dict) else "not a JSON object"
             except ValueError as error:
                 yield number, f"not JSON ({error})"
-                continue
-            yield number, row if isinstance(row, dict) else "not a JSON object"
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, dict | str]]:

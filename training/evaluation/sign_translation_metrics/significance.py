@@ -13,16 +13,14 @@ def confidence_intervals(
     definitions: Sequence[str] = DEFAULT,
     samples: int = 1000,
     seed: int = 0,
-    confidence: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
-    """Percentile bootstrap over sentences: score name -> (low, high), in percent like the score.
+    """95 % intervals by percentile bootstrap over sentences: score name -> (low, high), in percent like the score.
 
     Sentences are drawn with replacement; the same draws for every score. The intervals know nothing of other training
     seeds, signers or recordings: for those, train again.
 
     Args:
         samples: number of resamples.
-        confidence: the part of the resamples that lies in the interval.
 
     Raises:
         ValueError: see [`check_pairs`]; an unknown definition; no samples.
@@ -30,7 +28,7 @@ def confidence_intervals(
     check_pairs(references, predictions)
     resampled = _draws(len(references), samples, seed)
     return {
-        name: _interval(score(resampled @ rows), confidence)
+        name: _interval(score(resampled @ rows))
         for name, (rows, score) in _scored(references, predictions, definitions).items()
     }
 
@@ -42,7 +40,6 @@ def compare(
     definitions: Sequence[str] = DEFAULT,
     samples: int = 1000,
     seed: int = 0,
-    confidence: float = 0.95,
 ) -> dict[str, dict[str, float]]:
     """Two systems on the same references: score name -> score, other, difference, low, high, p.
 
@@ -57,15 +54,15 @@ def compare(
     resampled = _draws(len(references), samples, seed)
     swapped = np.random.default_rng([seed, 1]).random((samples, len(references))) < 0.5
     theirs = _scored(references, others, definitions)
-    found = {}
+    tests = {}
     for name, (rows, score) in _scored(references, predictions, definitions).items():
         other_rows = theirs[name][0]
         value, other = score(rows.sum(0)), score(other_rows.sum(0))
         moved = swapped @ (other_rows - rows)
         by_chance = np.abs(score(rows.sum(0) + moved) - score(other_rows.sum(0) - moved))
         as_large = np.sum(by_chance >= abs(value - other) - 1e-9)  # rounding must not make equal ones smaller
-        low, high = _interval(score(resampled @ rows) - score(resampled @ other_rows), confidence)
-        found[name] = {
+        low, high = _interval(score(resampled @ rows) - score(resampled @ other_rows))
+        tests[name] = {
             "score": float(value),
             "other": float(other),
             "difference": float(value - other),
@@ -73,7 +70,7 @@ def compare(
             "high": high,
             "p": float((1 + as_large) / (1 + samples)),
         }
-    return found
+    return tests
 
 
 def _draws(sentences: int, samples: int, seed: int) -> np.ndarray:
@@ -88,16 +85,15 @@ def _draws(sentences: int, samples: int, seed: int) -> np.ndarray:
 def _scored(references, predictions, definitions) -> dict[str, tuple[np.ndarray, Callable]]:
     """Score name -> statistics of each sentence (N, K), and the function from their sums to that score. Scores without
     a value are left out."""
-    found = {}
+    scored = {}
     for key, definition in chosen(definitions).items():
-        rows = statistics(key, references, predictions)
+        rows = statistics(key, tuple(references), tuple(predictions))
         for at, name in enumerate(definition.names):
             if not np.isnan(definition.scores(rows.sum(0))[at]):
-                found[name] = rows, lambda sums, scores=definition.scores, at=at: scores(sums)[at]
-    return found
+                scored[name] = rows, lambda sums, scores=definition.scores, at=at: scores(sums)[at]
+    return scored
 
 
-def _interval(scores: np.ndarray, confidence: float) -> tuple[float, float]:
-    tail = 50.0 * (1.0 - confidence)
-    low, high = np.nanpercentile(scores, [tail, 100.0 - tail])
+def _interval(scores: np.ndarray) -> tuple[float, float]:
+    low, high = np.nanpercentile(scores, [2.5, 97.5])
     return float(low), float(high)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from importlib.metadata import version
+from types import SimpleNamespace
 
 import numpy as np
 from rouge_score import rouge_scorer
@@ -72,7 +73,8 @@ class Definition:
         signature: what was computed, in the form that sacrebleu made common.
         statistics: (N references, N predictions) -> (N, K) numbers, one row a sentence.
         scores: (..., K) sums of rows -> one (...) array of percent for each name; nan where there is no value.
-        details: further values that `text_metrics` gives with them.
+        details: names of further values that `text_metrics` gives with them.
+        no_value: why there may be none.
     """
 
     names: tuple[str, ...]
@@ -80,26 +82,25 @@ class Definition:
     statistics: Callable[[Sequence[str], Sequence[str]], np.ndarray]
     scores: Callable[[np.ndarray], tuple[np.ndarray, ...]]
     details: tuple[str, ...] = ()
+    no_value: str = ""
+
+
+def _sacrebleu_counts(metric: BLEU | CHRF, prepare: Callable = str) -> Callable:
+    """Statistics as `metric` counts them."""
+    # Its public functions give the score alone, whose sum over sentences is not that of the corpus.
+    return lambda references, predictions: np.array(
+        metric._extract_corpus_statistics([*map(prepare, predictions)], [[*map(prepare, references)]]), dtype=float
+    )
 
 
 # --- BLEU -------------------------------------------------------------------------------------------------------------
 
 
-def _bleu_statistics(tokenize="13a", lowercase=False, prepare=str) -> Callable:
-    """Rows of 10: matching n-grams of order 1 to 4, n-grams of the prediction, its words, words of the reference."""
-
-    def statistics(references, predictions):
-        bleu = BLEU(tokenize=tokenize, lowercase=lowercase, effective_order=True)  # the counts do not depend on it
-        found = [bleu.sentence_score(prepare(p), [prepare(r)]) for r, p in zip(references, predictions, strict=True)]
-        return np.array([[*s.counts, *s.totals, s.sys_len, s.ref_len] for s in found], dtype=float)
-
-    return statistics
-
-
 def _bleu(sums: np.ndarray, smooth: bool = True) -> tuple[np.ndarray, ...]:
     """BLEU-1 to BLEU-4, each with n-grams up to that order. Smoothing is sacrebleu's "exp": the k-th order without a
-    match counts as 1 / 2^k matches."""
-    matches, ngrams, words, reference_words = sums[..., :4], sums[..., 4:8], sums[..., 8], sums[..., 9]
+    match counts as 1 / 2^k matches. Rows hold the words of the prediction, those of the reference, matching n-grams of
+    order 1 to 4, n-grams of the prediction."""
+    words, reference_words, matches, ngrams = sums[..., 0], sums[..., 1], sums[..., 2:6], sums[..., 6:]
     with np.errstate(divide="ignore", invalid="ignore"):
         halved = 0.5 ** np.cumsum((matches == 0) & (ngrams > 0), -1) if smooth else 0.0
         precision = np.where(ngrams > 0, np.where(matches > 0, matches, halved) / ngrams, 0.0)
@@ -108,9 +109,10 @@ def _bleu(sums: np.ndarray, smooth: bool = True) -> tuple[np.ndarray, ...]:
     return tuple(100.0 * np.where(matches[..., 0] > 0, brevity * means[..., n], 0.0) for n in range(4))
 
 
-def _bleu_definition(suffix: str, signature: str, smooth: bool = True, **options) -> Definition:
+def _bleu_definition(suffix: str, signature: str, prepare=str, smooth=True, **options) -> Definition:
     names = tuple(f"bleu{order}{suffix}" for order in (1, 2, 3, 4))
-    return Definition(names, signature, _bleu_statistics(**options), lambda sums: _bleu(sums, smooth))
+    counts = _sacrebleu_counts(BLEU(force=True, **options), prepare)  # force: no remark on sentences that end in " ."
+    return Definition(names, signature, counts, lambda sums: _bleu(sums, smooth))
 
 
 def _sacrebleu_signature(case: str, tokenize: str) -> str:
@@ -123,7 +125,7 @@ def _reduced(text: str) -> str:
 
 
 def _rbleu_statistics(references, predictions):
-    rows = _bleu_statistics(prepare=_reduced)(references, predictions)
+    rows = _sacrebleu_counts(BLEU(force=True), _reduced)(references, predictions)
     rows[[not _reduced(reference) for reference in references]] = 0  # as there: nothing left of it, not counted
     return rows
 
@@ -131,12 +133,10 @@ def _rbleu_statistics(references, predictions):
 # --- chrF and ROUGE-L -------------------------------------------------------------------------------------------------
 
 CHRF2 = CHRF()
-
-
-def _chrf_statistics(references, predictions):
-    """Rows of 18: for each order of character n-grams those of the prediction, of the reference, and in both."""
-    # The public function gives the score alone, whose sum over sentences is not that of the corpus.
-    return np.array(CHRF2._extract_corpus_statistics(predictions, [references]), dtype=float)
+ROUGE = rouge_scorer.RougeScorer(["rougeL"])
+ROUGE_OF_OUR_WORDS = rouge_scorer.RougeScorer(
+    ["rougeL"], tokenizer=SimpleNamespace(tokenize=lambda text: normalize_words(text).split())
+)
 
 
 def _chrf(sums: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -145,32 +145,17 @@ def _chrf(sums: np.ndarray) -> tuple[np.ndarray, ...]:
 
 def _mean_of(score: Callable) -> Callable:
     """Statistics of a mean over sentences: their scores, and 1."""
-    return lambda references, predictions: np.array(
-        [(score(r, p), 1.0) for r, p in zip(references, predictions, strict=True)]
-    )
+    return lambda references, predictions: np.array([(s, 1.0) for s in map(score, references, predictions)])
 
 
 def _mean(sums: np.ndarray) -> tuple[np.ndarray, ...]:
     return (100.0 * sums[..., 0] / sums[..., 1],)
 
 
-def _rouge_l_statistics(references, predictions):
-    scorer = rouge_scorer.RougeScorer(["rougeL"])
-    return _mean_of(lambda r, p: scorer.score(r, p)["rougeL"].fmeasure)(references, predictions)
-
-
 def _rouge_l_coco(reference: str, prediction: str) -> float:
     """F-measure that favours recall: beta 1.2."""
-    ours, theirs = normalize_words(prediction).split(), normalize_words(reference).split()
-    row = [0] * (len(theirs) + 1)  # of the table of longest common subsequences
-    for word in ours:
-        above, row = row, [0]
-        for at, other in enumerate(theirs):
-            row.append(above[at] + 1 if word == other else max(above[at + 1], row[at]))
-    if not row[-1]:
-        return 0.0
-    precision, recall = row[-1] / len(ours), row[-1] / len(theirs)
-    return (1 + 1.2**2) * precision * recall / (recall + 1.2**2 * precision)
+    precision, recall, _ = ROUGE_OF_OUR_WORDS.score(reference, prediction)["rougeL"]
+    return (1 + 1.2**2) * precision * recall / (recall + 1.2**2 * precision) if recall else 0.0
 
 
 # --- CIDEr ------------------------------------------------------------------------------------------------------------
@@ -256,14 +241,10 @@ def _wer(sums: np.ndarray) -> tuple[np.ndarray, ...]:
         return (np.where(sums[..., 3] > 0, 100.0 * sums[..., :3].sum(-1) / sums[..., 3], np.nan),)
 
 
-ERRORS = ("insertion", "deletion", "substitution")
-DETAILS = tuple(f"{kind}{suffix}" for kind in ERRORS for suffix in ("s", "s_per_sentence", "_rate"))
-
-
 def _error_counts(sums: np.ndarray, sentences: int) -> dict[str, float]:
     """The kinds of errors: counts, counts per sentence (Tables 3 and 4 of the paper), percent of reference words."""
     scores = {}
-    for kind, count in zip(ERRORS, sums.astype(int).tolist(), strict=False):
+    for kind, count in zip(("insertion", "deletion", "substitution"), sums.astype(int).tolist(), strict=False):
         scores[f"{kind}s"] = count
         scores[f"{kind}s_per_sentence"] = count / sentences
         scores[f"{kind}_rate"] = 100.0 * count / float(sums[3])
@@ -295,13 +276,13 @@ DEFINITIONS = {
     "chrf": Definition(
         ("chrf",),
         f"chrF2|nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|as sacrebleu {version('sacrebleu')}",
-        _chrf_statistics,
+        _sacrebleu_counts(CHRF2),
         _chrf,
     ),
     "rouge_l": Definition(
         ("rouge_l",),
         f"ROUGE-L F1|rouge_score {version('rouge-score')}|lower-cased, a-z 0-9|no stemmer|mean over sentences",
-        _rouge_l_statistics,
+        _mean_of(lambda reference, prediction: ROUGE.score(reference, prediction)["rougeL"].fmeasure),
         _mean,
     ),
     "rouge_l_coco": Definition(
@@ -315,23 +296,21 @@ DEFINITIONS = {
         f"CIDEr-D x 100, as pycocoevalcap|n 1-4, sigma 6, weights of these references|{_WORDS} (not PTB), no stemmer",
         _cider_statistics,
         _mean,
+        no_value="it weighs n-grams by how few references have them, and needs two different references",
     ),
     "wer": Definition(
         ("wer",),
         f"WER|{_WORDS}|errors / reference words over the corpus|alignment: pairs before insertions before deletions",
         _wer_statistics,
         _wer,
-        (*DETAILS, "reference_words"),
+        details=tuple(_error_counts(np.ones(4), 1)),
+        no_value="the references have no words",
     ),
     "exact_match": Definition(
         ("exact_match",), "exact match|the strings themselves|mean over sentences", _mean_of(str.__eq__), _mean
     ),
 }
 ALL = tuple(DEFINITIONS)
-NO_VALUE = {
-    "cider": "it weighs n-grams by how few references have them, and needs two different references",
-    "wer": "the references have no words",
-}
 DEFAULT = ("bleu", "rbleu", "chrf", "rouge_l", "rouge_l_coco", "cider", "wer", "exact_match")
 
 
@@ -349,13 +328,9 @@ def chosen(definitions: Sequence[str]) -> dict[str, Definition]:
     return {name: DEFINITIONS[name] for name in definitions}
 
 
-def statistics(name: str, references: Sequence[str], predictions: Sequence[str]) -> np.ndarray:
-    """(N, K) statistics of each sentence by that definition. Kept: intervals start from those that the score took."""
-    return _statistics(name, tuple(references), tuple(predictions))
-
-
 @lru_cache(maxsize=2 * len(DEFINITIONS))
-def _statistics(name, references, predictions):
+def statistics(name: str, references: tuple[str, ...], predictions: tuple[str, ...]) -> np.ndarray:
+    """(N, K) statistics of each sentence by that definition. Kept: intervals start from those that the score took."""
     rows = DEFINITIONS[name].statistics(references, predictions)
     rows.flags.writeable = False
     return rows
@@ -363,7 +338,8 @@ def _statistics(name, references, predictions):
 
 def signatures(definitions: Sequence[str] = DEFAULT) -> dict[str, str]:
     """Score name -> what exactly was computed."""
-    return {n: d.signature for d in chosen(definitions).values() for n in (*d.names, *d.details)}
+    picked = chosen(definitions).values()
+    return {name: definition.signature for definition in picked for name in (*definition.names, *definition.details)}
 
 
 def text_metrics(
@@ -375,8 +351,8 @@ def text_metrics(
     """Corpus scores of translations, in percent but for counts; [`signatures`] says how each is defined.
 
     One reference for each prediction. A score without a value (CIDEr of one sentence) is left out, with a warning. WER
-    comes with insertions, deletions and substitutions:
-    counts, counts per sentence, and `*_rate`, percent of reference words.
+    comes with insertions, deletions and substitutions: counts, counts per sentence, and `*_rate`, percent of reference
+    words.
 
     Args:
         names: the fingerspelled name in each reference, or None; scored apart when given. A name is compared with the
@@ -390,14 +366,15 @@ def text_metrics(
     check_pairs(references, predictions)
     if names is not None and len(names) != len(references):
         raise ValueError(f"{len(references)} references for {len(names)} names; expected a name or None for each")
+    references, predictions = tuple(references), tuple(predictions)
     scores = {}
     for name, definition in picked.items():
         sums = statistics(name, references, predictions).sum(0)
-        values = {n: float(s) for n, s in zip(definition.names, definition.scores(sums), strict=True)}
-        if any(map(math.isnan, values.values())):
-            warnings.warn(f"{name} has no value: {NO_VALUE[name]}", stacklevel=2)
+        values = [float(value) for value in definition.scores(sums)]
+        if any(map(math.isnan, values)):
+            warnings.warn(f"{name} has no value: {definition.no_value}", stacklevel=2)
             continue
-        scores |= values
+        scores |= zip(definition.names, values, strict=True)
         if name == "wer":
             scores |= _error_counts(sums, len(references))
     scores["utterances"] = len(references)
@@ -408,7 +385,7 @@ def text_metrics(
 
 def _name_metrics(references, predictions, names) -> dict[str, float]:
     """Names: exact match and character error rate; and the WER over all other reference words."""
-    exact, edits, letters, name_words, name_errors, count = 0, 0, 0, 0, 0, 0
+    rows = []
     for reference, prediction, name in zip(references, predictions, names, strict=True):
         if not name:
             continue
@@ -416,21 +393,17 @@ def _name_metrics(references, predictions, names) -> dict[str, float]:
         pairs = [pair for pair in _aligned_words(reference, prediction) if pair[0] is not None]
         words = [word for word, _ in pairs]
         parts = normalize_words(name).split()  # Ann-Marie is two words to WER
-        starts = [i for i in range(len(words)) if words[i : i + len(parts)] == parts]
-        if not starts:
+        start = next((i for i in range(len(words)) if words[i : i + len(parts)] == parts), None)
+        if start is None:
             raise ValueError(f"the name {name!r} is not in its reference {' '.join(words)!r}")
-        said = pairs[starts[0] : starts[0] + len(parts)]
-        wrong = sum(part != opposite for part, opposite in said)
-        letters += sum(len(part) for part in parts)
-        edits += sum(a != b for part, opposite in said for a, b in align(part, opposite or ""))
-        count += 1
-        name_words += len(parts)
-        name_errors += wrong
-        exact += not wrong
-    insertions, deletions, substitutions, total = statistics("wer", references, predictions).sum(0)
-    errors = insertions + deletions + substitutions
+        opposite = [other or "" for _, other in pairs[start : start + len(parts)]]
+        wrong = sum(part != other for part, other in zip(parts, opposite, strict=True))
+        edits = sum(a != b for part, other in zip(parts, opposite, strict=True) for a, b in align(part, other))
+        rows.append((1, not wrong, wrong, len(parts), edits, len("".join(parts))))
+    count, exact, wrong_parts, parts, edits, letters = np.sum(rows, axis=0).tolist()
+    *errors, words = statistics("wer", references, predictions).sum(0).tolist()
     return {
-        "wer_without_names": 100.0 * float(errors - name_errors) / max(float(total) - name_words, 1),
+        "wer_without_names": 100.0 * (sum(errors) - wrong_parts) / max(words - parts, 1),
         "names": count,
         "names_exact_match": 100.0 * exact / count,
         "names_character_error_rate": 100.0 * edits / letters,

@@ -1,0 +1,1 @@
+"""`lslm data build`: motion files and tables of texts to a data set of parquet shards."""
