@@ -1,6 +1,7 @@
 """A claim about weights is checked: what a user changed is saved or refused, what a checkpoint lacks is named, and an
 adapter of the user's own finds the weights that it was made for."""
 
+import copy
 import json
 import logging
 
@@ -204,7 +205,7 @@ def test_an_adapter_of_ones_own_comes_back(make_lslm, logits, codes, tmp_path, k
     model.save_pretrained(tmp_path / "checkpoint")
     model = AutoModel.from_pretrained(tmp_path / "checkpoint")
     before = logits(model)
-    adapted = get_peft_model(model, ADAPTERS[kind])
+    adapted = get_peft_model(model, copy.deepcopy(ADAPTERS[kind]))  # which remembers its base model
     prompt_tuning = kind == "prompt tuning"
     if not prompt_tuning:
         torch.testing.assert_close(logits(adapted), before, rtol=0, atol=1e-5)
