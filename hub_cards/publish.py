@@ -189,6 +189,11 @@ def _stage_model(folder, repo_id, out, facts, base_model, adapter_only) -> tuple
         raise ValueError(f"{folder} does not say which language model it grew from; give --base-model, its Hub id")
     if adapter_only and (model.config.lora is None or model.config.backbone is None):
         raise ValueError(f"{folder} is not a LoRA adapter: it holds the language model's own weights")
+    if adapter_only and Path(model.config.backbone).exists():
+        raise ValueError(
+            f"the adapter is for {model.config.backbone}, a folder of this machine that nobody else can load: without "
+            "--adapter-only the language model goes along"
+        )
     if not adapter_only:
         model.merge_lora()
     model.save_pretrained(out)

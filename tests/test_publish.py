@@ -97,12 +97,18 @@ print("RESULT", pipe(clip)[0]["translation_text"])
     hub.forks.run(f"{with_package}\nassert type(pipe.model).__module__.startswith('lslm.')")
 
 
-def test_branch_tag_and_private(published, toy_aligned, clip, tmp_path):
+def test_branch_tag_and_private(published, toy, toy_aligned, clip, tmp_path):
     hub, _, _ = published
     api = HfApi(endpoint=hub.url, token="hf_test")
+    api.create_repo("lslm/backbone")
+    upload = f"upload_folder(repo_id='lslm/backbone', folder_path={str(toy / 'llm')!r})"
+    hub.forks.run(f"import huggingface_hub; huggingface_hub.{upload}")
+    adapter = shutil.copytree(toy_aligned, tmp_path / "adapter")
+    config = json.loads((adapter / "config.json").read_text()) | {"backbone": "lslm/backbone"}
+    (adapter / "config.json").write_text(json.dumps(config))
     api.create_tag(NAME, tag="v1")
     more = ["--clip", clip, *BASE, "--revision", "next", "--message", "Second", "--adapter-only"]
-    hub.forks.run(["publish", toy_aligned, NAME, *more])
+    hub.forks.run(["publish", adapter, NAME, *more])
     assert [commit.title for commit in api.list_repo_commits(NAME, revision="next")][0] == "Second"
     assert api.list_repo_commits(NAME)[0].title == "Publish with lslm"
     size = {r: api.get_paths_info(NAME, "model.safetensors", revision=r)[0].size for r in ("v1", "next")}
@@ -211,6 +217,7 @@ def test_scores_of_another_stage_are_not_told(toy_aligned, clip, tmp_path, capsy
         (["publish", "{aligned}", "lslm/x", "--clip", "no.npz"], "no.npz"),
         (["publish", "{aligned}", "lslm/x", "--results", "no.json"], "no.json"),
         (["publish", "{model}", "lslm/x", *BASE, "--adapter-only"], "is not a LoRA adapter"),
+        (["publish", "{aligned}", "lslm/x", *BASE, "--adapter-only"], "a folder of this machine"),
         (["data", "push", "{toy}/llm", "lslm/x"], "is not a data set"),
         (["data", "push", "{toy}/set", "lslm/x"], "give --license"),
     ],
