@@ -12,6 +12,7 @@ def arguments(prog: str) -> argparse.ArgumentParser:
         prog,
         "Say what motion files are: format, length, which hands were seen, what is assumed where a file is silent, and "
         "which frames look wrong.",
+        "what is printed without it, or error",
     )
     parser.add_argument(
         "--png", metavar="OUT", help="draw stick figures: a .png, or a folder for those of several files"

@@ -41,13 +41,13 @@ def reader_arguments(parser: argparse.ArgumentParser, fps: str = "--fps") -> Non
     )
 
 
-def files_parser(prog: str, description: str) -> argparse.ArgumentParser:
-    """The parser of a command that reads motion files."""
+def files_parser(prog: str, description: str, fields: str) -> argparse.ArgumentParser:
+    """The parser of a command that reads motion files; with --json it prints `fields`."""
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog=prog, description=description, epilog=FILES, formatter_class=layout)
     parser.add_argument("files", nargs="+", metavar="FILE", help="motion file, or folder with a file per frame")
     reader_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON object per file, with its error if there is one")
+    parser.add_argument("--json", action="store_true", help=f"one JSON object per file: file, {fields}")
     return parser
 
 

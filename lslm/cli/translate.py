@@ -14,6 +14,7 @@ def arguments(prog: str) -> argparse.ArgumentParser:
         prog,
         "Translate motion files into English. One line per file; a file that cannot be read is reported and the others "
         "are translated all the same.",
+        "text or error, seconds, fps",
     )
     parser.add_argument("--model", help="checkpoint folder or Hub id (default: the shipped ASL Cafe model)")
     parser.add_argument("--prompt", help="what to ask; contains <motion>")
