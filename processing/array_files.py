@@ -66,10 +66,11 @@ def read_array(file: IO[bytes], size: int, name: str) -> np.ndarray:
         raise ValueError(f"{name} has dtype {dtype}, expected real numbers{hint}; save it as float32")
     if any(length < 0 for length in shape):
         raise ValueError(f"{name} has the impossible shape {shape}; export the file again")
-    if shape and shape[0] > MAX_FRAMES:
-        raise ValueError(f"{name} has {shape[0]} frames, the limit is {MAX_FRAMES}; cut the file into utterances")
+    clip = shape[1:] if len(shape) > 2 and shape[0] == 1 else shape  # a batch of one
+    if clip and clip[0] > MAX_FRAMES:
+        raise ValueError(f"{name} has {clip[0]} frames, the limit is {MAX_FRAMES}; cut the file into utterances")
     # 2000 numbers a frame covers every layout known here; more means another kind of array.
-    if math.prod(shape[1:]) > 2000 or len(shape) > 4:
+    if math.prod(clip[1:]) > 2000 or len(clip) > 4:
         raise ValueError(f"{name} has shape {shape}, expected (frames, joints, coordinates); it is no motion array")
     promised = math.prod(shape) * dtype.itemsize
     if promised > MAX_BYTES:
@@ -90,6 +91,11 @@ def numbers(mapping: Mapping, key: str) -> np.ndarray:
     if array.dtype.kind not in "biuf":
         raise ValueError(f"`{key}` has dtype {array.dtype}, expected real numbers; save it as float32")
     return array
+
+
+def one_clip(array: np.ndarray, axes: int) -> np.ndarray:
+    """`array` without the axis of a batch of one, if it has that beside the `axes` of a clip."""
+    return array[0] if array.ndim == axes + 1 and len(array) == 1 else array
 
 
 def one_number(mapping: Mapping, key: str) -> float | None:

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy_format
 
-from .array_files import MAX_BYTES, MAX_FRAMES, NpzFile, numbers, one_number, read_array
-from .mediapipe_landmarks import ROW_WIDTHS, landmarks_of_rows, mediapipe_to_joints
+from .array_files import MAX_BYTES, MAX_FRAMES, NpzFile, numbers, one_clip, one_number, read_array
+from .mediapipe_landmarks import ROW_WIDTHS, image_shape, landmarks_of_rows, mediapipe_to_joints, misplaced
 from .motion_errors import MotionFileError, Remark, package_readers
 from .motion_features import FEATURE_SIZE, NUM_JOINTS, feature_slices, features_to_joints, fill_in_time
 from .smplx_formats import (
@@ -34,6 +34,7 @@ from .smplx_formats import (
     clip_to_joints,
     main_axis,
     mapping_to_clip,
+    unseen_hands,
 )
 
 FORMATS = ("lslm", "features", *LAYOUTS, "mediapipe", "pose", "bvh", "gltf")
@@ -88,7 +89,7 @@ class Motion:
 
 
 # What the caller says about a file; None: as the file or its format has it.
-_Arguments = namedtuple("_Arguments", "fps format up flat_hand_mean body_model")
+_Arguments = namedtuple("_Arguments", "fps format up flat_hand_mean body_model image_size")
 
 
 def load_motion(
@@ -99,6 +100,7 @@ def load_motion(
     up: str | None = None,
     flat_hand_mean: bool | None = None,
     body_model: str | os.PathLike | None = None,
+    image_size: tuple[float, float] | None = None,
 ) -> Motion:
     """Read one clip: a motion file of any format of the field, or a folder with one file per frame.
 
@@ -109,9 +111,11 @@ def load_motion(
         format: one of `FORMATS`, where the content fits several or none.
         up: the axis of the file that points up: "y", "-y" or "z". None: as the format has it, checked.
         flat_hand_mean: for SMPL-X parameters: whether finger rotations are whole (True) or relative to the mean hand
-            (False), in smplx's word. None: as the format has it.
+            (False), in smplx's word. None: as the format has it, or as the fingers bend, with a remark.
         body_model: folder of the SMPL-X model files (SMPLX_NEUTRAL.npz, ...): exact joints. None: the folder in the
             environment variable LSLM_SMPLX, or else a neutral skeleton that comes with LSLM.
+        image_size: width and height of the video in which MediaPipe found the landmarks; replaces what the file says.
+            None: as stored (`image_size`), or by the proportions of the face, with a remark. `.pose` holds pixels.
 
     Returns:
         `Motion`: joints (T, 52, 3) float32 in metres, y up; valid (T, 52).
@@ -130,7 +134,7 @@ def load_motion(
         if up is not None and up not in UP_TURNS:
             raise ValueError(f"up is {up!r}, expected {', '.join(map(repr, UP_TURNS))}")
         fps = None if fps is None else check_fps(fps, "the fps argument")
-        given = _Arguments(fps, format, up, flat_hand_mean, None if body_model is None else str(body_model))
+        given = _Arguments(fps, format, up, flat_hand_mean, body_model and str(body_model), image_size)
         with contextlib.ExitStack() as stack:
             content = "folder" if path.is_dir() else open_file(path, stack)
             if not isinstance(content, str):
@@ -221,6 +225,9 @@ def _array_motion(array: np.ndarray, given: _Arguments) -> Motion:
             f"1 frame of landmarks {array.shape}, expected a clip; stack its frames to (frames, {len(array)}), "
             "or give the folder of all frames"
         )
+    array = one_clip(array, 3) if array.ndim == 4 or array.shape[2:] == (3,) else one_clip(array, 2)
+    if array.ndim == 3 and array.shape[1] * array.shape[2] in ROW_WIDTHS:
+        array = array.reshape(len(array), -1)
     if array.ndim == 3 and array.shape[1] * array.shape[2] > 0:
         return _joints_motion({"joints": array}, given)
     if array.ndim != 2 or not array.size:
@@ -236,7 +243,7 @@ def _array_motion(array: np.ndarray, given: _Arguments) -> Motion:
 
 
 def _joints_motion(mapping: Mapping, given: _Arguments, format: str = "lslm", notes: Sequence[Remark] = ()) -> Motion:
-    joints = numbers(mapping, "joints")
+    joints = one_clip(numbers(mapping, "joints"), 3)
     if joints.ndim != 3 or joints.shape[1:] != (NUM_JOINTS, 3):
         hint = ""
         if joints.ndim == 3 and joints.shape[1] in (55, 127, 144):
@@ -245,7 +252,8 @@ def _joints_motion(mapping: Mapping, given: _Arguments, format: str = "lslm", no
     if joints.dtype.kind == "b":
         raise ValueError("`joints` has dtype bool, expected metres as float32")
     fps, _ = _frame_rate(given, len(joints), one_number(mapping, "fps"))
-    valid = np.asarray(mapping["valid"]) if "valid" in mapping else np.ones(joints.shape[:2], bool)
+    told = "valid" in mapping
+    valid = one_clip(np.asarray(mapping["valid"]), 2) if told else np.ones(joints.shape[:2], bool)
     if valid.shape != joints.shape[:2] or valid.dtype.kind not in "biu":
         raise ValueError(f"`valid` is {valid.dtype} {valid.shape}, expected bool {joints.shape[:2]}: frames and joints")
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, and is reported below
@@ -255,7 +263,7 @@ def _joints_motion(mapping: Mapping, given: _Arguments, format: str = "lslm", no
             joints = joints @ np.array(UP_TURNS[given.up], np.float32).T
         elif (axis := main_axis(joints)) in ("-y", "z"):
             notes = [Remark(f"the head is along {axis} of the pelvis, expected y up", "up", axis)]
-    return _motion(joints, fps, valid.astype(bool), format, notes)
+    return _motion(joints, fps, valid.astype(bool), format, notes, told=told and format == "lslm")
 
 
 def _feature_motion(array: np.ndarray, given: _Arguments) -> Motion:
@@ -293,18 +301,30 @@ def _smplx_motion(clip: SmplxClip, given: _Arguments) -> Motion:
 def _landmark_motion(
     mapping: Mapping, given: _Arguments, format: str = "mediapipe", notes: Sequence[Remark] = ()
 ) -> Motion:
-    arrays = {key: numbers(mapping, key) for key in ("pose", "left_hand", "right_hand", "image_size") if key in mapping}
+    arrays = {key: one_clip(numbers(mapping, key), 3) for key in ("pose", "left_hand", "right_hand")}
     stored = one_number(mapping, "fps")
     fps, assumptions = _frame_rate(given, len(arrays["pose"]), stored, MEDIAPIPE_FPS, "webcam landmarks")
-    joints, valid = mediapipe_to_joints(**arrays)
+    size = numbers(mapping, "image_size") if "image_size" in mapping else None
+    if given.image_size is not None and format == "mediapipe":  # others come in pixels
+        size, notes = given.image_size, []
+    if size is None:
+        size = image_shape(arrays["pose"]) if arrays["pose"].ndim == 3 and arrays["pose"].shape[1] > 10 else (640, 480)
+        about = "the picture's size is not stored: taken as {} x {}, by the proportions of the face".format(*size)
+        assumptions.append(Remark(about, "image_size", size))
+    joints, valid = mediapipe_to_joints(**arrays, image_size=size)
+    if problem := misplaced(**arrays):
+        raise MotionFileError(problem)
+    if isinstance(order := mapping.get("order"), str):
+        assumptions.append(Remark(f"landmarks in the order {order}"))
     return _motion(joints, fps, valid, format, [*notes, *assumptions])
 
 
-def _motion(joints: np.ndarray, fps: float, valid: np.ndarray, format: str, notes: Sequence[Remark], smplx=None):
+def _motion(joints, fps: float, valid, format: str, notes: Sequence[Remark], smplx=None, told=False) -> Motion:
     check_joints(joints)
     complete = ~np.isnan(joints).any(-1)
     joints = np.where(complete[..., None], joints, np.float32(np.nan))  # a joint has three numbers or none
-    return Motion(joints, fps, valid & complete, smplx, format, tuple(notes))
+    valid = valid & complete
+    return Motion(joints, fps, valid, smplx, format, (*notes, *unseen_hands(joints, valid, told)))
 
 
 def check_fps(fps: Any, source: str) -> float:

@@ -7,13 +7,14 @@ different orders, so a bare array is tried with every layout of its width and `m
 Sources: the code that writes or reads each layout, named beside it; github.com unless said.
 """
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from .array_files import numbers, one_number
+from .array_files import numbers, one_clip, one_number
 from .motion_errors import MotionFileError, Remark, package_readers
 from .motion_features import JOINT_NAMES, LEFT_HAND, LOWER_BODY, RIGHT_HAND
 from .skeleton import HANDS_MEAN, NAME, POSE_WIDTHS, posed_joints
@@ -36,7 +37,7 @@ class Layout:
         parts: of an array's last axis, in order, as "name" with the width in `WIDTHS` or "name:width"; "" for files
             that name their parts.
         up: the axes that may be up, the likeliest first: "y", "-y" (a camera's picture: y down) or "z".
-        flat_hand_mean: True where finger rotations are whole; False where the hand mean is to be added.
+        flat_hand_mean: True where finger rotations are whole; False where the hand mean is to be added; None: either.
         fps: frames per second that the authors document; None: nobody does.
         in_space: `transl` moves the body through space; False: it is where a camera saw it, and jitters by decimetres.
         has_root: False where the layout leaves out the root's rotation.
@@ -47,7 +48,7 @@ class Layout:
     about: str
     parts: str = ""
     up: tuple[str, ...] = ("-y",)
-    flat_hand_mean: bool = False
+    flat_hand_mean: bool | None = False
     fps: float | None = None
     in_space: bool = False
     has_root: bool = True
@@ -77,6 +78,8 @@ LAYOUTS = {
     ),
     # caizhongang/SMPLer-X, main/inference.py; ttxskk/AiOS, datasets/INFERENCE.py; lipishan/openasl-35k-benchmarks
     "smplerx": Layout("SMPLer-X", seated=False),
+    # vchoutas/smplx: the names of its arguments
+    "smplx": Layout("smplx", up=("-y", "y", "z"), flat_hand_mean=None, seated=False),
     "aios": Layout("AiOS", seated=False),
     "openasl3d": Layout("OpenASL3D"),
     # IDEA-Research/Motion-X, README and humanml.py
@@ -108,7 +111,7 @@ _ALIASES = {
 # Keys that only files of a format have together, the most telling first. -> name in LAYOUTS
 _KEYS = (
     ({"smplx_root_pose", "smplx_body_pose", "smplx_lhand_pose", "smplx_rhand_pose"}, "soke"),
-    ({"global_orient", "body_pose", "left_hand_pose", "right_hand_pose"}, "smplerx"),
+    ({"global_orient", "body_pose", "left_hand_pose", "right_hand_pose"}, "smplx"),
     ({"root_pose", "body_pose", "lhand_pose", "rhand_pose"}, "openasl3d"),
     ({"left_features", "right_features", "body_features"}, "signspark"),
     ({"root_orient", "pose_body", "pose_hand"}, "amass-smplx"),
@@ -183,13 +186,13 @@ def mapping_to_clip(mapping: Mapping, format: str | None = None) -> SmplxClip | 
         if keys <= mapping.keys():
             if name == "amass-smplh":
                 return _amass_poses(mapping, format)
-            agree(format, name)
+            name = "smplerx" if (name, format) == ("smplx", "smplerx") else agree(format, name)
             if name == "signspark":
                 return SmplxClip(name, _signspark(*(mapping[f"{part}_features"] for part in ("left", "right", "body"))))
             return _named(mapping, name, mapping)
     for key in _ARRAY_KEYS:
-        if key in mapping and np.ndim(mapping[key]) == 2:
-            return _with_facts(array_to_clip(numbers(mapping, key).astype(np.float64), format), mapping)
+        if key in mapping and (array := one_clip(numbers(mapping, key), 2)).ndim == 2:
+            return _with_facts(array_to_clip(array.astype(np.float64), format), mapping)
     return None
 
 
@@ -200,6 +203,7 @@ def agree(asked: str | None, format: str) -> str:
     return format
 
 
+_POINT, _STILL = 1e-3, 1e-5  # metres: hands that are smaller; fingers that come no nearer to the wrist nor go away
 _LARGEST_ANGLE = 2 * np.pi + 1e-3
 _LARGEST_EYE_ANGLE = 1.0
 _LARGEST_SHAPE = 30.0  # standard deviations; fits of blurred pictures go beyond 5
@@ -265,40 +269,50 @@ def _signspark(left: np.ndarray, right: np.ndarray, body: np.ndarray) -> dict[st
 
 def _named(parts: Mapping, name: str, mapping: Mapping) -> SmplxClip:
     """Arrays under the names of `WIDTHS` or `_ALIASES`, whatever axes of length 1 they have."""
-    params = {}
+    arrays = {}
     for key in parts:
         part = _ALIASES.get(key, key)
-        if part in WIDTHS and part not in params:
-            params[part] = numbers(parts, key).astype(np.float64)
+        if part in WIDTHS and part not in arrays:
+            arrays[part] = numbers(parts, key).astype(np.float64)
     if "pose_hand" in parts:
-        hands = numbers(parts, "pose_hand").astype(np.float64).reshape(-1, 90)
-        params["left_hand_pose"], params["right_hand_pose"] = hands[:, :45], hands[:, 45:]
-    if missing := [part for part in POSE_WIDTHS if part not in params]:
+        hands = np.atleast_2d(numbers(parts, "pose_hand").astype(np.float64))
+        arrays["left_hand_pose"], arrays["right_hand_pose"] = hands.reshape(len(hands), 2, -1).swapaxes(0, 1)
+    if missing := [part for part in POSE_WIDTHS if part not in arrays]:
         raise ValueError(f"no `{missing[0]}`: expected {', '.join(POSE_WIDTHS)}; use zeros where a file has none")
-    frames, left_over = divmod(params["body_pose"].size, WIDTHS["body_pose"])
-    if left_over or not frames:
-        raise ValueError(f"body_pose has shape {params['body_pose'].shape}, expected 21 joints x 3 a frame")
-    for part, values in params.items():
-        params[part] = _per_frame(part, values, frames)
-    return _with_facts(SmplxClip(name, params), mapping)
+    frames = len(_by_joint("body_pose", arrays["body_pose"]))
+    params, matrices, notes = {}, {}, []
+    for part, values in arrays.items():
+        if part in ("betas", "expression"):
+            values = values.reshape(-1, *values.shape[-1:])
+            if len(values) not in (1, frames):
+                raise ValueError(f"{part} has shape {arrays[part].shape}, expected {frames} frames, or one for all")
+            params[part] = np.broadcast_to(values, (frames, values.shape[-1]))
+        else:
+            values = _by_joint(part, values, frames)
+            params[part] = values.reshape(frames, -1)
+            matrices |= {part: values} if values.shape[-1] > 3 else {}
+    if matrices:
+        vectors, notes = package_readers("a file of rotation matrices").rotations_to_vectors(matrices)
+    return _with_facts(SmplxClip(name, params | vectors if matrices else params, notes=notes), mapping)
 
 
-def _per_frame(part: str, values: np.ndarray, frames: int) -> np.ndarray:
-    """Any shape -> (T, n): for shape and expression n is what comes, for the others what `WIDTHS` says."""
-    free = part in ("betas", "expression")
-    if free and (values.ndim <= 1 or len(values) == 1 < frames):
-        values = np.broadcast_to(values.reshape(1, -1), (frames, values.size))
-    if values.size % frames or (not free and values.size != frames * WIDTHS[part]):
-        hint = ""
-        if part.endswith("hand_pose") and values.size in (frames * 6, frames * 12):
-            hint = " (fingers as principal components; export them with use_pca=False)"
-        raise ValueError(f"{part} has shape {values.shape} for {frames} frames, expected {WIDTHS[part]} a frame{hint}")
-    return values.reshape(frames, -1)
+def _by_joint(part: str, values: np.ndarray, frames: int | None = None) -> np.ndarray:
+    """Rotation vectors (T, J, 3), matrices (T, J, 9) or six numbers of each (T, J, 6), told by their shape."""
+    joints = WIDTHS[part] // 3
+    shape = tuple(length for length in values.shape if length != 1)
+    for size, *last in ((3, 3), (6, 6), (9, 9), (9, 3, 3)) if part in POSES else ((3, 3),):
+        for form in ((joints * size,), (*[joints] * (joints > 1), *last)):
+            count = frames or (shape[0] if len(shape) > len(form) else 1)
+            if shape == (count,) * (count > 1) + form:
+                return values.reshape(count, joints, size)
+    pca = " (principal components? use use_pca=False)" if joints == 15 and values.shape[-1:] in ((6,), (12,)) else ""
+    expected = f"expected ({frames or 'frames'}, {joints}, 3), or matrices (..., 3, 3), of one person{pca}"
+    raise ValueError(f"{part} has shape {values.shape}, {expected}")
 
 
 def _amass_poses(mapping: Mapping, format: str | None) -> SmplxClip:
     """`poses` (T, 156) of SMPL+H: root, body, hands; or (T, 165) of SMPL-X: root, body, jaw, eyes, hands."""
-    poses = numbers(mapping, "poses").astype(np.float64)
+    poses = one_clip(numbers(mapping, "poses").astype(np.float64), 2)
     if poses.ndim != 2 or poses.shape[1] not in (156, 165):
         raise ValueError(f"`poses` has shape {poses.shape}, expected (frames, 156), SMPL+H, or (frames, 165), SMPL-X")
     name = agree(format, "amass-smplh" if poses.shape[1] == 156 else "amass-smplx")
@@ -324,15 +338,23 @@ def _with_facts(clip: SmplxClip, mapping: Mapping) -> SmplxClip:
     return clip
 
 
+def unseen_hands(joints: np.ndarray, valid: np.ndarray, told: bool) -> list[Remark]:
+    """Mark in `valid` (T, 52) hands whose joints lie in a point or, unless the file tells, never move in the hand."""
+    notes = []
+    for side, hand, wrist in (("left", LEFT_HAND, 20), ("right", RIGHT_HAND, 21)):
+        valid[np.ix_(np.ptp(joints[:, hand], axis=1).max(-1) < _POINT, hand)] = False
+        seen = joints[valid[:, hand].all(1)]
+        reach = np.linalg.norm(seen[:, hand] - seen[:, [wrist]], axis=-1)
+        valid[:, hand] &= told or len(seen) < 2 or np.ptp(reach, axis=0).max() >= _STILL
+        notes += [] if valid[:, hand].any() else [Remark(f"the {side} hand is never seen")]
+    return notes
+
+
 UP_TURNS = {  # rows of the rotation that brings each axis up
     "y": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
     "-y": ((1, 0, 0), (0, -1, 0), (0, 0, -1)),
     "z": ((1, 0, 0), (0, 0, 1), (0, -1, 0)),
 }
-# Mean bend of the middle finger joints about z, radians, left hand; the right is its mirror image. Resting and signing
-# fingers bend by 0.2 to 0.8; SignAvatars' stored numbers are +0.33 and become -0.43 with the hand mean.
-_BENT_BACK = 0.15
-_MIDDLE_JOINTS = [9 * finger + 5 for finger in range(4)]  # z of index2, middle2, pinky2, ring2
 
 
 def clip_to_joints(
@@ -350,13 +372,16 @@ def clip_to_joints(
     params = dict(clip.params)
     if not layout.in_space and params.pop("transl", None) is not None:
         notes.append(Remark("the camera's translation left out"))
-    flat = layout.flat_hand_mean if flat_hand_mean is None else flat_hand_mean
+    told = layout.flat_hand_mean if flat_hand_mean is None else flat_hand_mean
+    flat, remarks = np.full(2, bool(told)), []
+    with contextlib.suppress(*([] if told is None else [MotionFileError])):  # what is told is only checked
+        flat, remarks = package_readers("a file of whole or relative fingers").whole_hands(clip.params, told)
     if body_model or os.environ.get(MODEL_VARIABLE):
         readers = package_readers("an SMPL-X model file")
-        joints, name, hands_mean, cut = readers.exact_joints(params, body_model, clip.gender, flat_hand_mean=flat)
+        joints, name, _, cut = readers.exact_joints(params, body_model, clip.gender, flat_hand_mean=flat)
         notes += cut
     else:
-        joints, name, hands_mean = posed_joints(params, 0.0 if flat else HANDS_MEAN), NAME, HANDS_MEAN
+        joints, name = posed_joints(params, np.where(flat[:, None], 0.0, HANDS_MEAN)), NAME
     joints[~np.isfinite(joints).all((1, 2))] = np.nan  # the root of a missing frame stands at rest
     if up is None:
         up = main_axis(joints)
@@ -364,16 +389,13 @@ def clip_to_joints(
             problem = f"the person is upright along {up}, expected {' or '.join(layout.up)} as in {layout.about}"
             raise MotionFileError(problem, *(("up", up) if up in UP_TURNS else ()))
     joints = joints @ np.array(UP_TURNS[up], np.float64).T
-    notes.append(Remark(f"up is {up} in the file; hands {'whole' if flat else 'relative to the hand mean'}; {name}"))
-    hands = np.stack([clip.params["left_hand_pose"], clip.params["right_hand_pose"]])
-    hands = hands if flat else hands + np.reshape(hands_mean, (2, 1, 45))
-    bend = np.nanmean(hands[:, :, _MIDDLE_JOINTS] * np.array([1, -1])[:, None, None])
-    if bend > _BENT_BACK:
-        kind = "fingers bend backwards"
-        notes.append(Remark(f"{kind} (by {bend:.2f} on average)", "flat_hand_mean", not flat, kind))
+    hands = " and ".join("whole" if whole else "relative to the hand mean" for whole in dict.fromkeys(flat.tolist()))
+    notes.append(Remark(f"up is {up} in the file; hands {hands}; {name}"))
+    notes += remarks
     valid = np.isfinite(joints).all(-1)
     if layout.seated:
         valid[:, LOWER_BODY] = False
-    for side, seen in clip.hands_seen.items():
-        valid[np.ix_(~seen, LEFT_HAND if side == "left_valid" else RIGHT_HAND)] = False
+    for side, hand in (("left", LEFT_HAND), ("right", RIGHT_HAND)):
+        seen = clip.params[f"{side}_hand_pose"].any(-1) & clip.hands_seen.get(f"{side}_valid", True)
+        valid[np.ix_(~seen, hand)] = False
     return joints, valid, notes

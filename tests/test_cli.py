@@ -249,7 +249,9 @@ def test_a_guessed_frame_rate_is_told_in_one_line(files, toy_model, tmp_path, ca
     pose = rng.uniform(0.3, 0.7, (20, 33, 4))
     pose[:, 11, 0], pose[:, 12, 0] = 0.8, 0.2
     np.savez(
-        tmp_path / "holistic.npz", pose=pose, left_hand=np.zeros((20, 21, 3)), right_hand=rng.uniform(0, 1, (20, 21, 3))
+        tmp_path / "holistic.npz",
+        **{"pose": pose, "left_hand": np.zeros((20, 21, 3)), "right_hand": rng.uniform(0, 1, (20, 21, 3))},
+        image_size=(640, 480),
     )
     argv = ["translate", str(tmp_path / "holistic.npz"), "--model", str(toy_model)]
     assert lslm_cli.main(argv) == 0
@@ -279,12 +281,12 @@ def test_the_advice_on_a_file_fits_the_command_line(files, tmp_path, capsys):
     for path, said in (
         (files["text.npz"], "whatever its name; save the joints with np.savez(path, joints=joints, fps=fps)"),
         (tmp_path / "no-fps.npz", "no frame rate: add `fps` to the file; pass --fps"),
-        (tmp_path / "frames.npz", "no frame rate: SMPLer-X files do not hold one; pass --fps"),
+        (tmp_path / "frames.npz", "no frame rate: smplx files do not hold one; pass --fps"),
         (tmp_path / "z-up.npz", "the head is along z of the pelvis, expected y up; pass --up z"),
     ):
         lslm_cli.main(["inspect", str(path)])
         assert capsys.readouterr().err.endswith(f"{said}\n"), path
-    lslm_cli.main(["inspect", str(tmp_path / "frames.npz"), "--fps", "20"])
+    lslm_cli.main(["inspect", str(tmp_path / "frames.npz"), "--fps", "20", "--format", "smplerx"])
     assert "the person is upright along y, expected -y as in SMPLer-X; pass --up y" in capsys.readouterr().err
 
 

@@ -332,7 +332,7 @@ def test_a_folder_of_two_kinds_of_frames_is_refused(tmp_path):
         tmp_path / "1.npz", betas=np.zeros(10), **{name: np.zeros((1, width)) for name, width in POSE_WIDTHS.items()}
     )
     (tmp_path / "1.npy").unlink()
-    with pytest.raises(ValueError, match=r"frame 1 holds .*, the first one smplerx: betas \(10\)"):
+    with pytest.raises(ValueError, match=r"frame 1 holds .*, the first one smplx: betas \(10\)"):
         load_motion(tmp_path, fps=25)
 
 

@@ -26,6 +26,7 @@ def a_body(frames=FRAMES):
     joints = rng.normal(0, 0.1, (1, NUM_JOINTS, 3)) + (0, 1.2, 0.1)
     joints = np.repeat(joints, frames, axis=0)
     joints[:, RIGHT_HAND] += np.linspace(0, 0.2, frames)[:, None, None]
+    joints[:, LEFT_HAND] += np.linspace(0, 0.02, frames)[:, None, None]  # fingers that never move were never seen
     return joints.astype(np.float32)
 
 
@@ -361,10 +362,13 @@ def test_callers_arrays_are_untouched():
 
 def test_mediapipe_files_of_all_layouts_agree(save, tmp_path):
     pose, left, right = landmarks()
+    right[:, 8] += np.linspace(0, 0.1, FRAMES)[:, None]
+    right[:, 1:, 1] -= np.linspace(0, 0.01, FRAMES)[:, None]
     expected, expected_valid = mediapipe_to_joints(pose, left, right)
     hands = [left.reshape(FRAMES, 63), right.reshape(FRAMES, 63)]
     motion = load_motion(save(pose=pose, left_hand=left, right_hand=right, fps=30))
     np.testing.assert_array_equal(motion.joints, expected)
+    assert "640 x 480" in motion.notes[0].text and motion.notes[0].argument == "image_size"
     np.testing.assert_array_equal(motion.valid, expected_valid)
     assert motion.fps == 30.0
     assert load_motion(save(pose=pose[:, :25, :3], left_hand=left, right_hand=right, fps=30)).num_frames == FRAMES
@@ -403,3 +407,103 @@ def test_bad_landmark_files(save, tmp_path):
     ):
         np.save(tmp_path / "clip.npy", array)
         assert advice in refusal(tmp_path / "clip.npy", fps=15)
+
+
+def signer(width, height):
+    """The clip of `landmarks` with a face and hips, as in a picture of that size, and both hands moving."""
+    pose, _, right = landmarks(width=width, height=height)
+    places = {
+        2: (0.03, 0.25),
+        5: (-0.03, 0.25),
+        3: (0.045, 0.25),
+        6: (-0.045, 0.25),
+        9: (0.02, 0.18),
+        10: (-0.02, 0.18),
+    }
+    for landmark, (x, y) in (places | {23: (0.1, -0.5), 24: (-0.1, -0.5)}).items():
+        pose[:, landmark, :2] = 0.5 + np.array([x, -y]) * PIXELS_PER_METRE / (width, height)
+    right[:, 1:, 1] -= np.linspace(0, 0.01, FRAMES)[:, None]
+    left = right - right[:, :1] + pose[:, 15:16, :3] * (1, 1, 0)
+    return pose, left, right
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (640, 480), (500, 500), (480, 640), (720, 1280)])
+def test_the_size_of_the_picture_is_told_stored_or_inferred(save, size):
+    pose, left, right = signer(*size)
+    expected, _ = mediapipe_to_joints(pose, left, right, image_size=size)
+    arrays = {"pose": pose, "left_hand": left, "right_hand": right, "fps": 15}
+    inferred = load_motion(save(**arrays))
+    np.testing.assert_allclose(inferred.joints, expected, atol=1e-6)
+    (remark,) = inferred.notes
+    assert remark.argument == "image_size" and np.divide(*remark.example) == pytest.approx(np.divide(*size))
+    for motion in (load_motion(save(**arrays, image_size=size)), load_motion(save(**arrays), image_size=size)):
+        np.testing.assert_array_equal(motion.joints, expected)
+        assert motion.notes == ()
+    told = load_motion(save(**arrays, image_size=(99, 99)), image_size=size)
+    np.testing.assert_array_equal(told.joints, expected)
+
+
+ORDERS = {  # what stands where in an array, and how many numbers a landmark of the pose has
+    "usual, irises": ("pose face478 left right", 4),
+    "hands first": ("left right pose", 4),
+    "face last": ("pose left right face468", 4),
+    "right hand first": ("pose right left", 4),
+    "225": ("pose left right", 3),
+    "asl-signs": ("face468 left pose right", 3),
+}
+
+
+@pytest.mark.parametrize("case", ORDERS)
+def test_arrays_of_landmarks_in_any_order(case, tmp_path):
+    order, size = ORDERS[case]
+    pose, left, right = signer(640, 480)
+    right[3], left[5] = 0, np.nan  # not detected
+    rng = np.random.default_rng(0)
+    parts = {"pose": pose[..., :size], "left": left, "right": right}
+    for points in (468, 478):
+        parts[f"face{points}"] = rng.uniform(0.4, 0.6, (FRAMES, points, 3)) - (0, 0, 0.5)
+    rows = np.concatenate([parts[name].reshape(FRAMES, -1) for name in order.split()], axis=1)
+    expected, valid = mediapipe_to_joints(pose[..., :size], left, right)
+    arrays = [rows, rows[None]] + ([rows.reshape(FRAMES, -1, 3)] if size == 3 else [])
+    for array in arrays:
+        np.save(tmp_path / "clip.npy", array)
+        motion = load_motion(tmp_path / "clip.npy", image_size=(640, 480))
+        np.testing.assert_array_equal(motion.joints, expected)
+        np.testing.assert_array_equal(motion.valid, valid)
+        assert any("in the order" in note.text for note in motion.notes) == (case not in ("usual, irises", "225"))
+
+
+def test_landmarks_that_are_of_no_picture_are_refused(save, tmp_path):
+    pose, left, right = signer(640, 480)
+    world = (pose[..., :3] - pose[:, 23:25, :3].mean(1, keepdims=True)) * (4, 3, 4)
+    good = {"pose": pose, "left_hand": left, "right_hand": right, "fps": 15}
+    for change, problem in (
+        ({"pose": world}, "world landmarks"),
+        ({"right_hand": (right - right.mean(1, keepdims=True)) * 4}, "`right_hand` is not at the right wrist"),
+        ({"left_hand": right, "right_hand": left}, "`left_hand` is not at the left wrist"),
+    ):
+        assert problem in refusal(save(**good | change))
+    rows = np.random.default_rng(0).permutation(
+        np.concatenate([a.reshape(FRAMES, -1) for a in (pose, left, right)], 1).T
+    )
+    np.save(tmp_path / "clip.npy", rows.T)
+    assert "in any order" in refusal(tmp_path / "clip.npy", fps=15)
+    counted = {name: good[name] - good[name][:, :1] for name in ("left_hand", "right_hand")}  # from the wrist
+    expected, _ = mediapipe_to_joints(pose, left, right)
+    np.testing.assert_allclose(load_motion(save(**good | counted), image_size=(640, 480)).joints, expected, atol=1e-6)
+
+
+def test_hands_of_a_constant_were_never_seen(save):
+    pose, left, right = signer(640, 480)
+    for constant in (0.0, -1.0, np.nan, right[0]):
+        motion = load_motion(save(pose=pose, left_hand=left, right_hand=np.zeros_like(right) + constant, fps=15))
+        assert not motion.valid[:, RIGHT_HAND].any() and motion.valid[:, LEFT_HAND].all()
+        assert motion.notes[-1].text == "the right hand is never seen"
+    joints = a_body()
+    joints[:, RIGHT_HAND] = joints[:, [21]]
+    joints[2:, LEFT_HAND] = 0
+    motion = load_motion(save(joints=joints, fps=15))
+    assert (
+        not motion.valid[:, RIGHT_HAND].any()
+        and motion.valid[:, LEFT_HAND].all(1).tolist() == [True] * 2 + [False] * 10
+    )

@@ -148,9 +148,9 @@ def test_the_frame_rate_is_asked_for_or_documented(tmp_path):
 def test_a_body_that_hangs_head_down_is_asked_about(tmp_path):
     y_up = write.relative_hands(write.a_motion(), HANDS_MEAN)
     folder = tmp_path / "clip"
-    folder.mkdir()
+    (folder / "smplx").mkdir(parents=True)
     for t in range(9):
-        np.savez(folder / f"{t}.npz", **{name: y_up[name][t] for name in write.HEAD})
+        np.savez(folder / "smplx" / f"{t}.npz", **{name: y_up[name][t] for name in write.HEAD})
     with pytest.raises(ValueError, match=r"upright along y, expected -y as in SMPLer-X.*up='y'"):
         load_motion(folder, fps=30)
     assert load_motion(folder, fps=30, up="y").joints[:, 15, 1].mean() > 0.3
@@ -214,3 +214,108 @@ def test_principal_components_are_refused(tmp_path):
     np.savez(tmp_path / "clip.npz", **{k: view[k] for k in write.HEAD} | {"left_hand_pose": np.zeros((24, 12))})
     with pytest.raises(ValueError, match="use_pca=False"):
         load_motion(tmp_path / "clip.npz", fps=24)
+
+
+# --- smplx's own names: whole or relative fingers, matrices -----------------------------------------------------------
+
+
+def smplx_file(path, params, **others):
+    np.savez(path, fps=25, **{name: params[name] for name in write.HEAD} | others)
+    return path
+
+
+def forms(vectors):
+    """(T, 3 J) -> the same as (T, J, 3, 3), as two columns one after the other, interleaved, and as two rows."""
+    matrices = np.array([[write.rotation(v) for v in row.reshape(-1, 3)] for row in vectors])
+    columns = matrices[..., :2]
+    flat = columns.shape[:2]
+    return {
+        "matrices": matrices,
+        "columns": columns.swapaxes(-1, -2).reshape(*flat, 6),
+        "interleaved": columns.reshape(*flat, 6),
+        "rows": matrices[..., :2, :].reshape(*flat, 6),
+    }
+
+
+def with_elbows(params):
+    body = params["body_pose"].copy()
+    body[:, 17 * 3 + 1] -= 1.0  # the forearms come to the front: about -y at the left, about y at the right
+    body[:, 18 * 3 + 1] += 1.0
+    return params | {"body_pose": body}
+
+
+CONVENTIONS = {  # which hands are stored relative to the mean
+    "whole": (),
+    "relative": HANDS,
+    "left whole": HANDS[1:],
+    "right whole": HANDS[:1],
+}
+
+
+@pytest.mark.parametrize("stored", CONVENTIONS)
+def test_fingers_under_smplx_names_are_read_as_they_bend_hand_by_hand(stored, tmp_path):
+    params = write.a_motion()
+    relative = write.relative_hands(params, HANDS_MEAN)
+    file = smplx_file(tmp_path / "a.npz", params | {name: relative[name] for name in CONVENTIONS[stored]})
+    motion = load_motion(file)
+    assert_same_poses(motion.joints, params)
+    (remark,) = (note for note in motion.notes if note.argument == "flat_hand_mean")
+    assert "hands taken as" in remark.text and motion.format == "smplx"
+    for told in (True, False):
+        wrong = [note.example for note in load_motion(file, flat_hand_mean=told).notes if note.argument]
+        assert wrong == ([not told] if len(CONVENTIONS[stored]) != 2 * (not told) else [])
+
+
+def test_fingers_that_tell_nothing_are_asked_for_and_a_hand_of_zeros_is_none(tmp_path):
+    params = write.a_motion()
+    flat = params | {name: 0.1 * params[name] for name in HANDS}  # a flat hand, or one at rest
+    with pytest.raises(ValueError, match="no word whether finger rotations are whole.*pass flat_hand_mean"):
+        load_motion(smplx_file(tmp_path / "a.npz", flat))
+    assert_same_poses(load_motion(tmp_path / "a.npz", flat_hand_mean=True).joints, flat)
+    assert load_motion(tmp_path / "a.npz", format="smplerx", up="y").format == "smplerx"
+    one = params | {"left_hand_pose": np.zeros((write.FRAMES, 45))}
+    motion = load_motion(smplx_file(tmp_path / "b.npz", one))
+    assert not motion.valid[:, LEFT_HAND].any() and motion.valid[:, 37:].all()
+    assert "the left hand is never seen" in [note.text for note in motion.notes]
+    lost = params | {"right_hand_pose": params["right_hand_pose"] * (np.arange(write.FRAMES) % 2)[:, None]}
+    motion = load_motion(smplx_file(tmp_path / "c.npz", lost))
+    np.testing.assert_array_equal(motion.valid[:, 37:].all(1), np.arange(write.FRAMES) % 2 == 1)
+
+
+def test_a_programs_folder_with_whole_fingers_says_so(tmp_path):
+    params = write.a_motion()
+    mean = np.zeros_like(HANDS_MEAN)  # the writer takes nothing away
+    motion = load_motion(write.smplerx_folder(tmp_path / "clip", params, mean), fps=25)
+    assert motion.format == "smplerx"
+    remark = next(note for note in motion.notes if note.argument)
+    assert remark.text.startswith("left and right fingers are never straight") and remark.example is True
+
+
+@pytest.mark.parametrize("form", ["matrices", "columns", "interleaved", "rows"])
+def test_rotations_of_nine_and_six_numbers(form, tmp_path):
+    params = with_elbows(write.a_motion())
+    turned = {name: forms(params[name])[form] for name in write.HEAD}
+    for name, rotations in (("plain", turned), ("batch", {name: array[None] for name, array in turned.items()})):
+        motion = load_motion(smplx_file(tmp_path / f"{name}.npz", rotations, betas=np.zeros((1, 10))))
+        assert motion.num_frames == write.FRAMES
+        assert_same_poses(motion.joints, params)
+
+
+def test_six_numbers_of_straight_arms_and_what_is_no_rotation_are_refused(tmp_path):
+    params = write.a_motion()
+    turned = {name: forms(params[name])["rows"] for name in write.HEAD}
+    with pytest.raises(ValueError, match="too straight to tell; save the matrices"):
+        load_motion(smplx_file(tmp_path / "a.npz", turned))
+    with pytest.raises(ValueError, match="no matrix of a rotation"):
+        load_motion(smplx_file(tmp_path / "b.npz", {name: 2 * array for name, array in turned.items()}))
+    with pytest.raises(ValueError, match=r"body_pose has shape \(2, 24, 63\).*of one person"):
+        load_motion(smplx_file(tmp_path / "c.npz", {name: np.stack([params[name]] * 2) for name in write.HEAD}))
+    with pytest.raises(ValueError, match=r"body_pose has shape \(21, 69\)"):  # as many numbers as 23 frames of 63
+        load_motion(smplx_file(tmp_path / "d.npz", {**params, "body_pose": np.zeros((21, 69))}))
+
+
+def test_a_batch_of_one_is_a_clip(tmp_path):
+    params = write.a_motion()
+    array = write.motion_x(params)
+    motion = load_motion(write.save(tmp_path / "a.npy", array[None]), fps=30)
+    np.testing.assert_array_equal(motion.joints, load_motion(write.save(tmp_path / "b.npy", array), fps=30).joints)

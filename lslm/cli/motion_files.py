@@ -22,6 +22,13 @@ def true_or_false(text: str) -> bool:
     return text.lower() == "true"
 
 
+def width_and_height(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise argparse.ArgumentTypeError(f"expected width and height in pixels, like 1280x720, got {text!r}")
+    return int(width), int(height)
+
+
 def reader_arguments(parser: argparse.ArgumentParser, fps: str = "--fps") -> None:
     """What a motion file cannot tell: the arguments of `load_motion`."""
     group = parser.add_argument_group("what a file cannot tell")
@@ -33,6 +40,12 @@ def reader_arguments(parser: argparse.ArgumentParser, fps: str = "--fps") -> Non
         type=true_or_false,
         metavar="true|false",
         help="are finger rotations whole, or relative to the mean hand of SMPL-X (default: as the format has it)",
+    )
+    group.add_argument(
+        "--image-size",
+        type=width_and_height,
+        metavar="WxH",
+        help="pixels of the video that landmarks were found in (default: stored, or by the proportions of the body)",
     )
     group.add_argument(
         "--body-model",
@@ -62,7 +75,8 @@ def as_flags(of, text: str) -> str:
     """`text` of a `MotionFileError` or a `Remark`, with its remedy as a flag: `; pass --fps 15`."""
     if of.argument is None:
         return text
-    value = {None: "", True: " true", False: " false"}.get(of.example, f" {of.example}")
+    example = "x".join(map(str, of.example)) if isinstance(of.example, tuple) else of.example
+    value = {None: "", True: " true", False: " false"}.get(example, f" {example}")
     flag = f"--{of.argument.replace('_', '-')}{value}"
     return f"{text}; pass {flag.replace(' -', '=-')}"  # a value that looks like a flag
 
@@ -79,7 +93,7 @@ def load(file: str, args):
     import lslm
     from lslm.processing import MotionFileError
 
-    names = ("fps", "format", "up", "flat_hand_mean", "body_model")
+    names = ("fps", "format", "up", "flat_hand_mean", "image_size", "body_model")
     try:
         motion = lslm.load_motion(file, **{name: getattr(args, name) for name in names})
     except MotionFileError as error:

@@ -1,20 +1,21 @@
 """Files of other programs -> the arrays that our own files hold.
 
 What travels with a checkpoint reads arrays alone and asks here for the rest (`motion_errors.package_readers`): `read`,
-`exact_joints` and `rows_to_params` are called by checkpoints of any age.
+`exact_joints` and what is below it in `__all__` are called by checkpoints of any age.
 """
 
 from pathlib import Path
 
 from ..motion_errors import Remark
 from .body_model import exact_joints
+from .finger_bend import whole_hands
 from .folders import read_folder
-from .landmark_formats import read_kaggle_landmarks, read_pose_file
+from .landmark_formats import landmarks_in_order, read_kaggle_landmarks, read_pose_file
 from .mocap_bvh import read_bvh
 from .mocap_gltf import read_gltf
 from .mocap_skeletons import named_joints_to_motion_joints
 from .safe_pickle import read_pickle
-from .signspark import rows_to_params
+from .signspark import rotations_to_vectors, rows_to_params
 
 
 def read(path: Path, container: str, format: str | None = None):
@@ -37,7 +38,8 @@ def read(path: Path, container: str, format: str | None = None):
     if container == "pose":
         return read_pose_file(content), []
     if container == "parquet":
-        return read_kaggle_landmarks(content), []
+        shape = "the picture's size is not stored: taken as 3 x 4, of a phone held upright"
+        return read_kaggle_landmarks(content), [Remark(shape, "image_size", (3, 4))]
     if container in ("pickle", "torch"):
         return read_pickle(content), []
     names, positions, fps = read_bvh(content) if container == "bvh" else read_gltf(content, path.parent)
@@ -45,4 +47,4 @@ def read(path: Path, container: str, format: str | None = None):
     return {"joints": joints, "valid": valid, "fps": fps}, [Remark(note) for note in notes]
 
 
-__all__ = ["exact_joints", "read", "rows_to_params"]
+__all__ = ["exact_joints", "landmarks_in_order", "read", "rotations_to_vectors", "rows_to_params", "whole_hands"]

@@ -65,14 +65,15 @@ class BodyModel:
 
 
 def exact_joints(
-    params: Mapping[str, np.ndarray], path: str | os.PathLike | None, gender: str, *, flat_hand_mean: bool
+    params: Mapping[str, np.ndarray], path: str | os.PathLike | None, gender: str, *, flat_hand_mean: bool | np.ndarray
 ) -> tuple[np.ndarray, str, np.ndarray, list[Remark]]:
     """Joints of SMPL-X parameters with the user's model file.
 
     Args:
         params: as in `skeleton.posed_joints`; and maybe `betas` and `expression`, (T, n) each.
         path, gender: as in `load_body_model`.
-        flat_hand_mean: True where hand poses are whole; False where they count from the mean hand of the model.
+        flat_hand_mean: True where hand poses are whole; False where they count from the mean hand of the model; or one
+            for each hand, (2,).
 
     Returns:
         (T, 52, 3) float64 metres, in the axes of the parameters; the name of the model, its mean hands (2, 45), and
@@ -89,7 +90,8 @@ def exact_joints(
             if width > most:
                 notes.append(Remark(f"the first {most} of {width} {part}: the model file has no more"))
             rest = rest + np.tensordot(params[part][:, :most], directions[..., :width], ([1], [2]))
-    joints = posed_joints(params, 0.0 if flat_hand_mean else model.hands_mean, rest)
+    mean = np.where(np.reshape(flat_hand_mean, (-1, 1)), 0.0, model.hands_mean)
+    joints = posed_joints(params, mean, rest)
     return joints, model.name, model.hands_mean, notes
 
 

@@ -53,7 +53,12 @@ def read_folder(path: Path, format: str | None = None) -> tuple[SmplxClip | dict
         raise ValueError(
             "some files hold SMPL-X parameters and some landmarks; one folder holds the frames of one clip"
         )
-    return (_one_clip(frames, notes), []) if kinds == {SmplxClip} else (read_landmark_frames(frames), notes)
+    if kinds != {SmplxClip}:
+        return read_landmark_frames(frames), notes
+    clip = _one_clip(frames, notes)
+    if clip.format == "smplx" and (folder.name == "smplx" or (folder.parent / "meta").is_dir()):
+        clip.format = "smplerx"  # the only one of them that writes such folders
+    return clip, []
 
 
 def _read_frame(file: Path, format: str | None) -> SmplxClip | np.ndarray:

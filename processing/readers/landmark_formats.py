@@ -19,12 +19,13 @@ import io
 import math
 import struct
 from collections.abc import Sequence
+from itertools import permutations, product
 from typing import Any
 
 import numpy as np
 
 from ..array_files import MAX_FRAMES
-from ..mediapipe_landmarks import ROW_WIDTHS, fill_in_time, landmarks_of_rows
+from ..mediapipe_landmarks import ROW_WIDTHS, fill_in_time, landmarks_of_rows, misplaced
 
 MAX_POINTS = 5_000  # points per frame in a .pose file; MediaPipe's have up to 586
 MAX_KAGGLE_FRAMES = 10_000  # "asl-signs" holds single signs, seconds long; bounds what parquet may unpack to
@@ -240,6 +241,47 @@ def read_landmark_frames(arrays: Sequence[np.ndarray | None]) -> dict[str, np.nd
     if size not in ROW_WIDTHS:
         raise ValueError(f"frames of shape ({size},), expected MediaPipe landmarks (1662,) or (258,)")
     return landmarks_of_rows(np.array([np.zeros(size) if array is None else array for array in arrays], np.float32))
+
+
+def landmarks_in_order(rows: np.ndarray, size: int) -> dict[str, Any]:
+    """(T, n) numbers of landmarks in any order of pose, face and hands, as the arrays of `mediapipe_to_joints`.
+
+    An order fits if the head is above the shoulders, visibilities lie from 0 to 1 and each hand is at its wrist. Its
+    depth counts from its wrist, so orders in which it is 0 there go before others.
+
+    Args:
+        size: numbers of a pose landmark, 3 or 4.
+
+    Returns:
+        pose, left_hand, right_hand; and `order` if it is not pose, face, left hand, right hand.
+
+    Raises:
+        ValueError: no order fits.
+    """
+    sizes = {"pose": 33 * size, "face": rows.shape[1] - 33 * size - 126, "left_hand": 63, "right_hand": 63}
+    sizes = {name: width for name, width in sizes.items() if width}
+    usual, problem = None, None
+    for flat_wrists, order in product((True, False), permutations(sizes)):
+        ends = dict(zip(order, np.cumsum([sizes[name] for name in order]), strict=True))
+        arrays = {
+            name: rows[:, ends[name] - sizes[name] : ends[name]].reshape(len(rows), -1, size if name == "pose" else 3)
+            for name in ("pose", "left_hand", "right_hand")
+        }
+        pose, hands = arrays["pose"], np.stack([arrays["left_hand"], arrays["right_hand"]])
+        fault = misplaced(**arrays)
+        usual, problem = usual or arrays, problem or fault
+        body = pose[np.isfinite(pose).all((1, 2)) & pose.any((1, 2))]
+        if fault or not len(body) or not 0 <= body[..., 3:].min(initial=0) <= body[..., 3:].max(initial=0) <= 1.001:
+            continue
+        if flat_wrists and np.abs(np.nan_to_num(hands[:, :, 0, 2])).max() > 1e-3:
+            continue
+        if np.median(body[:, 0, 1]) < np.median(body[:, _SHOULDERS, 1]):
+            return arrays if order == tuple(sizes) else arrays | {"order": ", ".join(order)}
+    if not (np.isfinite(usual["pose"]) & (usual["pose"] != 0)).any():
+        return usual  # nobody in the picture, which is said later
+    expected = ", ".join(sizes)
+    reason = problem or "the head is not above the shoulders, or a visibility not from 0 to 1"
+    raise ValueError(f"{rows.shape[1]} numbers a frame, but not {expected} in any order: {reason}; save them as .npz")
 
 
 # --- Kaggle "asl-signs" -----------------------------------------------------------------------------------------------

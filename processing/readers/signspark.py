@@ -1,8 +1,15 @@
-"""SignSparK's rotation matrices, of which the first two rows are stored -> rotation vectors, as SMPL-X has them."""
+"""Rotation matrices, or six numbers of each as SignSparK stores them -> rotation vectors, as SMPL-X has them."""
+
+from collections.abc import Mapping
 
 import numpy as np
 
+from ..motion_errors import MotionFileError, Remark
+from ..motion_features import JOINT_NAMES
 from ..rotations import normalize, squared_length
+
+_ELBOWS = [JOINT_NAMES.index(name) - 1 for name in ("left_elbow", "right_elbow")]  # in `body_pose`
+_BENT = 0.3  # radians; signers bend their elbows by 1 and more
 
 
 def rows_to_params(left: np.ndarray, right: np.ndarray, body: np.ndarray) -> dict[str, np.ndarray]:
@@ -40,6 +47,56 @@ def _rows_to_vectors(six: np.ndarray) -> np.ndarray:
     if not np.abs(lengths - 1).max() < 0.1 or not np.abs((first * second).sum(-1)).max() < 0.1:  # not: NaN, too
         raise ValueError("the numbers are not two rows of a rotation matrix for each joint")
     return matrix_to_vector(matrix_from_6d(rows).swapaxes(-1, -2)).reshape(len(six), -1)
+
+
+def rotations_to_vectors(rotations: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[Remark]]:
+    """Rotations of SMPL-X's parts as rotation vectors (T, 3 J), and remarks.
+
+    Six numbers are two columns of a matrix, one after the other or interleaved as in a (3, 2) array, or its first two
+    rows. Right angles tell the interleaved ones. Rows and columns are inverse rotations: elbows bend one way only.
+
+    Args:
+        rotations: part -> (T, J, 9) matrices, row by row, or (T, J, 6). Zeros are no rotation.
+
+    Raises:
+        ValueError: no rotations, or six numbers whose order the elbows do not tell.
+    """
+    vectors, inverse = {}, []
+    for part, values in rotations.items():
+        frames, joints, size = values.shape
+        values = np.where(values.any(-1, keepdims=True), values, np.eye(3)[: size // 3].ravel())
+        pairs = values.reshape(frames, joints, size // 3, 3)
+        if size == 6 and not _orthonormal(pairs):
+            pairs = values.reshape(frames, joints, 3, 2).swapaxes(-1, -2)
+        elif size == 6:
+            inverse.append(part)
+        if not _orthonormal(pairs):
+            raise ValueError(f"{part} holds {size} numbers a joint that are no matrix of a rotation, nor a part of one")
+        matrices = pairs if size == 9 else matrix_from_6d(np.concatenate([pairs[..., 0, :], pairs[..., 1, :]], axis=-1))
+        vectors[part] = matrix_to_vector(matrices).reshape(frames, -1)
+    if not inverse:
+        return vectors, []
+    bend = 0.0
+    if "body_pose" in inverse:
+        elbows = vectors["body_pose"].reshape(frames, -1, 3)[:, _ELBOWS, 1]
+        bend = (elbows * (-1, 1)).mean()
+    if abs(bend) < _BENT:
+        raise MotionFileError(
+            "six numbers a joint are two columns or two rows of each matrix, and the elbows are too straight to tell; "
+            "save the matrices, (frames, joints, 3, 3), or rotation vectors, (frames, joints, 3)",
+            kind="rotations of six numbers in an unknown order",
+        )
+    if bend < 0:
+        vectors |= {part: -vectors[part] for part in inverse}
+    order = "rows" if bend < 0 else "columns"
+    return vectors, [Remark(f"six numbers a joint read as two {order} of its matrix: so the elbows bend")]
+
+
+def _orthonormal(rows: np.ndarray) -> bool:
+    """(..., n, 3): n vectors near unit length and at right angles; three of them right-handed."""
+    products = np.einsum("...ij,...kj->...ik", rows, rows)
+    near = np.abs(products - np.eye(rows.shape[-2])).max(initial=0) < 0.1  # False for NaN
+    return bool(near and (rows.shape[-2] < 3 or (np.linalg.det(rows) > 0).all()))
 
 
 def matrix_from_6d(six: np.ndarray) -> np.ndarray:
