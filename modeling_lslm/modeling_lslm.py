@@ -7,6 +7,7 @@ Shapes: B prompts, S tokens, N clips, T frames, L codes, C codebooks, H hidden s
 """
 
 import copy
+import math
 from dataclasses import dataclass
 
 import torch
@@ -173,7 +174,7 @@ class LslmPreTrainedModel(PreTrainedModel):
             merge_lora: fold the checkpoint's LoRA adapter into the language model's weights, as [`merge_lora`] does:
                 what comes is a plain model, for use and for an adapter of one's own. An adapter without extras needs
                 no peft for this, whose import takes longer than the rest of loading. False: the adapter stays beside
-                the weights, to be trained on.
+                the weights, to be trained on. Beside quantised weights it always stays.
 
         Raises:
             ValueError: weights that the model needs are not in the checkpoint, or it holds others, or numbers that are
@@ -198,7 +199,7 @@ class LslmPreTrainedModel(PreTrainedModel):
             state_dict = {name.replace(".base_layer.", "."): weight for name, weight in held.items()}
             if config.backbone is not None:
                 state_dict = _backbone_state(load_backbone(config.backbone, dtype=dtype), config) | state_dict
-            if lora is not None and merge_lora and set(lora) <= PLAIN_LORA:
+            if lora is not None and merge_lora and _is_plain(lora) and not hasattr(config, "quantization_config"):
                 _refuse_unmatched(place, _fold(adapter, state_dict, lora))
                 lora = config.backbone = None
             if cls.can_generate() and kwargs.get("generation_config") is None:
@@ -220,7 +221,7 @@ class LslmPreTrainedModel(PreTrainedModel):
                 adapter = {name.removeprefix("model."): weight for name, weight in adapter.items()}
             _refuse_unmatched(place, adapter.keys() ^ {name for name in model.state_dict() if ".lora_" in name})
             model.load_state_dict(adapter, strict=False)
-            if merge_lora:
+            if merge_lora and getattr(model, "hf_quantizer", None) is None:
                 model.merge_lora()
         # the loader makes new parameters, which forget that they are frozen
         getattr(model, "model", model).vqvae.requires_grad_(False)
@@ -272,7 +273,7 @@ class LslmPreTrainedModel(PreTrainedModel):
         if not layers:
             self.config.lora = None  # the user merged and unloaded it
             return
-        if self.config.lora is None or any(set(getattr(layer, "lora_A", ())) != {"default"} for layer in layers):
+        if self.config.lora is None or not all(_described(layer, self.config.lora) for layer in layers):
             raise ValueError(
                 "The language model holds peft layers that an LSLM checkpoint does not describe. Save the adapter with "
                 "PeftModel.save_pretrained, or merge it first (PeftModel.merge_and_unload)."
@@ -763,6 +764,22 @@ def _backbone_state(source: PreTrainedModel, config: LslmConfig) -> dict[str, to
     if config.tie_word_embeddings:  # accelerate looks for a head that lies on disk by this name
         state["lm_head.weight"] = state["model.language_model.embed_tokens.weight"]
     return state
+
+
+def _is_plain(lora: dict) -> bool:
+    """Whether these arguments of `peft.LoraConfig` say all that [`_fold`] needs, and no more."""
+    return PLAIN_LORA - {"lora_dropout"} <= set(lora) <= PLAIN_LORA and not isinstance(lora["target_modules"], str)
+
+
+def _described(layer: nn.Module, lora: dict) -> bool:
+    """Whether a layer of peft's has one adapter, with the rank and the scale that `lora` gives it."""
+    if set(getattr(layer, "lora_A", ())) != {"default"}:
+        return False
+    if lora.get("rank_pattern") or lora.get("alpha_pattern"):  # a rank and a scale for each layer
+        return True
+    rank, alpha = lora.get("r", 8), lora.get("lora_alpha", 8)  # peft's defaults
+    scale = alpha / (math.sqrt(rank) if lora.get("use_rslora") else rank)
+    return layer.r["default"] == rank and layer.scaling["default"] == scale
 
 
 def _fold(adapter: dict[str, torch.Tensor], state: dict[str, torch.Tensor], lora: dict) -> set[str]:

@@ -459,3 +459,17 @@ def test_a_long_string_in_every_row_costs_no_memory():
     data = parquet_file(arrow.table([numbers, kinds, numbers, numbers, numbers, numbers], names=names))
     with pytest.raises(ValueError, match="both shoulders"):
         read_kaggle_landmarks(data)
+
+
+def test_bool_is_no_landmark(tmp_path):
+    for frame in range(3):
+        np.save(
+            tmp_path / f"{frame}.npy", np.random.default_rng(frame).uniform(0.1, 0.9, 258) > (0.5 if frame == 1 else 0)
+        )
+    with pytest.raises(ValueError, match="bool, expected real numbers"):
+        load_motion(tmp_path)
+    pose = np.random.default_rng(0).uniform(0.2, 0.8, (4, 33, 4))
+    arrays = {"pose": pose, "left_hand": pose[:, :21, :3], "right_hand": pose[:, :21, :3]}
+    for name in arrays:
+        with pytest.raises(ValueError, match="bool, expected real numbers"):
+            mediapipe_to_joints(**arrays | {name: arrays[name] > 0.5})

