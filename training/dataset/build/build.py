@@ -120,7 +120,11 @@ def locked(out: str | os.PathLike, shared: bool = False) -> Iterator[None]:
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
             file.flush()
-        yield
+        try:
+            yield
+        finally:
+            if not shared:
+                file.truncate(0)
 
 
 # --- the plan ---------------------------------------------------------------------------------------------------------
