@@ -257,6 +257,51 @@ def test_the_card_is_one_that_the_hub_takes(built, source, tmp_path, capsys):
     assert (tmp_path / "set" / "README.md").read_text() == "my own words"
 
 
+def test_a_row_with_times_cuts_the_recording(tmp_path, make_again, monkeypatch):
+    source = tmp_path / "s"
+    write_clip(source / "rec.npz", 3, frames=240)  # 10 s
+    write_clip(source / "own.npz", 4, frames=60)
+    parts = {"a": (0, 2.5), "b": (2.5, 5), "c": (9, 10.4), "d": (11, 12), "e": (3, 3.02), "f": (0, 240)}
+    rows = [{"id": id, "file": "rec.npz", "text": id, "start": s, "end": e} for id, (s, e) in parts.items()]
+    rows.append({"id": "g", "file": "own.npz", "text": "cut already", "start": 70.0, "end": 72.5})
+    write_texts(source, [row | {"split": "train"} for row in rows])
+    loads, load = [], load_motion
+
+    def counted(path, **keywords):
+        loads.append(path.name)
+        return load(path, **keywords)
+
+    monkeypatch.setattr(data_shards, "load_motion", counted)
+    report, _ = make_again(source, tmp_path / "out", fps=None)
+    assert loads == ["rec.npz", "own.npz"]  # once for all parts
+    whole = np.round(load_motion(source / "rec.npz").joints.astype(np.float64) * 1000)
+    built = {row["id"]: row["joints_mm"] for row in rows_of(tmp_path / "out", "train")}
+    assert {id: len(joints) for id, joints in built.items()} == {"a": 60, "b": 60, "c": 24, "g": 60}
+    for id, first in (("a", 0), ("b", 60), ("c", 216)):
+        np.testing.assert_array_equal(built[id], whole[first : first + len(built[id])])
+    dropped = map(json.loads, (tmp_path / "out" / "dropped.jsonl").read_text().splitlines())
+    reasons = {fault["id"]: fault["reason"] for fault in dropped}
+    assert "11 to 12 s, the file has 240 frames, 10.0 s" in reasons["d"] and "less than 2 frames" in reasons["e"]
+    assert "if its times are frames, call them start_frame and end_frame" in reasons["f"] and len(reasons) == 3
+    notes = report["splits"]["train"]["notes"]
+    assert notes["the file is as long as the part that its text names: taken as a whole"] == 1 and len(notes) == 2
+    rows[1] |= {"start": 3.0}
+    write_texts(source, [row | {"split": "train"} for row in rows])
+    assert make_again(source, tmp_path / "out", fps=None)[1] == ["b"]
+    assert {len(row["joints_mm"]) for row in rows_of(tmp_path / "out", "train") if row["id"] == "b"} == {48}
+
+
+def test_parts_in_frames_with_what_lies_beside_the_joints(tmp_path):
+    source, params = tmp_path / "s", motion_writers.a_motion(frames=30)
+    source.mkdir()
+    motion_writers.save(source / "v.npy", motion_writers.motion_x(params))
+    write_texts(source, [row_of(0, video="v", start_frame=10, end_frame=25)])
+    make(source, tmp_path / "out", fps=None, face=True)
+    (row,) = rows_of(tmp_path / "out", "train")
+    np.testing.assert_allclose(row["jaw_pose"], params["jaw_pose"][10:25], atol=1e-6)
+    assert (row["num_frames"], row["source"], len(row["valid"])) == (15, "v.npy", 15)
+
+
 # --- bad clips --------------------------------------------------------------------------------------------------------
 
 
@@ -289,6 +334,15 @@ def test_bad_clips_are_named_and_the_rest_is_intact(built, copy, tmp_path):
         assert all(np.array_equal(row[name], whole[row["id"]][name]) for name in kept.column_names)
     text = (tmp_path / "out" / "report.md").read_text()
     assert "18 clips, 9 dropped, 27 found." in text and "no motion file" in text
+
+
+def test_texts_with_line_ends_of_other_kinds(copy, tmp_path):
+    ends = "one\u2028two\u2029three\x85four\x0cfive\nsix"
+    write_texts(copy, [row_of(0, text=ends), row_of(1), row_of(2, text=ends), {"id": f"no {ends}", "text": "x"}])
+    make(copy, tmp_path / "out")
+    assert rows_of(tmp_path / "out", "train")["text"][0] == rows_of(tmp_path / "out", "validation")["text"][0] == ends
+    lines = (tmp_path / "out" / "dropped.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(lines[0])["id"] == f"no {ends}" and len(lines) == 1 + TAKES - 3
 
 
 def test_a_reader_that_fails_in_an_unknown_way(source, tmp_path, monkeypatch):
@@ -431,6 +485,37 @@ def test_old_rows_that_are_damaged_are_read_from_the_source(copy, tmp_path, make
     file.unlink()
     assert len(make_again(copy, out)[1]) == 5
     assert_as_new(copy, out)
+
+
+def test_a_shard_that_was_changed_to_the_same_size_is_made_again(copy, tmp_path, make_again):
+    out = tmp_path / "set"
+    make(copy, out)
+    file = out / "data" / "train-00001.parquet"
+    whole, stat = file.read_bytes(), file.stat()
+    table = pq.read_table(file)
+    pq.write_table(table.slice(0, 1), tmp_path / "other")  # readable, and other rows
+    for content in (whole[:50] + bytes([whole[50] ^ 1]) + whole[51:], (tmp_path / "other").read_bytes()[: len(whole)]):
+        file.write_bytes(content.ljust(len(whole), b"\0"))
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        assert len(make_again(copy, out)[1]) == 5  # none of its rows is taken for good
+        assert file.read_bytes() == whole
+    write_texts(copy, [row_of(n) for n in range(TAKES)])  # nor into new shards
+    file.write_bytes(whole[:50] + bytes([whole[50] ^ 1]) + whole[51:])
+    assert len(make_again(copy, out)[1]) == 5
+    assert_as_new(copy, out)
+
+
+def test_a_second_build_is_refused_while_one_is_at_work(source, tmp_path):
+    out = tmp_path / "set"
+    refused = f"another build writes to .* .process {os.getpid()} on .*; wait for its end, or name another folder"
+    with data_build.locked(out):
+        for call in (lambda: make(source, out), lambda: data_build.plan(source, out), lambda: data_build.finish(out)):
+            with pytest.raises(OSError, match=refused):
+                call()
+    with data_build.locked(out, shared=True), data_build.locked(out, shared=True):  # tasks beside each other
+        with pytest.raises(OSError, match="another build writes to .* .its tasks"):
+            data_build.plan(source, out)
+    assert make(source, out)["clips"] == TAKES
 
 
 def test_shards_that_no_longer_belong_are_removed(copy, tmp_path):

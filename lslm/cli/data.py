@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from .errors import one_line
@@ -49,11 +50,14 @@ The same command again reads only what is new or changed, and goes on after a ki
 without interruption, with any number of workers.""",
         epilog="""\
 texts
-  How2Sign    how2sign_realigned_train.csv, ..._val.csv, ..._test.csv as they come, joined on SENTENCE_NAME
+  How2Sign    how2sign_realigned_train.csv, ..._val.csv, ..._test.csv as they come, joined on SENTENCE_NAME; where no
+              file has that name, the recording VIDEO_NAME is cut by START_REALIGNED and END_REALIGNED (YouTube-ASL too)
   Phoenix     PHOENIX-2014-T.train.corpus.csv, ... as they come, joined on name
   HamNoSys    SignAvatars' data.json
   your own    csv, tsv, jsonl or json with a column id, name or file, and text. Read as well: fps, language, signer,
               split, video (clips of one video stay in one split). All other columns are carried into the data set.
+              A row with start and end (seconds), or start_frame and end_frame, cuts the recording that its column file
+              or video names; a file that has the row's own id was cut before, and stays whole.
   A file name with train, val, dev or test in it says the split of its rows. Clips without one are dealt 80/10/10.
 
 examples
@@ -72,6 +76,16 @@ docs/scale.md has the figures for a million clips.""",
         choices=["official", "video", "signer", "clip"],
         default="official",
         help="official: as the texts say, without it by video (official)",
+    )
+    add(
+        "--video-before",
+        metavar="MARK",
+        help="ids begin with the name of their video, up to the last MARK: _ for video_1, video_2",
+    )
+    add(
+        "--shared-videos",
+        action="store_true",
+        help="keep official splits that share videos (an error otherwise, except Phoenix)",
     )
     add("--seed", type=int, default=0, help="of splits that are not official (0)")
     reader_arguments(build, "--source-fps")
@@ -142,6 +156,8 @@ def _build(args: dict) -> int:
             print(f"submitted: {min(tasks or shards, shards)} tasks, then one that writes {out}/report.md")
             return 0
         report = json.loads(Path(out, "report.json").read_text(encoding="utf-8"))
+    for remark, count in report["remarks"].items():
+        print(f"lslm: {remark}" + (f" ({count})" if count > 1 else ""), file=sys.stderr)
     splits = ", ".join(f"{split} {summary['clips']}" for split, summary in report["splits"].items())
     print(f"written to {out}: {report['clips']} clips ({splits}); {report['dropped']} dropped, see {out}/report.md")
     return 0

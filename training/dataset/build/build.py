@@ -11,15 +11,19 @@ a build reads only clips that are new or changed, and until it is done the old d
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import errno
 import itertools
 import json
 import multiprocessing
 import os
 import shutil
+import socket
 import sys
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +52,13 @@ from .shards import (
     write_whole,
 )
 from .sources import Catalogue, find_tables
+from .tables import json_line
 from .texts import SPLITS
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 TICK, LOG_EVERY = 0.2, 10.0  # seconds between two looks at the progress: on a terminal, in a log file
 THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ARROW_NUM_THREADS")}
@@ -69,20 +79,82 @@ def build(
         what report.json holds.
 
     Raises:
-        ValueError, OSError: texts or options cannot be used, or `out` cannot be written. Never for a clip: clips that
-            cannot be used are in `out`/dropped.jsonl.
+        ValueError, OSError: texts or options cannot be used, a video is in several splits, `out` cannot be written, or
+            another build writes to it. Never for a clip: clips that cannot be used are in `out`/dropped.jsonl.
     """
     names = ("license", "license_name", "license_link")
     license = {name: value for name in names if (value := options.pop(name, None))}
-    plan(source, out, **options)
-    build_shards(out, workers, progress)
-    return finish(out, **license)
+    _check_folders(source, out)
+    with locked(out):
+        _plan(source, out, **options)
+        build_shards(out, workers, progress)
+        return _finish(out, **license)
+
+
+@contextlib.contextmanager
+def locked(out: str | os.PathLike, shared: bool = False) -> Iterator[None]:
+    """Keep other builds out of `out`, until the end of the block or of this process, however it ends.
+
+    Args:
+        shared: a task of a build, which may run beside others, and not beside a new plan.
+
+    Raises:
+        OSError: another build is at work there.
+    """
+    work = Places(os.path.abspath(out)).work
+    work.mkdir(parents=True, exist_ok=True)
+    with open(work / "lock", "a+", encoding="utf-8") as file:
+        try:
+            if fcntl:
+                fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):  # a file system without locks
+                print(f"{out} cannot be locked ({error.strerror}): start no second build in it", file=sys.stderr)
+            else:
+                file.seek(0)
+                who = file.read(200).strip() or "its tasks"
+                raise OSError(
+                    f"another build writes to {out} ({who}); wait for its end, or name another folder"
+                ) from error
+        if not shared:
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+            file.flush()
+        try:
+            yield
+        finally:
+            if not shared:
+                file.truncate(0)
 
 
 # --- the plan ---------------------------------------------------------------------------------------------------------
 
 
-def plan(
+def plan(source: str | os.PathLike, out: str | os.PathLike, **options) -> None:
+    """Join clips and texts, and write down which clips make which shard.
+
+    Args:
+        source: folder of the motion files. out: folder of the data set.
+        texts: tables of texts; None: those in `source`.
+        columns: names to keep, in this order, or with types; None: all.
+        reader, further options: see [`Recipe`].
+
+    Raises:
+        ValueError, OSError: see [`build`].
+    """
+    _check_folders(source, out)
+    with locked(out):
+        _plan(source, out, **options)
+
+
+def _check_folders(source: str | os.PathLike, out: str | os.PathLike) -> None:
+    if not os.path.isdir(source):
+        raise NotADirectoryError(20, "expected a folder of motion files", str(source))
+    if os.path.abspath(out) == os.path.abspath(source):
+        raise ValueError(f"{out}: the data set cannot go into the folder of its source; name another")
+
+
+def _plan(
     source: str | os.PathLike,
     out: str | os.PathLike,
     *,
@@ -91,22 +163,7 @@ def plan(
     reader: Mapping[str, Any] | None = None,
     **options,
 ) -> None:
-    """Join clips and texts, and write down which clips make which shard.
-
-    Args:
-        source: folder of the motion files. out: folder of the data set.
-        texts: tables of texts; None: those in `source`.
-        columns: names to keep, in this order, or with types; None: all.
-        reader, options: see [`Recipe`].
-
-    Raises:
-        ValueError, OSError: see [`build`].
-    """
     source, places = Path(os.path.abspath(source)), Places(os.path.abspath(out))
-    if not source.is_dir():
-        raise NotADirectoryError(20, "expected a folder of motion files", str(source))
-    if places.out == source:
-        raise ValueError(f"{out}: the data set cannot go into the folder of its source; name another")
     reader = dict(reader or {})
     if "body_model" in reader:
         reader["body_model"] = os.path.abspath(reader["body_model"])  # tasks may start in another folder
@@ -116,10 +173,12 @@ def plan(
         path.mkdir(parents=True, exist_ok=True)
     _mend(places)
     scratch = places.work / "catalogue.sqlite"
-    catalogue = Catalogue(scratch, split_by=recipe.split_by, seed=recipe.seed, language=recipe.language)
+    options = {name: getattr(recipe, name) for name in ("split_by", "seed", "language", "video_before")}
+    catalogue = Catalogue(scratch, **options)
     try:
         _add_texts(catalogue, tables, source, texts is not None)
         catalogue.add_files(source, [places.out, *tables])
+        catalogue.check_videos(recipe.shared_videos)
         draft = places.work / "plan.tmp"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir()
@@ -133,7 +192,7 @@ def plan(
         with open(draft / "left_out.jsonl", "w", encoding="utf-8") as lines:
             for fault in catalogue.left_out():
                 row = {"id": fault.id, "file": fault.file, "reason": fault.reason}
-                lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+                lines.write(json_line(row))
                 left_out[fault.kind or fault.reason] += 1
     finally:
         catalogue.close()
@@ -145,6 +204,7 @@ def plan(
         "left_out": left_out,
         "tables": catalogue.tables,
         "other_files": dict(sorted(catalogue.other_files.items())),
+        "remarks": dict(sorted(catalogue.remarks.items())),
         "options": recipe.options,
         "columns": list(columns),
     }
@@ -162,7 +222,7 @@ def _add_texts(catalogue: Catalogue, tables: Sequence[Path], source: Path, named
         near = os.path.relpath(path.parent, source).replace(os.sep, "/")
         try:
             catalogue.add_texts(path, "" if near == "." or near.startswith("..") else near)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             if named:
                 raise
             complaint = str(error)
@@ -176,7 +236,7 @@ def _write_plan(folder: Path, split: str, clips: Iterable[dict], shard_size: int
     clips, shards = iter(clips), {}
     while shard := list(itertools.islice(clips, shard_size)):
         name = f"{split}-{len(shards):05d}"
-        lines = "".join(json.dumps(clip, ensure_ascii=False) + "\n" for clip in shard)
+        lines = "".join(map(json_line, shard))
         (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
         shards[name] = len(shard)
     return shards
@@ -317,8 +377,13 @@ def finish(out: str | os.PathLike, **license: str) -> dict:
         what report.json holds.
 
     Raises:
-        ValueError: a shard is missing.
+        ValueError: a shard is missing. OSError: another build is at work.
     """
+    with locked(out):
+        return _finish(out, **license)
+
+
+def _finish(out: str | os.PathLike, **license: str) -> dict:
     places = Places(out)
     names, facts = places.shards(), json.loads((places.plan / "facts.json").read_text(encoding="utf-8"))
     if missing := [name for name in names if not (places.plan / f"{name}.key").is_file()]:
@@ -343,7 +408,7 @@ def finish(out: str | os.PathLike, **license: str) -> dict:
             sums = data_report.add(sums, record["sums"] or {})
             for fault in record["dropped"]:
                 row = {name: fault[name] for name in ("id", "file", "reason")}
-                dropped.write(json.dumps(row, ensure_ascii=False) + "\n")
+                dropped.write(json_line(row))
         with open(places.plan / "left_out.jsonl", encoding="utf-8") as lines:
             shutil.copyfileobj(lines, dropped)
     os.replace(places.work / "dropped.tmp", places.out / "dropped.jsonl")

@@ -15,7 +15,7 @@ from typing import Any
 
 from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, SlurmPipelineExecutor
 
-from .build import THREADS, finish
+from .build import THREADS, finish, locked
 from .shards import Places, build_shard
 
 EXECUTORS = {"local": LocalPipelineExecutor, "slurm": SlurmPipelineExecutor, "ray": RayPipelineExecutor}
@@ -23,8 +23,9 @@ EXECUTORS = {"local": LocalPipelineExecutor, "slurm": SlurmPipelineExecutor, "ra
 
 def make_shards(out: str, data: Any, rank: int, world_size: int) -> None:
     """A step of a pipeline: every `world_size`-th shard of the plan in `out`, from `rank` on."""
-    for name in list(Places(out).shards())[rank::world_size]:
-        build_shard(out, name)
+    with locked(out, shared=True):
+        for name in list(Places(out).shards())[rank::world_size]:
+            build_shard(out, name)
 
 
 def end_build(out: str, license: Mapping[str, str], data: Any, rank: int, world_size: int) -> None:

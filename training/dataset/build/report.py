@@ -70,7 +70,7 @@ def write_report(out: Path, splits: Mapping[str, dict], facts: Mapping) -> dict:
 
     Args:
         splits: the sum of [`summarise`] over the shards of each split. facts: `left_out` (counts by reason), `tables`,
-            `other_files`, `shards`, `options`, `columns`.
+            `other_files`, `remarks`, `shards`, `options`, `columns`.
 
     Returns:
         what report.json holds.
@@ -100,6 +100,7 @@ def _markdown(report: Mapping) -> str:
     reasons = add(total.get("reasons", {}), report["left_out"])
     for title, counts in (
         ("Dropped, by reason (each one: dropped.jsonl)", reasons),
+        ("Assumed about tables and files", report["remarks"]),
         ("Assumed or filled in while reading", total.get("notes", {})),
         ("Frame rate of the files", total.get("source_fps", {})),
         ("Languages of the texts", total.get("languages", {})),
@@ -118,7 +119,7 @@ def _markdown(report: Mapping) -> str:
 
 def _bars(counts: Sequence[tuple[str, int]], most: int = MOST) -> list[str]:
     """Names, counts and bars of text in a code block."""
-    shown = [(str(name)[:100], count) for name, count in counts[:most]]
+    shown = [(str(name)[:120], count) for name, count in counts[:most]]
     longest = max(count for _, count in shown) or 1
     width, digits = max(len(name) for name, _ in shown), len(str(longest))
     lines = [

@@ -14,8 +14,8 @@ import os
 import socket
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from datasets import Array2D, Array3D, Features, List, Value
 from datasets.arrow_writer import TypedSequence
 
-from ....processing import MotionFileError, SignMotionFeatureExtractor, load_motion
+from ....processing import Motion, MotionFileError, Remark, SignMotionFeatureExtractor, load_motion
 from ....processing.feature_extraction_lslm import resample
 from ....processing.motion_features import CONVENTIONS, FEATURE_SIZE, NUM_JOINTS
 from ....processing.readers.motion_repair import MAX_GAP, repair_joints, repair_motion
@@ -34,6 +34,7 @@ from ..validity import resample_valid
 from .report import PARTS, summarise
 
 FORMAT = 1  # raised when the same clip becomes another row
+SLACK = 0.5  # seconds that a part of a recording may reach over its end
 FEATURE_FPS = 20.0  # of the statistics, when clips keep their own rate: the extractor's default
 ROW_GROUP = 100  # clips that are held and compressed together; 200 frames each are 6 MB
 # zstd from here on looks back as far as a shard is large: then a shard is one page, in which repeated takes are found
@@ -88,7 +89,7 @@ class Recipe:
         fps: frame rate of the data set; None: every clip keeps its own.
         features: also store the 623 motion features, of this `convention`.
         face: also store `jaw_pose` and `expression` of the clips whose files have them.
-        split_by, seed, language: see `Catalogue`.
+        split_by, seed, language, video_before: see `Catalogue`. shared_videos: see `Catalogue.check_videos`.
         max_seconds: longer clips are dropped.
         smooth: seconds that clips are smoothed over, see `repair_motion`; 0: not at all.
         shard_size: most clips in a parquet file. compression_level: of zstd; from 20 on a shard is one page.
@@ -108,6 +109,8 @@ class Recipe:
     split_by: str = "official"
     seed: int = 0
     language: str | None = None
+    video_before: str | None = None
+    shared_videos: bool = False
     max_seconds: float | None = None
     smooth: float = 0.0
     shard_size: int = 1000
@@ -153,7 +156,8 @@ class Recipe:
         """Changes when the clip has to be read again: not with its text."""
         settings = [FORMAT, self.reader, self.reader_version, self.fps, self.max_seconds, self.smooth, self.convention]
         stored = [column for column in MOTION_COLUMNS if column in self.columns]
-        return digest([clip["file"], clip["fps"], state(Path(self.source, clip["file"])), settings, stored])
+        part = [clip["file"], clip["fps"], clip.get("span")]
+        return digest([*part, state(Path(self.source, clip["file"])), settings, stored])
 
 
 def digest(value) -> str:
@@ -185,7 +189,11 @@ def read_clip(clip: dict, recipe: Recipe) -> tuple[dict, dict]:
         Exception: whatever a reader raises for a file that cannot be used.
     """
     keywords = dict(recipe.reader) | ({} if clip["fps"] is None else {"fps": clip["fps"]})
-    motion = load_motion(Path(recipe.source, clip["file"]), **keywords)
+    path = Path(recipe.source, clip["file"])
+    if clip.get("span"):
+        motion = cut(_recording(path, str(state(path)), tuple(sorted(keywords.items()))), *clip["span"])
+    else:
+        motion = load_motion(path, **keywords)
     notes = [remark.kind or remark.text for remark in motion.notes]
     if recipe.max_seconds and motion.duration > recipe.max_seconds:
         limit = f"more than --max-seconds {recipe.max_seconds:g}"
@@ -223,6 +231,45 @@ def read_clip(clip: dict, recipe: Recipe) -> tuple[dict, dict]:
     return row, facts
 
 
+@lru_cache(maxsize=1)
+def _recording(path: Path, state: str, keywords: tuple[tuple[str, Any], ...]) -> Motion:
+    """A whole recording; its parts follow each other, and it is read once for all of them."""
+    return load_motion(path, **dict(keywords))
+
+
+def cut(motion: Motion, start: float, end: float, unit: str) -> Motion:
+    """The part of a recording from `start` to before `end`, in seconds ("s") or frames.
+
+    A file that lasts as long as the part, and ends before it does, has been cut already, and stays as it is.
+
+    Raises:
+        MotionFileError: the recording does not reach so far.
+    """
+    rate = motion.fps if unit == "s" else 1.0
+    first, last, frames = round(start * rate), round(end * rate), motion.num_frames
+    slack = max(SLACK * motion.fps, frames / 100)  # of frame rates that are not quite those of the video
+    if last > frames + slack:
+        if abs(frames - (last - first)) <= slack:
+            remark = Remark("the file is as long as the part that its text names: taken as a whole")
+            return replace(motion, notes=(*motion.notes, remark))
+        other = "" if unit != "s" or end > frames else "; if its times are frames, call them start_frame and end_frame"
+        raise MotionFileError(
+            f"its text is about {start:g} to {end:g} {unit}, the file has {frames} frames, {motion.duration:.1f} s; "
+            f"check its frame rate and the table{other}",
+            kind="the text is about a part behind the end of the file",
+        )
+    if min(last, frames) - first < 2:
+        raise MotionFileError(
+            f"its text is about {start:g} to {end:g} {unit} of the file, which is less than 2 frames",
+            kind="the text is about less than 2 frames",
+        )
+    notes = motion.notes
+    if last > frames:
+        notes = (*notes, Remark(f"its text is about a part that ends after the file, by up to {SLACK:g} s or 1 %"))
+    smplx = {name: values[first:last] for name, values in motion.smplx.items()} if motion.smplx else motion.smplx
+    return replace(motion, joints=motion.joints[first:last], valid=motion.valid[first:last], smplx=smplx, notes=notes)
+
+
 def features_of(joints_mm: np.ndarray, fps: float, recipe: Recipe) -> np.ndarray:
     """(T, 52, 3) int16 millimetres -> (T-1, 623) float32 motion features, as training computes them from a row."""
     with warnings.catch_warnings():
@@ -250,9 +297,11 @@ class OldShards:
         self._rows: dict[str, tuple[str, int, dict]] = {}
         self.dropped: dict[str, dict] = {}  # by fingerprint: why a clip was dropped, as [`_fault`] says it
         self._groups: dict[str, tuple[int, pa.Table]] = {}  # of each file the row group that was read last
+        self._records: dict[str, dict] = {}  # of files that nobody has looked at yet
         for record, parquet, begin, end in json.loads((places.plan / "old.json").read_text(encoding="utf-8")):
             if begin <= last and first <= end:
                 record = json.loads(Path(record).read_text(encoding="utf-8"))
+                self._records[parquet] = {"rows": bool(record["rows"]), "sha256": record.get("sha256")}
                 self._rows |= {facts["fingerprint"]: (parquet, n, facts) for n, facts in enumerate(record["rows"])}
                 self.dropped |= {fault["fingerprint"]: fault for fault in record["dropped"]}
 
@@ -264,6 +313,8 @@ class OldShards:
         start, table = self._groups.get(parquet, (0, ()))
         if not start <= index < start + len(table):
             try:
+                if (record := self._records.pop(parquet, None)) and not _as_recorded(record, Path(parquet)):
+                    raise OSError("the file is not as it was written")
                 with pq.ParquetFile(parquet) as file:
                     size = file.metadata.row_group(0).num_rows  # of every group but the last
                     start = index // size * size
@@ -298,13 +349,14 @@ def build_shard(out: str | os.PathLike, name: str, tick: Callable[[int], None] =
     """
     places = Places(out)
     recipe = Recipe.load(places)
-    lines = (places.plan / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-    clips = [json.loads(line) for line in lines]
+    with open(places.plan / f"{name}.jsonl", encoding="utf-8") as lines:
+        clips = [json.loads(line) for line in lines]
     prints = [recipe.fingerprint(clip) for clip in clips]
     split = name.rpartition("-")[0]
     key = digest([split, clips, prints, recipe.columns, recipe.compression_level, recipe.convention, recipe.fps])
     staged = places.staged / f"{name}-{key}"
     done = read_record(places.records / f"{name}.json", places.data / f"{name}.parquet", key)
+    done = done and _as_recorded(done, places.data / f"{name}.parquet")
     if done or read_record(staged.with_suffix(".json"), staged.with_suffix(".parquet"), key):
         tick(len(clips))
     else:
@@ -320,6 +372,22 @@ def read_record(record: Path, parquet: Path, key: str | None = None) -> dict | N
         return content if whole and key in (None, content["key"]) else None
     except (OSError, ValueError, KeyError):
         return None
+
+
+def _as_recorded(record: dict, parquet: Path) -> bool:
+    """Whether a shard is still what was written: a file that was changed may have the same size."""
+    try:
+        return not record["rows"] or _sha256(parquet) == record.get("sha256")
+    except OSError:
+        return False
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -396,6 +464,7 @@ def _write_shard(places, recipe, clips, prints, staged, key, training, tick) -> 
         "first": clips[0]["id"],
         "last": clips[-1]["id"],
         "bytes": scratch.stat().st_size if writer else 0,
+        "sha256": _sha256(scratch) if writer else None,
         "rows": kept,
         "dropped": dropped,
         "summary": summarise(texts, kept, dropped),

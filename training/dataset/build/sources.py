@@ -10,23 +10,23 @@ import json
 import os
 import re
 import sqlite3
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import pyarrow as pa
 
-from .texts import SPLITS, Fault, Text, bare, read_texts
+from .texts import MOTION_SUFFIXES, SPLITS, Fault, Text, bare, read_texts, stem
 
 SPLIT_UP_TO = (0.8, 0.9, 1.0)  # of clips without an official split: 80 % train, 10 % validation, 10 % test
 SPLIT_BY = ("official", "video", "signer", "clip")
 
-MOTION_SUFFIXES = frozenset(
-    {".npz", ".npy", ".pkl", ".pickle", ".pt", ".pth", ".pose", ".parquet", ".bvh", ".glb", ".gltf", ".vrm", ".vrma"}
-)
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl"})
 TABLE_DEPTH = 2  # folders below the source; .json is taken for texts in the source itself only
 TYPE_BATCH = 1000  # rows whose types are looked at together
+NAMED = 20  # links that are named one by one, and videos and rows in a message
 
 
 def find_tables(source: Path, skip: Path | None = None) -> list[Path]:
@@ -38,37 +38,53 @@ def find_tables(source: Path, skip: Path | None = None) -> list[Path]:
         depth = len(folder.relative_to(source).parts)
         suffixes = TABLE_SUFFIXES if depth else TABLE_SUFFIXES | {".json"}
         paths = [folder / file for file in files if not file.startswith(".")]
-        tables += [path for path in paths if path.suffix in suffixes and path.is_file()]
+        tables += [path for path in paths if path.suffix.lower() in suffixes and path.is_file()]
         below = [name for name in folders if not name.startswith(".") and folder / name != skip]
         folders[:] = below if depth < TABLE_DEPTH else []
-    return sorted(tables)
+    tables.sort(key=lambda path: (len(path.parts), path), reverse=True)
+    once = {os.path.realpath(path): path for path in tables}  # a link may lead back up
+    return sorted(once.values())
 
 
 _TABLES = """
-CREATE TABLE texts (id TEXT PRIMARY KEY, key TEXT, near TEXT, loose TEXT, split TEXT, row TEXT);
+CREATE TABLE texts (id TEXT, text TEXT, key TEXT, near TEXT, loose TEXT, recording TEXT, span TEXT, cuts INTEGER,
+    own INTEGER, moved INTEGER, place TEXT, line INTEGER, video TEXT, official INTEGER, split TEXT, row TEXT,
+    reason TEXT, kind TEXT);
+CREATE INDEX texts_id ON texts (id);
 CREATE INDEX texts_key ON texts (key);
 CREATE INDEX texts_near ON texts (near);
 CREATE INDEX texts_loose ON texts (loose);
+CREATE INDEX texts_recording ON texts (recording);
 CREATE TABLE matches (text INTEGER, file TEXT, rank INTEGER, PRIMARY KEY (text, file)) WITHOUT ROWID;
 CREATE TABLE lonely (id TEXT, file TEXT, reason TEXT, kind TEXT);
 """
+# A bare id says nothing about folders: all files of its name fit alike. 4: the recording that a text is a part of.
 _MATCH = """
-INSERT INTO matches SELECT rowid, :path,
-    CASE WHEN :path IN (key, near) THEN 0 WHEN :bare IN (key, near) THEN 1 WHEN key = :stem THEN 2 ELSE 3 END
-FROM texts WHERE key IN (:path, :bare, :stem) OR near IN (:path, :bare) OR loose = :stem
+INSERT INTO matches SELECT rowid, :file,
+    CASE WHEN near IS NULL AND key = loose AND key IN (:path, :bare, :stem) THEN 0
+        WHEN :path IN (key, near) THEN 0 WHEN :bare IN (key, near) THEN 1 WHEN key = :stem THEN 2
+        WHEN loose = :stem THEN 3 ELSE 4 END
+FROM texts WHERE key IN (:path, :bare, :stem) OR near IN (:path, :bare) OR loose = :stem OR recording = :recording
 """
 # of each text the files that fit best: their number, and one of them
 _SETTLE = """
 CREATE TABLE best AS
-SELECT texts.id AS id, texts.split AS split, texts.row AS row, count(matches.file) AS files, min(matches.file) AS file
+SELECT texts.rowid AS text, texts.id AS id, texts.split AS split, texts.row AS row, texts.place AS place,
+    texts.line AS line, texts.moved AS moved, texts.official AS official, texts.reason AS reason, texts.kind AS kind,
+    count(matches.file) AS files, min(matches.file) AS file, matches.rank AS rank,
+    CASE WHEN texts.cuts OR matches.rank = 4 THEN texts.span END AS span, texts.video AS video
 FROM texts LEFT JOIN matches ON matches.text = texts.rowid
     AND matches.rank = (SELECT min(rank) FROM matches WHERE text = texts.rowid)
 GROUP BY texts.rowid;
 CREATE INDEX best_split ON best (split, id);
 CREATE INDEX best_file ON best (file);
+CREATE INDEX best_text ON best (text);
+CREATE INDEX best_video ON best (video);
+UPDATE best SET video = file WHERE video IS NULL AND span IS NOT NULL;
 INSERT INTO lonely SELECT DISTINCT NULL, file, 'no text', '' FROM matches
 WHERE file NOT IN (SELECT file FROM best WHERE files = 1);
 """
+_GOOD = "files = 1 AND reason IS NULL"
 
 
 class Catalogue:
@@ -77,6 +93,10 @@ class Catalogue:
     A text names its file by a path from the source's or the table's folder, with or without its suffix, or by the bare
     file name. A folder with that name and two or more motion files in it (a file for each frame) is one clip.
 
+    A row with times is a part of a recording if its column `file` names another file than its id, if its id is there
+    again with other times, or if no file has its id and one has the name of its video. A file of several texts without
+    times is nobody's, and so are several files of one text.
+
     Args:
         database: a scratch file; what it held is gone.
         split_by: "official": what the tables say, and clips without a split by their video; "video", "signer" or
@@ -84,15 +104,31 @@ class Catalogue:
             clips never move those that are there.
         seed: of these splits.
         language: of texts whose table does not tell by row.
+        video_before: what stands in ids between the name of the video and the rest, say "_": clips whose ids agree up
+            to the last one are of one video, whatever the tables say.
+
+    Attributes:
+        columns: extra ones of the tables, with their types. tables: rows of each. other_files: what was no motion
+            file, by suffix. remarks: what was assumed, and what looks wrong, with how often.
     """
 
-    def __init__(self, database: Path, *, split_by: str = "official", seed: int = 0, language: str | None = None):
+    def __init__(
+        self,
+        database: Path,
+        *,
+        split_by: str = "official",
+        seed: int = 0,
+        language: str | None = None,
+        video_before: str | None = None,
+    ):
         if split_by not in SPLIT_BY:
             raise ValueError(f"no way to split by {split_by!r}; expected one of {', '.join(SPLIT_BY)}")
-        self.split_by, self.seed, self.language = split_by, seed, language
-        self.columns: dict[str, pa.DataType] = {}  # extra ones, with their types
-        self.tables: dict[str, int] = {}  # rows of each table
-        self.other_files: Counter[str] = Counter()  # what was no motion file, by suffix
+        self.split_by, self.seed, self.language, self.video_before = split_by, seed, language, video_before
+        self.columns: dict[str, pa.DataType] = {}
+        self.tables: dict[str, int] = {}
+        self.other_files: Counter[str] = Counter()
+        self.remarks: Counter[str] = Counter()
+        self._links = 0  # that lead out of the source
         database.unlink(missing_ok=True)
         self._db = sqlite3.connect(database, isolation_level=None)
         self._db.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _TABLES)
@@ -104,51 +140,92 @@ class Catalogue:
     def add_texts(self, path: Path, near: str = "") -> None:
         """Take up the rows of one table; arguments and errors are those of [`read_texts`]."""
         batch, count = [], 0
-        for count, text in enumerate(read_texts(path, near, self.language), 1):
+        place = f"{near}/{path.name}" if near else path.name
+        for text in read_texts(path, near, self.language, self.remarks):
+            count += 1
             if isinstance(text, Text) and self.split_by == "signer" and not text.signer:
                 text = Fault(text.id, None, f"{path.name}: no signer, which a split by signer needs")
             if isinstance(text, Fault):
                 self._leave_out(text)
                 continue
             row = {name: getattr(text, name) for name in ("text", "language", "fps", "signer", "extra")}
-            loose = text.key.rpartition("/")[2]
-            loose = bare(loose) if text.near or text.key != text.id else loose
-            values = (text.id, text.key, text.near, loose, self._split(text), json.dumps(row, ensure_ascii=False))
+            values = {
+                "id": text.id,
+                "text": text.text,
+                "key": _nfc(text.key),
+                "near": text.near and _nfc(text.near),
+                "loose": _nfc(stem(text.key)),
+                "recording": text.recording and _nfc(text.recording),
+                "span": text.span and json.dumps(text.span),
+                "cuts": text.cuts,
+                "own": text.own,
+                "moved": text.near is not None and "/" in text.key and _is_motion(text.key),
+                "place": place,
+                "line": text.line,
+                "video": self._video(text),
+                "official": text.official,
+                "split": self._split(text),
+                "row": json.dumps(row, ensure_ascii=False),
+            }
             try:
-                new = self._db.execute("INSERT OR IGNORE INTO texts VALUES (?, ?, ?, ?, ?, ?)", values).rowcount
+                columns = f"({', '.join(values)}) VALUES ({', '.join('?' * len(values))})"
+                number = self._db.execute(f"INSERT INTO texts {columns}", tuple(values.values())).lastrowid
             except UnicodeEncodeError:
                 what = "half a character (a lone surrogate)"
-                self._leave_out(Fault(None, None, f"{path.name}, row {count}: {what}", f"{path.name}: {what}"))
+                self._leave_out(Fault(text.id, None, f"{path.name}, line {text.line}: {what}", f"{path.name}: {what}"))
                 continue
-            if not new:
-                self._leave_out(Fault(text.id, None, f"{path.name}: the id is there a second time"))
-                continue
-            batch.append(text.extra)
+            dealt = self.split_by == "video" or (self.split_by == "official" and not text.split)
+            if dealt and self._group(text) == text.id:
+                self.remarks[f"{place}: no column names the video of a clip, so each is dealt by itself"] += 1
+            batch.append((number, text))
             if len(batch) == TYPE_BATCH:
                 self._learn_types(path, batch)
                 batch = []
         self._learn_types(path, batch)
-        self.tables[f"{near}/{path.name}" if near else path.name] = count
+        self.tables[place] = count
 
     def _leave_out(self, fault: Fault) -> None:
-        self._db.execute("INSERT INTO lonely VALUES (?, ?, ?, ?)", (fault.id, fault.file, fault.reason, fault.kind))
+        values = (fault.id, fault.file, fault.reason, fault.kind)
+        readable = (value and value.encode("utf-8", "backslashreplace").decode("utf-8") for value in values)
+        self._db.execute("INSERT INTO lonely VALUES (?, ?, ?, ?)", tuple(readable))
+
+    def _video(self, text: Text) -> str | None:
+        """What names the video that a text's clip comes from."""
+        before = text.id.rpartition(self.video_before)[0] if self.video_before else ""
+        return before or text.video or (_nfc(text.key) if text.cuts and text.span else None)
+
+    def _group(self, text: Text) -> str:
+        """Clips of one group are dealt to one split."""
+        return {"signer": text.signer, "clip": text.id}.get(self.split_by, self._video(text) or text.id)
 
     def _split(self, text: Text) -> str:
         if self.split_by == "official" and text.split:
             return text.split
-        group = {"signer": text.signer, "clip": text.id}.get(self.split_by, text.video or text.id)
-        digest = hashlib.sha256(f"{self.seed}:{group}".encode()).digest()
+        digest = hashlib.sha256(f"{self.seed}:{self._group(text)}".encode("utf-8", "backslashreplace")).digest()
         share = int.from_bytes(digest[:8], "big") / 2**64
         return next(split for split, up_to in zip(SPLITS, SPLIT_UP_TO, strict=True) if share < up_to)
 
-    def _learn_types(self, path: Path, batch: list[dict]) -> None:
-        for name in dict.fromkeys(name for extra in batch for name in extra):
+    def _learn_types(self, path: Path, batch: Sequence[tuple[int, Text]]) -> None:
+        """Find the types of extra columns. A row whose value does not fit the others' is left out."""
+        for name in dict.fromkeys(name for _, text in batch for name in text.extra):
+            kind = self.columns.get(name, pa.null())
             try:
-                kind = pa.array([extra.get(name) for extra in batch]).type
-                schemas = [pa.schema([(name, self.columns.get(name, pa.null()))]), pa.schema([(name, kind)])]
-                self.columns[name] = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
-            except (pa.ArrowException, TypeError, OverflowError) as error:
-                raise ValueError(f"{path}: the column {name!r} has values of several types ({error})") from error
+                self.columns[name] = _joint_type(kind, [text.extra.get(name) for _, text in batch])
+                continue
+            except _NO_TYPE:
+                if pa.types.is_null(kind):
+                    kind = Counter(_type_of(text.extra.get(name)) for _, text in batch).most_common(1)[0][0]
+            fitting = []
+            for number, text in batch:
+                try:
+                    kind = _joint_type(kind, [text.extra.get(name)])
+                    fitting.append((number, text))
+                except _NO_TYPE:
+                    what = f"{name} is {str(text.extra[name])[:40]!r}, where others have {kind}"
+                    reason = f"{path.name}, line {text.line}: {what}"
+                    self._leave_out(Fault(text.id, None, reason, f"{path.name}: {name} of another type"))
+                    self._db.execute("DELETE FROM texts WHERE rowid = ?", (number,))
+            self.columns[name], batch = kind, fitting
 
     def add_files(self, source: Path, skip: Iterable[Path] = ()) -> None:
         """Look for motion files below `source` and match them with the texts.
@@ -158,6 +235,7 @@ class Catalogue:
         """
         skip = {os.path.abspath(path) for path in skip}
         seen, stack = {os.path.realpath(source)}, [("", os.path.abspath(source))]
+        inside = os.path.join(os.path.realpath(source), "")
         while stack:
             relative, folder = stack.pop()
             mark = self._db.execute("SELECT coalesce(max(rowid), 0) FROM lonely").fetchone()[0]
@@ -174,11 +252,20 @@ class Catalogue:
                         continue
                     if (readable := os.fsencode(path).decode("utf-8", "backslashreplace")) != path:
                         self._leave_out(Fault(None, readable, "the file name is not UTF-8; rename it"))
-                    elif entry.is_dir():
-                        if _holds_motion(entry.path) and self._match(path, path):
+                        continue
+                    real = os.path.realpath(entry.path) if entry.is_symlink() else None
+                    try:
+                        is_folder = entry.is_dir()
+                    except OSError as error:
+                        self._leave_out(Fault(None, path, f"it cannot be opened: {error.strerror}"))
+                        continue
+                    if real and not os.path.join(real, "").startswith(inside) and (is_folder or _is_motion(path)):
+                        self._remark_link(path)
+                    if is_folder:
+                        if _holds_motion(entry.path) and self._match(path, path, recording=False):
                             continue
-                        if not entry.is_symlink() or (real := os.path.realpath(entry.path)) not in seen:
-                            seen |= {real} if entry.is_symlink() else set()  # a link may lead back up
+                        if real not in seen:
+                            seen |= {real} if real else set()  # a link may lead back up
                             stack.append((path, entry.path))
                     elif not _is_motion(entry.name):
                         self.other_files[os.path.splitext(entry.name)[1].lower() or "no suffix"] += 1
@@ -191,27 +278,115 @@ class Catalogue:
                                 patterns.add(re.sub(r"\d+", "0", entry.name))
                             self._leave_out(Fault(None, path, "no text"))
             if motions > 1 and not matched and len(patterns) == 1 and relative:  # looks like a file for each frame
-                self._db.execute("DELETE FROM lonely WHERE rowid > ?", (mark,))
+                self._db.execute("DELETE FROM lonely WHERE rowid > ? AND reason = 'no text'", (mark,))
+                if self._match(relative, relative):  # of a recording
+                    continue
                 reason = "no text (a folder of {} files that differ by a number)"
                 self._leave_out(Fault(None, relative, reason.format(motions), reason.format("many")))
+        self._settle_ids()
         self._db.executescript(_SETTLE)
+        self._settle_files()
 
-    def _match(self, path: str, name: str) -> bool:
-        names = {"path": path, "bare": name, "stem": name.rpartition("/")[2]}
-        return self._db.execute(_MATCH, names).rowcount > 0
+    def _remark_link(self, path: str) -> None:
+        self._links += 1
+        further = "further links that lead out of the source"
+        self.remarks[f"{path}: a link that leads out of the source" if self._links <= NAMED else further] += 1
+
+    def _match(self, file: str, name: str, recording: bool = True) -> bool:
+        """Note the texts of a file, or of a folder of frames. name: without suffix. recording: also those of a part."""
+        stem = _nfc(name.rpartition("/")[2])
+        names = {"file": file, "path": _nfc(file), "bare": _nfc(name), "stem": stem}
+        return self._db.execute(_MATCH, names | {"recording": stem if recording else None}).rowcount > 0
+
+    def _settle_ids(self) -> None:
+        """What it means that several rows have one id: parts of a recording, the same again, or a contradiction."""
+        ids = self._db.execute("SELECT id FROM texts GROUP BY id HAVING count(*) > 1").fetchall()
+        for (id,) in ids:
+            query = "SELECT rowid, own, span, place, line, text, key FROM texts WHERE id = ? ORDER BY rowid"
+            rows = self._db.execute(query, (id,)).fetchall()
+            spans = {span for _, own, span, *_ in rows if own and span}
+            if len(spans) == len(rows) and len({place for _, _, _, place, *_ in rows}) == 1:
+                for number, _, span, *_ in rows:
+                    start, end, _ = json.loads(span)
+                    change = "UPDATE texts SET id = ?, cuts = 1 WHERE rowid = ?"
+                    self._db.execute(change, (f"{id}_{start:g}-{end:g}", number))
+            elif len({row[5:] for row in rows}) == 1:
+                for number, _, _, place, *_ in rows[1:]:
+                    self._leave_out(Fault(id, None, f"{place}: the id is there a second time"))
+                    self._db.execute("DELETE FROM texts WHERE rowid = ?", (number,))
+            else:
+                where = _places([(place, line) for _, _, _, place, line, *_ in rows])
+                kind = "several rows with one id, and other texts or files"
+                reason = f"{len(rows)} rows with this id, and other texts or files: {where}"
+                self._db.execute("UPDATE texts SET reason = ?, kind = ? WHERE id = ?", (reason, kind, id))
+
+    def _settle_files(self) -> None:
+        """A file is one text's, or each of its texts is about another part of it."""
+        query = f"SELECT file FROM best WHERE {_GOOD} GROUP BY file HAVING count(*) > 1"
+        for (file,) in self._db.execute(query).fetchall():
+            query = f"SELECT text, rank, span, place, line FROM best WHERE {_GOOD} AND file = ?"
+            rows = self._db.execute(f"{query} ORDER BY span, rank, text", (file,)).fetchall()
+            refused: list[tuple[str, int]] = []
+            for span, group in groupby(rows, lambda row: row[2]):
+                texts = list(group)
+                owners = texts if span else [row for row in texts if row[1] == texts[0][1]]
+                claims = texts if span else rows
+                where = _places([row[3:] for row in claims])
+                # a text that has less of the file's name than another has no right to it
+                refused += [(f"{file} is the file of another text: {where}", row[0]) for row in texts[len(owners) :]]
+                if len(owners) > 1 or len(claims) > len(texts):
+                    what = "for one part of this file" if span else "for this file"
+                    reason = f"{len(claims)} texts {what}: {where}; give each its start and end, or a file of its own"
+                    refused += [(reason, row[0]) for row in owners]
+            change = "UPDATE best SET reason = ?, kind = 'several texts for one file' WHERE text = ?"
+            self._db.executemany(change, refused)
+        moved = self._db.execute(f"SELECT count(*) FROM best WHERE {_GOOD} AND rank = 3 AND moved").fetchone()[0]
+        if moved:
+            self.remarks["texts that name a file in another folder: the one of this name was taken"] = moved
+
+    def check_videos(self, shared: bool = False) -> None:
+        """Whether all clips of a video are in one split.
+
+        Args:
+            shared: only remark it. So it is where the authors of the data dealt them so (Phoenix), or the caller asked
+                for splits by clip or by signer.
+
+        Raises:
+            ValueError: they are not.
+        """
+        query = f"SELECT video, min(official) FROM best WHERE {_GOOD} AND video IS NOT NULL"
+        found = self._db.execute(f"{query} GROUP BY video HAVING count(DISTINCT split) > 1 ORDER BY video").fetchall()
+        if shared or self.split_by in ("clip", "signer"):
+            found, told = [], len(found)
+        else:
+            found, told = [video for video, official in found if not official], sum(official for _, official in found)
+        if told:
+            self.remarks["videos with clips in several splits"] = told
+        if not found:
+            return
+        query = f"SELECT split, min(id) FROM best WHERE {_GOOD} AND video = ? GROUP BY split ORDER BY split"
+        clips = [f"{id!r} in {split}" for split, id in self._db.execute(query, (found[0],))]
+        raise ValueError(
+            f"{len(found)} videos have clips in several splits, such as {found[0]!r}: {', '.join(clips)}; deal them by "
+            "video (--split-by video), correct the tables, or keep it so (--shared-videos)"
+        )
 
     def clips(self, split: str) -> Iterator[dict]:
         """The clips of a split in the order of their ids: id, file (relative to the source), text, language, fps,
-        signer, extra."""
-        query = "SELECT id, file, row FROM best WHERE split = ? AND files = 1 ORDER BY id"
-        for id, file, row in self._db.execute(query, (split,)):
-            yield {"id": id, "file": file, **json.loads(row)}
+        signer, extra, and maybe span: [start, end, "s" or "frames"]."""
+        query = f"SELECT id, file, row, span FROM best WHERE split = ? AND {_GOOD} ORDER BY id"
+        for id, file, row, span in self._db.execute(query, (split,)):
+            yield {"id": id, "file": file, **json.loads(row), **({"span": json.loads(span)} if span else {})}
 
     def left_out(self) -> Iterator[Fault]:
-        """Texts without a file or with several, files without a text, rows that cannot be used."""
-        for id, files, file in self._db.execute("SELECT id, files, file FROM best WHERE files != 1 ORDER BY id"):
+        """Texts without a file or with several, files without a text or with several, rows that cannot be used."""
+        query = f"SELECT id, files, file, reason, kind FROM best WHERE NOT ({_GOOD}) ORDER BY id, text"
+        for id, files, file, reason, kind in self._db.execute(query):
             several = "files of this name; say which in a column `file`"
-            yield Fault(id, file, f"{files} {several}", several) if files else Fault(id, file, "no motion file")
+            if reason:
+                yield Fault(id, file, reason, kind)
+            else:
+                yield Fault(id, file, f"{files} {several}", several) if files else Fault(id, file, "no motion file")
         for row in self._db.execute("SELECT * FROM lonely ORDER BY file, id, reason"):
             yield Fault(*row)
 
@@ -220,6 +395,33 @@ class Catalogue:
         key = self._db.execute("SELECT key FROM texts ORDER BY id LIMIT 1").fetchone()
         file = self._db.execute("SELECT file FROM lonely WHERE file IS NOT NULL ORDER BY file LIMIT 1").fetchone()
         return key[0] if key else "(no text)", file[0] if file else "(no motion file)"
+
+
+_NO_TYPE = (pa.ArrowException, TypeError, OverflowError)
+
+
+def _joint_type(kind: pa.DataType, values: list) -> pa.DataType:
+    """A type for values of `kind` and for these; raises one of `_NO_TYPE`."""
+    schemas = [pa.schema([("", kind)]), pa.schema([("", pa.array(values).type)])]
+    return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+
+
+def _type_of(value) -> pa.DataType:
+    try:
+        return pa.array([value]).type
+    except _NO_TYPE:
+        return pa.null()
+
+
+def _nfc(name: str) -> str:
+    """The same characters in the same bytes: macOS takes accents apart in file names."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _places(rows: Sequence[tuple[str, int]]) -> str:
+    """Tables and lines, as "a.csv, line 2; a.csv, line 7"."""
+    named = [f"{place}, line {line}" for place, line in rows[:NAMED]]
+    return "; ".join(named + [f"and {len(rows) - NAMED} more"] * (len(rows) > NAMED))
 
 
 def _is_motion(name: str) -> bool:
