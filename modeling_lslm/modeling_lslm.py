@@ -156,6 +156,11 @@ class LslmPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
+    _was_in_training = False
+
+    def train(self, mode: bool = True):
+        self._was_in_training |= mode  # an evaluation between two steps does not end a training
+        return super().train(mode)
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -286,9 +291,17 @@ class LslmPreTrainedModel(PreTrainedModel):
 
     def _change_of_backbone(self, state: dict[str, torch.Tensor]) -> str | None:
         """In words, how the language model's weights in `state` differ from those that loading would take from
-        `config.backbone`; None where they are the same to the bit."""
+        `config.backbone`; None where they are the same to the bit, or are its float32 weights in another dtype."""
         if getattr(self, "hf_quantizer", None) is not None:
             return "The language model is quantised"
+        trained = [
+            name
+            for name, weight in self.named_parameters()
+            if weight.requires_grad and not name.removeprefix("model.").startswith(("projector.", "vqvae."))
+        ]
+        if self._was_in_training and any(".lora_" not in name for name in trained):
+            # also before its first step: who goes back to this checkpoint must find the weights in it
+            return "The language model is being trained"
         if any(weight.device.type == "meta" for weight in state.values()):
             try:  # so that transformers does not take it for something every checkpoint needs
                 from accelerate.utils.modeling import get_state_dict_offloaded_model

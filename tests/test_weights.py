@@ -58,12 +58,11 @@ def own_loop(model, part=""):
     torch.optim.SGD(trained, 1.0).step()
 
 
-def plain_trainer(model, folder):
+def plain_trainer(model, folder, **options):
     rows = [{"input_ids": torch.arange(5, 25), "labels": torch.arange(5, 25)}] * 4
-    options = TrainingArguments(
-        str(folder), max_steps=2, learning_rate=1e-2, report_to=[], use_cpu=True, disable_tqdm=True, save_steps=1
-    )
-    Trainer(model, options, train_dataset=rows).train()
+    options = {"max_steps": 2, "save_steps": 1, "learning_rate": 1e-2} | options
+    options = TrainingArguments(str(folder), report_to=[], use_cpu=True, disable_tqdm=True, **options)
+    Trainer(model, options, train_dataset=rows, eval_dataset=rows).train()
 
 
 def averaged(model):
@@ -122,6 +121,15 @@ def test_a_plain_trainer_loses_nothing(make_lslm, logits, tmp_path, warnings_of_
         again = AutoModel.from_pretrained(tmp_path / "run" / f"checkpoint-{step}")
     assert torch.equal(logits(again), logits(model)) and len(warnings_of_saving()) == 1
     assert not torch.equal(logits(again), logits(AutoModel.from_pretrained(tmp_path / "before")))
+
+
+def test_a_best_checkpoint_from_before_the_first_change_is_whole(make_lslm, logits, tmp_path):
+    """At a learning rate of zero the language model is still its backbone's when it is saved."""
+    make_lslm("llama", keep_backbone=True).save_pretrained(tmp_path / "before")
+    model = AutoModel.from_pretrained(tmp_path / "before")
+    best = {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 1, "greater_is_better": True}
+    plain_trainer(model, tmp_path / "run", **best, metric_for_best_model="loss", warmup_steps=1)
+    assert torch.equal(logits(model), logits(AutoModel.from_pretrained(tmp_path / "before")))
 
 
 @pytest.mark.parametrize("name", ["llama", "llama-tied"])
