@@ -373,7 +373,7 @@ def test_a_split_without_a_usable_clip_has_no_file(copy, tmp_path):
     "rows, message",
     [
         (None, "no table of texts in it"),
-        ([{"id": "other", "text": "x"}], "no text fits a file; a text is for 'other'"),
+        ([{"id": "other", "text": "x"}], "a text is for 'other', a file is called .*; other: no motion file"),
         ([{"id": "a", "words": "x"}], "expected id, name or file, and text"),
         ([row_of(0, num_frames=3)], "'num_frames', which the build fills"),
     ],

@@ -11,6 +11,7 @@ import motion_writers as write
 import numpy as np
 import pytest
 import torch
+from test_landmark_formats import flat_frames
 from transformers import AutoModel, pipeline
 
 from lslm import LslmForConditionalGeneration
@@ -87,14 +88,12 @@ print("RESULT", model.encode(**extractor({str(clip)!r})).codes.tolist())
 def test_arrays_translate_without_the_package_and_other_files_say_what_to_install(checkpoint, clip, tmp_path):
     """SMPL-X parameters, landmarks and joints in .npz and .npy; a pickle, a BVH file and a folder are named."""
     params, hands_mean = write.a_motion(), np.zeros(90)
-    pose = np.random.default_rng(0).uniform(0.3, 0.7, (20, 258))
-    pose[:, [44, 48]] = 0.8, 0.2  # x of the shoulders
     files = [
         clip,
         write.save(tmp_path / "joints.npy", np.load(clip)["joints"]),
         write.amass_smplx(tmp_path / "amass.npz", params, 60.0),
         write.save(tmp_path / "motion-x.npy", write.motion_x(params)),
-        write.save(tmp_path / "landmarks.npy", pose),
+        write.save(tmp_path / "landmarks.npy", np.stack(flat_frames(258)[1])),
     ]
     foreign = {
         str(write.signavatars(tmp_path / "clip.pkl", params, hands_mean)): "a pickle",

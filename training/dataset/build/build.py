@@ -187,7 +187,9 @@ def _plan(
             shards |= _write_plan(draft, split, catalogue.clips(split), recipe.shard_size)
         if not shards:
             key, file = catalogue.examples()
-            raise ValueError(f"{source}: no text fits a file; a text is for {key!r}, a file is called {file!r}")
+            why = next((f"; {fault.id}: {fault.reason}" for fault in catalogue.left_out() if fault.id), "")
+            names = f"a text is for {key!r}, a file is called {file!r}"
+            raise ValueError(f"{source}: no text fits a file; {names}{why}")
         left_out: Counter[str] = Counter()
         with open(draft / "left_out.jsonl", "w", encoding="utf-8") as lines:
             for fault in catalogue.left_out():
