@@ -246,15 +246,14 @@ def test_an_adapter_that_is_merged_for_the_moment_is_refused(make_lslm, tmp_path
 
 
 def test_an_adapter_that_was_unloaded_is_not_claimed(make_lslm, logits, tmp_path):
+    """peft merges the active adapter alone: what is saved is what the user has then."""
     model = stir(make_lslm("llama").add_lora(LORA))
-    expected = logits(model)
     merged = PeftModel(model, LoraConfig(target_modules=["o_proj"]), adapter_name="other").merge_and_unload()
     for layer_name, layer in list(merged.model.language_model.named_modules()):
         assert not hasattr(layer, "base_layer"), layer_name
     merged.save_pretrained(tmp_path)
     again = AutoModel.from_pretrained(tmp_path)
     assert again.config.lora is None and torch.equal(logits(again), logits(merged))
-    assert expected.shape == logits(again).shape
 
 
 @pytest.mark.parametrize(
