@@ -183,12 +183,12 @@ def vqvae(features) -> SignMotionVQVAE:
 
 @pytest.fixture(scope="session")
 def make_lslm(backbones, vqvae, processor):
-    """A fresh LSLM on the backbone of that name at each call."""
+    """A fresh LSLM on the backbone of that name, or in that folder, at each call."""
 
     def make(name: str = "llama", **kwargs) -> LslmForConditionalGeneration:
         torch.manual_seed(3)
         return LslmForConditionalGeneration.from_backbone(
-            backbones[name],
+            backbones.get(name, name),
             vqvae,
             vocab_size=len(processor.tokenizer),
             motion_token_id=processor.motion_token_id,

@@ -7,6 +7,7 @@ import logging
 
 import pytest
 import torch
+from conftest import VOCAB, tiny_language_model
 from huggingface_hub.errors import StrictDataclassError
 from peft import IA3Config, LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
@@ -14,8 +15,9 @@ from test_modeling_lslm import LORA, MOTION, prompt_of, stir
 from transformers import AutoModel, AutoTokenizer, BitsAndBytesConfig, GenerationConfig, Trainer, TrainingArguments
 
 from lslm import LslmConfig, LslmForConditionalGeneration, SignMotionVQVAE, SignMotionVQVAEConfig
-from lslm.modeling_lslm import modeling_lslm
+from lslm.modeling_lslm import checkpoint_lslm
 from lslm.modeling_lslm.backbone_lslm import resolve_backbone
+from lslm.modeling_lslm.modeling_lslm import CACHE_NAME
 
 # peft 0.21 asks transformers 5.24 by an old name
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
@@ -24,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:Futur
 @pytest.fixture
 def warnings_of_saving(monkeypatch, caplog):
     monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
-    monkeypatch.setattr(modeling_lslm.logger, "propagate", True)
+    monkeypatch.setattr(checkpoint_lslm.logger, "propagate", True)
     return lambda: [record.getMessage() for record in caplog.records if "holds all of its weights" in record.message]
 
 
@@ -165,6 +167,25 @@ def test_a_backbone_that_is_gone_is_no_reason_to_lose_weights(make_lslm, logits,
     assert torch.equal(logits(AutoModel.from_pretrained(tmp_path / "saved")), logits(model))
 
 
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_compiled_part_is_saved_under_its_own_names(make_lslm, logits, tmp_path, warnings_of_saving, changed):
+    model = make_lslm("llama", keep_backbone=True)
+    if changed:
+        model.model.language_model.norm.weight.data.mul_(2.0)
+    expected = logits(model)
+    model.model.language_model = torch.compile(model.model.language_model, backend="eager")
+    model.save_pretrained(tmp_path)
+    assert len(warnings_of_saving()) == changed
+    assert torch.equal(logits(AutoModel.from_pretrained(tmp_path)), expected)
+
+
+def test_a_head_that_was_tied_by_hand_is_refused(make_lslm, tmp_path):
+    model = make_lslm("llama")
+    model.lm_head.weight = model.get_input_embeddings().weight
+    with pytest.raises(ValueError, match="tie_word_embeddings"):
+        model.save_pretrained(tmp_path)
+
+
 def test_layers_in_four_bits_are_compared_in_four_bits(make_lslm, tmp_path, warnings_of_saving):
     from lslm.training.stages.translation import TranslationArguments, load_in_4bit
 
@@ -245,13 +266,14 @@ def test_an_adapter_that_is_merged_for_the_moment_is_refused(make_lslm, tmp_path
         model.save_pretrained(tmp_path)
 
 
-def test_an_adapter_that_was_unloaded_is_not_claimed(make_lslm, logits, tmp_path):
+def test_an_adapter_that_was_unloaded_is_not_claimed(make_lslm, logits, tmp_path, warnings_of_saving, caplog):
     """peft merges the active adapter alone: what is saved is what the user has then."""
     model = stir(make_lslm("llama").add_lora(LORA))
     merged = PeftModel(model, LoraConfig(target_modules=["o_proj"]), adapter_name="other").merge_and_unload()
     for layer_name, layer in list(merged.model.language_model.named_modules()):
         assert not hasattr(layer, "base_layer"), layer_name
     merged.save_pretrained(tmp_path)
+    assert "adapter that config.lora describes is no longer in the model" in caplog.text
     again = AutoModel.from_pretrained(tmp_path)
     assert again.config.lora is None and torch.equal(logits(again), logits(merged))
 
@@ -295,12 +317,32 @@ def test_an_adapter_that_leaves_something_to_peft_comes_back(make_lslm, logits, 
 
 @pytest.mark.parametrize("bits", [4, 8])
 def test_an_adapter_on_quantised_layers_is_not_lost(make_lslm, logits, tmp_path, bits):
-    make_lslm("llama", keep_backbone=True).save_pretrained(tmp_path / "before")
+    wide = {"hidden_size": 64, "intermediate_size": 64}  # bitsandbytes repacks blocks of 64 on CPUs that know bfloat16
+    tiny_language_model("llama", vocab_size=VOCAB["llama"], **wide).save_pretrained(tmp_path / "backbone")
+    make_lslm(str(tmp_path / "backbone"), keep_backbone=True).save_pretrained(tmp_path / "before")
     options = BitsAndBytesConfig(load_in_4bit=bits == 4, load_in_8bit=bits == 8)
     model = AutoModel.from_pretrained(tmp_path / "before", quantization_config=options)
     stir(model.add_lora(LORA)).save_pretrained(tmp_path / "after")
     again = AutoModel.from_pretrained(tmp_path / "after")
     assert torch.equal(logits(again), logits(model)) and again.config.lora == LORA
+
+
+@pytest.mark.parametrize("lora", [{"modules_to_save": ["lm_head", "norm"]}, {"target_modules": ["embed_tokens"]}])
+def test_an_adapter_that_could_not_be_saved_is_refused_at_once(make_lslm, lora):
+    with pytest.raises(ValueError, match="does not describe"):
+        make_lslm("llama").add_lora(LORA | lora)
+
+
+def test_an_adapter_in_a_state_dict_is_merged_like_that_of_a_folder(make_lslm, logits):
+    model = stir(make_lslm("llama").add_lora(LORA))
+    given = {"config": model.config, "state_dict": model.state_dict()}
+    expected = logits(model)
+    again = LslmForConditionalGeneration.from_pretrained(None, **given)
+    assert again.config.lora is None and not any("lora_" in name for name in again.state_dict())
+    torch.testing.assert_close(logits(again), expected, rtol=0, atol=1e-4)
+    again = LslmForConditionalGeneration.from_pretrained(None, **given, merge_lora=False)
+    assert again.config.lora == LORA and torch.equal(logits(again), expected)
+    assert torch.equal(logits(model), expected)  # what was given is as it was
 
 
 def test_from_backbone_takes_an_adapter(make_lslm, logits):
@@ -433,7 +475,7 @@ def test_a_prompt_with_motion_and_no_motion_is_refused(lslm_model):
 def test_a_second_turn_that_repeats_the_first_names_the_cache(lslm_model, codes):
     ids = prompt_of(codes.shape[1])
     first = lslm_model.generate(ids, motion_codes=codes, max_new_tokens=3, return_dict_in_generate=True)
-    cache = getattr(first, modeling_lslm.CACHE_NAME)
+    cache = getattr(first, CACHE_NAME)
     longer = torch.cat([first.sequences, torch.arange(5, 9)[None]], 1)
     with pytest.raises(ValueError, match=f"The cache holds {ids.shape[1] + 2} tokens with their motion"):
         lslm_model.generate(longer, motion_codes=codes, cache=cache, max_new_tokens=3)
