@@ -9,7 +9,6 @@ Axes, here and everywhere in LSLM: +x is the person's left, +y is up, +z is wher
 """
 
 import contextlib
-import difflib
 import os
 import zipfile
 from collections import namedtuple
@@ -97,6 +96,7 @@ def load_motion(
     *,
     fps: float | None = None,
     format: str | None = None,
+    clip: str | None = None,
     up: str | None = None,
     flat_hand_mean: bool | None = None,
     body_model: str | os.PathLike | None = None,
@@ -109,6 +109,7 @@ def load_motion(
         fps: frames per second; replaces what the file says. Needed where neither the file nor the authors of its format
             tell it; what only the authors tell is used, with a remark in `Motion.notes`.
         format: one of `FORMATS`, where the content fits several or none.
+        clip: which clip of a file that holds several (animations); the error of such a file names them.
         up: the axis of the file that points up: "y", "-y" or "z". None: as the format has it, checked.
         flat_hand_mean: for SMPL-X parameters: whether finger rotations are whole (True) or relative to the mean hand
             (False), in smplx's word. None: as the format has it, or as the fingers bend, with a remark.
@@ -128,9 +129,7 @@ def load_motion(
     path = Path(path)
     try:
         if format is not None and format not in FORMATS:
-            near = difflib.get_close_matches(str(format), FORMATS, 1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(f"unknown format {format!r}; {hint}known are {', '.join(FORMATS)}")
+            raise ValueError(f"unknown format {format!r}; known are {', '.join(FORMATS)}")
         if up is not None and up not in UP_TURNS:
             raise ValueError(f"up is {up!r}, expected {', '.join(map(repr, UP_TURNS))}")
         fps = None if fps is None else check_fps(fps, "the fps argument")
@@ -138,9 +137,11 @@ def load_motion(
         with contextlib.ExitStack() as stack:
             content = "folder" if path.is_dir() else open_file(path, stack)
             if not isinstance(content, str):
+                if clip is not None:
+                    raise ValueError(f"one clip in the file, which has no name to be {clip!r}; leave clip out")
                 return _motion_of(content, given)
             about, container_format, _ = CONTAINERS[content]
-            content, notes = package_readers(about).read(path, content, format)
+            content, notes = package_readers(about).read(path, content, format, clip)
             return _motion_of(content, given, container_format, notes)
     except ValueError as error:
         raise MotionFileError.of(path, error) from error

@@ -19,10 +19,13 @@ import lslm_cli
 import motion_writers
 import numpy as np
 import pytest
+import test_mocap_formats as mocap
+from lslm_cli.motion_files import as_flags
 from safetensors import SafetensorError
 from training_fixtures import FPS
 from transformers import TrainingArguments
 
+from lslm.processing import Remark
 from lslm.training.dataset.motion_text import MotionText
 from lslm.training.recipe_keys import EvaluateKeys
 from lslm.training.stages.align import AlignArguments
@@ -288,6 +291,35 @@ def test_the_advice_on_a_file_fits_the_command_line(files, tmp_path, capsys):
         assert capsys.readouterr().err.endswith(f"{said}\n"), path
     lslm_cli.main(["inspect", str(tmp_path / "frames.npz"), "--fps", "20", "--format", "smplerx"])
     assert "the person is upright along y, expected -y as in SMPLer-X; pass --up y" in capsys.readouterr().err
+
+
+def test_a_clip_of_several_is_chosen_by_its_name(toy_model, tmp_path, capsys):
+    writer, nodes, written, _ = mocap.animations("Idle", "rig|THANKS you")
+    path = tmp_path / "signs.glb"
+    path.write_bytes(writer.glb(nodes, animations=written))
+    for command in (["inspect"], ["translate", "--model", str(toy_model)]):
+        assert lslm_cli.main([*command, str(path)]) == 2
+        said = "2 animations in the file: Idle, rig|THANKS you; pass --clip Idle"
+        assert capsys.readouterr() == ("", f"lslm: {path}: {said}\n")
+        assert lslm_cli.main([*command, str(path), "--clip", "THANKS you"]) == 2
+        assert "pass --clip 'rig|THANKS you'\n" in capsys.readouterr().err
+        assert lslm_cli.main([*command, str(path), "--clip", "rig|THANKS you"]) == 0
+        assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "example, said",
+    [
+        ("-y", "--up=-y"),
+        ("a - b", "--up 'a - b'"),
+        ("", "--up"),
+        (None, "--up"),
+        (True, "--up true"),
+        ((3, 4), "--up 3x4"),
+    ],
+)
+def test_a_remedy_can_be_pasted_into_a_shell(example, said):
+    assert as_flags(Remark("no", "up", example), "no") == f"no; pass {said}"
 
 
 def test_a_translation_of_several_lines_is_printed_as_one(files, toy_model, monkeypatch, capsys):

@@ -23,6 +23,7 @@ import datasets
 import motion_writers
 import psutil
 import pyarrow.parquet as pq
+import test_mocap_formats as mocap
 from card_lint import lint_card
 from conftest import make_clip
 from datasets import Array3D, Features, Value
@@ -638,6 +639,21 @@ def test_the_command(source, tmp_path, capsys, monkeypatch):
     with pytest.raises(SystemExit):
         lslm_cli.main(["data", "build", "--help"])
     assert "How2Sign" in capsys.readouterr().out
+
+
+def test_the_command_names_a_clip_of_several(tmp_path, capsys, monkeypatch):
+    in_processes = data_build.build_shards
+    monkeypatch.setattr(data_build, "build_shards", lambda out, workers, progress: in_processes(out, 0))
+    writer, nodes, written, _ = mocap.animations("Idle", "HELLO")
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "signs.glb").write_bytes(writer.glb(nodes, animations=written))
+    write_texts(tmp_path / "clips", [{"id": "signs", "text": "hello"}])
+    arguments = ["data", "build", str(tmp_path / "clips"), str(tmp_path / "set")]
+    assert lslm_cli.main(arguments) == 0
+    assert "0 clips" in capsys.readouterr().out
+    assert "2 animations in the file: Idle, HELLO" in (tmp_path / "set" / "dropped.jsonl").read_text()
+    assert lslm_cli.main([*arguments, "--clip", "HELLO"]) == 0
+    assert "1 clips" in capsys.readouterr().out
 
 
 def test_counts_add_up():

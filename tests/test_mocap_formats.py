@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from motion_writers import rotation_vector
 
+from lslm.processing import MotionFileError, load_motion
 from lslm.processing.motion_features import HUMANML3D_BONE_LENGTHS, JOINT_NAMES, PARENTS, RAW_DIRECTIONS
 from lslm.processing.readers import mocap_bvh, mocap_gltf
 from lslm.processing.readers.mocap_bvh import read_bvh
@@ -677,6 +678,83 @@ def test_gltf_key_times_that_go_backwards_are_endless_or_no_numbers():
     for times, pattern in (([0, 2, 1], "backwards"), ([0, 1, np.nan], "NaN"), ([0, 1, 1e30], "cut it")):
         with pytest.raises(ValueError, match=pattern):
             stick(times, [[0, 0, 0]] * 3, path="translation")
+
+
+# --- several animations, and nodes that are no joints -----------------------------------------------------------------
+
+
+def animations(*names, more=()):
+    """(.glb with an animation of each name, and `more` as JSON, on one skeleton; the joints of each)."""
+    writer, expected = GltfWriter(), []
+    written = []
+    for seed, name in enumerate(names):
+        angles, root, joints = a_motion(seed=seed)
+        body, nodes = gltf_body(mixamo, angles, root)
+        keys = len(writer.accessors)
+        for accessor in body.accessors:
+            writer.accessors.append(accessor | {"bufferView": accessor["bufferView"] + len(writer.views)})
+        writer.views += [view | {"byteOffset": view["byteOffset"] + len(writer.data)} for view in body.views]
+        writer.data += body.data
+        samplers = [{"input": keys + s["input"], "output": keys + s["output"]} for s in body.samplers]
+        written.append({"channels": body.channels, "samplers": samplers} | ({"name": name} if name else {}))
+        expected.append(joints)
+    return writer, nodes, [*more, *written], expected
+
+
+def test_of_several_animations_one_is_asked_for(tmp_path):
+    writer, nodes, written, expected = animations("HELLO", "rig|THANKS \x1b you", None, "HELLO")
+    path = tmp_path / "signs.glb"
+    path.write_bytes(writer.glb(nodes, animations=written))
+    with pytest.raises(MotionFileError, match="4 animations in the file: HELLO, rig.THANKS you, 2, HELLO 3;") as caught:
+        load_motion(path)
+    assert (caught.value.argument, caught.value.example) == ("clip", "HELLO")
+    for name, joints in zip(("HELLO", "rig|THANKS you", "2", "HELLO 3"), expected, strict=True):
+        np.testing.assert_allclose(load_motion(path, clip=name).joints, joints, atol=1e-4)
+    with pytest.raises(MotionFileError, match="none of them 'rig.THANK': HELLO") as caught:
+        load_motion(path, clip="rig|THANK")
+    assert caught.value.example == "rig|THANKS you"
+
+
+def test_the_one_animation_of_the_skeleton_is_read(tmp_path):
+    camera = {"name": "camera", "channels": [{"sampler": 0, "target": {"node": 53, "path": "translation"}}]}
+    camera["samplers"] = [{"input": 0, "output": 53}]
+    face = {"channels": [{"sampler": 0, "target": {"node": 0, "path": "weights"}}], "samplers": []}
+    writer, nodes, written, (expected,) = animations("HELLO", more=[face, camera])
+    path = tmp_path / "sign.glb"
+    path.write_bytes(writer.glb([*nodes, {"name": "Camera"}], animations=written, skins=[{"joints": [*range(52)]}]))
+    np.testing.assert_allclose(load_motion(path).joints, expected, atol=1e-4)
+    np.testing.assert_allclose(load_motion(path, clip="HELLO").joints, expected, atol=1e-4)
+    with pytest.raises(
+        MotionFileError, match="sign.glb: animations in the file, none of them 'HALLO': HELLO; pass clip='HELLO'"
+    ):
+        load_motion(path, clip="HALLO")
+
+
+def test_files_of_one_clip_have_none_to_choose(tmp_path):
+    (tmp_path / "clip.bvh").write_text(write_bvh(mixamo, *a_motion()[:2]))
+    np.savez(tmp_path / "clip.npz", joints=a_motion()[2], fps=FPS)
+    for name in ("clip.bvh", "clip.npz"):
+        with pytest.raises(MotionFileError, match="one clip in the file, which has no name to be 'HELLO'"):
+            load_motion(tmp_path / name, clip="HELLO")
+
+
+@pytest.mark.parametrize("name", ["Head", "LeftHand", "Hips", "LeftHandIndex1"])
+@pytest.mark.parametrize("skin", [True, False])
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_node_named_like_a_joint_is_none(name, skin, beside):
+    writer, nodes, written, (expected,) = animations("HELLO")
+    names = [f"mixamorig:{node['name']}" if "children" in node else node["name"] for node in nodes]
+    nodes = [node | {"name": name} for node, name in zip(nodes, names, strict=True)]
+    nodes[-1]["name"] = "Armature"
+    mesh = {"name": name, "translation": [5, 5, 5]}
+    if beside:  # an empty on its own, else a mesh in the armature
+        nodes.append(mesh)
+    else:
+        nodes.append(mesh | {"mesh": 0})
+        nodes[51 + 1]["children"].append(53)
+    skins = {"skins": [{"joints": [*range(52)]}]} if skin else {}
+    found = named_joints_to_motion_joints(*read_gltf(writer.glb(nodes, animations=written, **skins))[:2])[0]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_deep_json_and_promises_cost_no_memory():

@@ -128,7 +128,7 @@ def test_a_named_format_that_is_not_it(tmp_path):
     file = write.signavatars(tmp_path / "clip.pkl", write.a_motion(), HANDS_MEAN)
     with pytest.raises(ValueError, match="motion-x"):
         load_motion(file, format="motion-x", fps=24)
-    with pytest.raises(ValueError, match="unknown format 'signavatar'; did you mean 'signavatars'"):
+    with pytest.raises(ValueError, match="unknown format 'signavatar'; known are lslm, features, signavatars"):
         load_motion(file, format="signavatar", fps=24)
 
 

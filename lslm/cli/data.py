@@ -138,7 +138,7 @@ def _build(args: dict) -> int:
         options = from_file | options
     if not executor and (options or tasks):
         raise ValueError("--tasks, --partition, --time and --executor-options belong to --executor local, slurm or ray")
-    reader = {name: args.pop(name) for name in ("format", "up", "flat_hand_mean", "image_size", "body_model")}
+    reader = {name: args.pop(name) for name in ("format", "clip", "up", "flat_hand_mean", "image_size", "body_model")}
     reader["fps"] = args.pop("source_fps")
     args["reader"] = {name: value for name, value in reader.items() if value is not None}
     license = {name: value for name in ("license", "license_name", "license_link") if (value := args.pop(name))}

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 import sys
 
 from .errors import one_line
@@ -34,6 +35,7 @@ def reader_arguments(parser: argparse.ArgumentParser, fps: str = "--fps") -> Non
     group = parser.add_argument_group("what a file cannot tell")
     group.add_argument(fps, type=float, metavar="FPS", help="frame rate, for files that do not store one")
     group.add_argument("--format", help="where a file fits several formats; the error names them")
+    group.add_argument("--clip", metavar="NAME", help="which clip of a file that holds several; the error names them")
     group.add_argument("--up", help="axis of the file that points up: y, z, or --up=-y")
     group.add_argument(
         "--flat-hand-mean",
@@ -76,9 +78,9 @@ def as_flags(of, text: str) -> str:
     if of.argument is None:
         return text
     example = "x".join(map(str, of.example)) if isinstance(of.example, tuple) else of.example
-    value = {None: "", True: " true", False: " false"}.get(example, f" {example}")
-    flag = f"--{of.argument.replace('_', '-')}{value}"
-    return f"{text}; pass {flag.replace(' -', '=-')}"  # a value that looks like a flag
+    value = {None: "", True: "true", False: "false"}.get(example, str(example))
+    joined = "=" if value.startswith("-") else " " if value else ""  # it would look like a flag
+    return f"{text}; pass --{of.argument.replace('_', '-')}{joined}{shlex.quote(value) if value else ''}"
 
 
 def load(file: str, args):
@@ -93,7 +95,7 @@ def load(file: str, args):
     import lslm
     from lslm.processing import MotionFileError
 
-    names = ("fps", "format", "up", "flat_hand_mean", "image_size", "body_model")
+    names = ("fps", "format", "clip", "up", "flat_hand_mean", "image_size", "body_model")
     try:
         motion = lslm.load_motion(file, **{name: getattr(args, name) for name in names})
     except MotionFileError as error:

@@ -23,6 +23,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from ..rotations import normalize, quaternion_to_matrix
+from .clips import choose_clip
 from .mocap_bvh import MAX_FPS, MAX_JOINTS, MAX_POSITIONS, Joints, check_size, in_chunks, whole_rate
 
 MAX_BYTES = 2**29  # of the file, and of all buffers beside it: avatars bring their textures
@@ -38,15 +39,17 @@ _TARGETS = {"translation": 3, "rotation": 4, "scale": 3}
 _REST = {"translation": (0.0, 0.0, 0.0), "rotation": (0.0, 0.0, 0.0, 1.0), "scale": (1.0, 1.0, 1.0)}
 
 
-def read_gltf(content: bytes, folder: Path) -> Joints:
-    """Joint positions of the first animation of a glTF 2.0 file (.gltf, .glb, .vrm, .vrma).
+def read_gltf(content: bytes, folder: Path, clip: str | None = None) -> Joints:
+    """Joint positions of an animation of a glTF 2.0 file (.gltf, .glb, .vrm, .vrma).
 
-    Every named node is a joint; the bones that VRM declares get their VRM names. Sampled at the rate of the animation's
-    own keys (the median spacing of the channel that has most), or at 30 frames per second if there are fewer than ten
-    keys a second. A buffer may be the binary part of a .glb, a data URI, or a file in the same folder.
+    Named nodes are joints, except meshes and what hangs on nothing that moves; the bones that VRM declares get their
+    VRM names. Sampled at the rate of the animation's own keys (the median spacing of the channel that has most), or at
+    30 frames per second if there are fewer than ten keys a second. A buffer may be the binary part of a .glb, a data
+    URI, or a file in the same folder.
 
     Args:
-        content: of the file. folder: where it lies, for buffers beside it.
+        content: of the file. folder: where it lies, for buffers beside it. clip: which of several animations that move
+            the skeleton.
 
     Returns:
         names of the J joints, positions (T, J, 3) float32 in the file's units (metres, says the standard) with y up,
@@ -54,14 +57,14 @@ def read_gltf(content: bytes, folder: Path) -> Joints:
 
     Raises:
         OSError: a buffer beside the file cannot be opened.
-        ValueError: not glTF 2.0, no animation, broken, or too large.
+        ValueError: not glTF 2.0, no animation, several and none named, broken, or too large.
 
     Source: the glTF 2.0 specification, sections 3.6 and 3.11; VRMC_vrm_animation 1.0.
     """
     check_size(len(content), MAX_BYTES)
     try:
         with np.errstate(all="ignore"):  # numbers that overflow or are none are refused, not warned of
-            return _gltf_joints(_Gltf(content, folder))
+            return _gltf_joints(_Gltf(content, folder), clip)
     except (KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError) as error:
         reason = " ".join(f"{type(error).__name__} {error}".split())[:100]
         raise ValueError(f"damaged glTF file ({reason}); export it again") from error
@@ -179,11 +182,12 @@ def _floats(value: Any, count: int, name: str) -> np.ndarray:
     return np.array(value, dtype=np.float64)
 
 
-def _gltf_joints(gltf: _Gltf) -> Joints:
+def _gltf_joints(gltf: _Gltf, clip: str | None) -> Joints:
     nodes = gltf.json.get("nodes", [])
     parents = _parents(nodes)
-    names = _node_names(gltf, nodes)
-    channels, key_times = _channels(gltf, nodes)
+    order = _parents_first(parents)
+    names, bones = _node_names(gltf, nodes)
+    channels, key_times = _channels(gltf, nodes, bones, clip)
     first, last = min(times[0] for times in key_times), max(times[-1] for times in key_times)
     densest = max(key_times, key=len)
     spacing = float(np.median(np.diff(densest))) if len(densest) > 1 else 0.0
@@ -192,10 +196,14 @@ def _gltf_joints(gltf: _Gltf) -> Joints:
     if last - first > MAX_POSITIONS / fps:
         raise ValueError(f"the animation lasts {last - first:.0f} seconds; cut it into utterances")
     frames = int(round((last - first) * fps)) + 1
-    named = [node for node, name in enumerate(names) if name]
+    roots: dict[int, int] = {}
+    for node in order:
+        roots[node] = roots.get(parents[node], node)
+    alive = {roots[node] for node in {*bones, *channels}}
+    meshes = {node for node in range(len(nodes)) if "mesh" in nodes[node]} - (bones or channels.keys())
+    named = [node for node, name in enumerate(names) if name and roots[node] in alive and node not in meshes]
     if not named:
         raise ValueError("no node of the glTF file has a name; export the skeleton with its bone names")
-    order = _parents_first(parents)
     slot = {node: place for place, node in enumerate(named)}
 
     def positions(chunk: slice) -> Iterator[np.ndarray]:
@@ -239,8 +247,10 @@ def _parents_first(parents: list[int]) -> list[int]:
     return order
 
 
-def _node_names(gltf: _Gltf, nodes: list[dict]) -> list[str]:
-    """The names of the nodes; where VRM says which bone a node is, that name."""
+def _node_names(gltf: _Gltf, nodes: list[dict]) -> tuple[list[str], set[int]]:
+    """The names of the nodes; where VRM says which bone a node is, that name. And the nodes that are said to be bones,
+    by VRM or by the skin of a mesh."""
+    said = {joint for skin in gltf.json.get("skins", []) for joint in skin["joints"]}
     names = [name if isinstance(name := node.get("name"), str) else "" for node in nodes]
     extensions = gltf.json.get("extensions", {})
     for extension in ("VRM", "VRMC_vrm", "VRMC_vrm_animation"):
@@ -250,37 +260,44 @@ def _node_names(gltf: _Gltf, nodes: list[dict]) -> list[str]:
         for bone, stated in bones.items():
             _item(nodes, stated["node"], "nodes")
             names[stated["node"]] = str(bone)
-    return names
+            said.add(stated["node"])
+    return names, said
 
 
-def _channels(gltf: _Gltf, nodes: list[dict]) -> tuple[dict[int, dict[str, tuple]], list[np.ndarray]]:
-    """{node: {path: (key times, values, interpolation)}} of the first animation that moves nodes, and all key times."""
+def _channels(
+    gltf: _Gltf, nodes: list[dict], bones: set[int], clip: str | None
+) -> tuple[dict[int, dict[str, tuple]], list[np.ndarray]]:
+    """{node: {path: (key times, values, interpolation)}} of the animation that is meant, and all key times."""
+    animations = []  # with their channels that move nodes: not faces, not materials
     for animation in gltf.json.get("animations", []):
-        channels: dict[int, dict[str, tuple]] = {}
-        times_of: dict[int, np.ndarray] = {}
-        for channel in animation.get("channels", []):
-            target = channel.get("target", {})
-            path = target.get("path")
-            if path not in _TARGETS or target.get("node") is None:
-                continue  # faces, materials
-            _item(nodes, target["node"], "nodes")
-            sampler = _item(animation["samplers"], channel.get("sampler"), "samplers")
-            how = sampler.get("interpolation", "LINEAR")
-            if how not in ("LINEAR", "STEP", "CUBICSPLINE"):
-                raise ValueError(f"the glTF file interpolates by {str(how)[:20]!r}, expected LINEAR, STEP, CUBICSPLINE")
-            source = sampler.get("input")
-            if source not in times_of:
-                times_of[source] = gltf.accessor(source, "SCALAR")[:, 0]
-            times = times_of[source]
-            if (np.diff(times) < 0).any():
-                raise ValueError("key times of the glTF file go backwards; export it again")
-            values = gltf.accessor(sampler.get("output"), f"VEC{_TARGETS[path]}")
-            if len(values) != len(times) * (3 if how == "CUBICSPLINE" else 1):
-                raise ValueError(f"the glTF file has {len(times)} keys with {len(values)} values; export it again")
-            channels.setdefault(target["node"], {})[path] = (times, values, how)
-        if channels:
-            return channels, list(times_of.values())
-    raise ValueError("the glTF file has no animation that moves its nodes; export the clip with its animation")
+        targets = [(channel.get("target", {}), channel) for channel in animation.get("channels", [])]
+        moving = [pair for pair in targets if pair[0].get("path") in _TARGETS and pair[0].get("node") is not None]
+        if moving:
+            animations.append((animation, moving))
+    if not animations:
+        raise ValueError("the glTF file has no animation that moves its nodes; export the clip with its animation")
+    # the camera may have its own
+    animations = [pair for pair in animations if any(target["node"] in bones for target, _ in pair[1])] or animations
+    animation, moving = animations[choose_clip([pair[0].get("name") for pair in animations], clip, "animations")]
+    channels: dict[int, dict[str, tuple]] = {}
+    times_of: dict[int, np.ndarray] = {}
+    for target, channel in moving:
+        _item(nodes, target["node"], "nodes")
+        sampler = _item(animation["samplers"], channel.get("sampler"), "samplers")
+        how = sampler.get("interpolation", "LINEAR")
+        if how not in ("LINEAR", "STEP", "CUBICSPLINE"):
+            raise ValueError(f"the glTF file interpolates by {str(how)[:20]!r}, expected LINEAR, STEP, CUBICSPLINE")
+        source = sampler.get("input")
+        if source not in times_of:
+            times_of[source] = gltf.accessor(source, "SCALAR")[:, 0]
+        times = times_of[source]
+        if (np.diff(times) < 0).any():
+            raise ValueError("key times of the glTF file go backwards; export it again")
+        values = gltf.accessor(sampler.get("output"), f"VEC{_TARGETS[target['path']]}")
+        if len(values) != len(times) * (3 if how == "CUBICSPLINE" else 1):
+            raise ValueError(f"the glTF file has {len(times)} keys with {len(values)} values; export it again")
+        channels.setdefault(target["node"], {})[target["path"]] = (times, values, how)
+    return channels, list(times_of.values())
 
 
 def _local(node: dict, channels: dict[str, tuple], at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,36 @@
+"""Which clip is meant in a file that holds several."""
+
+import difflib
+from collections.abc import Sequence
+
+from ..motion_errors import MotionFileError
+
+MAX_LISTED = 100  # names in a message; a dictionary may hold thousands
+
+
+def choose_clip(names: Sequence[object], asked: str | None, what: str) -> int:
+    """The place of the clip that is meant among those of a file.
+
+    Args:
+        names: of the clips, in their order. One without a name is called by its place, from 0, as is the second of a
+            name.
+        asked: the argument `clip` of `load_motion`. what: they are, in the plural: "animations".
+
+    Raises:
+        MotionFileError: there are several and none is asked for, or none of that name. It lists them, `argument` is
+            "clip", and `example` the nearest name.
+    """
+    labels: list[str] = []
+    for place, name in enumerate(names):
+        label = " ".join("".join(c if c.isprintable() else " " for c in str(name or place)).split())
+        labels.append(f"{label} {place}" if label in labels else label)
+    if asked is None and len(labels) == 1:
+        return 0
+    if asked is not None and str(asked) in labels:
+        return labels.index(str(asked))
+    listed = ", ".join(labels[:MAX_LISTED]) + (", ..." if len(labels) > MAX_LISTED else "")
+    near = labels if asked is None else difflib.get_close_matches(str(asked), labels, 1) or labels
+    lacks = "" if asked is None else f", none of them {str(asked)!r}"
+    kind = f"several {what}" if asked is None else "another clip"
+    count = f"{len(labels)} " if len(labels) > 1 else ""
+    raise MotionFileError(f"{count}{what} in the file{lacks}: {listed}", "clip", near[0], kind)
