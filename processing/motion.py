@@ -9,6 +9,7 @@ Axes, here and everywhere in LSLM: +x is the person's left, +y is up, +z is wher
 """
 
 import contextlib
+import io
 import os
 import zipfile
 from collections import namedtuple
@@ -52,7 +53,9 @@ CONTAINERS = {
     "gltf": ("a glTF file", "gltf", (b"GLTF", b"{")),
     "parquet": ("a parquet file", "mediapipe", (b"PAR1",)),
     "pose": ("a .pose file", "pose", (b"\xcd\xcc\xcc\x3d", b"\xcd\xcc\x4c\x3e")),  # its version as float32: 0.1, 0.2
+    "other": ("a file of another kind", None, ()),
 }
+COMPRESSED = (b"\x1f\x8b", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")  # gzip, and zlib's levels
 PICKLE_SUFFIXES = (".pkl", ".pickle", ".pt", ".pth")  # protocols 0 and 1 have no first byte of their own
 
 
@@ -157,7 +160,7 @@ def open_file(path: Path, stack: contextlib.ExitStack) -> np.ndarray | Mapping |
     """A file's array or named arrays, open until the stack is closed; or which of `CONTAINERS` it is.
 
     Raises:
-        OSError: there is no such file. ValueError: it is none of these, damaged or too large.
+        OSError: there is no such file. ValueError: it is damaged, too large or no regular file.
     """
     if not path.exists():
         raise FileNotFoundError(2, "no such file; check the path", str(path))
@@ -166,31 +169,29 @@ def open_file(path: Path, stack: contextlib.ExitStack) -> np.ndarray | Mapping |
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise ValueError(f"the file has {size >> 20} MB, the limit is {MAX_BYTES >> 20} MB; cut it into utterances")
-    with open(path, "rb") as file:
-        start = file.read(64)
-        file.seek(0)
-        if not start:
-            raise MotionFileError("the file is empty (0 bytes); export the clip again")
-        if start.startswith(npy_format.MAGIC_PREFIX):
-            return read_array(file, size, "the array")
+    file = stack.enter_context(open(path, "rb"))
+    if (start := file.read(64)).startswith(COMPRESSED):
+        file = io.BytesIO(package_readers("a compressed file").unpacked(path.read_bytes()))
+        size, start = len(file.getbuffer()), file.read(64)
+    file.seek(0)
+    if not start:
+        raise MotionFileError("the file is empty (0 bytes); export the clip again")
+    if start.startswith(npy_format.MAGIC_PREFIX):
+        return "pickle" if b"'|O'" in start else read_array(file, size, "the array")
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         try:
-            archive = stack.enter_context(zipfile.ZipFile(path))
+            archive = stack.enter_context(zipfile.ZipFile(file))
         except zipfile.BadZipFile as error:
             raise ValueError(f"truncated or damaged .npz ({error}); copy or export it again") from error
         npz = NpzFile(archive)
-        return "torch" if any(name.endswith("data.pkl") for name in archive.namelist()) else npz
+        return "torch" if any(name.endswith("data.pkl") for name in archive.namelist()) else npz if npz else "other"
     start = start.removeprefix(b"\xef\xbb\xbf").lstrip().upper()
     for name, (_, _, beginnings) in CONTAINERS.items():
         if start.startswith(beginnings):
             return name
     if path.suffix in PICKLE_SUFFIXES:
         return "pickle"
-    raise MotionFileError(
-        "not a motion file: its first bytes are of no format known here, whatever its name; "
-        "save the joints with np.savez(path, joints=joints, fps=fps)",
-        kind="not a motion file",
-    )
+    return "other"
 
 
 def _motion_of(
@@ -249,6 +250,8 @@ def _joints_motion(mapping: Mapping, given: _Arguments, format: str = "lslm", no
         hint = ""
         if joints.ndim == 3 and joints.shape[1] in (55, 127, 144):
             hint = "; of SMPL-X joints take list(range(22)) + list(range(25, 55))"
+        elif joints.ndim == 3 and joints.shape[1] in (17, 18, 25, 133, 134, 135, 137):
+            hint = "; keypoints of a picture (OpenPose, DWPose, RTMW) have no depth: find MediaPipe's landmarks instead"
         raise ValueError(f"`joints` has shape {joints.shape}, expected (frames, {NUM_JOINTS}, 3){hint}")
     if joints.dtype.kind == "b":
         raise ValueError("`joints` has dtype bool, expected metres as float32")

@@ -73,7 +73,7 @@ def package_readers(what: str) -> ModuleType:
         from lslm.processing import readers
     except ImportError as error:
         raise MotionFileError(
-            f"this is {what}, which the code of a checkpoint does not read, and the package lslm does: "
+            f"this is {what}, which the code of a checkpoint does not read; the package lslm reads more: "
             "pip install lslm (from a copy of its source repository: pip install .)",
             kind=f"{what}, which needs the package lslm",
         ) from error

@@ -2,6 +2,7 @@
 
 import ast
 import base64
+import gzip
 import json
 import os
 import pickle
@@ -241,8 +242,11 @@ def test_no_pickles(tmp_path):
     (tmp_path / "clip.PKL").write_bytes(pickle.dumps({"joints": 1}, protocol=0))
     with zipfile.ZipFile(tmp_path / "clip.npy", "w") as archive:
         archive.writestr("clip/data.pkl", b"")
-    for name in ("clip.npz", "clip.PKL", "clip.npy"):
+    np.save(tmp_path / "dict.npy", {"joints": 1})
+    for name in ("clip.npz", "clip.PKL", "clip.npy", "dict.npy"):
         assert refusal(str(tmp_path / name), toy=toy).startswith("This page takes no pickles")
+    (tmp_path / "clip.gz").write_bytes(gzip.compress(pickle.dumps({"joints": 1})))
+    assert refusal(str(tmp_path / "clip.gz"), toy=toy).startswith("This page takes no compressed files")
 
 
 def test_a_guessed_frame_rate_is_said(tmp_path):

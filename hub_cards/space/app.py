@@ -57,7 +57,11 @@ def check_file(path: str) -> None:
     if size > MAX_BYTES:
         raise ValueError(f"The file has {size >> 20} MB, the limit is {MAX_BYTES >> 20} MB. Cut it to a sentence.")
     with open(path, "rb") as file:
-        pickled = file.read(1) == b"\x80" or path.lower().endswith(PICKLES)
+        start = file.read(64)
+    if start.startswith((b"\x1f\x8b", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")):
+        raise ValueError("This page takes no compressed files but .npz. Unpack the file first.")
+    # an .npy of objects ('O') is pickled, too
+    pickled = start[:1] == b"\x80" or path.lower().endswith(PICKLES) or (start[:6] == b"\x93NUMPY" and b"O'" in start)
     unpacked = 0
     try:
         with zipfile.ZipFile(path) as archive:

@@ -4,16 +4,24 @@ What travels with a checkpoint reads arrays alone and asks here for the rest (`m
 `exact_joints` and what is below it in `__all__` are called by checkpoints of any age.
 """
 
+import zlib
 from pathlib import Path
 
-from ..motion_errors import MotionFileError, Remark
+import numpy as np
+
+from ..array_files import MAX_BYTES
+from ..motion import COMPRESSED
+from ..motion_errors import Remark
+from .body_estimates import estimated_person
 from .body_model import exact_joints
+from .clips import no_clips
 from .finger_bend import whole_hands
 from .folders import read_folder
 from .landmark_formats import landmarks_in_order, read_kaggle_landmarks, read_pose_file
 from .mocap_bvh import read_bvh
 from .mocap_gltf import read_gltf
 from .mocap_skeletons import named_joints_to_motion_joints
+from .other_formats import refusal
 from .safe_pickle import read_pickle
 from .signspark import rotations_to_vectors, rows_to_params
 
@@ -27,29 +35,67 @@ def read(path: Path, container: str, format: str | None = None, clip: str | None
         clip: which clip of a file that holds several; see `load_motion`.
 
     Returns:
-        a mapping of arrays with the keys of our own `.npz`, of a landmark file or of SMPL-X parameters; or the
-        `SmplxClip` of a folder. And remarks.
+        a mapping of arrays with the keys of our own `.npz`, of a landmark file or of SMPL-X parameters; or one array,
+        or an `SmplxClip`. And remarks.
 
     Raises:
         OSError: the file cannot be opened. ValueError: it cannot be used.
     """
-    if clip is not None and container != "gltf":
-        raise MotionFileError(
-            f"one clip in the file, which has no name to be {clip!r}; leave clip out", kind="no clips"
-        )
+    if clip is not None and container not in ("gltf", "pickle", "torch"):
+        raise no_clips(clip)
     if container == "folder":
         return read_folder(path, format)
-    content = path.read_bytes()
+    if container == "other":
+        with open(path, "rb") as file:
+            start = file.read(500)
+        raise refusal(b"" if start.startswith(COMPRESSED) else start, Path(path.name.removesuffix(".gz")).suffix)
+    content = unpacked(path.read_bytes())
+    if container == "gltf" and not content.startswith(b"glTF") and b'"asset"' not in content:
+        raise refusal(content[:500], path.suffix)
     if container == "pose":
         return read_pose_file(content), []
     if container == "parquet":
         shape = "the picture's size is not stored: taken as 3 x 4, of a phone held upright"
         return read_kaggle_landmarks(content), [Remark(shape, "image_size", (3, 4))]
     if container in ("pickle", "torch"):
-        return read_pickle(content), []
+        content = read_pickle(content)
+        person = None if isinstance(content, np.ndarray) else estimated_person(content, format, clip)
+        if person is None and clip is not None:
+            raise no_clips(clip)
+        return content if person is None else person, []
     names, positions, fps = read_bvh(content) if container == "bvh" else read_gltf(content, path.parent, clip)
     joints, valid, notes = named_joints_to_motion_joints(names, positions)
     return {"joints": joints, "valid": valid, "fps": fps}, [Remark(note) for note in notes]
 
 
-__all__ = ["exact_joints", "landmarks_in_order", "read", "rotations_to_vectors", "rows_to_params", "whole_hands"]
+def unpacked(data: bytes) -> bytes:
+    """What is in a gzip or zlib file; other data as they are.
+
+    Raises:
+        ValueError: damaged, cut off, more than `MAX_BYTES`, packed twice, or several files in one.
+    """
+    if not data.startswith(COMPRESSED):
+        return data
+    unpacker = zlib.decompressobj(47)  # either kind of header
+    try:
+        content = unpacker.decompress(data, MAX_BYTES + 1)
+    except zlib.error as error:
+        raise ValueError(f"damaged compressed file ({error}); copy it again") from error
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"the file unpacks to more than {MAX_BYTES >> 20} MB; cut it into utterances")
+    if not unpacker.eof:
+        raise ValueError("the compressed file breaks off; copy it again")
+    if content.startswith(COMPRESSED) or unpacker.unused_data.startswith(COMPRESSED):
+        raise ValueError("the file is compressed twice or in several parts; unpack it")
+    return content
+
+
+__all__ = [
+    "exact_joints",
+    "landmarks_in_order",
+    "read",
+    "rotations_to_vectors",
+    "rows_to_params",
+    "unpacked",
+    "whole_hands",
+]

@@ -34,3 +34,8 @@ def choose_clip(names: Sequence[object], asked: str | None, what: str) -> int:
     kind = f"several {what}" if asked is None else "another clip"
     count = f"{len(labels)} " if len(labels) > 1 else ""
     raise MotionFileError(f"{count}{what} in the file{lacks}: {listed}", "clip", near[0], kind)
+
+
+def no_clips(asked: str) -> MotionFileError:
+    """What is said of a clip that is asked for in a file that holds one."""
+    return MotionFileError(f"one clip in the file, which has no name to be {asked!r}; leave clip out", kind="no clips")

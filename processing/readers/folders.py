@@ -13,6 +13,7 @@ from ..motion import open_file
 from ..motion_errors import Remark
 from ..smplx_formats import SmplxClip, mapping_to_clip
 from .landmark_formats import read_landmark_frames
+from .other_formats import refusal
 from .safe_pickle import read_pickle
 
 SUFFIXES = (".pkl", ".npz", ".npy")
@@ -37,6 +38,9 @@ def read_folder(path: Path, format: str | None = None) -> tuple[SmplxClip | dict
         if files:
             break
     if not files:
+        if file := next(path.glob("*.json"), None):
+            with open(file, "rb") as frame:
+                raise refusal(frame.read(500), ".json")
         hint = f"this is a directory without frames ({', '.join(SUFFIXES)}); name a motion file or such a folder"
         raise IsADirectoryError(21, hint, str(path))
     ordered, notes = _in_order(files)

@@ -17,34 +17,38 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib import format as npy_format
 
 from ..array_files import MAX_BYTES
 
 _ADVICE = "export the file as .npz"
 _OBJECT_BYTES = 256  # charged for whatever stands in a tree, beside its data
 _TORCH_MAGIC = pickle.dumps(torch.serialization.MAGIC_NUMBER, 2)  # how torch.save before torch 1.6 began a file
-# boolean, signed, unsigned, float; bytes and text of a fixed width. No objects, no structures, no times.
-_DTYPE = re.compile(r"b1|[iu][1248]|f[248]|[SU]\d{1,6}")
+# boolean, signed, unsigned, float; bytes and text of a fixed width; objects, never of bytes. No structures, no times.
+_DTYPE = re.compile(r"b1|[iu][1248]|f[248]|[SU]\d{1,6}|O8?")
 
 
-def read_pickle(data: bytes) -> dict[str, Any]:
-    """The named arrays of a pickle of protocol 0 to 5, of Python 2 or 3, or of a torch.save file.
+def read_pickle(data: bytes) -> dict[str, Any] | np.ndarray:
+    """What a pickle of protocol 0 to 5, of Python 2 or 3, of joblib, of `np.save`, or a torch.save file holds.
 
     Args:
         data: the whole file; `motion.open_file` has checked what a zip unpacks to.
 
     Returns:
-        a tree of dict, list, tuple, str, bytes, int, float, bool, None, numpy arrays and numpy scalars. Tensors become
-        arrays, whatever device they were saved on; bfloat16 becomes float32. Arrays are writable, in the byte order of
-        this machine, and own their memory. `str` of Python 2 is decoded as latin-1.
+        an array, or a dict: a tree of dict, list, tuple, str, bytes, int, float, bool, None, numpy arrays and numpy
+        scalars. Tensors become arrays, whatever device they were saved on; bfloat16 becomes float32. Arrays of Python
+        objects become lists. Arrays are writable, in the byte order of this machine, and own their memory. `str` of
+        Python 2 is decoded as latin-1.
 
     Raises:
-        ValueError: the file asks for code, is damaged, unpacks to more than `MAX_BYTES`, or holds no dict. One line;
+        ValueError: the file asks for code, is damaged, unpacks to more than `MAX_BYTES`, or holds neither. One line;
             nothing was run.
     """
+    if data.startswith(npy_format.MAGIC_PREFIX):  # an array of objects is pickled behind its header
+        data = data[10 + int.from_bytes(data[8:10], "little") :]
     try:
         is_torch = data.startswith((b"PK", _TORCH_MAGIC))
-        content = _to_plain(_load_torch(data) if is_torch else _Unpickler(io.BytesIO(data), encoding="latin-1").load())
+        content = _to_plain(_load_torch(data) if is_torch else _Unpickler(io.BytesIO(data)).load())
     except _Refused:
         raise
     except Exception as error:  # damaged bytes raise a dozen types in pickle, torch and numpy
@@ -55,9 +59,10 @@ def read_pickle(data: bytes) -> dict[str, Any]:
         reason = str(error).rpartition("error:")[2].strip().partition("\n")[0]
         reason = _printable(f"{type(error).__name__}: {reason}".rstrip(": "))
         raise ValueError(f"damaged pickle ({reason}); copy or export it again") from error
+    if isinstance(content, np.ndarray):
+        return content
     if not isinstance(content, dict):
-        shape = f" of shape {content.shape}" if isinstance(content, np.ndarray) else ""
-        raise ValueError(f"the pickle holds a {type(content).__name__}{shape}, expected a dict of named arrays")
+        raise ValueError(f"the pickle holds a {type(content).__name__}, expected an array or a dict of named arrays")
     return {str(key): value for key, value in content.items()}
 
 
@@ -66,7 +71,13 @@ class _Refused(ValueError):
 
 
 class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO):
+        super().__init__(file, encoding="latin-1")
+        self._joblib = type("_JoblibArrayOfFile", (_JoblibArray,), {"file": file})
+
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("joblib.numpy_pickle", "NumpyArrayWrapper"):
+            return self._joblib
         if f"{module}.{name}" not in _NAMES:
             raise pickle.UnpicklingError(f"GLOBAL {module}.{name}")
         return _NAMES[f"{module}.{name}"]
@@ -95,16 +106,37 @@ class _Dtype:
 
 
 class _Array:
-    """What `ndarray` is before its state comes."""
+    """What `ndarray` is before its state comes. Of Python objects: the object, or a list of them."""
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, is_fortran, raw = state
-        self.array = _to_array(raw, dtype, shape, "F" if is_fortran else "C")
+        if isinstance(raw, list) and dtype.dtype.hasobject and len(shape) < 2:
+            self.array = raw if shape else raw[0]
+        else:
+            self.array = _to_array(raw, dtype, shape, "F" if is_fortran else "C")
+
+
+class _JoblibArray(_Array):
+    """What `joblib.dump` writes for an array: its shape here, its numbers in the file behind it."""
+
+    file: io.BytesIO
+
+    def __setstate__(self, state: Any) -> None:
+        if state["dtype"].dtype.hasobject:
+            self.array = _Unpickler(self.file).load()
+            return
+        if state.get("numpy_array_alignment_bytes") is not None:  # since joblib 1.2
+            self.file.read(self.file.read(1)[0])
+        size = math.prod(state["shape"]) * state["dtype"].dtype.itemsize
+        raw = self.file.read(size) if size >= 0 else b""
+        self.array = _to_array(raw, state["dtype"], state["shape"], state["order"])
 
 
 def _to_array(raw: Any, dtype: _Dtype, shape: Any, order: str, *axes: Any) -> np.ndarray:
     """As protocol 5 describes arrays: "K" is the order "C" and how to transpose what is there."""
     # no argument has a default: a pickle may set `__defaults__` of this function, and that would outlive it
+    if dtype.dtype.hasobject:
+        raise _Refused(f"an array of Python objects, expected numbers or text of a fixed width; {_ADVICE}")
     raw = raw.encode("latin-1") if isinstance(raw, str) else raw
     array = np.ndarray(shape, dtype.dtype, raw, order="F" if order == "F" else "C")
     return array.transpose(*axes) if any(axes) else array
@@ -113,6 +145,7 @@ def _to_array(raw: Any, dtype: _Dtype, shape: Any, order: str, *axes: Any) -> np
 # A pickle may also set attributes on what it gets: functions of ours, so that it cannot harm those of others.
 _NAMES = {
     "collections.OrderedDict": OrderedDict,
+    **dict.fromkeys(["collections.defaultdict", "builtins.dict", "__builtin__.dict"], lambda *_: {}),
     "_codecs.encode": str.encode,  # how protocols 0 to 2 write bytes
     **dict.fromkeys(["builtins.bytes", "__builtin__.bytes"], lambda: b""),
     "numpy.ndarray": _Array,
@@ -140,7 +173,8 @@ def _to_plain(root: Any) -> Any:
 
     def convert(node: Any) -> Any:
         spend(_OBJECT_BYTES + (len(node) if isinstance(node, str | bytes) else 0))
-        node = node.array if isinstance(node, _Array) else node
+        if isinstance(node, _Array):
+            return convert(node.array)
         if isinstance(node, torch.Tensor | np.ndarray):
             # an empty array of shape (2**40, 0) counts like a full one: somebody will walk over it
             spend(node.itemsize * math.prod(max(length, 1) for length in node.shape))

@@ -1,0 +1,70 @@
+"""Files that people bring and that hold no motion we can read: what each is called, and the way to one that we can."""
+
+from ..motion_errors import MotionFileError
+
+_BLENDER = (
+    "blender -b --python-expr \"import bpy; bpy.ops.wm.read_factory_settings(use_empty=True); {}(filepath='IN'); "
+)
+_BLENDER += "bpy.ops.export_scene.gltf(filepath='OUT.glb')\""
+_ARRAYS = "save its arrays with np.savez as `joints` (frames, 52, 3) and `fps`, or `pose`, `left_hand` and `right_hand`"
+_VIDEO = "find the landmarks first: video_to_pose --format mediapipe, of the package pose-format, writes a .pose"
+_SKELETON = "it holds no skeleton: export the animated skeleton as .glb or .bvh"
+_EXPORT = "open it in the program that made it, or in Blender, and export .glb or .bvh"
+_FLAT = f"they have no depth, which signing needs; {_VIDEO}"
+
+_OF_VIDEO = ("a video", ".mp4 .mov .avi .mkv .webm .m4v .mpg .mpeg .wmv .flv", (b"\x1aE\xdf\xa3",), _VIDEO)
+_JSON = ("a JSON file", ".json .jsonl", (), _ARRAYS)
+_KEYPOINTS = ("keypoints of pictures, as OpenPose, DWPose and RTMW write them", "", (), _FLAT)
+# what it is, its suffixes, how it may begin, and the way
+_KNOWN = (
+    ("an FBX file", ".fbx", (b"Kaydara FBX", b"; FBX"), "convert it: " + _BLENDER.format("bpy.ops.import_scene.fbx")),
+    ("a USD file", ".usd .usda .usdc .usdz", (b"PXR-USDC", b"#usda"), _BLENDER.format("bpy.ops.wm.usd_import")),
+    ("a Blender file", ".blend", (b"BLENDER",), "export it there: File, Export, glTF 2.0, with its animation"),
+    ("a mesh", ".obj .ply .stl .off .mdd .pc2", (b"ply\n", b"ply\r"), _SKELETON),
+    ("an Alembic file", ".abc", (b"Ogawa",), _SKELETON),
+    ("a file of markers", ".c3d .trc .tak .vsk", (b"PathFileType",), "solve a skeleton with fingers and export .bvh"),
+    ("an animation of another program", ".vmd .pmx .dae .anim .asf .amc .max .ma .mb", (b"Vocaloid Motion",), _EXPORT),
+    _OF_VIDEO,
+    ("a picture", ".png .jpg .jpeg .gif .bmp .tif .tiff .webp", (b"\x89PNG", b"\xff\xd8\xff", b"GIF8"), _VIDEO),
+    ("a sound", ".wav .mp3 .m4a .flac", (b"ID3", b"fLaC"), "name the file of the motion"),
+    ("an HDF5 file", ".h5 .hdf5", (b"\x89HDF",), _ARRAYS),
+    ("a MATLAB file", ".mat", (b"MATLAB ",), _ARRAYS),
+    ("a database or records of several clips", ".mdb .lmdb .tfrecord .sqlite .db", (b"SQLite",), _ARRAYS),
+    ("a table or text", ".csv .tsv .txt .skels .xlsx .yaml .yml", (), _ARRAYS),
+    ("an annotation", ".eaf .srt .vtt .ass .textgrid", (b"<?xml", b"WEBVTT"), "name the file of the motion"),
+    ("a model of a network", ".safetensors .gguf .onnx .task .tflite .ckpt", (b"GGUF",), "name the file of a motion"),
+    (
+        "an archive",
+        ".zip .tar .tgz .7z .rar",
+        (b"PK", b"7z\xbc\xaf", b"Rar!"),
+        "unpack it and name a file, or a folder of frames",
+    ),
+    (
+        "a compressed file",
+        ".bz2 .xz .lzma .lz4 .zst .br",
+        (b"BZh", b"\xfd7zXZ", b'\x04"M\x18', b"\x28\xb5\x2f\xfd"),
+        "unpack it",
+    ),
+)
+
+
+def refusal(start: bytes, suffix: str) -> MotionFileError:
+    """Why a file that no reader takes is of no use.
+
+    Args:
+        start: its first bytes, 500 where it has them. suffix: the last one of its name, with the dot.
+    """
+    rows = [row for row in _KNOWN if suffix.lower() in row[1].split()]
+    rows += [row for row in _KNOWN if start.startswith(row[2])]
+    if start[4:8] == b"ftyp" or start.startswith(b"RIFF"):
+        rows.append(_OF_VIDEO)
+    if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b"{", b"[")):
+        rows.insert(0, _KEYPOINTS if b'"people"' in start or b"keypoint" in start else _JSON)
+    if not rows:
+        return MotionFileError(
+            "not a motion file: its first bytes are of no format known here, whatever its name; "
+            "save the joints with np.savez(path, joints=joints, fps=fps)",
+            kind="not a motion file",
+        )
+    what, _, _, way = rows[0]
+    return MotionFileError(f"this is {what}, no motion file: {way}", kind=f"{what}, no motion file")
