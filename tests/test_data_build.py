@@ -35,6 +35,7 @@ from lslm.training.dataset.build import build as data_build
 from lslm.training.dataset.build import report as data_report
 from lslm.training.dataset.build import shards as data_shards
 from lslm.training.dataset.build.build import build
+from lslm.training.dataset.build.duplicates import shared_motion, sketch
 from lslm.training.dataset.motion_text import MotionText, feature_statistics, load_split, read_joints
 from lslm.training.dataset.streaming import StreamedMotionText, streamed_statistics
 
@@ -607,9 +608,41 @@ def test_killed_half_way_with_processes(tmp_path):
     gone, alive = psutil.wait_procs(children, timeout=20)
     assert len(gone) >= 2 and not alive
     assert 0 < len(list(staged.glob("*.json"))) < 20
-    make(source, out)
-    make(source, tmp_path / "other" / "set")
+    make(source, out, shared_videos=True)  # seven motions under a hundred names
+    make(source, tmp_path / "other" / "set", shared_videos=True)
     assert digest(out) == digest(tmp_path / "other" / "set") and len(rows_of(out, "train")) == 50
+
+
+AGAIN = {
+    "as it is": lambda joints: joints,
+    "at another frame rate": lambda joints: resample(joints, 20, 25),
+    "with noise of 3 mm": lambda joints: joints + np.random.default_rng(0).normal(0, 0.003, joints.shape),
+    "somewhere else": lambda joints: joints + [3.0, 0.0, -1.0],
+}
+
+
+@pytest.mark.parametrize("how", AGAIN)
+def test_the_same_motion_in_two_splits_is_an_error(built, copy, tmp_path, make_again, how):
+    """Also under another name and split, and at the end of a build: what is read is kept for the next one."""
+    out = tmp_path / "set"
+    shutil.copytree(built[0], out)
+    joints = make_clip(41, 3).astype(np.float64)  # at 25 frames a second it ends with a frame, too
+    write_clip(copy / "p0" / "one.npz", 0, fps=20.0, joints=joints)
+    write_clip(copy / "p1" / "two.npz", 0, fps=25.0 if "rate" in how else 20.0, joints=AGAIN[how](joints))
+    rows = [{"id": "one", "text": "a", "split": "train"}, {"id": "two", "text": "b", "split": "test"}]
+    write_texts(copy, [row_of(number, signer=f"s{number % 3}") for number in range(TAKES)] + rows)
+    before = digest(out)
+    with pytest.raises(ValueError, match="1 pairs of clips .* 'two' in test and 'one' in train.*--shared-videos"):
+        make(copy, out)
+    assert digest(out) == before
+    report, read = make_again(copy, out, shared_videos=True)
+    assert report["remarks"] == {"clips with the motion of a clip in another split": 1} and not read
+    assert {"one", "two"} <= {*rows_of(out, "train")["id"], *rows_of(out, "test")["id"]}
+
+
+def test_hands_at_rest_are_no_motion_that_is_shared():
+    still = sketch(np.tile(make_clip(2, 0)[:1] * 1000, (9, 1, 1)))
+    assert not list(shared_motion({"train": [still] * 3, "test": [still]}))
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

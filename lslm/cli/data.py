@@ -85,7 +85,7 @@ docs/scale.md has the figures for a million clips.""",
     add(
         "--shared-videos",
         action="store_true",
-        help="keep official splits that share videos (an error otherwise, except Phoenix)",
+        help="keep splits that share videos or motion (an error otherwise, but for videos of Phoenix)",
     )
     add("--seed", type=int, default=0, help="of splits that are not official (0)")
     reader_arguments(build, "--source-fps")

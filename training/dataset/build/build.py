@@ -37,6 +37,7 @@ from tqdm import tqdm
 import lslm.processing
 
 from . import report as data_report
+from .duplicates import shared_motion
 from .shards import (
     COLUMNS,
     FACE,
@@ -390,11 +391,13 @@ def _finish(out: str | os.PathLike, **license: str) -> dict:
     names, facts = places.shards(), json.loads((places.plan / "facts.json").read_text(encoding="utf-8"))
     if missing := [name for name in names if not (places.plan / f"{name}.key").is_file()]:
         raise ValueError(f"{len(missing)} of {len(names)} shards are not done, such as {missing[0]}; build them first")
-    for name in names:
-        key = (places.plan / f"{name}.key").read_text(encoding="utf-8")
-        staged = places.staged / f"{name}-{key}"
-        if staged.with_suffix(".json").exists():
-            _place(places, name, staged)
+    keys = {name: (places.plan / f"{name}.key").read_text(encoding="utf-8") for name in names}
+    staged = {name: path for name in names if (path := places.staged / f"{name}-{keys[name]}.json").exists()}
+    records = {name: staged.get(name, places.records / f"{name}.json") for name in names}
+    if shared := _check_motion(records, Recipe.load(places)):
+        facts["remarks"]["clips with the motion of a clip in another split"] = shared
+    for name, path in staged.items():
+        _place(places, name, path)
     for folder, suffix in ((places.records, ".json"), (places.data, ".parquet")):
         for path in folder.glob(f"*{suffix}"):
             if path.stem not in names:
@@ -419,6 +422,29 @@ def _finish(out: str | os.PathLike, **license: str) -> dict:
     report = data_report.write_report(places.out, splits, facts)
     data_report.write_card(places.out, report, license)
     return report
+
+
+def _check_motion(records: Mapping[str, Path], recipe: Recipe) -> int:
+    """How many pairs of clips in different splits are the same motion.
+
+    Raises:
+        ValueError: there are some, and nobody asked for splits that may share videos.
+    """
+    ids: dict[str, list[str]] = {}
+    sketches: dict[str, list[str]] = {}
+    for name, path in records.items():
+        split = name.rpartition("-")[0]
+        for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
+            ids.setdefault(split, []).append(row["id"])
+            sketches.setdefault(split, []).append(row["sketch"])
+    found = [(one, ids[one][i], other, ids[other][j]) for one, i, other, j in shared_motion(sketches)]
+    if found and not recipe.shared_videos and recipe.split_by not in ("clip", "signer"):
+        one, first, other, second = found[0]
+        raise ValueError(
+            f"{len(found)} pairs of clips are the same motion in two splits, such as {first!r} in {one} and {second!r} "
+            f"in {other}; take one of them out, give them one video name, or keep it so (--shared-videos)"
+        )
+    return len(found)
 
 
 def _write_statistics(path: Path, sums: Mapping, options: Mapping) -> None:

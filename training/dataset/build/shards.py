@@ -31,9 +31,10 @@ from ....processing.motion_features import CONVENTIONS, FEATURE_SIZE, NUM_JOINTS
 from ....processing.readers.motion_repair import MAX_GAP, repair_joints, repair_motion
 from ..motion_text import read_array
 from ..validity import resample_valid
+from .duplicates import sketch
 from .report import PARTS, summarise
 
-FORMAT = 1  # raised when the same clip becomes another row
+FORMAT = 2  # raised when the same clip becomes another row
 SLACK = 0.5  # seconds that a part of a recording may reach over its end
 FEATURE_FPS = 20.0  # of the statistics, when clips keep their own rate: the extractor's default
 ROW_GROUP = 100  # clips that are held and compressed together; 200 frames each are 6 MB
@@ -435,7 +436,7 @@ def _write_shard(places, recipe, clips, prints, staged, key, training, tick) -> 
                     sums["sum"] += values.sum(0)
                     sums["squares"] += (values**2).sum(0)
                 rows.append(_row(clip, row, facts))
-                kept.append({"fingerprint": fingerprint, **facts})
+                kept.append({"fingerprint": fingerprint, **facts, "id": clip["id"], "sketch": sketch(row[JOINTS])})
                 texts.append(clip)
             if rows and (len(rows) == ROW_GROUP and not one_page or number == len(clips)):
                 writer = writer or pq.ParquetWriter(
