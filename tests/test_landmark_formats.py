@@ -1,5 +1,6 @@
 """Landmark files of other programs against a body whose joints are known; damaged and hostile files."""
 
+import gzip
 import io
 import struct
 import sys
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lslm.processing import load_motion
+from lslm.processing import MotionFileError, load_motion
 from lslm.processing.mediapipe_landmarks import mediapipe_to_joints
 from lslm.processing.motion_features import JOINT_NAMES
 from lslm.processing.readers import landmark_formats
@@ -401,13 +402,17 @@ def kaggle_table(first=17):
     return arrow.table({name: arrow.array(column, type=kinds.get(name)) for name, column in rows.items()})
 
 
+def kaggle(data, clip=None):
+    return read_kaggle_landmarks(io.BytesIO(data), clip)
+
+
 def parquet_file(table, **options):
     pytest.importorskip("pyarrow.parquet").write_table(table, file := io.BytesIO(), **options)
     return file.getvalue()
 
 
 def test_kaggle_file_gives_the_body():
-    result = read_kaggle_landmarks(parquet_file(kaggle_table()))
+    result = kaggle(parquet_file(kaggle_table()))
     assert result["fps"] is None and result["image_size"] == (3, 4)
     joints, valid = joints_of(result)
     check_arms(joints)
@@ -418,7 +423,7 @@ def test_kaggle_rows_in_any_order_row_groups_nulls_and_lost_frames():
     table = kaggle_table()
     table = table.take(np.random.default_rng(0).permutation(table.num_rows))
     table = table.filter(np.asarray(table["frame"]) != 17 + 4)
-    result = read_kaggle_landmarks(parquet_file(table.replace_schema_metadata(None), row_group_size=1000))
+    result = kaggle(parquet_file(table.replace_schema_metadata(None), row_group_size=1000))
     assert len(result["pose"]) == FRAMES and not result["pose"][4].any()
     joints, valid = joints_of(result)
     check_arms(joints)
@@ -436,18 +441,18 @@ def test_bad_kaggle_files(monkeypatch):
     ]
     for content, pattern in bad:
         with pytest.raises(ValueError, match=pattern) as caught:
-            read_kaggle_landmarks(parquet_file(content))
+            kaggle(parquet_file(content))
         assert "\n" not in str(caught.value)
     data = parquet_file(table)
     for content in (b"x" * 99, data[: len(data) // 2], b""):
         with pytest.raises(ValueError, match="damaged"):
-            read_kaggle_landmarks(content)
+            kaggle(content)
     monkeypatch.setattr(landmark_formats, "MAX_KAGGLE_FRAMES", FRAMES - 1)
     with pytest.raises(ValueError, match="at most 8 frames"):
-        read_kaggle_landmarks(data)
+        kaggle(data)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ValueError, match=r"pip install 'lslm\[parquet\]'"):
-        read_kaggle_landmarks(data)
+        kaggle(data)
 
 
 def test_a_long_string_in_every_row_costs_no_memory():
@@ -458,7 +463,40 @@ def test_a_long_string_in_every_row_costs_no_memory():
     names = ["frame", "type", "landmark_index", "x", "y", "z"]
     data = parquet_file(arrow.table([numbers, kinds, numbers, numbers, numbers, numbers], names=names))
     with pytest.raises(ValueError, match="both shoulders"):
-        read_kaggle_landmarks(data)
+        kaggle(data)
+
+
+def fingerspelling(sequences=(1975433633,), rows_of_others=3):
+    """A row for each frame, as asl-fingerspelling has them: the clip, and before it other sequences."""
+    arrow = pytest.importorskip("pyarrow")
+    long = {name: np.array(column) for name, column in kaggle_table().to_pydict().items()}
+    columns = {"frame": np.concatenate([*[np.arange(rows_of_others)] * (len(sequences) - 1), np.arange(FRAMES)])}
+    for part, size in landmark_formats._PARTS.items():
+        for point in range(size):
+            rows = (long["type"] == part) & (long["landmark_index"] == point)
+            for axis in "xyz":
+                values = np.concatenate([np.zeros(len(columns["frame"]) - FRAMES), long[axis][rows]])
+                columns[f"{axis}_{part}_{point}"] = values.astype(np.float32)
+    counts = [rows_of_others] * (len(sequences) - 1) + [FRAMES]
+    return arrow.table(columns | {"x_face_0": columns["x_pose_0"], "sequence_id": np.repeat(sequences, counts)})
+
+
+def test_fingerspelling_of_one_sequence_or_the_one_that_is_asked_for(tmp_path):
+    check_arms(joints_of(kaggle(parquet_file(fingerspelling())))[0])
+    data = parquet_file(fingerspelling((17, 4, 99)[::-1]), row_group_size=2)
+    expected = kaggle(parquet_file(kaggle_table()))
+    for part, values in kaggle(data, "17").items():
+        np.testing.assert_allclose(values, expected[part], atol=1e-6) if values is not None else None
+    (tmp_path / "a.parquet").write_bytes(data)
+    with pytest.raises(MotionFileError, match="3 sequences in the file: 4, 17, 99; pass clip='4'"):
+        load_motion(tmp_path / "a.parquet")
+    assert load_motion(tmp_path / "a.parquet", clip="17").num_frames == FRAMES
+    (tmp_path / "a.parquet").write_bytes(gzip.compress(data))
+    assert load_motion(tmp_path / "a.parquet", clip="17").num_frames == FRAMES
+    with pytest.raises(MotionFileError, match="leave clip out"):
+        kaggle(parquet_file(kaggle_table()), "17")
+    with pytest.raises(ValueError, match="expected the numbers and strings frame, x_pose_0"):
+        kaggle(parquet_file(fingerspelling().drop_columns(["z_pose_3"])))
 
 
 def test_bool_is_no_landmark(tmp_path):

@@ -4,6 +4,7 @@ What travels with a checkpoint reads arrays alone and asks here for the rest (`m
 `exact_joints` and what is below it in `__all__` are called by checkpoints of any age.
 """
 
+import io
 import zlib
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def read(path: Path, container: str, format: str | None = None, clip: str | None
     Raises:
         OSError: the file cannot be opened. ValueError: it cannot be used.
     """
-    if clip is not None and container not in ("gltf", "pickle", "torch"):
+    if clip is not None and container not in ("gltf", "parquet", "pickle", "torch"):
         raise no_clips(clip)
     if container == "folder":
         return read_folder(path, format)
@@ -49,14 +50,17 @@ def read(path: Path, container: str, format: str | None = None, clip: str | None
         with open(path, "rb") as file:
             start = file.read(500)
         raise refusal(b"" if start.startswith(COMPRESSED) else start, Path(path.name.removesuffix(".gz")).suffix)
+    if container == "parquet":
+        shape = "the picture's size is not stored: taken as 3 x 4, of a phone held upright"
+        with open(path, "rb") as file:
+            packed = file.peek(2).startswith(COMPRESSED)
+            landmarks = read_kaggle_landmarks(io.BytesIO(unpacked(file.read())) if packed else file, clip)
+        return landmarks, [Remark(shape, "image_size", (3, 4))]
     content = unpacked(path.read_bytes())
     if container == "gltf" and not content.startswith(b"glTF") and b'"asset"' not in content:
         raise refusal(content[:500], path.suffix)
     if container == "pose":
         return read_pose_file(content), []
-    if container == "parquet":
-        shape = "the picture's size is not stored: taken as 3 x 4, of a phone held upright"
-        return read_kaggle_landmarks(content), [Remark(shape, "image_size", (3, 4))]
     if container in ("pickle", "torch"):
         content = read_pickle(content)
         person = None if isinstance(content, np.ndarray) else estimated_person(content, format, clip)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from ..motion_errors import MotionFileError
 
+MAX_CLIPS = 50_000
 MAX_LISTED = 100  # names in a message; a dictionary may hold thousands
 
 
@@ -20,10 +21,14 @@ def choose_clip(names: Sequence[object], asked: str | None, what: str) -> int:
         MotionFileError: there are several and none is asked for, or none of that name. It lists them, `argument` is
             "clip", and `example` the nearest name.
     """
+    if len(names) > MAX_CLIPS:
+        raise MotionFileError(f"{len(names)} {what} in the file, the limit is {MAX_CLIPS}; cut it")
     labels: list[str] = []
+    taken: set[str] = set()
     for place, name in enumerate(names):
         label = " ".join("".join(c if c.isprintable() else " " for c in str(name or place)).split())
-        labels.append(f"{label} {place}" if label in labels else label)
+        labels.append(f"{label} {place}" if label in taken else label)
+        taken.add(label)
     if asked is None and len(labels) == 1:
         return 0
     if asked is not None and str(asked) in labels:

@@ -1,7 +1,7 @@
 """Landmarks of MediaPipe Holistic in other people's files -> the arrays that `mediapipe_to_joints` takes.
 
 Three makes: sign-language-processing's `.pose` files, folders with one array per frame, and the parquet files of the
-Kaggle competition "asl-signs". Each reader returns the same dictionary:
+Kaggle competitions "asl-signs" and "asl-fingerspelling". Each reader returns the same dictionary:
 
     pose (T, 33, 4) float32        x over the image's width, y over its height, z in widths, visibility
     left_hand, right_hand (T, 21, 3) float32
@@ -20,16 +20,18 @@ import math
 import struct
 from collections.abc import Sequence
 from itertools import permutations, product
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from ..array_files import MAX_FRAMES
 from ..mediapipe_landmarks import ROW_WIDTHS, fill_in_time, landmarks_of_rows, misplaced
+from .clips import choose_clip, no_clips
 
 MAX_POINTS = 5_000  # points per frame in a .pose file; MediaPipe's have up to 586
-MAX_KAGGLE_FRAMES = 10_000  # "asl-signs" holds single signs, seconds long; bounds what parquet may unpack to
-MAX_PARQUET_BYTES = 2**29  # of the columns that are read, unpacked
+MAX_KAGGLE_FRAMES = 10_000  # of a clip, and 543 times as many rows of a file
+_PARTS = {"pose": 33, "left_hand": 21, "right_hand": 21}
+_KINDS = {part: number for number, part in enumerate(_PARTS)}
 
 # Real files: z varies as much as x if it is in pixels too, and a few hundred times less if it is in image widths.
 FLAT_DEPTH = 0.1
@@ -284,19 +286,21 @@ def landmarks_in_order(rows: np.ndarray, size: int) -> dict[str, Any]:
     raise ValueError(f"{rows.shape[1]} numbers a frame, but not {expected} in any order: {reason}; save them as .npz")
 
 
-# --- Kaggle "asl-signs" -----------------------------------------------------------------------------------------------
+# --- Kaggle --------------------------------------------------------------------------------------------
 
 
-def read_kaggle_landmarks(data: bytes) -> dict[str, Any]:
-    """Landmarks of one clip of Kaggle's "asl-signs": parquet with the columns frame, type, landmark_index, x, y, z.
+def read_kaggle_landmarks(file: IO[bytes], clip: str | None = None) -> dict[str, Any]:
+    """Landmarks of one clip of Kaggle's "asl-signs" or "asl-fingerspelling". Needs pyarrow: the extra `parquet`.
 
-    543 rows a frame (face, left_hand, pose, right_hand), NaN for what was not detected. Rows may come in any order;
-    frame numbers without rows are lost frames. Needs pyarrow: the extra `parquet`.
+    The first has a row for each landmark, 543 a frame in any order: frame, type, landmark_index, x, y, z. The second
+    has a row for each frame of many clips: sequence_id, frame, x_face_0, ..., z_right_hand_20. NaN is what was not
+    detected, and frame numbers without rows are lost frames. Rows are decoded some thousands at a time.
 
     Returns:
         The dictionary that the module describes; fps is None: the files have none. image_size is 3 : 4.
 
     Raises:
+        MotionFileError: several clips and no `clip`, or none of that name.
         ValueError: pyarrow is not installed, no parquet, other columns, too large, or no body.
     """
     try:
@@ -305,9 +309,17 @@ def read_kaggle_landmarks(data: bytes) -> dict[str, Any]:
     except ImportError as error:
         raise ValueError("reading .parquet needs pyarrow; pip install 'lslm[parquet]'") from error
 
+    def number(table: Any, name: str) -> np.ndarray:
+        return table[name].cast(arrow.float64()).to_numpy(zero_copy_only=False)
+
     columns = ["frame", "type", "landmark_index", "x", "y", "z"]
     try:
-        source = parquet.ParquetFile(io.BytesIO(data), read_dictionary=["type"])
+        source, wide = parquet.ParquetFile(file), {}
+        if "x_pose_0" in source.schema_arrow.names:
+            wide = {part: [f"{axis}_{part}_{k}" for k in range(n) for axis in "xyz"] for part, n in _PARTS.items()}
+            columns = ["frame", *sum(wide.values(), [])]
+        elif "type" in source.schema_arrow.names:
+            source = parquet.ParquetFile(file, read_dictionary=["type"])
         metadata, schema = source.metadata, source.schema_arrow
         is_number = arrow.types.is_integer, arrow.types.is_floating
         kinds = {"type": (arrow.types.is_dictionary,)}
@@ -316,36 +328,58 @@ def read_kaggle_landmarks(data: bytes) -> dict[str, Any]:
             for name in columns
         ):
             fields = " ".join(", ".join(f"{field.name} {field.type}" for field in schema)[:200].split())
-            raise ValueError(f"the parquet file has {fields}; expected the numbers and strings {', '.join(columns)}")
-        unpacked = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+            raise ValueError(
+                f"the parquet file has {fields}; expected the numbers and strings {', '.join(columns[:6])}"
+                + ", ..." * bool(wide)
+            )
         rows = metadata.num_rows
-        if rows > MAX_KAGGLE_FRAMES * 543 or unpacked > MAX_PARQUET_BYTES:
+        if rows > MAX_KAGGLE_FRAMES * 543:
             raise ValueError(
                 f"the parquet file has {rows} rows, expected one clip of at most {MAX_KAGGLE_FRAMES} frames"
             )
-        table = source.read(columns=columns, use_threads=False)
-        numbers = {name: table[name].cast(arrow.float64()).to_numpy() for name in columns if name != "type"}
-        # never the strings of all rows: one long string would be copied a million times
-        column = table["type"].combine_chunks()
-        types = np.array([*column.dictionary.to_pylist(), None])[column.indices.fill_null(-1).to_numpy()]
+        frames = number(source.read(["frame"], use_threads=False), "frame")
+        placed = np.isfinite(frames)
+        if "sequence_id" in schema.names and is_number[0](schema.field("sequence_id").type):
+            ids = number(source.read(["sequence_id"], use_threads=False), "sequence_id")
+            names = np.unique(ids[placed]).astype(int)
+            placed &= ids == names[choose_clip(names, clip, "sequences")] if len(names) else False
+        elif clip is not None:
+            raise no_clips(clip)
+        if not placed.any():
+            raise ValueError("the parquet file has no row with a frame; download it again")
+        first, last = frames[placed].min(), frames[placed].max()
+        if last - first >= MAX_KAGGLE_FRAMES:
+            raise ValueError(f"frames are numbered {first:.0f} to {last:.0f}, expected at most {MAX_KAGGLE_FRAMES}")
+        landmarks = {part: np.full((int(last - first) + 1, size, 3), np.nan) for part, size in _PARTS.items()}
+        start = 0
+        for group in range(metadata.num_row_groups):
+            stop = start + metadata.row_group(group).num_rows
+            wanted = source.iter_batches(2**14, [group], columns, use_threads=False) if placed[start:stop].any() else ()
+            for batch in wanted:
+                here = placed[start : start + len(batch)]
+                at = (frames[start : start + len(batch)][here] - first).astype(int)
+                start += len(batch)
+                if wide:
+                    for part, names in wide.items():
+                        xyz = np.stack([number(batch, name)[here] for name in names], axis=-1)
+                        landmarks[part][at] = xyz.reshape(len(at), -1, 3)
+                    continue
+                # never the strings of all rows: one long string would be copied a million times
+                kinds = [_KINDS.get(kind, -1) for kind in batch["type"].dictionary.to_pylist()]
+                kind = np.array([*kinds, -1])[batch["type"].indices.fill_null(-1).to_numpy()][here]
+                index = number(batch, "landmark_index")[here]
+                xyz = np.stack([number(batch, axis)[here] for axis in "xyz"], axis=-1)
+                for part, size in _PARTS.items():
+                    rows = (kind == _KINDS[part]) & (index >= 0) & (index < size)
+                    landmarks[part][at[rows], index[rows].astype(int)] = xyz[rows]
+            start = stop
     except (arrow.ArrowException, OSError, KeyError, TypeError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"damaged .parquet, or not of Kaggle's asl-signs ({reason}); download it again") from error
-    frames, index = numbers["frame"], numbers["landmark_index"]
-    placed = np.isfinite(frames) & np.isfinite(index)
-    if not placed.any():
-        raise ValueError("the parquet file has no row with a frame and a landmark_index; download it again")
-    first, last = frames[placed].min(), frames[placed].max()
-    if last - first >= MAX_KAGGLE_FRAMES:
-        raise ValueError(f"frames are numbered {first:.0f} to {last:.0f}, expected at most {MAX_KAGGLE_FRAMES}")
     width, height = KAGGLE_SIZE
-    xyz = np.stack([numbers["x"] * width, numbers["y"] * height, numbers["z"] * width], axis=-1)
-    xyz[~(np.abs(xyz) < MAX_PIXELS).all(-1)] = np.nan
-    landmarks = {}
-    for part, size in (("pose", 33), ("left_hand", _NUM_HAND), ("right_hand", _NUM_HAND)):
-        rows = placed & (types == part) & (index >= 0) & (index < size)
-        landmarks[part] = np.full((int(last - first) + 1, size, 3), np.nan)
-        landmarks[part][(frames[rows] - first).astype(int), index[rows].astype(int)] = xyz[rows]
+    for values in landmarks.values():
+        values *= (width, height, width)
+        values[~(np.abs(values) < MAX_PIXELS).all(-1)] = np.nan
     body = landmarks.pop("pose")
     visibility = np.isfinite(body).all(-1).astype(np.float64)
     return _landmarks(body, visibility, landmarks, KAGGLE_SIZE) | {"fps": None}
