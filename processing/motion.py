@@ -113,7 +113,7 @@ def load_motion(
             tell it; what only the authors tell is used, with a remark in `Motion.notes`.
         format: one of `FORMATS`, where the content fits several or none.
         clip: which clip of a file that holds several (animations); the error of such a file names them.
-        up: the axis of the file that points up: "y", "-y" or "z". None: as the format has it, checked.
+        up: the axis of the file that points up, like "z" or "-y". None: as the format has it, or the person stands.
         flat_hand_mean: for SMPL-X parameters: whether finger rotations are whole (True) or relative to the mean hand
             (False), in smplx's word. None: as the format has it, or as the fingers bend, with a remark.
         body_model: folder of the SMPL-X model files (SMPLX_NEUTRAL.npz, ...): exact joints. None: the folder in the
@@ -144,7 +144,7 @@ def load_motion(
                     raise ValueError(f"one clip in the file, which has no name to be {clip!r}; leave clip out")
                 return _motion_of(content, given)
             about, container_format, _ = CONTAINERS[content]
-            content, notes = package_readers(about).read(path, content, format, clip)
+            content, notes = package_readers(about).read(path, content, format, clip, up)
             return _motion_of(content, given, container_format, notes)
     except ValueError as error:
         raise MotionFileError.of(path, error) from error
@@ -264,10 +264,12 @@ def _joints_motion(mapping: Mapping, given: _Arguments, format: str = "lslm", no
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, and is reported below
         joints = joints.astype(np.float32)
     if format == "lslm":  # other programs' axes were looked at when they were read
-        if given.up is not None:
-            joints = joints @ np.array(UP_TURNS[given.up], np.float32).T
-        elif (axis := main_axis(joints)) in ("-y", "z"):
-            notes = [Remark(f"the head is along {axis} of the pelvis, expected y up", "up", axis)]
+        up = given.up or main_axis(joints)
+        joints = joints if up == "y" else joints @ np.array(UP_TURNS[up], np.float32).T
+        notes = [] if up in ("y", given.up) else [Remark(f"{up} up, turned to y up; if it is not", "up", "y")]
+        if given.up is None and (readers := package_readers()):
+            joints, remarks = readers.right_handed(joints, valid.astype(bool), up)
+            notes += remarks
     return _motion(joints, fps, valid.astype(bool), format, notes, told=told and format == "lslm")
 
 
@@ -319,6 +321,8 @@ def _landmark_motion(
     joints, valid = mediapipe_to_joints(**arrays, image_size=size)
     if problem := misplaced(**arrays):
         raise MotionFileError(problem)
+    if given.up is None and (readers := package_readers()):
+        assumptions += readers.right_handed(joints, valid, "-y", landmarks=True)[1]
     if isinstance(order := mapping.get("order"), str):
         assumptions.append(Remark(f"landmarks in the order {order}"))
     return _motion(joints, fps, valid, format, [*notes, *assumptions])
@@ -364,11 +368,9 @@ def _frame_rate(
         what = f"{frames} frame{'s' if frames != 1 else ''}, expected at least 2: one frame has no motion"
         raise MotionFileError(f"{what}; of a clip with a file per frame, give the folder")
     if frames / fps > MAX_SECONDS or frames > MAX_FRAMES:
-        raise MotionFileError(
-            f"{frames} frames at {fps:g} fps last {frames / fps / 60:.0f} minutes, "
-            f"the limit is {MAX_SECONDS / 60:.0f}; cut the file into utterances",
-            kind=f"longer than {MAX_SECONDS / 60:.0f} minutes",
-        )
+        limit = f"{MAX_SECONDS / 60:.0f} minutes"
+        problem = f"{frames} frames at {fps:g} fps last {frames / fps / 60:.0f} minutes, the limit is {limit[:-8]}"
+        raise MotionFileError(f"{problem}; cut the file into utterances", kind=f"longer than {limit}")
     return fps, notes
 
 
@@ -382,10 +384,9 @@ def check_joints(joints: np.ndarray) -> None:
         raise MotionFileError("no joint has a number in any frame (all NaN); export the clip again")
     size = np.nanmax(np.abs(joints))
     if size > MAX_COORDINATE:
-        raise MotionFileError(
-            f"coordinates reach {size:g}, expected metres (at most {MAX_COORDINATE:g}); "
-            "divide millimetres by 1000, and turn pixels into metres first",
-            kind="coordinates are no metres",
+        problem = (
+            f"coordinates reach {size:g}, expected metres (at most {MAX_COORDINATE:g}); divide millimetres by 1000"
         )
+        raise MotionFileError(f"{problem}, turn pixels into metres first", kind="coordinates are no metres")
     if np.nanmax(np.nanmax(joints, axis=(0, 1)) - np.nanmin(joints, axis=(0, 1))) < 1e-3:
         raise MotionFileError("all joints are in one place, expected a body in metres; export the clip again")

@@ -63,15 +63,17 @@ class MotionFileError(ValueError):
         return text if self.path is None else f"{self.path}: {text}"
 
 
-def package_readers(what: str) -> ModuleType:
+def package_readers(what: str = "") -> ModuleType | Any:
     """`lslm.processing.readers`, by its whole name: a checkpoint carries this file, and not those.
 
     Raises:
-        MotionFileError: the package lslm is not installed, and `what` cannot be read without it.
+        MotionFileError: the package lslm is not installed, and `what` cannot be read without it; "": None instead.
     """
     try:
         from lslm.processing import readers
     except ImportError as error:
+        if not what:
+            return None
         raise MotionFileError(
             f"this is {what}, which the code of a checkpoint does not read; the package lslm reads more: "
             "pip install lslm (from a copy of its source repository: pip install .)",

@@ -7,7 +7,6 @@ different orders, so a bare array is tried with every layout of its width and `m
 Sources: the code that writes or reads each layout, named beside it; github.com unless said.
 """
 
-import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,7 +35,7 @@ class Layout:
         about: whose files these are, for messages.
         parts: of an array's last axis, in order, as "name" with the width in `WIDTHS` or "name:width"; "" for files
             that name their parts.
-        up: the axes that may be up, the likeliest first: "y", "-y" (a camera's picture: y down) or "z".
+        up: the axes that may be up, the likeliest first; "-y" is a camera's picture: y down.
         flat_hand_mean: True where finger rotations are whole; False where the hand mean is to be added; None: either.
         fps: frames per second that the authors document; None: nobody does.
         in_space: `transl` moves the body through space; False: it is where a camera saw it, and jitters by decimetres.
@@ -79,7 +78,7 @@ LAYOUTS = {
     # caizhongang/SMPLer-X, main/inference.py; ttxskk/AiOS, datasets/INFERENCE.py; lipishan/openasl-35k-benchmarks
     "smplerx": Layout("SMPLer-X", seated=False),
     # vchoutas/smplx: the names of its arguments
-    "smplx": Layout("smplx", up=("-y", "y", "z"), flat_hand_mean=None, seated=False),
+    "smplx": Layout("smplx", up=("-y", "y", "z", "-z", "x", "-x"), flat_hand_mean=None, seated=False),
     "aios": Layout("AiOS", seated=False),
     "openasl3d": Layout("OpenASL3D"),
     # IDEA-Research/Motion-X, README and humanml.py
@@ -351,9 +350,9 @@ def unseen_hands(joints: np.ndarray, valid: np.ndarray, told: bool) -> list[Rema
 
 
 UP_TURNS = {  # rows of the rotation that brings each axis up
-    "y": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
-    "-y": ((1, 0, 0), (0, -1, 0), (0, 0, -1)),
-    "z": ((1, 0, 0), (0, 0, 1), (0, -1, 0)),
+    **{"y": ((1, 0, 0), (0, 1, 0), (0, 0, 1)), "-y": ((1, 0, 0), (0, -1, 0), (0, 0, -1))},
+    **{"z": ((1, 0, 0), (0, 0, 1), (0, -1, 0)), "-z": ((1, 0, 0), (0, 0, -1), (0, 1, 0))},
+    **{"x": ((0, -1, 0), (1, 0, 0), (0, 0, 1)), "-x": ((0, 1, 0), (-1, 0, 0), (0, 0, 1))},
 }
 
 
@@ -374,8 +373,8 @@ def clip_to_joints(
         notes.append(Remark("the camera's translation left out"))
     told = layout.flat_hand_mean if flat_hand_mean is None else flat_hand_mean
     flat, remarks = np.full(2, bool(told)), []
-    with contextlib.suppress(*([] if told is None else [MotionFileError])):  # what is told is only checked
-        flat, remarks = package_readers("a file of whole or relative fingers").whole_hands(clip.params, told)
+    if readers := package_readers("a file of whole or relative fingers" if told is None else ""):
+        flat, remarks = readers.whole_hands(clip.params, told)
     if body_model or os.environ.get(MODEL_VARIABLE):
         readers = package_readers("an SMPL-X model file")
         joints, name, _, cut = readers.exact_joints(params, body_model, clip.gender, flat_hand_mean=flat)
@@ -387,7 +386,7 @@ def clip_to_joints(
         up = main_axis(joints)
         if up not in layout.up:
             problem = f"the person is upright along {up}, expected {' or '.join(layout.up)} as in {layout.about}"
-            raise MotionFileError(problem, *(("up", up) if up in UP_TURNS else ()))
+            raise MotionFileError(problem, "up", up)
     joints = joints @ np.array(UP_TURNS[up], np.float64).T
     hands = " and ".join("whole" if whole else "relative to the hand mean" for whole in dict.fromkeys(flat.tolist()))
     notes.append(Remark(f"up is {up} in the file; hands {hands}; {name}"))

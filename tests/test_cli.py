@@ -285,7 +285,7 @@ def test_the_advice_on_a_file_fits_the_command_line(files, tmp_path, capsys):
         (files["text.npz"], "whatever its name; save the joints with np.savez(path, joints=joints, fps=fps)"),
         (tmp_path / "no-fps.npz", "no frame rate: add `fps` to the file; pass --fps"),
         (tmp_path / "frames.npz", "no frame rate: smplx files do not hold one; pass --fps"),
-        (tmp_path / "z-up.npz", "the head is along z of the pelvis, expected y up; pass --up z"),
+        (tmp_path / "z-up.npz", "z up, turned to y up; if it is not; pass --up y"),
     ):
         lslm_cli.main(["inspect", str(path)])
         assert capsys.readouterr().err.endswith(f"{said}\n"), path

@@ -644,4 +644,4 @@ def test_what_needs_attention_in_a_file_is_logged_where_its_motion_is_dropped(cl
     motion = extractor.to_motion(tmp_path / "clip.npz")
     assert warnings == [] and [note.argument for note in motion.notes] == ["up"]
     extractor.to_features(tmp_path / "clip.npz")
-    assert warnings == ["the head is along z of the pelvis, expected y up; pass up='z'"]
+    assert warnings == ["z up, turned to y up; if it is not; pass up='y'"]

@@ -36,7 +36,9 @@ def reader_arguments(parser: argparse.ArgumentParser, fps: str = "--fps") -> Non
     group.add_argument(fps, type=float, metavar="FPS", help="frame rate, for files that do not store one")
     group.add_argument("--format", help="where a file fits several formats; the error names them")
     group.add_argument("--clip", metavar="NAME", help="which clip of a file that holds several; the error names them")
-    group.add_argument("--up", help="axis of the file that points up: y, z, or --up=-y")
+    group.add_argument(
+        "--up", help="axis of the file that points up: x, y, z, or --up=-y (default: as the person stands)"
+    )
     group.add_argument(
         "--flat-hand-mean",
         type=true_or_false,

@@ -7,6 +7,7 @@ What travels with a checkpoint reads arrays alone and asks here for the rest (`m
 import io
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from .body_model import exact_joints
 from .clips import no_clips
 from .finger_bend import whole_hands
 from .folders import read_folder
+from .handedness import right_handed
 from .landmark_formats import landmarks_in_order, read_kaggle_landmarks, read_pose_file
 from .mocap_bvh import read_bvh
 from .mocap_gltf import read_gltf
@@ -27,13 +29,15 @@ from .safe_pickle import read_pickle
 from .signspark import rotations_to_vectors, rows_to_params
 
 
-def read(path: Path, container: str, format: str | None = None, clip: str | None = None):
+def read(
+    path: Path, container: str, format: str | None = None, clip: str | None = None, up: str | None = None
+) -> tuple[Any, list[Remark]]:
     """What a file or folder holds.
 
     Args:
         path: the file or folder. container: one of `motion.CONTAINERS`.
         format: for the frames of a folder: the layout in which the user says they are; see `load_motion`.
-        clip: which clip of a file that holds several; see `load_motion`.
+        clip, up: see `load_motion`.
 
     Returns:
         a mapping of arrays with the keys of our own `.npz`, of a landmark file or of SMPL-X parameters; or one array,
@@ -68,8 +72,8 @@ def read(path: Path, container: str, format: str | None = None, clip: str | None
             raise no_clips(clip)
         return content if person is None else person, []
     names, positions, fps = read_bvh(content) if container == "bvh" else read_gltf(content, path.parent, clip)
-    joints, valid, notes = named_joints_to_motion_joints(names, positions)
-    return {"joints": joints, "valid": valid, "fps": fps}, [Remark(note) for note in notes]
+    joints, valid, notes = named_joints_to_motion_joints(names, positions, up)
+    return {"joints": joints, "valid": valid, "fps": fps}, notes
 
 
 def unpacked(data: bytes) -> bytes:
@@ -98,6 +102,7 @@ __all__ = [
     "exact_joints",
     "landmarks_in_order",
     "read",
+    "right_handed",
     "rotations_to_vectors",
     "rows_to_params",
     "unpacked",

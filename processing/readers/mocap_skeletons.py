@@ -10,7 +10,10 @@ import re
 import numpy as np
 
 from ..mediapipe_landmarks import rest_hand
+from ..motion_errors import MotionFileError, Remark
 from ..motion_features import JOINT_NAMES, LEFT_HAND, NUM_JOINTS, RIGHT_HAND
+from ..smplx_formats import UP_TURNS
+from .handedness import right_handed
 
 # What one step of the numbers may be, in metres. Old CMU files count inches divided by 0.45.
 UNITS = {"metres": 1.0, "CMU's 5.6 cm": 0.0254 / 0.45, "inches": 0.0254, "centimetres": 0.01, "millimetres": 0.001}
@@ -59,24 +62,26 @@ _LEG = {"knee": (-0.39, 0.0), "ankle": (-0.42, -0.03), "foot": (-0.05, 0.13)}  #
 
 
 def named_joints_to_motion_joints(
-    names: list[str], positions: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    names: list[str], positions: np.ndarray, up: str | None = None
+) -> tuple[np.ndarray, np.ndarray, list[Remark]]:
     """Joints under the names of some program -> the 52 joints, in metres, y up.
 
     The unit is the one in which the body is nearest to human size. The axis along which the head is above the pelvis is
-    up: y or z. Where a person stands and faces is kept. If the toes point to the back, left and right handed axes were
-    mixed up, and x is mirrored. Three spine joints are taken as they are, other numbers are spread over the spine.
+    up. Where a person stands and faces is kept. If the body bends to the back, left and right handed axes were mixed
+    up, and x is mirrored. Three spine joints are taken as they are, other numbers are spread over the spine.
 
     Args:
         names: J names, with or without namespaces; the first of equal names counts.
         positions: (T, J, 3) in any unit.
+        up: the axis that points up, and then nothing is mirrored; None: as the person stands.
 
     Returns:
         joints (T, 52, 3) float32 in metres; valid (T, 52) bool, False for joints that the file lacks: collars, neck,
         spine, legs, and fingers, which are relaxed along the forearm; and notes on what was assumed or filled in.
 
     Raises:
-        ValueError: pelvis, head, hips or arms are missing, no unit makes a body of it, or nobody stands.
+        ValueError: pelvis, head, hips or arms are missing, no unit makes a body of it, nobody stands, or a hand is a
+            mirror image and the body is none.
     """
     columns, spine, necks = _match(names)
     missing = [name for name in _NEEDED if name not in columns]
@@ -90,27 +95,32 @@ def named_joints_to_motion_joints(
     positions = positions[:, keep].astype(np.float64)
     columns = {name: keep.index(column) for name, column in columns.items()}
     spine, necks = ([keep.index(column) for column in group] for group in (spine, necks))
-    notes: list[str] = []
-    positions = _upright(columns, positions, notes)
+    notes: list[Remark] = []
+    axis = up or _up(columns, positions)
+    if axis != "y":
+        positions = positions @ np.array(UP_TURNS[axis]).T
+        notes.append(Remark(f"{axis} up, turned to y up"))
     positions = positions * _unit(columns, positions, notes)
     _choose_neck(columns, necks, positions)
     joints = np.full((len(positions), NUM_JOINTS, 3), np.nan)
     observed = [_JOINT[name] for name in columns]
     joints[:, observed] = positions[:, list(columns.values())]
-    _unmirror(joints, positions, notes)
     valid = np.zeros(joints.shape[:2], bool)
     valid[:, observed] = True
     _fill_spine(joints, valid, positions[:, spine])
+    if up is None:
+        joints, remarks = right_handed(joints, valid, axis)
+        notes += remarks
     _fill_legs(joints, valid)
     _fill_fingers(joints, valid)
     lacking = [name for name, there in zip(JOINT_NAMES, valid[0], strict=True) if not there]
     if lacking:
-        notes.append(f"filled in: {_in_words(lacking)}")
+        notes.append(Remark(f"filled in: {_in_words(lacking)}"))
     for side, hand in _HANDS.items():
         reach = np.linalg.norm(joints[:, hand] - joints[:, [_JOINT[f"{side}_wrist"]]], axis=-1)
         if valid[0, hand].any() and len(joints) > 1 and np.ptp(reach, axis=0).max() < STILL:
-            notes.append(f"the {side} fingers never move")
-    return joints.astype(np.float32), valid, tuple(notes)
+            notes.append(Remark(f"the {side} fingers never move"))
+    return joints.astype(np.float32), valid, notes
 
 
 def _in_words(lacking: list[str]) -> str:
@@ -205,24 +215,20 @@ _KNOWN |= {key for triples in _FINGER_NAMES.values() for triple in triples for k
 # --- axes and units ---------------------------------------------------------------------------------------------------
 
 
-def _upright(columns: dict[str, int], positions: np.ndarray, notes: list[str]) -> np.ndarray:
+def _up(columns: dict[str, int], positions: np.ndarray) -> str:
     way = np.median(positions[:, columns["head"]] - positions[:, columns["pelvis"]], axis=0)
     length = np.linalg.norm(way)
     if not length > 0:
         raise ValueError("head and pelvis are in one place or no numbers; export the motion again")
     x, y, z = way / length
-    if y > STANDING:
-        return positions
-    if z > STANDING:
-        notes.append("z up, turned to y up")
-        return positions[..., [0, 2, 1]] * (1, 1, -1)
-    raise ValueError(
-        f"the head is at ({x:.2f}, {y:.2f}, {z:.2f}) from the pelvis, expected it above, along y or z; "
-        "export a standing or sitting person with y up"
-    )
+    axis = max(UP_TURNS, key=lambda axis: np.dot(UP_TURNS[axis][1], way))
+    if np.dot(UP_TURNS[axis][1], way / length) < STANDING:
+        problem = f"the head is at ({x:.2f}, {y:.2f}, {z:.2f}) from the pelvis, expected it above, along an axis"
+        raise MotionFileError(f"{problem}; export a standing or sitting person", "up", axis, "nobody stands upright")
+    return axis
 
 
-def _unit(columns: dict[str, int], positions: np.ndarray, notes: list[str]) -> float:
+def _unit(columns: dict[str, int], positions: np.ndarray, notes: list[Remark]) -> float:
     def length(a: str, b: str) -> float:
         return float(np.median(np.linalg.norm(positions[:, columns[a]] - positions[:, columns[b]], axis=-1)))
 
@@ -233,7 +239,7 @@ def _unit(columns: dict[str, int], positions: np.ndarray, notes: list[str]) -> f
             f"pelvis to head and one arm make {size:.4g}, expected {BODY_SIZE} {', '.join(UNITS)}; scale the skeleton"
         )
     if unit != "metres":
-        notes.append(f"unit: {unit}")
+        notes.append(Remark(f"unit: {unit}"))
     return UNITS[unit]
 
 
@@ -252,16 +258,6 @@ def _choose_neck(columns: dict[str, int], necks: list[int], positions: np.ndarra
     above = [column for column in necks if heights[column] > shoulders]
     if above:
         columns["neck"] = min(above, key=lambda column: heights[column])
-
-
-def _unmirror(joints: np.ndarray, positions: np.ndarray, notes: list[str]) -> None:
-    """Mirror both arrays in place if the toes point to the back."""
-    ankles, toes = ([_JOINT[f"left_{joint}"], _JOINT[f"right_{joint}"]] for joint in ("ankle", "foot"))
-    forward = np.einsum("tjc,tc->tj", joints[:, toes] - joints[:, ankles], _front(joints))
-    if (np.median(forward, axis=0) < -0.02).all():  # metres; NaN without feet
-        joints[..., 0] *= -1
-        positions[..., 0] *= -1
-        notes.append("left-handed axes, mirrored")
 
 
 # --- what a skeleton lacks --------------------------------------------------------------------------------------------
