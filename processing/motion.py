@@ -368,9 +368,9 @@ def _frame_rate(
         what = f"{frames} frame{'s' if frames != 1 else ''}, expected at least 2: one frame has no motion"
         raise MotionFileError(f"{what}; of a clip with a file per frame, give the folder")
     if frames / fps > MAX_SECONDS or frames > MAX_FRAMES:
-        limit = f"{MAX_SECONDS / 60:.0f} minutes"
-        problem = f"{frames} frames at {fps:g} fps last {frames / fps / 60:.0f} minutes, the limit is {limit[:-8]}"
-        raise MotionFileError(f"{problem}; cut the file into utterances", kind=f"longer than {limit}")
+        limit = f"{MAX_SECONDS / 60:.0f}"
+        problem = f"{frames} frames at {fps:g} fps last {frames / fps / 60:.0f} minutes, the limit is {limit}"
+        raise MotionFileError(f"{problem}; cut the file into utterances", kind=f"longer than {limit} minutes")
     return fps, notes
 
 
