@@ -77,6 +77,8 @@ def read_array(file: IO[bytes], size: int, name: str) -> np.ndarray:
         raise ValueError(f"{name} has shape {shape}, more than {MAX_BYTES >> 20} MB; cut the file into utterances")
     if promised > size:
         raise ValueError(f"truncated file: {name} promises {promised} bytes of {size}; copy it again")
+    if file.tell() + promised < size:
+        raise ValueError(f"{size - file.tell() - promised} bytes behind {name}, of another one? save each in its file")
     file.seek(0)
     return npy_format.read_array(file, allow_pickle=False)
 
@@ -85,10 +87,10 @@ def numbers(mapping: Mapping, key: str) -> np.ndarray:
     """`mapping[key]` as an array of real numbers.
 
     Raises:
-        ValueError: it is something else, or a number of another kind (text, complex, objects).
+        ValueError: it is something else, or of another kind (text, bool, complex, objects).
     """
     array = np.asarray(mapping[key])
-    if array.dtype.kind not in "biuf":
+    if array.dtype.kind not in "iuf":
         raise ValueError(f"`{key}` has dtype {array.dtype}, expected real numbers; save it as float32")
     return array
 

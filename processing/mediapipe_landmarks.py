@@ -79,8 +79,6 @@ def mediapipe_to_joints(
     if pose.ndim != 3 or not 25 <= pose.shape[1] <= 33 or pose.shape[2] not in (3, 4):
         raise ValueError(f"`pose` has shape {pose.shape}, expected (frames, 25 to 33, 3 or 4)")
     frames = len(pose)
-    if "b" in (array.dtype.kind for array in (pose, left_hand, right_hand)):
-        raise ValueError("the landmarks hold bool, expected real numbers; save them as float32")
     for name, hand in (("left_hand", left_hand), ("right_hand", right_hand)):
         if hand.shape != (frames, 21, 3):
             raise ValueError(f"`{name}` has shape {hand.shape}, expected {(frames, 21, 3)} like the frames of `pose`")

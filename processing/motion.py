@@ -254,8 +254,8 @@ def _joints_motion(mapping: Mapping, given: _Arguments, format: str = "lslm", no
         elif joints.ndim == 3 and joints.shape[1] in (17, 18, 25, 133, 134, 135, 137):
             hint = "; keypoints of a picture (OpenPose, DWPose, RTMW) have no depth: find MediaPipe's landmarks instead"
         raise ValueError(f"`joints` has shape {joints.shape}, expected (frames, {NUM_JOINTS}, 3){hint}")
-    if joints.dtype.kind == "b":
-        raise ValueError("`joints` has dtype bool, expected metres as float32")
+    if joints.dtype.kind != "f":
+        raise ValueError(f"`joints` has dtype {joints.dtype}, expected metres as float32; divide millimetres by 1000")
     fps, _ = _frame_rate(given, len(joints), one_number(mapping, "fps"))
     told = "valid" in mapping
     valid = one_clip(np.asarray(mapping["valid"]), 2) if told else np.ones(joints.shape[:2], bool)
@@ -342,8 +342,8 @@ def check_fps(fps: Any, source: str) -> float:
         number = float(fps)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{source} is {fps!r}, expected frames per second as a number") from error
-    if not 0 < number <= MAX_FPS:  # also False for NaN
-        expected = f"expected above 0 and at most {MAX_FPS:g} frames per second"
+    if not 1 <= number <= MAX_FPS or fps is True:  # also False for NaN
+        expected = f"expected 1 to {MAX_FPS:g} frames per second, not seconds per frame"
         raise MotionFileError(f"{source} is {number:g}, {expected}", "fps", kind="no possible frame rate")
     return number
 
@@ -384,9 +384,7 @@ def check_joints(joints: np.ndarray) -> None:
         raise MotionFileError("no joint has a number in any frame (all NaN); export the clip again")
     size = np.nanmax(np.abs(joints))
     if size > MAX_COORDINATE:
-        problem = (
-            f"coordinates reach {size:g}, expected metres (at most {MAX_COORDINATE:g}); divide millimetres by 1000"
-        )
+        problem = f"coordinates reach {size:g}, expected metres up to {MAX_COORDINATE:g}; divide millimetres by 1000"
         raise MotionFileError(f"{problem}, turn pixels into metres first", kind="coordinates are no metres")
     if np.nanmax(np.nanmax(joints, axis=(0, 1)) - np.nanmin(joints, axis=(0, 1))) < 1e-3:
         raise MotionFileError("all joints are in one place, expected a body in metres; export the clip again")

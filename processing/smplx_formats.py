@@ -116,7 +116,8 @@ _KEYS = (
     ({"root_orient", "pose_body", "pose_hand"}, "amass-smplx"),
     ({"poses", "trans"}, "amass-smplh"),
 )
-_ARRAY_KEYS = ("smplx", "unsmooth_smplx", "motion")  # of arrays without names of their own for their parts
+# Keys of arrays without names of their own for their parts, and whose they are.
+_ARRAY_KEYS = {"smplx": "signavatars", "unsmooth_smplx": "signavatars-unsmooth", "motion": None}
 
 
 @dataclass
@@ -189,9 +190,9 @@ def mapping_to_clip(mapping: Mapping, format: str | None = None) -> SmplxClip | 
             if name == "signspark":
                 return SmplxClip(name, _signspark(*(mapping[f"{part}_features"] for part in ("left", "right", "body"))))
             return _named(mapping, name, mapping)
-    for key in _ARRAY_KEYS:
+    for key, name in _ARRAY_KEYS.items():
         if key in mapping and (array := one_clip(numbers(mapping, key), 2)).ndim == 2:
-            return _with_facts(array_to_clip(array.astype(np.float64), format), mapping)
+            return _with_facts(array_to_clip(array.astype(np.float64), name and agree(format, name) or format), mapping)
     return None
 
 
@@ -211,10 +212,24 @@ _FARTHEST = 1000.0
 
 def misfit(clip: SmplxClip) -> str | None:
     """Why numbers cannot be what their layout says they are; None: they can."""
+    if not all(np.isfinite(values).all() for values in clip.params.values()):
+        return "it holds NaN or infinity"
+    if reason := _impossible(clip.params):
+        return reason
+    if all(not values.any() for values in clip.params.values()):
+        return "every number is 0"
+    for name in ("leye_pose", "reye_pose"):
+        if name in clip.params and np.abs(clip.params[name]).max() > _LARGEST_EYE_ANGLE:
+            return f"{name} turns an eye by more than {_LARGEST_EYE_ANGLE} radians"
     layout = LAYOUTS[clip.format]
-    for name, values in clip.params.items():
-        if not np.isfinite(values).all():
-            return f"{name} holds NaN or infinity"
+    if layout.has_root and main_axis(posed_joints(clip.params, 0.0)) not in layout.up:
+        return f"the person is not upright along {' or '.join(layout.up)}"
+    return None
+
+
+def _impossible(params: Mapping[str, np.ndarray]) -> str | None:
+    for name, values in params.items():
+        values = np.nan_to_num(values)  # a missing frame
         largest = np.abs(values).max(initial=0.0)
         if name in POSES:
             angle = np.linalg.norm(values.reshape(len(values), -1, 3), axis=-1).max(initial=0.0)
@@ -224,14 +239,6 @@ def misfit(clip: SmplxClip) -> str | None:
             return f"{name} reach {largest:.0f}, and lie within {_LARGEST_SHAPE:.0f} of 0"
         elif name == "transl" and largest > _FARTHEST:
             return f"transl is {largest:.0f} m"
-    if all(not values.any() for values in clip.params.values()):
-        return "every number is 0"
-    for name in ("leye_pose", "reye_pose"):
-        if name in clip.params and np.abs(clip.params[name]).max() > _LARGEST_EYE_ANGLE:
-            return f"{name} turns an eye by more than {_LARGEST_EYE_ANGLE} radians"
-    if layout.has_root and main_axis(posed_joints(clip.params, 0.0)) not in layout.up:
-        return f"the person is not upright along {' or '.join(layout.up)}"
-    return None
 
 
 def main_axis(joints: np.ndarray) -> str:
@@ -325,13 +332,18 @@ def _amass_poses(mapping: Mapping, format: str | None) -> SmplxClip:
 
 def _with_facts(clip: SmplxClip, mapping: Mapping) -> SmplxClip:
     """What stands beside the parameters: frame rate, gender, which hands were seen."""
-    rates = (one_number(mapping, key) for key in ("fps", "mocap_framerate", "mocap_frame_rate", "frame_rate"))
-    clip.fps = next((rate for rate in rates if rate is not None), None)
+    if reason := _impossible(clip.params):
+        raise MotionFileError(f"{reason}; expected radians and metres", kind="no radians or metres")
+    rates = {one_number(mapping, key) for key in ("fps", "mocap_framerate", "mocap_frame_rate", "frame_rate")} - {None}
+    if len(rates) > 1:
+        problem = f"the file has {' and '.join(f'{rate:g}' for rate in sorted(rates))} frames per second; keep one"
+        raise MotionFileError(problem, kind="several frame rates")
+    clip.fps = rates.pop() if rates else None
     text = str(mapping.get("gender")).lower()  # a string, bytes, or an array of one
     clip.gender = next((gender for gender in ("female", "male") if gender in text), "neutral")
     for side in ("left_valid", "right_valid"):
         if side in mapping:
-            clip.hands_seen[side] = numbers(mapping, side).reshape(-1).astype(bool)
+            clip.hands_seen[side] = np.asarray(mapping[side]).reshape(-1).astype(bool)
             if (entries := len(clip.hands_seen[side])) != clip.num_frames:
                 raise ValueError(f"`{side}` has {entries} entries for {clip.num_frames} frames")
     return clip

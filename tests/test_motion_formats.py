@@ -105,6 +105,13 @@ def test_compressed_files_and_strings_as_paths(tmp_path):
     assert load_motion(str(tmp_path / "clip.npz")).fps == 15.0
 
 
+def test_two_arrays_in_one_file_are_refused(tmp_path):
+    with open(tmp_path / "clip.npy", "wb") as file:
+        np.save(file, a_body())
+        np.save(file, a_body())
+    assert "bytes behind the array" in refusal(tmp_path / "clip.npy", fps=15)
+
+
 # --- refusals: ValueError or OSError, one line, saying what to do -----------------------------------------------------
 
 BAD_OWN = {
@@ -121,11 +128,14 @@ BAD_OWN = {
     "bool": (dict(joints=a_body() > 0, fps=15), "bool"),
     "objects": (dict(joints=a_body().astype(object), fps=15), "unpickling"),
     "no fps": (dict(joints=a_body()), "add `fps`"),
-    "fps 0": (dict(joints=a_body(), fps=0), "above 0"),
-    "fps negative": (dict(joints=a_body(), fps=-15.0), "above 0"),
-    "fps NaN": (dict(joints=a_body(), fps=np.nan), "above 0"),
-    "fps infinite": (dict(joints=a_body(), fps=np.inf), "at most"),
-    "fps huge": (dict(joints=a_body(), fps=1e9), "at most"),
+    "fps 0": (dict(joints=a_body(), fps=0), "1 to 1000"),
+    "fps negative": (dict(joints=a_body(), fps=-15.0), "1 to 1000"),
+    "fps NaN": (dict(joints=a_body(), fps=np.nan), "1 to 1000"),
+    "fps infinite": (dict(joints=a_body(), fps=np.inf), "1 to 1000"),
+    "fps huge": (dict(joints=a_body(), fps=1e9), "1 to 1000"),
+    "seconds per frame": (dict(joints=a_body(), fps=0.04), "1 to 1000 frames per second, not seconds per frame"),
+    "fps bool": (dict(joints=a_body(), fps=True), "`fps` has dtype bool"),
+    "whole metres": (dict(joints=a_body().astype(np.int32), fps=15), "int32, expected metres as float32"),
     "fps text": (dict(joints=a_body(), fps="fast"), "real numbers"),
     "fps list": (dict(joints=a_body(), fps=[15, 15]), "one number"),
     "millimetres": (dict(joints=a_body() * 1000, fps=15), "millimetres"),
@@ -396,7 +406,7 @@ def test_bad_landmark_files(save, tmp_path):
         ({"pose": pose * (WIDTH, HEIGHT, WIDTH, 1)}, "divide pixels"),
         ({"image_size": (0, 480)}, "`image_size`"),
         ({"image_size": 640}, "`image_size`"),
-        ({"fps": 0}, "above 0"),
+        ({"fps": 0}, "1 to 1000"),
         ({key: good[key][:1] for key in ("pose", "left_hand", "right_hand")}, "at least 2"),
     ):
         assert advice in refusal(save(**{**good, **change})), change.keys()

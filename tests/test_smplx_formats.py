@@ -114,6 +114,34 @@ def test_what_fits_two_layouts_is_asked_for(tmp_path):
     assert motion.format == "signavatars"
 
 
+@pytest.mark.parametrize("up", ["-y", "y"])
+def test_the_key_of_signavatars_is_its_own(tmp_path, up):
+    """Their arrays pass for another's where shape and face are 0; turned upright, they are no longer theirs."""
+    params = write.a_motion() | {"betas": np.zeros((write.FRAMES, 10))}
+    view = params if up == "y" else write.camera_view(params, HANDS_MEAN)
+    np.savez(tmp_path / "clip.npz", smplx=joined(view, *write.HEAD, "jaw_pose", "betas", "expression", "transl"))
+    if up == "y":
+        with pytest.raises(ValueError, match="upright along y, expected -y as in SignAvatars .*; pass up='y'"):
+            load_motion(tmp_path / "clip.npz")
+    assert load_motion(tmp_path / "clip.npz", up=up).format == "signavatars"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda file: {"poses": np.degrees(file["poses"])}, "turns by .* radians; expected radians"),
+        (lambda file: {"trans": 1e6 * file["trans"] + 1e6}, "transl is .* m; expected radians and metres"),
+        (lambda file: {"fps": 25}, "the file has 25 and 60 frames per second; keep one"),
+    ],
+)
+def test_named_parameters_that_cannot_be(tmp_path, change, message):
+    path = write.amass_smplh(tmp_path / "clip.npz", write.a_motion(), 60.0)
+    file = dict(np.load(path))
+    np.savez(path, **file | change(file))
+    with pytest.raises(ValueError, match=message):
+        load_motion(path)
+
+
 def test_what_fits_none_says_why(tmp_path):
     array = np.random.default_rng(0).normal(0, 50, (9, 182))
     with pytest.raises(ValueError, match="signavatars: .*turns by.*signmotiongpt: "):
