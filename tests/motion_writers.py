@@ -191,7 +191,7 @@ def signspark(path, params):
     return path
 
 
-def smplerx_folder(path, params, hands_mean, missing=(), second_person=False):
+def smplerx_folder(path, params, hands_mean, missing=()):
     view = camera_view(params, hands_mean)
     (path / "smplx").mkdir(parents=True)
     for t in range(len(view["body_pose"])):
@@ -201,8 +201,6 @@ def smplerx_folder(path, params, hands_mean, missing=(), second_person=False):
         frame |= {k: view[k][t][None] for k in ("global_orient", "jaw_pose", "betas", "expression", "transl")}
         frame |= {"leye_pose": np.zeros((1, 3)), "reye_pose": np.zeros((1, 3))}
         np.savez(path / "smplx" / f"{t + 1:05}_0.npz", **frame)
-        if second_person and t % 2:
-            np.savez(path / "smplx" / f"{t + 1:05}_1.npz", **{k: -v for k, v in frame.items()})
     return path
 
 

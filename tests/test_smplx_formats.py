@@ -214,13 +214,6 @@ def test_missing_frames_are_filled_in_and_said(tmp_path):
     assert_same_poses(motion.joints, params, [t for t in range(write.FRAMES) if t not in missing])
 
 
-def test_of_two_people_the_one_who_is_there_longer_is_read(tmp_path):
-    params = write.a_motion()
-    motion = load_motion(write.smplerx_folder(tmp_path / "clip", params, HANDS_MEAN, second_person=True), fps=30)
-    assert_same_poses(motion.joints, params)
-    assert any("2 people" in note.text for note in motion.notes)
-
-
 def test_one_frame_or_several_clips_in_a_folder(tmp_path):
     params = write.a_motion()
     folder = write.soke_folder(tmp_path / "a", params, HANDS_MEAN)

@@ -46,10 +46,10 @@ def read(
     Raises:
         OSError: the file cannot be opened. ValueError: it cannot be used.
     """
-    if clip is not None and container not in ("gltf", "parquet", "pickle", "torch"):
+    if clip is not None and container not in ("folder", "gltf", "parquet", "pickle", "torch"):
         raise no_clips(clip)
     if container == "folder":
-        return read_folder(path, format)
+        return read_folder(path, format, clip)
     if container == "other":
         with open(path, "rb") as file:
             start = file.read(500)

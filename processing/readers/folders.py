@@ -12,8 +12,10 @@ from ..array_files import MAX_FRAMES, numbers
 from ..motion import open_file
 from ..motion_errors import Remark
 from ..smplx_formats import SmplxClip, mapping_to_clip
+from .clips import choose_clip, no_clips
 from .landmark_formats import read_landmark_frames
 from .other_formats import refusal
+from .people import follow, places
 from .safe_pickle import read_pickle
 
 SUFFIXES = (".pkl", ".npz", ".npy")
@@ -22,8 +24,12 @@ _FRAME_FOLDERS = ("smplx", "smplx_params", "predictions")  # of SMPLer-X, OpenAS
 _FRAME_AND_PERSON = re.compile(r"^(?:(?P<bare>\d+)_(?P<box>\d+)|(?P<stem>.*)(?:_personId_|_p)(?P<person>\d+))$")
 
 
-def read_folder(path: Path, format: str | None = None) -> tuple[SmplxClip | dict, list[Remark]]:
+def read_folder(
+    path: Path, format: str | None = None, clip: str | None = None
+) -> tuple[SmplxClip | dict, list[Remark]]:
     """The frames of a folder, or of the folder in it where some program keeps them, in the order of their numbers.
+
+    Of several people that one is taken who is there in most frames, or else is `clip`: its number in order of coming.
 
     Returns:
         a clip of SMPL-X parameters with NaN in lost frames, or the dictionary of `read_landmark_frames`; and remarks.
@@ -43,26 +49,52 @@ def read_folder(path: Path, format: str | None = None) -> tuple[SmplxClip | dict
                 raise refusal(frame.read(500), ".json")
         hint = f"this is a directory without frames ({', '.join(SUFFIXES)}); name a motion file or such a folder"
         raise IsADirectoryError(21, hint, str(path))
-    ordered, notes = _in_order(files)
-    if len(ordered) > MAX_FRAMES:
+    ordered = _in_order(files)
+    if len(ordered) > MAX_FRAMES or len(files) > 2 * MAX_FRAMES:
         raise ValueError(f"{len(ordered)} frames, the limit is {MAX_FRAMES}; cut the clip into utterances")
-    frames = []
-    for file in ordered:
-        try:
-            frames.append(None if file is None else _read_frame(file, format))
-        except ValueError as error:
-            raise ValueError(f"{file.name}: {error}") from error
-    kinds = {type(frame) for frame in frames if frame is not None}
+    read, detections = [], []
+    for people in ordered:
+        read.append([])
+        for number in sorted(people):
+            detections.append(number)
+            try:
+                read[-1].append((people[number], _read_frame(people[number], format)))
+            except ValueError as error:
+                raise ValueError(f"{people[number].name}: {error}") from error
+    kinds = {type(content) for people in read for _, content in people}
     if len(kinds) > 1:
         raise ValueError(
             "some files hold SMPL-X parameters and some landmarks; one folder holds the frames of one clip"
         )
+    notes: list[Remark] = []
+    taken = {frame: 0 for frame, people in enumerate(read) if people}
+    if len(set(detections)) > 1:
+        taken = _one_person(read, clip, notes)
+    elif clip is not None:
+        raise no_clips(clip)
+    frames = [people[taken[frame]][1] if frame in taken else None for frame, people in enumerate(read)]
     if kinds != {SmplxClip}:
         return read_landmark_frames(frames), notes
-    clip = _one_clip(frames, notes)
-    if clip.format == "smplx" and (folder.name == "smplx" or (folder.parent / "meta").is_dir()):
-        clip.format = "smplerx"  # the only one of them that writes such folders
-    return clip, []
+    motion = _one_clip(frames, notes)
+    if motion.format == "smplx" and (folder.name == "smplx" or (folder.parent / "meta").is_dir()):
+        motion.format = "smplerx"  # the only one of them that writes such folders
+    return motion, []
+
+
+def _one_person(
+    read: list[list[tuple[Path, SmplxClip | np.ndarray]]], clip: str | None, notes: list[Remark]
+) -> dict[int, int]:
+    """{frame: which of its people} of one person, and in `notes` which of how many."""
+    people = follow(places(read))
+    chosen = max(range(len(people)), key=lambda person: len(people[person]))
+    if clip is not None:
+        chosen = choose_clip([""] * len(people), clip, "people")
+    if len(people) > 1:
+        seen = ", ".join(f"{person} in {len(frames)}" for person, frames in enumerate(people))
+        text = f"{len(people)} people in {len(read)} frames ({seen}): {chosen} is read"
+        kind = "several people in the frames: one is read"
+        notes.append(Remark(text, "clip", str(min({0, 1} - {chosen})), kind))
+    return people[chosen]
 
 
 def _read_frame(file: Path, format: str | None) -> SmplxClip | np.ndarray:
@@ -106,22 +138,16 @@ def _layout(frame: SmplxClip) -> str:
     return f"{frame.format}: " + ", ".join(f"{part} ({values.shape[1]})" for part, values in frame.params.items())
 
 
-def _in_order(files: list[Path]) -> tuple[list[Path | None], list[Remark]]:
-    """Files by the last number that differs between their names, one person of each frame; None: the frame is lost."""
-    notes: list[Remark] = []
+def _in_order(files: list[Path]) -> list[dict[int, Path]]:
+    """{number of the person: file} of each frame, by the last number that differs between names; {}: the frame is
+    lost."""
     frames: dict[str, dict[int, Path]] = {}
     for file in files:
         stem, person = file.stem, 0
         if match := _FRAME_AND_PERSON.match(stem):
             stem, person = match["bare"] or match["stem"], int(match["box"] or match["person"])
         frames.setdefault(stem, {})[person] = file
-    people = [person for persons in frames.values() for person in persons]
-    chosen = max(sorted(set(people)), key=people.count)
-    if len(set(people)) > 1:
-        text = f"{len(set(people))} people in the frames: number {chosen} is read"
-        notes.append(Remark(text, kind="several people in the frames"))
-    present = {stem: persons[chosen] for stem, persons in frames.items() if chosen in persons}
-    return [present.get(stem) for stem in frame_order(list(present))], notes
+    return [{} if stem is None else frames[stem] for stem in frame_order(list(frames))]
 
 
 def frame_order(names: list[str]) -> list[str | None]:

@@ -1,0 +1,97 @@
+"""Who is who in frames that were looked at one by one: detections are numbered anew in each."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..motion_errors import MotionFileError
+
+MAX_META_BYTES = 2**16
+MAX_PEOPLE = 100
+# Metres, or heights of a box, between two frames of a person; farther is somebody else. And how near it must be to the
+# place of that person, in ways to the place of another, to be no other.
+FARTHEST, SURE = 0.4, 0.5
+SHAPE_WEIGHT = 0.1  # metres for a standard deviation: fits of one person differ by some tenths from frame to frame
+
+
+def places(frames: Sequence[Sequence[tuple[Path, Any]]]) -> list[np.ndarray]:
+    """(people, n) for each frame: where and how large each was, by its box in SMPLer-X's `meta`, else by `transl`.
+
+    frames: the files of its people, and what is in them: `SmplxClip` or landmarks.
+
+    Raises:
+        MotionFileError: the files hold neither.
+    """
+    everybody = [detection for frame in frames for detection in frame]
+    boxes = np.array([_box(file) for file, _ in everybody])
+    if np.isfinite(boxes).all() and (boxes[:, 2:] > 0).all():
+        x, y, width, height = boxes.T
+        found = np.stack([x + width / 2, y + height / 2, np.median(height) * np.log(height)]) / np.median(height)
+    else:
+        nowhere = {"transl": np.full((1, 3), np.nan)}
+        x, y, z = np.concatenate([(nowhere | getattr(clip, "params", {}))["transl"] for _, clip in everybody]).T
+        if not (np.isfinite([x, y]).all() and (z > 0).all()):
+            kind = "several people in the frames, and nothing tells who is who"
+            raise MotionFileError(f"{kind}: keep the files of one, or `meta` with their boxes beside them", kind=kind)
+        found = np.stack([np.median(z) * x / z, np.median(z) * y / z, np.log(z)])
+    shapes = [SHAPE_WEIGHT * clip.params.get("betas", np.zeros((1, 10)))[0, :10] for _, clip in everybody]
+    ends = np.cumsum([len(frame) for frame in frames])[:-1]
+    return np.split(np.concatenate([found.T, shapes], axis=1), ends)
+
+
+def _box(file: Path) -> list[float]:
+    """x, y, width and height in pixels, NaN where `meta` has none."""
+    meta = file.parent.parent / "meta" / f"{file.stem}.json"
+    try:
+        if meta.stat().st_size <= MAX_META_BYTES:
+            x, y, width, height = map(float, json.loads(meta.read_bytes())["bbox"])
+            return [x, y, width, height]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        pass
+    return [np.nan] * 4
+
+
+def follow(places: Sequence[np.ndarray]) -> list[dict[int, int]]:
+    """{frame: number of the detection} of each person, by the shortest ways from frame to frame; in the order in which
+    they come in.
+
+    Args:
+        places: (people, n) for each frame, in one unit.
+
+    Raises:
+        MotionFileError: two people come so near to each other that they may have changed their names.
+    """
+    people: list[dict[int, int]] = []
+    last: list[np.ndarray] = []
+    for frame, here in enumerate(places):
+        apart = np.linalg.norm(np.reshape(last, (len(last), 1, here.shape[1])) - here, axis=-1)
+        pairs: dict[int, int] = {}
+        for person, detection in sorted(np.ndindex(*apart.shape), key=lambda pair: apart[pair]):
+            if apart[person, detection] < FARTHEST and person not in pairs and detection not in pairs.values():
+                pairs[person] = detection
+        for person, detection in pairs.items():
+            for other in range(len(people)):
+                if other not in pairs:  # only who was there just now can be mistaken
+                    way, elsewhere = (
+                        apart[person, detection],
+                        apart[other, detection] if frame - 1 in people[other] else np.inf,
+                    )
+                else:
+                    way = apart[person, detection] + apart[other, pairs[other]]
+                    elsewhere = apart[person, pairs[other]] + apart[other, detection]
+                if other != person and way > SURE * elsewhere:
+                    kind = "people too near to each other to be followed"
+                    raise MotionFileError(f"frame {frame}: {kind}; keep the files of one", kind=kind)
+        for detection in sorted({*range(len(here))} - {*pairs.values()}):
+            pairs[len(people)] = detection
+            people.append({})
+            last.append(here[detection])
+        if len(people) > MAX_PEOPLE:
+            raise MotionFileError(f"over {MAX_PEOPLE} people in the frames; keep the files of one")
+        for person, detection in pairs.items():
+            people[person][frame] = detection
+            last[person] = here[detection]
+    return people
