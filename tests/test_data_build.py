@@ -757,5 +757,5 @@ def test_gaps_and_jitter_are_repaired_and_said(tmp_path):
         noise.append(np.abs(read_joints(row) - still).mean())
         assert [mask >> 30 & 1 for mask in row["valid"]] == [1] * 20 + [0] * 3 + [1] * 17
         notes = {"gaps of up to 5 frames filled in": 1} | ({"smoothed over 0.5 s": 1} if smooth else {})
-        assert report["splits"]["train"]["notes"] == notes
+        assert notes.items() <= report["splits"]["train"]["notes"].items()
     assert noise[1] < 0.005 < 0.006 < noise[0] < 0.012

@@ -21,16 +21,15 @@ _FINGERS = ("index", "middle", "ring", "pinky")
 def right_handed(
     joints: np.ndarray, valid: np.ndarray, up: str = "y", *, landmarks: bool = False
 ) -> tuple[np.ndarray, list[Remark]]:
-    """Joints (T, 52, 3), y up, as no mirror image; and a remark if they were one.
+    """Joints (T, 52, 3), y up, as no mirror image; and remarks if they were one, or a hand is.
 
     Args:
         valid: (T, 52) bool, which were observed: others are not looked at.
         up: of the file, for messages: who says it wants nothing looked at.
-        landmarks: of a picture, in which half the body is filled in: a mirror image is refused, and a mirrored hand,
-            whose depth is an estimate, is remarked.
+        landmarks: of a picture, in which half the body is filled in.
 
     Raises:
-        MotionFileError: the body is right and a hand is a mirror image.
+        MotionFileError: landmarks that are a mirror image, or of a picture that is not upright.
     """
     notes = []
     if landmarks:
@@ -48,10 +47,7 @@ def right_handed(
         notes.append(Remark(kind, "up", up))
     wrong = [side for side, hand in _HANDS.items() if bent(joints, valid[:, hand].all(1), side) < MIRRORED_HAND]
     if wrong:
-        kind = f"mirrored: the fingers of the {' and '.join(wrong)} hand bend to its back"
-        if not landmarks:
-            raise MotionFileError(f"{kind}; swap the hands if they are mixed up; if it is so", "up", up, kind)
-        notes.append(Remark(kind))
+        notes.append(Remark(f"mirrored: the fingers of the {' and '.join(wrong)} hand bend to its back", "up", up))
     return joints, notes
 
 

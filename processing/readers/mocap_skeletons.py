@@ -80,8 +80,7 @@ def named_joints_to_motion_joints(
         spine, legs, and fingers, which are relaxed along the forearm; and notes on what was assumed or filled in.
 
     Raises:
-        ValueError: pelvis, head, hips or arms are missing, no unit makes a body of it, nobody stands, or a hand is a
-            mirror image and the body is none.
+        ValueError: pelvis, head, hips or arms are missing, no unit makes a body of it, or nobody stands.
     """
     columns, spine, necks = _match(names)
     missing = [name for name in _NEEDED if name not in columns]
