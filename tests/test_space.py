@@ -12,8 +12,12 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
+import time
 import types
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -32,7 +36,7 @@ import httpx
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from lslm.hub_cards.space import app, display
+from lslm.hub_cards.space import app, confined, display
 
 SPACE = Path(app.__file__).resolve().parent
 HOSTILE = '<img src=x onerror="alert(1)"></p><script>alert(2)</script> & ${1} {{2}} tea'
@@ -249,6 +253,29 @@ def test_no_pickles(tmp_path):
     assert refusal(str(tmp_path / "clip.gz"), toy=toy).startswith("This page takes no compressed files")
 
 
+def test_a_file_is_a_file(tmp_path, clip):
+    (tmp_path / "folder.npz").mkdir()
+    (tmp_path / "link.npz").symlink_to(clip())
+    os.mkfifo(tmp_path / "pipe.npz")
+    for name in ("folder.npz", "link.npz", "pipe.npz"):
+        assert refusal(str(tmp_path / name)) == "This is not a file. Upload one motion file."
+
+
+def test_a_file_that_is_read_too_long_keeps_nobody_waiting(tmp_path, clip, monkeypatch):
+    monkeypatch.setattr(app, "READERS", confined.Confined(2, seconds=0.5))
+    app.READERS(len, ())
+    slow = tmp_path / "slow.npz"
+    slow.write_text("#!/bin/sh\nexec sleep 60")
+    slow.chmod(0o700)
+    toy = Toy()
+    toy.processor.feature_extractor.to_motion = os.system
+    with ThreadPoolExecutor() as pool:
+        busy = pool.submit(refusal, str(slow), toy=toy)
+        for _ in range(5):
+            assert app.Translator({"toy": Toy()}).read(clip())[0].num_frames == 40
+        assert busy.result() == "reading takes more than 0.5 s, the limit; cut it into utterances"
+
+
 def test_a_guessed_frame_rate_is_said(tmp_path):
     landmarks = np.zeros((20, 258))
     pose = np.random.default_rng(0).random((20, 33, 4))
@@ -271,13 +298,15 @@ def test_instructions():
 
 def test_a_space_needs_no_package_of_ours(tmp_path):
     imported = set()
-    for name in ("app.py", "display.py"):
+    for name in ("app.py", "confined.py", "display.py"):
         for node in ast.walk(ast.parse((SPACE / name).read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 imported.add(node.module.partition(".")[0])
-    assert imported - sys.stdlib_module_names == {"display", "gradio", "numpy", "transformers"}
+    assert imported - sys.stdlib_module_names == {
+        *("confined", "display", "gradio", "numpy", "starlette", "transformers")
+    }
     # what is uploaded: the files alone, links followed
     shutil.copytree(SPACE, tmp_path / "space")
     program = "import app, sys; app.part('skeleton.js'); assert 'lslm' not in sys.modules"
@@ -365,6 +394,58 @@ def test_the_endpoint_says_what_is_wrong(client, clip, tmp_path):
         client.predict(None, api_name="/translate")
 
 
+def test_a_page_of_somebody_else_gets_nothing(server):
+    assert httpx.get(server, headers={"host": "rebound.example:7860"}).status_code == 400
+    for host in ("localhost:7860", "127.0.0.1"):
+        answer = httpx.get(server, headers={"host": host})
+        assert answer.status_code == 200 and answer.headers["content-security-policy"] == "frame-ancestors 'none'"
+
+
+def test_an_upload_that_stalls_ends(server, monkeypatch):
+    monkeypatch.setattr(app, "UPLOADING", 0.5)
+    host, port = server.split("/")[2].split(":")
+    head = "POST /gradio_api/upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+    body = '--b\r\nContent-Disposition: form-data; name="files"; filename="half.npz"\r\n\r\nhalf'
+    folder = Path(os.environ["GRADIO_TEMP_DIR"])
+    before = {path for path in folder.rglob("*") if path.is_file()}
+    with socket.create_connection((host, int(port)), timeout=10) as stalled:
+        stalled.sendall(f"{head}Content-Type: multipart/form-data; boundary=b\r\n\r\n{body}".encode())
+        while stalled.recv(1000):
+            pass
+    (left,) = {path for path in folder.rglob("*") if path.is_file()} - before
+    app.sweep(str(folder), 3600)
+    assert left.exists() and all(path.exists() for path in before)
+    app.sweep(str(folder), 0)
+    assert not left.exists()
+
+
+def test_one_visitor_does_not_fill_the_queue(server, clip, monkeypatch):
+    uploaded = {"path": send(server, "own.npz", Path(clip()).read_bytes()).json()[0]}
+    uploaded["meta"] = {"_type": "gradio.FileData"}
+    hold = threading.Event()
+    monkeypatch.setattr(app, "check_prompt", lambda prompt: hold.wait(20) and prompt)
+
+    def ask(session: str) -> int:
+        number = next(
+            n
+            for n, fn in enumerate(httpx.get(f"{server}config").json()["dependencies"])
+            if fn["api_name"] == "translate"
+        )
+        body = {"data": [uploaded, "Sign <motion>!", ["first"]], "fn_index": number, "session_hash": session}
+        return httpx.post(f"{server}gradio_api/queue/join", json=body).status_code
+
+    try:
+        assert [ask("greedy") for _ in range(5)] == [200] * 3 + [503] * 2
+        assert [ask(f"{n}") for n in range(5)] == [200] * 3 + [503] * 2
+    finally:
+        hold.set()
+    for _ in range(100):  # until theirs are done
+        if ask("patient") == 200:
+            return
+        time.sleep(0.05)
+    pytest.fail("still refused")
+
+
 def send(server: str, name: str, content: bytes) -> httpx.Response:
     """Upload as a browser does; the answer holds the paths on the server."""
     return httpx.post(f"{server}gradio_api/upload", files={"files": (name, content)}, timeout=20)
@@ -424,10 +505,10 @@ def test_a_real_checkpoint_answers(checkpoint, clip):
 # --- lslm demo --------------------------------------------------------------------------------------------------------
 
 
-def test_the_command_opens_the_page_and_ends_when_told(checkpoint):
+def test_what_visitors_sent_goes_with_the_page(checkpoint, tmp_path):
     port = free_port()
     command = [Path(sys.executable).with_name("lslm"), "demo", "--model", checkpoint, "--port", str(port)]
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    env = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
     try:
         assert process.stdout.readline() == f"Loading {checkpoint} ...\n"
@@ -435,10 +516,23 @@ def test_the_command_opens_the_page_and_ends_when_told(checkpoint):
         assert said == f"The demo is at http://127.0.0.1:{port}/  (Ctrl+C stops it)\n", process.stderr.read()
         page = httpx.get(f"http://127.0.0.1:{port}/").text
         assert "LSLM: sign language motion to English" in page
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=120) == 0
+        sent = Path(send(f"http://127.0.0.1:{port}/", "clip.npz", b"half").json()[0])
+        assert sent.is_file() and sent.is_relative_to(tmp_path)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=120) == 0 and not list(tmp_path.glob("lslm-demo-*"))
     finally:
         process.kill()
+
+
+def test_what_a_killed_page_left_goes_when_the_next_one_opens(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    open_page = Path(app.folder_for_uploads.__wrapped__(), "clip.npz")
+    for path in (open_page, tmp_path / "lslm-demo-killed" / "clip.npz", tmp_path / "another" / "clip.npz"):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    (tmp_path / "lslm-demo-link").symlink_to(tmp_path / "another")
+    app.folder_for_uploads.__wrapped__()
+    assert {path.parent for path in tmp_path.rglob("clip.npz")} == {open_page.parent, tmp_path / "another"}
 
 
 def test_the_command_says_what_is_wrong(capsys, checkpoint, tmp_path, monkeypatch):

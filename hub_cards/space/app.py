@@ -5,6 +5,7 @@ brings its code along, and the package lslm, if it is there, the readers for the
 beside this one are the rest; some are links to what the report of `lslm evaluate` shows as well.
 """
 
+import asyncio
 import difflib
 import html
 import json
@@ -12,17 +13,31 @@ import logging
 import math
 import os
 import re
+import shutil
+import signal
+import tempfile
+import threading
+import time
 import zipfile
 from functools import lru_cache
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 
 import gradio as gr
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 try:
+    from .confined import Confined
     from .display import LEGEND, motion_payload, percent, sureness_html, word_html, words_of
 except ImportError:  # in a Space, where this file is a program and no part of a package
+    from confined import Confined
     from display import LEGEND, motion_payload, percent, sureness_html, word_html, words_of
 
 HERE = Path(__file__).parent
@@ -31,6 +46,13 @@ MAX_UNPACKED = 100 * 2**20
 MAX_SECONDS = 60
 PICKLES = (".pkl", ".pickle", ".pt", ".pth")
 MAX_PROMPT = 300  # characters
+AT_ONCE = 8  # events that are worked on, more than one visitor may have; the model answers one at a time
+READING = 10.0  # seconds for one file
+WAITING = {"session": 3, "address": 6}  # events that one visitor may have in the queue
+UPLOADING = 60.0  # seconds for the body of a request
+SWEEP, AGE = 600, 2700  # seconds between two looks at what visitors left, and how old it gets
+FOLDERS = "lslm-demo-"
+IN_A_SPACE = "SPACE_ID" in os.environ
 MOTION = "<motion>"
 BODY_PARTS = ["body", "left hand", "right hand"]
 # what the codebooks of a motion token say; with two quantizers a part has a second one for what the first leaves over
@@ -41,6 +63,7 @@ SCROLL = """() => {
   const result = document.querySelector("#result"), top = result.getBoundingClientRect().top;
   if (top < 0 || top > innerHeight / 2) result.scrollIntoView();
 }"""
+READERS = Confined(AT_ONCE, READING)
 NOTHING_CHOSEN = "Choose an example or upload a clip."
 
 
@@ -48,11 +71,14 @@ NOTHING_CHOSEN = "Choose an example or upload a clip."
 
 
 def check_file(path: str) -> None:
-    """Refuse a pickle; and a file by its size or, if it is an archive, by what its directory promises, unread.
+    """Refuse a folder and a pickle; and a file by its size or, if it is an archive, by what its directory promises,
+    unread.
 
     Raises:
-        ValueError: it is a pickle or larger than the page allows. OSError: it cannot be read.
+        ValueError: it is a folder, a pickle or larger than the page allows. OSError: it cannot be read.
     """
+    if os.path.islink(path) or os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError("This is not a file. Upload one motion file.")
     size = os.path.getsize(path)
     if size > MAX_BYTES:
         raise ValueError(f"The file has {size >> 20} MB, the limit is {MAX_BYTES >> 20} MB. Cut it to a sentence.")
@@ -107,6 +133,7 @@ class Translator:
 
     def __init__(self, pipes: dict):
         self.pipes = pipes
+        self.model = threading.Lock()
         self.translate = lru_cache(maxsize=64)(self._translate)  # every visitor begins with the same example
 
     @property
@@ -121,7 +148,7 @@ class Translator:
         """
         check_file(path)
         extractor = self.pipes[name or next(iter(self.pipes))].processor.feature_extractor
-        motion = extractor.to_motion(path)
+        motion = READERS(extractor.to_motion, str(path))  # Gradio's own kind of string would import Gradio there
         seconds = len(motion.joints) / motion.fps
         if seconds > MAX_SECONDS:
             raise ValueError(f"The clip lasts {seconds:.0f} s, the limit is {MAX_SECONDS} s. Cut it to a sentence.")
@@ -135,7 +162,8 @@ class Translator:
         """
         pipe = self.pipes[name]
         motion, _ = self.read(path, name)
-        answer = pipe(motion, details=True, prompt=prompt)[0]
+        with self.model:
+            answer = pipe(motion, details=True, prompt=prompt)[0]
         extractor = pipe.processor.feature_extractor
         words = words_of(answer["tokens"], answer["probabilities"])
         return {
@@ -314,8 +342,7 @@ def build(pipes: dict, examples: dict[Path, str | None]) -> gr.Blocks:
         results, remarks = answers
         return {"text": results[0]["text"], "file": Path(file).name, "remarks": remarks, "translations": results}
 
-    # files that visitors left are looked for every 10 minutes and deleted when they are 45 minutes old
-    with gr.Blocks(title="LSLM: sign language motion to English", delete_cache=(600, 2700)) as page:
+    with gr.Blocks(title="LSLM: sign language motion to English") as page:
         our_html(part("introduction.html"))
         with gr.Row(elem_id="page"):
             with gr.Column(elem_id="choose", min_width=0):
@@ -350,9 +377,10 @@ def build(pipes: dict, examples: dict[Path, str | None]) -> gr.Blocks:
         # the button and the JSON are never shown: they make the endpoint for gradio_client
         endpoint, reply = gr.Button(visible=False), gr.JSON(visible=False)
 
-        see = {"concurrency_limit": 1, "trigger_mode": "multiple", "api_visibility": "private"}
+        see = {"concurrency_limit": AT_ONCE, "trigger_mode": "multiple", "api_visibility": "private"}
         see |= {"show_progress": "hidden"}
-        read = see | {"concurrency_id": "model"}
+        read_limits = {"concurrency_id": "model", "concurrency_limit": AT_ONCE}
+        read = see | read_limits
         asked, told = [example, upload, prompt, chosen], [player, result]
         example.input(show_example, example, [upload, *told], **see).then(answer, asked, told, **read)
         upload.upload(show_upload, upload, [example, *told], **see).then(answer, asked, told, **read)
@@ -362,7 +390,7 @@ def build(pipes: dict, examples: dict[Path, str | None]) -> gr.Blocks:
             answer, asked, told, **read
         )
         page.load(show_example, example, [upload, *told], **see).then(answer, asked, told, **read)
-        endpoint.click(translate, [upload, prompt, chosen], reply, api_name="translate", concurrency_id="model")
+        endpoint.click(translate, [upload, prompt, chosen], reply, api_name="translate", **read_limits)
     return page
 
 
@@ -390,9 +418,129 @@ def theme() -> gr.Theme:
     return gr.themes.Base(primary_hue="teal", **fonts).set(**settings)
 
 
+# --- who comes, and what they leave -----------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def folder_for_uploads() -> str:
+    """A folder for what visitors send. It ends with this process; those of processes that were killed end now.
+
+    What is older than `AGE` is deleted from it while the page is open, broken uploads as well.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{FOLDERS}*"):
+        if (held := _hold(left)) is not None:
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(held)
+    folder = tempfile.TemporaryDirectory(prefix=FOLDERS, ignore_cleanup_errors=True)
+    _hold(folder.name)
+
+    def keep_sweeping():
+        while True:
+            time.sleep(SWEEP)
+            sweep(folder.name, AGE)
+
+    threading.Thread(target=keep_sweeping, daemon=True).start()
+    return folder.name
+
+
+def sweep(folder: str, age: float) -> None:
+    """Delete the files of `folder` that are older than `age` seconds."""
+    for path in Path(folder).rglob("*"):
+        try:
+            if not path.is_dir() and time.time() - path.lstat().st_ctime > age:
+                path.unlink()
+        except OSError:  # gone meanwhile
+            continue
+
+
+def _hold(folder: str | Path) -> int | None:
+    """Lock a folder until this process ends, in whatever way; None: somebody else's, or in use."""
+    if fcntl is None:
+        return None
+    try:
+        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(held)
+        return None
+    return held
+
+
+def end_in_order() -> None:
+    """A request to end is treated as Ctrl+C, so that nothing of visitors stays behind."""
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
+
+
+class Door:
+    """ASGI: a request that does not arrive in time ends, and only who may shows the page in a frame."""
+
+    def __init__(self, app):
+        frames = "'self' huggingface.co" if IN_A_SPACE else "'none'"
+        self.app = app
+        self.headers = [
+            (b"content-security-policy", f"frame-ancestors {frames}".encode()),
+            (b"x-content-type-options", b"nosniff"),
+        ]
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        left = time.monotonic() + UPLOADING
+        arriving = True
+
+        async def receive_in_time():
+            nonlocal arriving
+            if not arriving:
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), max(left - time.monotonic(), 0))
+            except asyncio.TimeoutError:
+                return {"type": "http.disconnect"}
+            arriving = message.get("more_body", False)
+            return message
+
+        async def send_with_headers(message):
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *self.headers]
+            await send(message)
+
+        await self.app(scope, receive_in_time, send_with_headers)
+
+
+def fair(queue) -> None:
+    """Let no visitor fill the queue."""
+    push = queue.push
+
+    async def push_in_turn(body, request, username):
+        waiting = [event for line in queue.event_queue_per_concurrency_id.values() for event in line.queue]
+        waiting += [event for job in queue.active_jobs if job for event in job]
+        counts = {
+            "session": sum(event.session_hash == body.session_hash for event in waiting),
+            "address": sum(event.request.client.host == request.client.host for event in waiting),
+        }
+        if any(counts[kind] >= most for kind, most in WAITING.items()):
+            return False, "Your other requests are still waiting. Try again in a moment.", "queue_full"
+        return await push(body, request, username)
+
+    queue.push = push_in_turn
+
+
 def serve(pipes: dict, examples: dict[Path, str | None], **options):
     """Open the page to visitors; `options` are those of Gradio's `launch`."""
+    os.environ["GRADIO_TEMP_DIR"] = folder_for_uploads()
+    threading.Thread(target=READERS, args=(len, ()), daemon=True).start()  # the first visitor does not wait for it
     page = build(pipes, examples).queue(max_size=32)
+    fair(page._queue)
+    # Against pages of others that reach this one by a name of theirs. Who opens it to a network says so to Gradio.
+    here = ["127.0.0.1", "localhost", "*.gradio.live"]
+    hosts = here if os.environ.get("GRADIO_SERVER_NAME", here[0]) in here and not IN_A_SPACE else ["*"]
+    middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False), Middleware(Door)]
+    options |= {"app_kwargs": {"middleware": middleware}}
     options |= {"theme": theme(), "css": part("layout.css"), "max_file_size": MAX_BYTES}
     options |= {"footer_links": ["api", "gradio"], "enable_monitoring": False, "run_history": False, "ssr_mode": False}
     return page.launch(**options)
@@ -416,6 +564,8 @@ def main():
     models = [name.strip() for name in os.environ.get("LSLM_MODEL", "").split(",") if name.strip()]
     if not models:
         raise SystemExit("LSLM_MODEL is not set; give it a Hub id or a folder, or several separated by commas")
+    os.environ.setdefault("FORWARDED_ALLOW_IPS", "*")  # a Space is behind a server that says who asks
+    end_in_order()
     serve(load(models, trust_remote_code=True), find_examples(HERE))
 
 

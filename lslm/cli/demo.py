@@ -50,6 +50,7 @@ def run(args) -> int:
     for address in filter(None, (local, public)):
         print(f"The demo is at {address}  (Ctrl+C stops it)", flush=True)
     try:
+        app.end_in_order()
         threading.Event().wait()
     except KeyboardInterrupt:
         print()

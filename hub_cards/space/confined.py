@@ -1,0 +1,1 @@
+../../processing/readers/confined.py
