@@ -4,7 +4,9 @@ What is written follows the projects' own code (named in processing/smplx_format
 forward kinematics and the order of the numbers are spelled out here once more, slowly.
 """
 
+import os
 import pickle
+import time
 from pathlib import Path
 
 import numpy as np
@@ -273,3 +275,12 @@ def signmotiongpt(params, hands_mean):
 def save(path, array):
     np.save(path, array)
     return Path(path)
+
+
+def hostile_reader(path, **keywords):
+    """In place of `load_motion`: some files take time, memory, or the process that reads them."""
+    from lslm.processing import load_motion
+
+    acts = {"clip-001": (time.sleep, 60), "clip-002": (bytearray, 2**31), "clip-005": (os.abort,)}
+    function, *arguments = acts.get(Path(path).stem, (load_motion, path))
+    return function(*arguments)

@@ -31,6 +31,7 @@ from datasets import Array3D, Features, Value
 from lslm.hub_cards.publish import publish_data
 from lslm.processing import Remark, SignMotionFeatureExtractor, load_motion
 from lslm.processing.feature_extraction_lslm import resample
+from lslm.processing.readers.confined import Confined
 from lslm.training.dataset.build import build as data_build
 from lslm.training.dataset.build import report as data_report
 from lslm.training.dataset.build import shards as data_shards
@@ -360,6 +361,21 @@ def test_a_reader_that_fails_in_an_unknown_way(source, tmp_path, monkeypatch):
     assert report["splits"]["test"]["notes"] == {"the hands are taken for relative": 6}
 
 
+def test_a_file_takes_no_more_than_the_limits(source, tmp_path, monkeypatch, make_again):
+    monkeypatch.setattr(data_shards, "_confined", Confined(1, seconds=1.0))
+    monkeypatch.setattr(data_shards, "load_motion", motion_writers.hostile_reader)
+    make(source, tmp_path / "out")
+    lines = (tmp_path / "out" / "dropped.jsonl").read_text().splitlines()
+    assert {row["id"]: row["reason"] for row in map(json.loads, lines)} == {
+        "clip-001": "reading takes more than 1 s, the limit; cut it into utterances",
+        "clip-002": "reading takes more than 1792 MB of memory, the limit; cut it into utterances",
+        "clip-005": "reading ended the process that read; export the file again",
+    }
+    monkeypatch.setattr(data_shards, "load_motion", load_motion)  # time and a lost process may be the machine's doing
+    report, ids = make_again(source, tmp_path / "out")
+    assert ids == ["clip-001", "clip-005"] and report["dropped"] == 1
+
+
 def test_a_split_without_a_usable_clip_has_no_file(copy, tmp_path):
     out = tmp_path / "out"
     make(copy, out)
@@ -605,7 +621,7 @@ def test_killed_half_way_with_processes(tmp_path):
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL and not list((out / "data").iterdir())
-    gone, alive = psutil.wait_procs(children, timeout=20)
+    gone, alive = psutil.wait_procs(children, timeout=60)
     assert len(gone) >= 2 and not alive
     assert 0 < len(list(staged.glob("*.json"))) < 20
     make(source, out, shared_videos=True)  # seven motions under a hundred names

@@ -47,6 +47,7 @@ from .shards import (
     Places,
     Recipe,
     build_shard,
+    confine,
     digest,
     read_record,
     state,
@@ -71,8 +72,8 @@ def build(
     """Build the data set `out` from the folder `source`.
 
     Args:
-        workers: processes that make shards; 0: this one. They are spawned: a script that calls this needs its
-            `if __name__ == "__main__":`.
+        workers: processes that make shards, each with one more that reads the files, with limits of time and memory;
+            0: this process does all. They are spawned: a script that calls this needs its `if __name__ == "__main__":`.
         progress: show a bar on stderr.
         options: those of [`plan`], and `license`, `license_name`, `license_link` for the card.
 
@@ -326,6 +327,7 @@ def _start(counter) -> None:
     import torch
 
     _counter = counter
+    confine()
     torch.set_num_threads(1)
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)

@@ -16,13 +16,14 @@ from typing import Any
 from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, SlurmPipelineExecutor
 
 from .build import THREADS, finish, locked
-from .shards import Places, build_shard
+from .shards import Places, build_shard, confine
 
 EXECUTORS = {"local": LocalPipelineExecutor, "slurm": SlurmPipelineExecutor, "ray": RayPipelineExecutor}
 
 
 def make_shards(out: str, data: Any, rank: int, world_size: int) -> None:
     """A step of a pipeline: every `world_size`-th shard of the plan in `out`, from `rank` on."""
+    confine()
     with locked(out, shared=True):
         for name in list(Places(out).shards())[rank::world_size]:
             build_shard(out, name)

@@ -28,6 +28,7 @@ from datasets.arrow_writer import TypedSequence
 from ....processing import Motion, MotionFileError, Remark, SignMotionFeatureExtractor, load_motion
 from ....processing.feature_extraction_lslm import resample
 from ....processing.motion_features import CONVENTIONS, FEATURE_SIZE, NUM_JOINTS
+from ....processing.readers.confined import Confined
 from ....processing.readers.motion_repair import MAX_GAP, repair_joints, repair_motion
 from ..motion_text import read_array
 from ..validity import resample_valid
@@ -194,7 +195,7 @@ def read_clip(clip: dict, recipe: Recipe) -> tuple[dict, dict]:
     if clip.get("span"):
         motion = cut(_recording(path, str(state(path)), tuple(sorted(keywords.items()))), *clip["span"])
     else:
-        motion = load_motion(path, **keywords)
+        motion = _load(path, **keywords)
     notes = [remark.kind or remark.text for remark in motion.notes]
     if recipe.max_seconds and motion.duration > recipe.max_seconds:
         limit = f"more than --max-seconds {recipe.max_seconds:g}"
@@ -235,7 +236,20 @@ def read_clip(clip: dict, recipe: Recipe) -> tuple[dict, dict]:
 @lru_cache(maxsize=1)
 def _recording(path: Path, state: str, keywords: tuple[tuple[str, Any], ...]) -> Motion:
     """A whole recording; its parts follow each other, and it is read once for all of them."""
-    return load_motion(path, **dict(keywords))
+    return _load(path, **dict(keywords))
+
+
+_confined: Confined | None = None  # what reads for this process; None: itself
+
+
+def confine() -> None:
+    """From now on this process has foreign files read by another one, with limits of time and memory."""
+    global _confined
+    _confined = _confined or Confined()
+
+
+def _load(path: Path, **keywords) -> Motion:
+    return _confined(load_motion, path, **keywords) if _confined else load_motion(path, **keywords)
 
 
 def cut(motion: Motion, start: float, end: float, unit: str) -> Motion:
