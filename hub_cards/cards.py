@@ -11,6 +11,8 @@ import yaml
 from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ..processing.motion_errors import printable
+
 # What `pip install` needs for remote code, as in setup.py
 TRANSFORMERS, TORCH = "transformers>=5.16,<5.25", "torch>=2.11,<2.14"
 
@@ -262,6 +264,16 @@ def _facts(value):
     return _Facts({k: _facts(v) for k, v in value.items()}) if isinstance(value, Mapping) else value
 
 
+def markdown(text) -> str:
+    """`text` as it stands, in one line, whatever Markdown and HTML would make of it."""
+    return re.sub(r"([\\`*\[\]<>|]|(?<!\w)_|_(?!\w)|^[#>~+-])", r"\\\1", printable(str(text)))
+
+
+def code(text) -> str:
+    """`text` between backticks, also in a table."""
+    return f"`{printable(str(text)).replace('`', chr(39)).replace('|', chr(92) + '|')}`"
+
+
 def _render(template: str, **values) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -270,6 +282,7 @@ def _render(template: str, **values) -> str:
         lstrip_blocks=True,
         autoescape=False,
     )
+    environment.filters |= {"markdown": markdown, "code": code}
     text = environment.get_template(template).render({name: _facts(value) for name, value in values.items()})
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 

@@ -1,9 +1,18 @@
 """What is said about a motion file, as data: whoever shows it words the remedy in the user's terms."""
 
 import os
+import re
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
+
+# of a terminal, and of the direction and the end of lines; halves of characters, which cannot be written
+CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """What a file says, for people: control characters are spelled out, as in a string of Python."""
+    return CONTROLS.sub(lambda control: control[0].encode("unicode_escape").decode(), text)
 
 
 def with_remedy(text: str, argument: str | None, example: Any) -> str:
@@ -43,7 +52,7 @@ class MotionFileError(ValueError):
 
     def __init__(self, problem: str, argument: str | None = None, example: Any = None, kind: str = ""):
         super().__init__(problem, argument, example, kind)
-        self.problem = " ".join(problem.split())
+        self.problem = printable(" ".join(problem.split()))
         self.argument, self.example, self.kind, self.path = argument, example, kind or self.problem, None
 
     @classmethod
@@ -60,7 +69,7 @@ class MotionFileError(ValueError):
 
     def __str__(self) -> str:
         text = with_remedy(self.problem, self.argument, self.example)
-        return text if self.path is None else f"{self.path}: {text}"
+        return text if self.path is None else f"{printable(self.path)}: {text}"
 
 
 def package_readers(what: str = "") -> ModuleType | Any:

@@ -19,7 +19,9 @@ from lslm.hub_cards.cards import (
     TORCH,
     TRANSFORMERS,
     SignData,
+    code,
     dataset_card,
+    markdown,
     model_card,
     tokenizer_card,
     with_todays_versions,
@@ -342,6 +344,11 @@ def test_bad_cards_are_caught(model, name):
     spoilt = spoil(model)
     assert spoilt != model
     assert complaint in "\n".join(lint_card(spoilt))
+
+
+def test_names_write_no_markdown():
+    assert markdown("# a_b *c* _d_ <e> |f|") == r"\# a_b \*c\* \_d\_ \<e\> \|f\|"
+    assert markdown("a\nb\x1b") == r"a\\nb\\x1b" and code("a`|b") == r"`a'\|b`"
 
 
 def test_english_none_is_no_left_over(model):

@@ -20,6 +20,7 @@ import motion_writers
 import numpy as np
 import pytest
 import test_mocap_formats as mocap
+from conftest import make_clip
 from lslm_cli.motion_files import as_flags
 from safetensors import SafetensorError
 from training_fixtures import FPS
@@ -350,3 +351,17 @@ def test_a_wrong_flag_is_one_line(files, toy_model, tmp_path, capfd, flags, said
     assert lslm_cli.main(["translate", files["good.npz"], *model, *flags]) == 2
     out, err = capfd.readouterr()
     assert out == "" and err.startswith("lslm: ") and err.count("\n") == 1 and said in err, err
+
+
+def test_what_files_say_steers_no_terminal(tmp_path, capsys, monkeypatch):
+    """Escape sequences from the names of files and of arrays, and from what a model says."""
+    hostile = "\x1b]0;owned\x07\x9b31m\u202egnp"
+    clip = tmp_path / f"clip{hostile}.npz"
+    np.savez(tmp_path / "arrays.npz", **{f"a{hostile}": np.zeros(3)})
+    np.savez(clip, joints=make_clip(20), fps=20.0)
+    assert lslm_cli.main(["inspect", str(tmp_path / "arrays.npz"), str(clip), str(tmp_path / f"none{hostile}")]) == 2
+    monkeypatch.setattr("transformers.pipeline", lambda *_, **__: lambda *_, **__: [{"translation_text": hostile}])
+    assert lslm_cli.main(["translate", str(clip), str(clip)]) == 0
+    said = "".join(capsys.readouterr())
+    assert said.count("\\x1b]0;owned\\x07\\x9b31m\\u202egnp") >= 7
+    assert all(line.isprintable() for line in said.split("\n"))

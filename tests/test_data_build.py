@@ -376,6 +376,25 @@ def test_a_file_takes_no_more_than_the_limits(source, tmp_path, monkeypatch, mak
     assert ids == ["clip-001", "clip-005"] and report["dropped"] == 1
 
 
+def test_names_of_files_write_no_markdown(copy, tmp_path):
+    names = ["````\n# Heading.npz", "``` <b>\x1b[31m.npz", "| a | b |.npz"]
+    for name in names:
+        shutil.copy(copy / "p0" / "clip-000.npz", copy / name)
+    rows = [row_of(n, **{"# a | `b`\x1b": n}) for n in range(TAKES)]
+    write_texts(copy, [*rows, {"id": "``` `\x1b[31m", "text": "x"}])
+    make(copy, tmp_path / "out")
+    reports = [(tmp_path / "out" / name).read_text() for name in ("report.md", "README.md", "dropped.jsonl")]
+    assert all(line.isprintable() for report in reports for line in report.split("\n"))
+    assert not any(re.search("^# (Heading|a)", report, re.MULTILINE) for report in reports)
+    assert "| `# a \\| 'b'\\x1b` | from the table of texts |" in reports[1]
+    assert {json.loads(line)["file"] for line in reports[2].splitlines()} >= set(names)
+
+
+def test_a_fence_is_longer_than_any_within():
+    lines = data_report._bars([("``````", 2), ("a\nb", 1)])
+    assert lines[0] == "```````text" and lines[-1] == "```````" and "\n" not in "".join(lines)
+
+
 def test_a_split_without_a_usable_clip_has_no_file(copy, tmp_path):
     out = tmp_path / "out"
     make(copy, out)

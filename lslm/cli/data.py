@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from .errors import one_line
+from .errors import one_line, printable
 from .motion_files import reader_arguments
 from .publish import hub_arguments, license_arguments
 
@@ -157,7 +157,7 @@ def _build(args: dict) -> int:
             return 0
         report = json.loads(Path(out, "report.json").read_text(encoding="utf-8"))
     for remark, count in report["remarks"].items():
-        print(f"lslm: {remark}" + (f" ({count})" if count > 1 else ""), file=sys.stderr)
+        print(printable(f"lslm: {remark}") + (f" ({count})" if count > 1 else ""), file=sys.stderr)
     splits = ", ".join(f"{split} {summary['clips']}" for split, summary in report["splits"].items())
     print(f"written to {out}: {report['clips']} clips ({splits}); {report['dropped']} dropped, see {out}/report.md")
     return 0

@@ -41,5 +41,14 @@ def report(error: Exception) -> int:
 def one_line(error: BaseException) -> str:
     """The message of an error or a warning without its line breaks."""
     if isinstance(error, OSError) and error.strerror:  # without the number, which tells a reader nothing
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+        return printable(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+    return printable(" ".join(str(error).split()) or type(error).__name__)
+
+
+def printable(text: str) -> str:
+    """`text` for a terminal; see `lslm.processing.motion_errors.printable`, whose import takes seconds."""
+    if text.isprintable():
+        return text
+    from lslm.processing.motion_errors import printable
+
+    return printable(text)

@@ -5,7 +5,7 @@ import json
 import shlex
 import sys
 
-from .errors import one_line
+from .errors import one_line, printable
 
 FILES = """\
 files, told apart by what is in them
@@ -72,6 +72,7 @@ def report_failure(file: str, message: str, args) -> None:
     """Say why a file could not be used: on standard error, with --json also as an object."""
     if args.json:
         print(json.dumps({"file": file, "error": message}, ensure_ascii=False), flush=True)
+    file, message = printable(file), printable(message)
     print(f"lslm: {message}" if file in message else f"lslm: {file}: {message}", file=sys.stderr)
 
 
@@ -106,5 +107,5 @@ def load(file: str, args):
         raise ValueError(one_line(error)) from error
     for remark in motion.notes:
         if remark.argument is not None:
-            print(f"lslm: {file}: {as_flags(remark, remark.text)}", file=sys.stderr)
+            print(printable(f"lslm: {file}: {as_flags(remark, remark.text)}"), file=sys.stderr)
     return motion

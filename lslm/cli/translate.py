@@ -5,7 +5,7 @@ import json
 import os
 import time
 
-from .errors import one_line
+from .errors import one_line, printable
 from .motion_files import files_parser, load, report_failure
 
 
@@ -58,5 +58,5 @@ def run(args) -> int:
             print(json.dumps(result | {"seconds": round(time.time() - started, 3)}, ensure_ascii=False), flush=True)
         else:
             line = " ".join(text.split())
-            print(f"{file}: {line}" if len(args.files) > 1 else line, flush=True)
+            print(printable(f"{file}: {line}" if len(args.files) > 1 else line), flush=True)
     return 2 if failures else 0

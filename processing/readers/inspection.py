@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ..motion import Motion
+from ..motion_errors import printable
 from ..motion_features import JOINT_NAMES, LEFT_HAND, PARENTS, RIGHT_HAND, UPPER_BODY
 from ..smplx_formats import LAYOUTS
 from .motion_repair import runs
@@ -91,12 +92,12 @@ def as_text(file: str, facts: dict) -> str:
     """The facts of [`inspect_motion`] as lines for a terminal."""
     size = ", ".join(f"{name} {metres:.2f} m" for name, metres in facts["size"].items())
     lines = [
-        file,
+        printable(file),
         f"  format      {facts['format']}" + (f" ({facts['about']})" if facts["about"] != facts["format"] else ""),
         f"  length      {facts['frames']} frames at {facts['fps']:g} fps, {facts['seconds']:.1f} s",
         f"  body        {size}; {facts['observed']:g} % of the joints observed",
         f"  hands       left in {facts['left_hand']:g} % of the frames, right in {facts['right_hand']:g} %",
-        *(f"  assumed     {note}" for note in facts["notes"]),
+        *(f"  assumed     {printable(str(note))}" for note in facts["notes"]),
         *(f"  suspicious  {reason}: frames {as_ranges(frames)}" for reason, frames in facts["suspicious"].items()),
     ]
     return "\n".join(lines)

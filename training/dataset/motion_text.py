@@ -11,6 +11,7 @@ import torch
 from datasets import load_dataset
 
 from ...processing.feature_extraction_lslm import SignMotionFeatureExtractor, resample
+from ...processing.motion_errors import printable
 from ...processing.motion_features import NUM_JOINTS, feature_slices
 from .augmentation import Variation
 from .validity import read_valid, resample_valid
@@ -123,7 +124,7 @@ class MotionText(torch.utils.data.Dataset):
                 usable.append(index)
         for reason, ids in skipped.items():
             if ids:
-                shown = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
+                shown = printable(", ".join(ids[:5])) + (", ..." if len(ids) > 5 else "")
                 print(f"{folder}, {split}: skipped {len(ids)} of {len(rows)} clips {reason}: {shown}", file=sys.stderr)
         if not usable:
             raise ValueError(f"{folder}, {split}: no clip with a text and at least 2 frames among {len(rows)}")

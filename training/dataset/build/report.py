@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from ....processing.motion_errors import printable
 from ....processing.motion_features import LEFT_HAND, NUM_BODY_JOINTS, RIGHT_HAND
 
 PARTS = {"body": list(range(NUM_BODY_JOINTS)), "left_hand": LEFT_HAND, "right_hand": RIGHT_HAND}
@@ -119,13 +121,14 @@ def _markdown(report: Mapping) -> str:
 
 def _bars(counts: Sequence[tuple[str, int]], most: int = MOST) -> list[str]:
     """Names, counts and bars of text in a code block."""
-    shown = [(str(name)[:120], count) for name, count in counts[:most]]
+    shown = [(printable(str(name))[:120], count) for name, count in counts[:most]]
     longest = max(count for _, count in shown) or 1
     width, digits = max(len(name) for name, _ in shown), len(str(longest))
     lines = [
         f"{name:<{width}}  {count:>{digits}}  {'#' * -(-BAR * count // longest)}".rstrip() for name, count in shown
     ]
-    return ["```text", *lines, *([f"and {len(counts) - most} more"] if len(counts) > most else []), "```"]
+    fence = max(["``", *re.findall("`+", "".join(lines))], key=len) + "`"  # longer than any within
+    return [f"{fence}text", *lines, *([f"and {len(counts) - most} more"] if len(counts) > most else []), fence]
 
 
 # --- the card ---------------------------------------------------------------------------------------------------------

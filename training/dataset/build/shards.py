@@ -27,6 +27,7 @@ from datasets.arrow_writer import TypedSequence
 
 from ....processing import Motion, MotionFileError, Remark, SignMotionFeatureExtractor, load_motion
 from ....processing.feature_extraction_lslm import resample
+from ....processing.motion_errors import printable
 from ....processing.motion_features import CONVENTIONS, FEATURE_SIZE, NUM_JOINTS
 from ....processing.readers.confined import Confined
 from ....processing.readers.motion_repair import MAX_GAP, repair_joints, repair_motion
@@ -300,7 +301,7 @@ def _fault(error: Exception, source: str, file: str) -> dict[str, str]:
     elif not isinstance(error, (ValueError, OSError)):
         reason = f"{type(error).__name__}: {reason}"
     path = os.path.join(source, file)
-    reason = reason.removeprefix(f"{path}: ").replace(path, file).replace(source, "SOURCE")
+    reason = printable(reason.removeprefix(f"{path}: ").replace(path, file).replace(source, "SOURCE"))
     return {"reason": reason, "kind": getattr(error, "kind", reason)}
 
 

@@ -17,6 +17,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from ....processing.motion_errors import CONTROLS
+
 DELIMITERS = "\t|;,"
 MAX_LINES = 100  # of one field: a text that no mark ends would take the rest of the table
 _MARKS = (
@@ -31,7 +33,6 @@ _LETTERS = string.ascii_letters.encode()
 _CLOSED = {mark: re.compile(rf' *"([^"]*(?:""[^"]*)*)" *(?={re.escape(mark)}|\Z)') for mark in DELIMITERS}
 _OPEN = re.compile(r' *"[^"]*(?:""[^"]*)*\Z')
 _EXCEL_DELIMITER = re.compile(r'"?sep=(.)"?$')  # a first line that Excel heeds
-_LINE_ENDS = {"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}  # those that JSON lets stand
 _NOT_DECODED = re.compile("[\udc80-\udcff]")  # what Python makes of bytes that the encoding does not know
 
 
@@ -64,9 +65,9 @@ def read_rows(
 
 
 def json_line(row: dict) -> str:
-    """A row as a line of JSON, which is one line for every reader."""
+    """A row as a line of JSON, which is one line for every reader, and steers no terminal."""
     line = json.dumps(row, ensure_ascii=False)
-    return line.translate(str.maketrans(_LINE_ENDS)) + "\n"
+    return CONTROLS.sub(lambda control: f"\\u{ord(control[0]):04x}", line) + "\n"
 
 
 def _encoding(path: Path, remarks: Counter[str]) -> str:
