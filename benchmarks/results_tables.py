@@ -1,7 +1,7 @@
-"""Print the tables of README.md and docs/results.md from recorded results, or put them there.
+"""Print the tables of README.md, docs/results.md and docs/formats.md from recorded results, or put them there.
 
 python benchmarks/results_tables.py            print
-python benchmarks/results_tables.py --write    replace what stands between the markers of both files
+python benchmarks/results_tables.py --write    replace what stands between the markers of these files
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 SCORES = ROOT / "examples" / "asl_cafe" / "scores"
 ABLATIONS, LEVERS = (ROOT / "examples" / "asl_cafe" / "ablations" / name for name in ("results", "levers"))
-READING, DECODING = (ROOT / "benchmarks" / f"{name}.json" for name in ("sign_reading", "decoding"))
+READING, DECODING, CORPUS = (ROOT / "benchmarks" / f"{name}.json" for name in ("sign_reading", "decoding", "corpus"))
 
 TRANSLATION = {
     "WER %": "wer",
@@ -151,9 +151,19 @@ def decoding() -> str:
     return table([*head, "letters of words never seen, %", "seconds a clip"], rows) + "\n\n" + remark
 
 
+def corpus() -> str:
+    """How motion files with one thing wrong or unsaid are read."""
+    results = read(CORPUS)
+    verdicts = list(results["metrics"]["all"])
+    rows = ([kind, sum(counts.values()), *counts.values()] for kind, counts in results["metrics"].items())
+    remark = f"`{results['command']}`, seed {results['seed']}; numpy {results['versions']['numpy']}."
+    return table(["one thing wrong or unsaid in", "files", *verdicts], rows) + "\n\n" + remark
+
+
 # file -> name of each of its blocks -> the table in it
 BLOCKS = {
     "README.md": {"summary": summary},
+    "docs/formats.md": {"corpus": corpus},
     "docs/results.md": {
         "results": shipped,
         "levers": lambda: matrix(LEVERS, "levers.yaml"),
@@ -169,7 +179,7 @@ BLOCKS = {
 
 
 def with_tables(file: str) -> str:
-    """The text of README.md or docs/results.md with fresh tables between the markers.
+    """The text of a file of `BLOCKS` with fresh tables between the markers.
 
     Raises:
         ValueError: a marker is missing.
