@@ -11,8 +11,8 @@ A file is
 
 The motions: clips of examples/asl_cafe, which are landmarks of real signers, and smooth random SMPL-X parameters on the
 built-in skeleton. Formats follow their documentation, and are written here without any code of the readers. What no
-file can tell is left out: a picture mirrored before detection, parameters that lie about the hand mean with bent
-fingers, angles in another order than a BVH file says.
+file can tell is left out: a picture mirrored before detection, left for right in all names, parameters that lie about
+the hand mean with bent fingers, angles in another order than a BVH file says.
 """
 
 import bz2
@@ -615,7 +615,6 @@ def order_of_joints(seed: int) -> Iterator:
             "SMPL-X, 144": np.concatenate([full, np.tile(joints[:, 15:16], (1, 89, 1))], axis=1),
             "SMPL-H, 73": np.concatenate([joints, joints[:, :21]], axis=1),
             "SMPL-X, the first 52 of 55": full[:, :52],
-            "left and right exchanged": joints[:, swap],
             "right hand before the left": joints[:, hands],
             "hands before the body": np.roll(joints, 30, axis=1),
             "thumb first, then to the little finger": joints[:, thumb],
