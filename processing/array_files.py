@@ -24,8 +24,9 @@ class NpzFile(Mapping):
         # zipfile reads no more of an entry than the directory promises, so that this is enough against a zip bomb
         unpacked = sum(info.file_size for info in archive.infolist())
         if unpacked > MAX_BYTES:
-            limit = f"the limit is {MAX_BYTES >> 20} MB; cut the file into utterances"
-            raise ValueError(f"the .npz unpacks to {unpacked / 2**20:.0f} MB, {limit}")
+            raise ValueError(
+                f"the .npz unpacks to {unpacked >> 20} MB, the limit is {MAX_BYTES >> 20} MB; cut the clip"
+            )
         # zipfile unpacks the other methods without a bound on what one read may yield
         if any(info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for info in archive.infolist()):
             raise ValueError("the .npz is compressed as numpy does not write it; save it with np.savez_compressed")

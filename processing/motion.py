@@ -195,13 +195,8 @@ def open_file(path: Path, stack: contextlib.ExitStack) -> np.ndarray | Mapping |
     return "other"
 
 
-def _motion_of(
-    content: np.ndarray | Mapping | SmplxClip,
-    given: _Arguments,
-    format: str | None = None,
-    notes: Sequence[Remark] = (),
-) -> Motion:
-    """The motion of what a file holds. format, notes: of a container of another program."""
+def _motion_of(content, given: _Arguments, format: str | None = None, notes: Sequence[Remark] = ()) -> Motion:
+    """The motion of an array, named arrays or an `SmplxClip`. format, notes: of a container of another program."""
     if isinstance(content, np.ndarray):
         return _array_motion(content, given)
     if not isinstance(content, Mapping):
@@ -213,11 +208,8 @@ def _motion_of(
     clip = mapping_to_clip(content, given.format)
     if clip is None:
         names = ", ".join(sorted(content)[:8]) or "no arrays"
-        raise MotionFileError(
-            f"unknown file: it holds {names[:200]}; expected `joints` and `fps`, MediaPipe `pose`, `left_hand` and "
-            "`right_hand`, or SMPL-X parameters",
-            kind="unknown arrays",
-        )
+        expected = "`joints` and `fps`, MediaPipe `pose`, `left_hand` and `right_hand`, or SMPL-X parameters"
+        raise MotionFileError(f"unknown file: it holds {names[:200]}; expected {expected}", kind="unknown arrays")
     return _smplx_motion(clip, given)
 
 
