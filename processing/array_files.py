@@ -8,8 +8,8 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy_format
 
-MAX_FRAMES = 144_000  # 20 minutes at 120 frames per second: bounds memory when a file claims a huge frame rate
-MAX_BYTES = 2**30  # of arrays in one file, unpacked
+MAX_FRAMES = 72_000  # 20 minutes at 60 frames per second: bounds memory when a file claims a huge frame rate
+MAX_BYTES = 2**29  # of arrays in one file, unpacked; reading takes up to three times as much
 MAX_HEADER = 10_000  # bytes that describe one array; numpy refuses longer ones too, but reads them first
 
 

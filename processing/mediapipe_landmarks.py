@@ -98,9 +98,7 @@ def mediapipe_to_joints(
     if not shoulder_width > 1e-3 * width:
         raise ValueError("the shoulders have no width, so the scale is unknown; record facing the camera")
     if np.abs(body).max() > 100 * width:
-        raise ValueError(
-            "landmarks lie far out of the picture, expected x and y from 0 to 1; divide pixels by its size"
-        )
+        raise ValueError("landmarks far outside the picture, expected x and y from 0 to 1; divide pixels by its size")
     scale = SHOULDER_WIDTH / shoulder_width
     centre = np.median(shoulders.mean(1), axis=0)
     body = (body - centre) * scale

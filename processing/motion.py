@@ -190,9 +190,7 @@ def open_file(path: Path, stack: contextlib.ExitStack) -> np.ndarray | Mapping |
     for name, (_, _, beginnings) in CONTAINERS.items():
         if start.startswith(beginnings):
             return name
-    if path.suffix in PICKLE_SUFFIXES:
-        return "pickle"
-    return "other"
+    return "pickle" if path.suffix in PICKLE_SUFFIXES else "other"
 
 
 def _motion_of(content, given: _Arguments, format: str | None = None, notes: Sequence[Remark] = ()) -> Motion:
@@ -234,7 +232,7 @@ def _array_motion(array: np.ndarray, given: _Arguments) -> Motion:
         return _landmark_motion(landmarks_of_rows(array), given)
     if array.shape[1] == FEATURE_SIZE and given.format in (None, "features"):
         return _feature_motion(array, given)
-    return _smplx_motion(array_to_clip(array.astype(np.float64), given.format), given)
+    return _smplx_motion(array_to_clip(array, given.format), given)
 
 
 def _joints_motion(mapping: Mapping, given: _Arguments, format: str = "lslm", notes: Sequence[Remark] = ()) -> Motion:

@@ -192,7 +192,7 @@ def mapping_to_clip(mapping: Mapping, format: str | None = None) -> SmplxClip | 
             return _named(mapping, name, mapping)
     for key, name in _ARRAY_KEYS.items():
         if key in mapping and (array := one_clip(numbers(mapping, key), 2)).ndim == 2:
-            return _with_facts(array_to_clip(array.astype(np.float64), name and agree(format, name) or format), mapping)
+            return _with_facts(array_to_clip(array, name and agree(format, name) or format), mapping)
     return None
 
 
@@ -255,6 +255,7 @@ def main_axis(joints: np.ndarray) -> str:
 
 def _split(array: np.ndarray, name: str) -> SmplxClip:
     widths = LAYOUTS[name].widths
+    array = array.astype(np.float64)  # not before its width is known
     params = dict(zip(widths, np.split(array, np.cumsum([*widths.values()])[:-1], axis=1), strict=True))
     if "leye_pose" in params:  # one rotation for both eyes
         params["reye_pose"] = params["leye_pose"]
@@ -279,9 +280,9 @@ def _named(parts: Mapping, name: str, mapping: Mapping) -> SmplxClip:
     for key in parts:
         part = _ALIASES.get(key, key)
         if part in WIDTHS and part not in arrays:
-            arrays[part] = numbers(parts, key).astype(np.float64)
+            arrays[part] = numbers(parts, key)
     if "pose_hand" in parts:
-        hands = np.atleast_2d(numbers(parts, "pose_hand").astype(np.float64))
+        hands = np.atleast_2d(numbers(parts, "pose_hand"))
         arrays["left_hand_pose"], arrays["right_hand_pose"] = hands.reshape(len(hands), 2, -1).swapaxes(0, 1)
     if missing := [part for part in POSE_WIDTHS if part not in arrays]:
         raise ValueError(f"no `{missing[0]}`: expected {', '.join(POSE_WIDTHS)}; use zeros where a file has none")
@@ -290,11 +291,11 @@ def _named(parts: Mapping, name: str, mapping: Mapping) -> SmplxClip:
     for part, values in arrays.items():
         if part in ("betas", "expression"):
             values = values.reshape(-1, *values.shape[-1:])
-            if len(values) not in (1, frames):
+            if len(values) not in (1, frames) or values.shape[1] > 400:  # of the body and the face together
                 raise ValueError(f"{part} has shape {arrays[part].shape}, expected {frames} frames, or one for all")
-            params[part] = np.broadcast_to(values, (frames, values.shape[-1]))
+            params[part] = np.broadcast_to(values.astype(np.float64), (frames, values.shape[-1]))
         else:
-            values = _by_joint(part, values, frames)
+            values = _by_joint(part, values, frames).astype(np.float64)
             params[part] = values.reshape(frames, -1)
             matrices |= {part: values} if values.shape[-1] > 3 else {}
     if matrices:
@@ -318,7 +319,7 @@ def _by_joint(part: str, values: np.ndarray, frames: int | None = None) -> np.nd
 
 def _amass_poses(mapping: Mapping, format: str | None) -> SmplxClip:
     """`poses` (T, 156) of SMPL+H: root, body, hands; or (T, 165) of SMPL-X: root, body, jaw, eyes, hands."""
-    poses = one_clip(numbers(mapping, "poses").astype(np.float64), 2)
+    poses = one_clip(numbers(mapping, "poses"), 2)
     if poses.ndim != 2 or poses.shape[1] not in (156, 165):
         raise ValueError(f"`poses` has shape {poses.shape}, expected (frames, 156), SMPL+H, or (frames, 165), SMPL-X")
     name = agree(format, "amass-smplh" if poses.shape[1] == 156 else "amass-smplx")

@@ -226,7 +226,7 @@ BAD_POSE = {
     "left elbow never seen": (lambda: write_pose(without("LEFT_ELBOW")), "left_elbow is not detected"),
     "shoulder never seen": (lambda: write_pose(without("LEFT_SHOULDER")), "both shoulders"),
     "nobody": (lambda: write_pose(clip(), people=0), "0 people"),
-    "more frames than bytes": (lambda: write_pose(clip(), frames=2**32 - 1), "the limit is 144000"),
+    "more frames than bytes": (lambda: write_pose(clip(), frames=2**32 - 1), "the limit is 72000"),
     "one frame too many": (lambda: write_pose(clip(), frames=FRAMES + 1), "truncated"),
     "cut in version 1": (lambda: write_pose(clip(), version=0.1)[:-3], "truncated"),
     "many points": (

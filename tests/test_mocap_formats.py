@@ -426,7 +426,7 @@ BAD_BVH = {
     "truncated motion": (BVH[: BVH.rindex("\n", 0, -400)], "truncated"),
     "no number of frames": (BVH.replace("Frames: 3", "Frames: x"), "no `Frames: N`"),
     "no frames": (BVH.replace("Frames: 3", "Frames: 0"), "0 frames of 69 channels promised"),
-    "more frames": (BVH.replace("Frames: 3", "Frames: 999999999"), "999999999 frames of 69 channels promised"),
+    "more frames": (BVH.replace("Frames: 3", "Frames: 999999999"), "999999999 frames of 22 joints, the limit is"),
     "frame time 0": (BVH.replace("0.033333", "0"), "expected seconds"),
     "frame time NaN": (BVH.replace("0.033333", "nan"), "expected seconds"),
     "frame time text": (BVH.replace("0.033333", "fast"), "holds what is no number"),

@@ -1,20 +1,27 @@
 """Files as people have them: compressed, by joblib, as np.save of a dict, results of programs that find people."""
 
 import gzip
+import json
 import os
 import pickle
+import time
+import tracemalloc
 import zipfile
 import zlib
 from collections import defaultdict
 
 import motion_writers as write
 import numpy as np
+import pyarrow
+import pyarrow.parquet as pq
 import pytest
 import test_mocap_formats as mocap
 import torch
 
-from lslm.processing import MotionFileError, load_motion, readers
+from lslm.processing import MotionFileError, load_motion
 from lslm.processing.motion_features import LEFT_HAND, RIGHT_HAND
+from lslm.processing.readers import compressed, landmark_formats, mocap_gltf
+from lslm.processing.readers.clips import choose_clip
 from lslm.processing.readers.safe_pickle import read_pickle
 from lslm.processing.skeleton import HANDS_MEAN
 
@@ -82,7 +89,7 @@ def test_compressed_files_are_what_is_in_them(format, pack, tmp_path):
     ],
 )
 def test_compressed_files_that_are_of_no_use(data, reason, tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "MAX_BYTES", 2**20)
+    monkeypatch.setattr(compressed, "MAX_BYTES", 2**20)
     (tmp_path / "clip.gz").write_bytes(data)
     with pytest.raises(MotionFileError, match=reason):
         load_motion(tmp_path / "clip.gz")
@@ -114,7 +121,7 @@ def test_what_joblib_saved_comes_back(options, tmp_path):
         "of": defaultdict(dict, {1: {"a": 2}}),
     }
     path = joblib_dump(content, tmp_path / "a.pkl", **options)
-    read = read_pickle(readers.unpacked(path.read_bytes()))
+    read = read_pickle(compressed.unpacked(path.read_bytes()))
     assert read["of"] == {1: {"a": 2}} and read["names"] == ["left", None]
     for array, expected in zip(read["arrays"], arrays, strict=True):
         np.testing.assert_array_equal(array, expected)
@@ -287,3 +294,106 @@ def test_a_pipe_or_a_device_is_no_file(tmp_path):
     for path in (tmp_path / "clip.npz", "/dev/zero"):
         with pytest.raises(MotionFileError, match="not a regular file"):
             load_motion(path)
+
+
+# --- budgets ----------------------------------------------------------------------------------------------------------
+
+
+def saved(path, **arrays):
+    np.savez_compressed(path / "a.npz", **arrays)
+    return path / "a.npz"
+
+
+def hands_and(frames, **arrays):
+    return {name: np.zeros((frames, width)) for name, width in zip(write.HEAD, (3, 63, 45, 45), strict=True)} | arrays
+
+
+def wide_table(path):
+    names = ["frame", *(f"{a}_{p}_{k}" for p, n in landmark_formats._PARTS.items() for k in range(n) for a in "xyz")]
+    column = pyarrow.array(np.zeros(40_000, np.int8))
+    pq.write_table(pyarrow.table([column] * len(names), names=names), path / "a.parquet")
+    return path / "a.parquet"
+
+
+def repeated_kinds(path):
+    kinds = pyarrow.DictionaryArray.from_arrays(np.zeros(200_000, np.int32), ["pose" * 400])
+    column = pyarrow.array(np.zeros(200_000, np.int8))
+    names = ["frame", "type", "landmark_index", "x", "y", "z"]
+    pq.write_table(pyarrow.table([column, kinds, *[column] * 4], names=names), path / "a.parquet")
+    return path / "a.parquet"
+
+
+# What a file of few bytes asks for: how it is written, what is said, and megabytes that are enough
+GREEDY = {
+    "wide, of one byte": (lambda p: write.save(p / "a.npy", np.zeros((20_000, 1990), np.int8)), "no known layout", 60),
+    "wide, named": (lambda p: saved(p, motion=np.zeros((20_000, 1990), np.int8)), "no known layout", 60),
+    "betas of other frames": (
+        lambda p: saved(p, **hands_and(9, betas=np.zeros((20_000, 1500), np.int8))),
+        *("expected 9 frames", 50),
+    ),
+    "too many betas": (lambda p: saved(p, **hands_and(9, betas=np.zeros((9, 1900)))), "expected 9 frames", 5),
+    "too wide poses": (lambda p: saved(p, poses=np.zeros((20_000, 1900), np.int8), trans=0), "expected", 50),
+    "parquet of many columns": (wide_table, "40000 rows, expected clips", 5),
+    "parquet of long names": (repeated_kinds, "both shoulders", 60),
+}
+
+
+@pytest.mark.parametrize("case", GREEDY)
+def test_shapes_are_looked_at_before_numbers_are_widened(case, tmp_path, monkeypatch):
+    monkeypatch.setattr(landmark_formats, "MAX_KAGGLE_NUMBERS", 2**23)
+    write_file, reason, megabytes = GREEDY[case]
+    path = write_file(tmp_path)
+    tracemalloc.start()
+    with pytest.raises(MotionFileError, match=reason):
+        load_motion(path, fps=25)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < megabytes * 2**20
+
+
+def test_frames_of_another_shape_are_refused_where_they_come(tmp_path):
+    for number, size in enumerate((258, 259)):
+        np.save(tmp_path / f"{number}.npy", np.zeros(size))
+    (tmp_path / "2.npy").write_bytes(b"never read")
+    with pytest.raises(MotionFileError, match=r"1.npy: the folder holds \(258,\) and \(259,\)"):
+        load_motion(tmp_path)
+
+
+def test_tens_of_thousands_of_clips_are_told_apart_at_once():
+    names = [f"clip {number % 20_000}" for number in range(40_000)]
+    begin = time.perf_counter()
+    assert choose_clip(names, "clip 7 20007", "animations") == 20_007
+    assert time.perf_counter() - begin < 5  # minutes, if each was compared with each
+    with pytest.raises(MotionFileError, match="50001 animations in the file, the limit"):
+        choose_clip([""] * 50_001, None, "animations")
+
+
+def test_buffers_that_name_one_file_are_counted_each_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(mocap_gltf, "MAX_BYTES", 3000)
+    (tmp_path / "a.bin").write_bytes(bytes(800))
+    accessors = [
+        {"bufferView": k, "componentType": 5126, "count": 2, "type": t} for k, t in enumerate(["SCALAR", "VEC4"] * 3)
+    ]
+    document = {
+        "asset": {"version": "2.0"},
+        "nodes": [{"name": "a"}],
+        "buffers": [{"uri": "a.bin"}] * 6,
+        "bufferViews": [{"buffer": k, "byteLength": 800} for k in range(6)],
+        "accessors": accessors,
+        "animations": [
+            {
+                "samplers": [{"input": k, "output": k + 1} for k in (0, 2, 4)],
+                "channels": [{"sampler": k, "target": {"node": 0, "path": "rotation"}} for k in range(3)],
+            }
+        ],
+    }
+    (tmp_path / "a.gltf").write_text(json.dumps(document))
+    with pytest.raises(MotionFileError, match="the file has over"):
+        load_motion(tmp_path / "a.gltf")
+
+
+def test_links_in_a_circle_are_no_file(tmp_path):
+    (tmp_path / "a.npz").symlink_to(tmp_path / "b.npz")
+    (tmp_path / "b.npz").symlink_to(tmp_path / "a.npz")
+    with pytest.raises(OSError, match="no such file|symbolic links"):
+        load_motion(tmp_path / "a.npz")

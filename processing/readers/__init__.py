@@ -5,18 +5,17 @@ What travels with a checkpoint reads arrays alone and asks here for the rest (`m
 """
 
 import io
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..array_files import MAX_BYTES
 from ..motion import COMPRESSED
 from ..motion_errors import Remark
 from .body_estimates import estimated_person
 from .body_model import exact_joints
 from .clips import no_clips
+from .compressed import unpacked
 from .finger_bend import whole_hands
 from .folders import read_folder
 from .handedness import right_handed
@@ -74,28 +73,6 @@ def read(
     names, positions, fps = read_bvh(content) if container == "bvh" else read_gltf(content, path.parent, clip)
     joints, valid, notes = named_joints_to_motion_joints(names, positions, up)
     return {"joints": joints, "valid": valid, "fps": fps}, notes
-
-
-def unpacked(data: bytes) -> bytes:
-    """What is in a gzip or zlib file; other data as they are.
-
-    Raises:
-        ValueError: damaged, cut off, more than `MAX_BYTES`, packed twice, or several files in one.
-    """
-    if not data.startswith(COMPRESSED):
-        return data
-    unpacker = zlib.decompressobj(47)  # either kind of header
-    try:
-        content = unpacker.decompress(data, MAX_BYTES + 1)
-    except zlib.error as error:
-        raise ValueError(f"damaged compressed file ({error}); copy it again") from error
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"the file unpacks to more than {MAX_BYTES >> 20} MB; cut it into utterances")
-    if not unpacker.eof:
-        raise ValueError("the compressed file breaks off; copy it again")
-    if content.startswith(COMPRESSED) or unpacker.unused_data.startswith(COMPRESSED):
-        raise ValueError("the file is compressed twice or in several parts; unpack it")
-    return content
 
 
 __all__ = [

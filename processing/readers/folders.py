@@ -13,7 +13,8 @@ from ..motion import open_file
 from ..motion_errors import Remark
 from ..smplx_formats import SmplxClip, mapping_to_clip
 from .clips import choose_clip, no_clips
-from .landmark_formats import read_landmark_frames
+from .compressed import unpacked
+from .landmark_formats import check_frame_shapes, read_landmark_frames
 from .other_formats import refusal
 from .people import follow, places
 from .safe_pickle import read_pickle
@@ -49,18 +50,23 @@ def read_folder(
                 raise refusal(frame.read(500), ".json")
         hint = f"this is a directory without frames ({', '.join(SUFFIXES)}); name a motion file or such a folder"
         raise IsADirectoryError(21, hint, str(path))
+    if len(files) > 4 * MAX_FRAMES:
+        raise ValueError(f"{len(files)} files, the limit is {MAX_FRAMES} frames; cut the clip into utterances")
     ordered = _in_order(files)
-    if len(ordered) > MAX_FRAMES or len(files) > 2 * MAX_FRAMES:
+    if len(ordered) > MAX_FRAMES:
         raise ValueError(f"{len(ordered)} frames, the limit is {MAX_FRAMES}; cut the clip into utterances")
-    read, detections = [], []
+    read, detections, shapes = [], [], set()
     for people in ordered:
         read.append([])
         for number in sorted(people):
             detections.append(number)
             try:
-                read[-1].append((people[number], _read_frame(people[number], format)))
+                content = _read_frame(people[number], format)
+                if isinstance(content, np.ndarray):
+                    check_frame_shapes(shapes := shapes | {content.shape})  # before all are in memory
             except ValueError as error:
                 raise ValueError(f"{people[number].name}: {error}") from error
+            read[-1].append((people[number], content))
     kinds = {type(content) for people in read for _, content in people}
     if len(kinds) > 1:
         raise ValueError(
@@ -101,7 +107,7 @@ def _read_frame(file: Path, format: str | None) -> SmplxClip | np.ndarray:
     with contextlib.ExitStack() as stack:
         content = open_file(file, stack)
         if isinstance(content, str) and content in ("pickle", "torch"):
-            content = read_pickle(file.read_bytes())
+            content = read_pickle(unpacked(file.read_bytes()))
         if isinstance(content, np.ndarray) and content.ndim == 1:
             if content.dtype.kind == "b":
                 raise ValueError("the frame has dtype bool, expected real numbers; save it as float32")

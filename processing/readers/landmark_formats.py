@@ -30,6 +30,7 @@ from .clips import choose_clip, no_clips
 
 MAX_POINTS = 5_000  # points per frame in a .pose file; MediaPipe's have up to 586
 MAX_KAGGLE_FRAMES = 10_000  # of a clip, and 543 times as many rows of a file
+MAX_KAGGLE_NUMBERS = 2**27  # rows x columns that are read: a thousand sequences have a third of it
 _PARTS = {"pose": 33, "left_hand": 21, "right_hand": 21}
 _KINDS = {part: number for number, part in enumerate(_PARTS)}
 
@@ -56,6 +57,7 @@ _ARMS = [11, 12, 13, 14, 15, 16]
 # upper lip stands in for the nose, which no outline has.
 _HEAD_IN_FACE = ("0", "454", "234")
 _NUM_HAND = 21
+MAX_SAMPLE = 1000  # frames by which the order of an array's landmarks is told
 
 
 # --- .pose ------------------------------------------------------------------------------------------------------------
@@ -230,11 +232,16 @@ def read_landmark_frames(arrays: Sequence[np.ndarray | None]) -> dict[str, np.nd
     Raises:
         ValueError: frames of different shapes, hands without a body ((126,) or (63,)), or another shape.
     """
-    shapes = sorted({array.shape for array in arrays if array is not None})
+    size = check_frame_shapes({array.shape for array in arrays if array is not None})
+    return landmarks_of_rows(np.array([np.zeros(size) if array is None else array for array in arrays], np.float32))
+
+
+def check_frame_shapes(shapes: set[tuple[int, ...]]) -> int:
+    """Numbers a frame of frames of landmarks. Raises ValueError as `read_landmark_frames`."""
     if len(shapes) > 1:
-        different = " and ".join(map(str, shapes[:3]))
+        different = " and ".join(map(str, sorted(shapes)[:3]))
         raise ValueError(f"the folder holds {different}, expected frames of one shape, (1662,) or (258,)")
-    (size,) = shapes[0]
+    (size,) = next(iter(shapes))
     if size in (126, 63):
         hands = "two hands" if size == 126 else "one hand"
         raise ValueError(
@@ -242,7 +249,7 @@ def read_landmark_frames(arrays: Sequence[np.ndarray | None]) -> dict[str, np.nd
         )
     if size not in ROW_WIDTHS:
         raise ValueError(f"frames of shape ({size},), expected MediaPipe landmarks (1662,) or (258,)")
-    return landmarks_of_rows(np.array([np.zeros(size) if array is None else array for array in arrays], np.float32))
+    return size
 
 
 def landmarks_in_order(rows: np.ndarray, size: int) -> dict[str, Any]:
@@ -262,23 +269,29 @@ def landmarks_in_order(rows: np.ndarray, size: int) -> dict[str, Any]:
     """
     sizes = {"pose": 33 * size, "face": rows.shape[1] - 33 * size - 126, "left_hand": 63, "right_hand": 63}
     sizes = {name: width for name, width in sizes.items() if width}
-    usual, problem = None, None
-    for flat_wrists, order in product((True, False), permutations(sizes)):
+
+    def split(rows: np.ndarray, order: Sequence[str]) -> dict[str, Any]:
         ends = dict(zip(order, np.cumsum([sizes[name] for name in order]), strict=True))
-        arrays = {
+        return {
             name: rows[:, ends[name] - sizes[name] : ends[name]].reshape(len(rows), -1, size if name == "pose" else 3)
             for name in ("pose", "left_hand", "right_hand")
         }
+
+    sample = rows[:: max(1, len(rows) // MAX_SAMPLE)]  # there are 48 orders to try
+    problem = None
+    for flat_wrists, order in product((True, False), permutations(sizes)):
+        arrays = split(sample, order)
         pose, hands = arrays["pose"], np.stack([arrays["left_hand"], arrays["right_hand"]])
         fault = misplaced(**arrays)
-        usual, problem = usual or arrays, problem or fault
+        problem = problem or fault
         body = pose[np.isfinite(pose).all((1, 2)) & pose.any((1, 2))]
         if fault or not len(body) or not 0 <= body[..., 3:].min(initial=0) <= body[..., 3:].max(initial=0) <= 1.001:
             continue
         if flat_wrists and np.abs(np.nan_to_num(hands[:, :, 0, 2])).max() > 1e-3:
             continue
         if np.median(body[:, 0, 1]) < np.median(body[:, _SHOULDERS, 1]):
-            return arrays if order == tuple(sizes) else arrays | {"order": ", ".join(order)}
+            return split(rows, order) | ({} if order == tuple(sizes) else {"order": ", ".join(order)})
+    usual = split(rows, tuple(sizes))
     if not (np.isfinite(usual["pose"]) & (usual["pose"] != 0)).any():
         return usual  # nobody in the picture, which is said later
     expected = ", ".join(sizes)
@@ -333,9 +346,9 @@ def read_kaggle_landmarks(file: IO[bytes], clip: str | None = None) -> dict[str,
                 + ", ..." * bool(wide)
             )
         rows = metadata.num_rows
-        if rows > MAX_KAGGLE_FRAMES * 543:
+        if rows > MAX_KAGGLE_FRAMES * 543 or rows * len(columns) > MAX_KAGGLE_NUMBERS:
             raise ValueError(
-                f"the parquet file has {rows} rows, expected one clip of at most {MAX_KAGGLE_FRAMES} frames"
+                f"the parquet file has {rows} rows, expected clips of at most {MAX_KAGGLE_FRAMES} frames; cut it"
             )
         frames = number(source.read(["frame"], use_threads=False), "frame")
         placed = np.isfinite(frames)

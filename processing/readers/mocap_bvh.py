@@ -20,9 +20,9 @@ from ..rotations import quaternion_multiply, quaternion_rotate
 MAX_BVH_BYTES = 2**27  # twenty minutes of 60 joints at 60 frames per second; bounds the numbers, which take 4 x that
 MAX_HIERARCHY = 2**20  # bytes of it, as text
 MAX_JOINTS = 1000  # avatars with every strand of hair rigged have some 300
-MAX_POSITIONS = 2**24  # frames x joints: twenty minutes of 116 joints at 120 frames per second, 200 MB
+MAX_POSITIONS = 2**23  # frames x joints: twenty minutes of 116 joints at 60 frames per second, 100 MB
 MAX_FPS = 1000.0
-_CHUNK = 2**17  # frames x joints that are worked on at a time
+_CHUNK = 2**19  # frames x joints that are worked on at a time
 
 # Frame times are written with six digits or less (0.033333): a rate this near to a whole number is that number.
 WHOLE_RATE = 2e-4
@@ -38,10 +38,14 @@ def whole_rate(fps: float) -> float:
     return float(round(fps)) if round(fps) and abs(fps / round(fps) - 1) < WHOLE_RATE else float(fps)
 
 
-def in_chunks(frames: int, joints: int, named: int, positions: Callable[[slice], Iterator[np.ndarray]]) -> np.ndarray:
-    """(frames, named, 3) float32 from a function that yields the (chunk, 3) positions of one joint after the other."""
+def check_positions(frames: int, joints: int) -> None:
     if frames * joints > MAX_POSITIONS:
         raise ValueError(f"{frames} frames of {joints} joints, the limit is {MAX_POSITIONS} in all; cut the file")
+
+
+def in_chunks(frames: int, joints: int, named: int, positions: Callable[[slice], Iterator[np.ndarray]]) -> np.ndarray:
+    """(frames, named, 3) float32 from a function that yields the (chunk, 3) positions of one joint after the other."""
+    check_positions(frames, joints)
     result = np.empty((frames, named, 3), np.float32)
     step = max(1, _CHUNK // joints)
     with np.errstate(all="ignore"):  # whatever overflows is reported below
@@ -83,6 +87,7 @@ def read_bvh(content: bytes) -> Joints:
     if not head:
         raise ValueError("after MOTION came no `Frames: N` and `Frame Time: seconds`; export the BVH file again")
     frames, channels = int(head[1]), sum(len(joint["channels"]) for joint in joints)
+    check_positions(frames, len(joints))
     try:
         frame_time = float(head[2])
         values = np.fromstring(parts[1][head.end() :], sep=" ")

@@ -86,6 +86,7 @@ class _Gltf:
             raise ValueError("expected glTF 2.0 with `asset.version`; export the file again")
         self.buffers: dict[int, bytes] = {}
         self.numbers = 0  # decoded so far
+        self.read = 0  # bytes of buffers beside the file
 
     def _split(self, content: bytes) -> bytes:
         """The JSON chunk of a .glb; the binary one is kept."""
@@ -127,7 +128,8 @@ class _Gltf:
                 file = self.folder / name
                 if file.exists() and not file.is_file():
                     raise ValueError(f"the buffer {name[:60]!r} of the glTF file is no regular file")
-                check_size(file.stat().st_size, MAX_BYTES - sum(map(len, self.buffers.values())))
+                self.read += file.stat().st_size
+                check_size(self.read, MAX_BYTES)
                 data = file.read_bytes()
             else:
                 raise ValueError(f"buffer {index} of the glTF file is not in it; export as .glb")
