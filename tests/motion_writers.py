@@ -111,7 +111,7 @@ def camera_view(params, hands_mean):
     """As monocular fits are: y down, fingers without the mean, and a camera 20 m away that jitters."""
     view = relative_hands(in_axes(params, FLIP), hands_mean)
     rng = np.random.default_rng(5)
-    return view | {"transl": np.array([0, 0.7, 20.0]) + rng.normal(0, 0.3, (len(view["body_pose"]), 3))}
+    return view | {"transl": np.array([0, 0.7, 20.0]) + rng.normal(0, (0.02, 0.02, 0.3), (len(view["body_pose"]), 3))}
 
 
 def signavatars(path, params, hands_mean, unsmooth=False, torch_zip=False, left_valid=None):

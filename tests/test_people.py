@@ -54,7 +54,7 @@ def test_people_whose_numbers_swap(tmp_path, meta, transl):
     assert_same(motion, 0)
     assert motion.valid[:, 16:].all()
     (remark,) = [note for note in motion.notes if note.argument == "clip"]
-    assert remark.text == "2 people in 24 frames (0 in 24, 1 in 24): 0 is read" and remark.example == "1"
+    assert remark.text == "2 people, 0 in 24 frames, 1 in 24 frames: 0 is read" and remark.example == "1"
     assert_same(load_motion(folder, fps=25, clip="0"), 0)
     assert_same(load_motion(folder, fps=25, clip="1"), 1)
     with pytest.raises(MotionFileError, match="2 people in the file, none of them '2': 0, 1; pass clip='0'"):
@@ -70,7 +70,7 @@ def test_who_is_lost_stays_lost_and_is_nobody_else(tmp_path):
     there = np.setdiff1d(np.arange(FRAMES), (5, 6, 7))
     assert_same(motion, 0, there)
     assert any(note.text.startswith("3 of 24 frames missing") for note in motion.notes)
-    assert "3 people in 24 frames (0 in 21, 1 in 12, 2 in 1): 0 is read" in [note.text for note in motion.notes]
+    assert "3 people, 0 in 21 frames, 1 in 12 frames, 2 in 1 frames: 0 is read" in [note.text for note in motion.notes]
     assert_same(load_motion(folder, fps=25, clip="1"), 1, np.arange(12))
 
 
@@ -80,8 +80,16 @@ def test_one_person_under_several_numbers(tmp_path):
     motion = load_motion(a_folder(tmp_path / "a", lambda frame: (0,), numbers=[4]), fps=25)
     assert_same(motion, 0)
     assert not any(note.argument == "clip" for note in motion.notes)
-    with pytest.raises(MotionFileError, match="one clip in the file, which has no name to be '1'"):
+    with pytest.raises(MotionFileError, match="people in the file, none of them '1': 0"):
         load_motion(tmp_path / "a", fps=25, clip="1")
+
+
+def test_who_takes_the_number_of_another_is_not_read_for_that_one(tmp_path):
+    folder = a_folder(tmp_path / "clip", lambda frame: (0,) if frame < 14 else (1,), numbers=[0, 0])
+    motion = load_motion(folder, fps=25)
+    assert_same(motion, 0, np.arange(14))
+    assert not motion.valid[14:].any()
+    assert [note.example for note in motion.notes if note.argument == "clip"] == ["1"]
 
 
 @pytest.mark.parametrize(

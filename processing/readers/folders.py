@@ -10,7 +10,7 @@ import numpy as np
 
 from ..array_files import MAX_FRAMES, numbers
 from ..motion import open_file
-from ..motion_errors import Remark
+from ..motion_errors import MotionFileError, Remark
 from ..smplx_formats import SmplxClip, mapping_to_clip
 from .clips import choose_clip, no_clips
 from .compressed import unpacked
@@ -55,18 +55,12 @@ def read_folder(
     ordered = _in_order(files)
     if len(ordered) > MAX_FRAMES:
         raise ValueError(f"{len(ordered)} frames, the limit is {MAX_FRAMES}; cut the clip into utterances")
-    read, detections, shapes = [], [], set()
+    read, shapes = [], set()
     for people in ordered:
-        read.append([])
-        for number in sorted(people):
-            detections.append(number)
-            try:
-                content = _read_frame(people[number], format)
-                if isinstance(content, np.ndarray):
-                    check_frame_shapes(shapes := shapes | {content.shape})  # before all are in memory
-            except ValueError as error:
-                raise ValueError(f"{people[number].name}: {error}") from error
-            read[-1].append((people[number], content))
+        read.append([(people[number], _read_frame(people[number], format)) for number in sorted(people)])
+        shapes |= {content.shape for _, content in read[-1] if isinstance(content, np.ndarray)}
+        if shapes:
+            check_frame_shapes(shapes)  # before all are in memory
     kinds = {type(content) for people in read for _, content in people}
     if len(kinds) > 1:
         raise ValueError(
@@ -74,8 +68,11 @@ def read_folder(
         )
     notes: list[Remark] = []
     taken = {frame: 0 for frame, people in enumerate(read) if people}
-    if len(set(detections)) > 1:
-        taken = _one_person(read, clip, notes)
+    if kinds == {SmplxClip} and (where := places(read)):
+        taken = _one_person(follow(where), clip, notes)
+    elif len({number for people in ordered for number in people}) > 1:
+        kind = "several people in the frames, and nothing tells who is who"
+        raise MotionFileError(f"{kind}: keep the files of one, or `meta` with their boxes beside them", kind=kind)
     elif clip is not None:
         raise no_clips(clip)
     frames = [people[taken[frame]][1] if frame in taken else None for frame, people in enumerate(read)]
@@ -87,37 +84,37 @@ def read_folder(
     return motion, []
 
 
-def _one_person(
-    read: list[list[tuple[Path, SmplxClip | np.ndarray]]], clip: str | None, notes: list[Remark]
-) -> dict[int, int]:
-    """{frame: which of its people} of one person, and in `notes` which of how many."""
-    people = follow(places(read))
+def _one_person(people: list[dict[int, int]], clip: str | None, notes: list[Remark]) -> dict[int, int]:
+    """The frames of the one who is meant, and in `notes` which of how many that is."""
     chosen = max(range(len(people)), key=lambda person: len(people[person]))
     if clip is not None:
         chosen = choose_clip([""] * len(people), clip, "people")
     if len(people) > 1:
-        seen = ", ".join(f"{person} in {len(frames)}" for person, frames in enumerate(people))
-        text = f"{len(people)} people in {len(read)} frames ({seen}): {chosen} is read"
+        seen = ", ".join(f"{person} in {len(frames)} frames" for person, frames in enumerate(people))
         kind = "several people in the frames: one is read"
+        text = f"{len(people)} people, {seen}: {chosen} is read"
         notes.append(Remark(text, "clip", str(min({0, 1} - {chosen})), kind))
     return people[chosen]
 
 
 def _read_frame(file: Path, format: str | None) -> SmplxClip | np.ndarray:
-    with contextlib.ExitStack() as stack:
-        content = open_file(file, stack)
-        if isinstance(content, str) and content in ("pickle", "torch"):
-            content = read_pickle(unpacked(file.read_bytes()))
-        if isinstance(content, np.ndarray) and content.ndim == 1:
-            if content.dtype.kind == "b":
-                raise ValueError("the frame has dtype bool, expected real numbers; save it as float32")
-            return numbers({"the frame": content}, "the frame")
-        clip = mapping_to_clip(content, format) if isinstance(content, Mapping) else None
-    if clip is None or clip.num_frames != 1:
-        raise ValueError(
-            "this is not one frame of SMPL-X parameters or landmarks; name one motion file, or a folder with one frame "
-            "per file"
-        )
+    try:
+        with contextlib.ExitStack() as stack:
+            content = open_file(file, stack)
+            if isinstance(content, str) and content in ("pickle", "torch"):
+                content = read_pickle(unpacked(file.read_bytes()))
+            if isinstance(content, np.ndarray) and content.ndim == 1:
+                if content.dtype.kind == "b":
+                    raise ValueError("the frame has dtype bool, expected real numbers; save it as float32")
+                return numbers({"the frame": content}, "the frame")
+            clip = mapping_to_clip(content, format) if isinstance(content, Mapping) else None
+        if clip is None or clip.num_frames != 1:
+            raise ValueError(
+                "this is not one frame of SMPL-X parameters or landmarks; name one motion file, or a folder with one "
+                "frame per file"
+            )
+    except ValueError as error:
+        raise ValueError(f"{file.name}: {error}") from error
     return clip
 
 

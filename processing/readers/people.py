@@ -3,11 +3,11 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..motion_errors import MotionFileError
+from ..smplx_formats import SmplxClip
 
 MAX_META_BYTES = 2**16
 MAX_PEOPLE = 100
@@ -17,29 +17,22 @@ FARTHEST, SURE = 0.4, 0.5
 SHAPE_WEIGHT = 0.1  # metres for a standard deviation: fits of one person differ by some tenths from frame to frame
 
 
-def places(frames: Sequence[Sequence[tuple[Path, Any]]]) -> list[np.ndarray]:
-    """(people, n) for each frame: where and how large each was, by its box in SMPLer-X's `meta`, else by `transl`.
-
-    frames: the files of its people, and what is in them: `SmplxClip` or landmarks.
-
-    Raises:
-        MotionFileError: the files hold neither.
-    """
+def places(frames: Sequence[Sequence[tuple[Path, SmplxClip]]]) -> list[np.ndarray] | None:
+    """(people, n) for each frame: where and how large each was, by its box in SMPLer-X's `meta`, else by `transl`, and
+    of which shape; None: the files do not tell."""
     everybody = [detection for frame in frames for detection in frame]
     boxes = np.array([_box(file) for file, _ in everybody])
     if np.isfinite(boxes).all() and (boxes[:, 2:] > 0).all():
         x, y, width, height = boxes.T
         found = np.stack([x + width / 2, y + height / 2, np.median(height) * np.log(height)]) / np.median(height)
     else:
-        nowhere = {"transl": np.full((1, 3), np.nan)}
-        x, y, z = np.concatenate([(nowhere | getattr(clip, "params", {}))["transl"] for _, clip in everybody]).T
+        x, y, z = np.stack([clip.params.get("transl", np.full((1, 3), np.nan))[0] for _, clip in everybody], axis=1)
         if not (np.isfinite([x, y]).all() and (z > 0).all()):
-            kind = "several people in the frames, and nothing tells who is who"
-            raise MotionFileError(f"{kind}: keep the files of one, or `meta` with their boxes beside them", kind=kind)
+            return None
         found = np.stack([np.median(z) * x / z, np.median(z) * y / z, np.log(z)])
-    shapes = [SHAPE_WEIGHT * clip.params.get("betas", np.zeros((1, 10)))[0, :10] for _, clip in everybody]
+    shapes = [np.resize(clip.params.get("betas", np.zeros(1)), 10) for _, clip in everybody]
     ends = np.cumsum([len(frame) for frame in frames])[:-1]
-    return np.split(np.concatenate([found.T, shapes], axis=1), ends)
+    return np.split(np.concatenate([found.T, SHAPE_WEIGHT * np.nan_to_num(shapes)], axis=1), ends)
 
 
 def _box(file: Path) -> list[float]:
