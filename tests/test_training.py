@@ -13,6 +13,7 @@ import lslm_cli
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from training_fixtures import TOY_INSTRUCT, TOY_VQVAE, cut_short, read_jsonl, recipe, write_backbone
 from transformers import pipeline
@@ -26,6 +27,7 @@ from lslm.training.dataset.spelling import spelled
 from lslm.training.recipe import parse
 from lslm.training.stages.align import AlignArguments
 from lslm.training.stages.instruct import InstructArguments
+from lslm.training.stages.tokenizer import TokenizerArguments
 from lslm.training.stages.translation import LengthLimit, TranslationTrainer, run, set_trainable
 
 pytest_plugins = ["training_fixtures"]
@@ -99,6 +101,64 @@ def test_a_killed_instruct_run_ends_with_the_same_weights(toy, toy_aligned, comm
     expected, resumed = weights(whole), weights(killed)
     assert differing(expected, resumed) == set()
     assert any("lora_B" in name for name in differing(expected, weights(killed / "checkpoint-4")))
+
+
+@pytest.fixture
+def short_run(toy, tmp_path):
+    """Trains a tokenizer for so many steps, with a checkpoint at every second one."""
+
+    def run(steps: int, **flags) -> int:
+        flags = {"max_steps": steps, "save_strategy": "steps", "save_steps": 2, "save_total_limit": 5} | flags
+        flags = TOY_VQVAE | {"data": toy / "set", "output_dir": tmp_path / "run", "quantizer": "ema"} | flags
+        return lslm_cli.main(["tokenizer", *recipe(**flags)])
+
+    assert run(4) == 0
+    return run
+
+
+def test_a_recipe_that_changes_on_the_way_is_refused_or_told(short_run, tmp_path, capsys):
+    folder = tmp_path / "run"
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert short_run(6, learning_rate=1e-3) == 2
+    assert "its run has learning_rate 0.003, and going on would keep that; give the same" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert short_run(6, position_weight=1.0) == 0 and short_run(8, position_weight=1.0, ema_decay=0.9) == 0
+    stage = yaml.safe_load((folder / "stages.yaml").read_text())["tokenizer"]
+    assert stage["position_weight"] == 1.0 and stage["max_steps"] == 8
+    assert stage["until_step_4"] == {"max_steps": 4, "position_weight": 2.0}
+    assert stage["until_step_6"] == {"max_steps": 6, "ema_decay": TokenizerArguments.ema_decay}
+
+
+def test_a_run_that_fails_says_nothing_of_a_success(toy, tmp_path, capsys):
+    (tmp_path / "parent").mkdir()
+    flags = TOY_INSTRUCT | {"data": toy / "set", "model": tmp_path / "parent", "output_dir": tmp_path / "run"}
+    assert lslm_cli.main(["instruct", *recipe(**flags)]) == 2
+    assert not list((tmp_path / "run").glob("stages.yaml"))
+
+
+@pytest.mark.parametrize(
+    "damage", ["optimizer.pt gone", "optimizer.pt cut", "model.safetensors cut", "rng_state.pth flip"]
+)
+def test_a_damaged_checkpoint_is_said_and_the_one_before_is_taken(short_run, tmp_path, capsys, damage):
+    folder, (name, how) = tmp_path / "run", damage.split()
+    whole = weights(folder)
+
+    def hurt(step: int):
+        path = folder / f"checkpoint-{step}" / name
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content if how == "flip" else content[: len(content) // 2])
+        if how == "gone":
+            path.unlink()
+
+    hurt(4)
+    assert short_run(4) == 0 and differing(whole, weights(folder)) == set()
+    said = capsys.readouterr().out
+    assert f"checkpoint-4 cannot be loaded ({'no optimizer' if how == 'gone' else name}" in said
+    assert f"going on from {folder / 'checkpoint-2'}" in said
+    hurt(2)
+    hurt(4)
+    assert short_run(4) == 2 and "to train anew, remove" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("length", ["max_steps", "num_train_epochs"])
