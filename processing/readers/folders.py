@@ -55,12 +55,8 @@ def read_folder(
     ordered = _in_order(files)
     if len(ordered) > MAX_FRAMES:
         raise ValueError(f"{len(ordered)} frames, the limit is {MAX_FRAMES}; cut the clip into utterances")
-    read, shapes = [], set()
-    for people in ordered:
-        read.append([(people[number], _read_frame(people[number], format)) for number in sorted(people)])
-        shapes |= {content.shape for _, content in read[-1] if isinstance(content, np.ndarray)}
-        if shapes:
-            check_frame_shapes(shapes)  # before all are in memory
+    shapes: set[tuple[int, ...]] = set()
+    read = [[(people[n], _read_frame(people[n], format, shapes)) for n in sorted(people)] for people in ordered]
     kinds = {type(content) for people in read for _, content in people}
     if len(kinds) > 1:
         raise ValueError(
@@ -97,15 +93,16 @@ def _one_person(people: list[dict[int, int]], clip: str | None, notes: list[Rema
     return people[chosen]
 
 
-def _read_frame(file: Path, format: str | None) -> SmplxClip | np.ndarray:
+def _read_frame(file: Path, format: str | None, shapes: set[tuple[int, ...]]) -> SmplxClip | np.ndarray:
+    """Parameters, or the landmarks of a frame, whose shape is that of the others in `shapes`."""
     try:
         with contextlib.ExitStack() as stack:
             content = open_file(file, stack)
             if isinstance(content, str) and content in ("pickle", "torch"):
                 content = read_pickle(unpacked(file.read_bytes()))
             if isinstance(content, np.ndarray) and content.ndim == 1:
-                if content.dtype.kind == "b":
-                    raise ValueError("the frame has dtype bool, expected real numbers; save it as float32")
+                shapes.add(content.shape)
+                check_frame_shapes(shapes)  # before all frames are in memory
                 return numbers({"the frame": content}, "the frame")
             clip = mapping_to_clip(content, format) if isinstance(content, Mapping) else None
         if clip is None or clip.num_frames != 1:
