@@ -215,10 +215,11 @@ def test_of_several_people_one_is_asked_for(tmp_path):
         ({"pose": np.zeros((9, 72)), "frame_ids": [0, 1]}, "2 numbers of frames, expected 9"),
         ({"pose": np.zeros((9, 72)), "frame_ids": [0, 1, 2, 3, 4, 5, 6, 7, 10**9]}, "most frames are lost"),
         ({"pose": "none"}, "real numbers"),
+        ([np.zeros((9, 72))], "it holds people; expected"),
     ],
 )
 def test_people_that_cannot_be_read(person, reason, tmp_path):
-    (tmp_path / "a.pkl").write_bytes(pickle.dumps({1: person}))
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({1: person} if isinstance(person, dict) else {"people": person}))
     with pytest.raises(MotionFileError, match=reason):
         load_motion(tmp_path / "a.pkl", fps=25)
 
@@ -235,7 +236,7 @@ OTHERS = {
     "clip.glb": (b"Kaydara FBX Binary  \0\x1a\0", "an FBX file"),
     "clip.usdz": (b"PK\3\4" + bytes(99), "a USD file.* usd_import|damaged"),
     "clip.blend": (b"BLENDER-v306", "a Blender file"),
-    "clip.abc": (b"Ogawa\xff", "an Alembic file.* no skeleton"),
+    "clip.abc": (b"Ogawa\xff", "a mesh.* no skeleton"),
     "clip.c3d": (b"\2P" + bytes(99), "a file of markers"),
     "clip.vmd": (b"Vocaloid Motion Data 0002", "an animation of another program"),
     "clip.mp4": (VIDEO, "a video.* video_to_pose --format mediapipe"),
@@ -243,12 +244,12 @@ OTHERS = {
     "clip.avi": (b"RIFF\0\0\0\0AVI LIST", "a video"),
     "clip.webm": (b"\x1aE\xdf\xa3", "a video"),
     "clip.png": (b"\x89PNG\r\n\x1a\n", "a picture"),
-    "clip.h5": (b"\x89HDF\r\n\x1a\n", "an HDF5 file.*np.savez"),
-    "clip.mat": (b"MATLAB 5.0 MAT-file", "a MATLAB file"),
+    "clip.h5": (b"\x89HDF\r\n\x1a\n", "an HDF5 or MATLAB file.*np.savez"),
+    "clip.mat": (b"MATLAB 5.0 MAT-file", "an HDF5 or MATLAB file"),
     "clip.csv": (b"frame,x,y\n0,1,2\n", "a table or text.*np.savez"),
     "clip.tar": (b"clip.npz\0", "an archive.* unpack"),
     "clip.7z": (b"7z\xbc\xaf\x27\x1c", "an archive"),
-    "clip.pkl.bz2": (b"BZh91AY&SY", "a compressed file.* unpack"),
+    "clip.pkl.bz2": (b"BZh91AY&SY", "only gzip and zlib are read; unpack it"),
     "clip.eaf": (b'<?xml version="1.0"?>', "an annotation"),
     "clip.csv.gz": (gzip.compress(b"frame,x\n0,1\n"), "a table or text"),
     "clip.json": (OPENPOSE, "keypoints of pictures, as OpenPose.* no depth"),
@@ -256,7 +257,7 @@ OTHERS = {
     "dwpose.json": (b'[{"image_id": 0, "keypoints": [[1, 2]]}]', "keypoints of pictures"),
     "rtmw.json": (b'{"meta_info": {"dataset_name": "coco_wholebody", "num_keypoints": 133}}', "keypoints of pictures"),
     "facts.json": (b'{"fps": 25}', "a JSON file"),
-    "clip.safetensors": (b"\x40\0\0\0\0\0\0\0{", "a model of a network"),
+    "clip.safetensors": (b"\x40\0\0\0\0\0\0\0{", "a sound or a network"),
 }
 
 
@@ -333,7 +334,7 @@ GREEDY = {
     ),
     "too many betas": (lambda p: saved(p, **hands_and(9, betas=np.zeros((9, 1900)))), "expected 9 frames", 5),
     "too wide poses": (lambda p: saved(p, poses=np.zeros((20_000, 1900), np.int8), trans=0), "expected", 50),
-    "parquet of many columns": (wide_table, "40000 rows, expected clips", 5),
+    "parquet of many columns": (wide_table, "40000 rows, 0 MB, expected clips", 5),
     "parquet of long names": (repeated_kinds, "both shoulders", 60),
 }
 
@@ -355,7 +356,7 @@ def test_frames_of_another_shape_are_refused_where_they_come(tmp_path):
     for number, size in enumerate((258, 259)):
         np.save(tmp_path / f"{number}.npy", np.zeros(size))
     (tmp_path / "2.npy").write_bytes(b"never read")
-    with pytest.raises(MotionFileError, match=r"1.npy: the folder holds \(258,\) and \(259,\)"):
+    with pytest.raises(MotionFileError, match=r"the folder holds \(258,\) and \(259,\)"):
         load_motion(tmp_path)
 
 

@@ -23,12 +23,8 @@ from ..smplx_formats import SmplxClip, mapping_to_clip
 from .clips import choose_clip
 
 _OF_A_PERSON = ("smplx_world", "smplx_cam", "smpl_params_global", "smpl_params_incam")  # the first that is there
-_SMPL_WIDTHS = {
-    72: 72,
-    75: 66,
-    165: 66,
-}  # numbers of a whole pose -> where its body ends; SMPL has two hands of one joint
-_HAND = 45
+_POSES = {"pose_world", "pose", "body_pose"}
+_BODY_ENDS = {72: 72, 75: 66, 165: 66}  # in a whole pose of so many numbers; SMPL has two hands of one joint
 
 
 def estimated_person(content: Mapping, format: str | None = None, clip: str | None = None) -> SmplxClip | None:
@@ -37,22 +33,15 @@ def estimated_person(content: Mapping, format: str | None = None, clip: str | No
     Raises:
         MotionFileError: several people, or none of that name. ValueError: arrays that do not fit.
     """
-    if isinstance(content.get("params"), Mapping):  # AiOS
-        return None
-    people = content.get("people", content)
-    if not isinstance(people, Mapping) or not all(isinstance(person, Mapping) for person in people.values()):
+    people = content["people"] if isinstance(content.get("people"), Mapping) else content
+    if "params" in content or not all(isinstance(person, Mapping) for person in people.values()):  # AiOS, others
         people = {}
     if "smpl_params_global" in content:
         people = {"": content}
     elif people and all({"tid", "smpl"} <= person.keys() for person in people.values()):
         people = _tracks(people)
     people = {str(name): person for name, person in people.items() if _POSES & _parameters(person).keys()}
-    if not people:
-        return None
-    return _clip(list(people.values())[choose_clip(list(people), clip, "people")], format)
-
-
-_POSES = {"pose_world", "pose", "body_pose"}
+    return _clip(list(people.values())[choose_clip(list(people), clip, "people")], format) if people else None
 
 
 def _parameters(person: Mapping) -> Mapping:
@@ -80,18 +69,18 @@ def _clip(person: Mapping, format: str | None) -> SmplxClip:
     if "body_pose" not in given:
         name = "pose_world" if "pose_world" in given else "pose"
         pose = numbers(given, name)
-        if pose.ndim != 2 or pose.shape[1] not in _SMPL_WIDTHS:
+        if pose.ndim != 2 or pose.shape[1] not in _BODY_ENDS:
             raise ValueError(f"`{name}` has shape {pose.shape}, expected (frames, 72), SMPL, or (frames, 165), SMPL-X")
-        params |= {"global_orient": pose[:, :3], "body_pose": pose[:, 3 : _SMPL_WIDTHS[pose.shape[1]]]}
+        params |= {"global_orient": pose[:, :3], "body_pose": pose[:, 3 : _BODY_ENDS[pose.shape[1]]]}
         if pose.shape[1] == 165:
             params |= {"left_hand_pose": pose[:, 75:120], "right_hand_pose": pose[:, 120:]}
-    frames, body = len(params["body_pose"]), numbers(params, "body_pose")
+    body = numbers(params, "body_pose")
     if body.shape[1:] in ((69,), (23, 3), (23, 3, 3)):
         params["body_pose"] = body[:, : 63 if body.ndim == 2 else 21]
         params.pop("betas", None)
         notes.append(Remark("body shape left out: betas of SMPL mean nothing to SMPL-X"))
     if "left_hand_pose" not in params:
-        params |= {f"{side}_hand_pose": np.zeros((frames, _HAND)) for side in ("left", "right")}
+        params |= {f"{side}_hand_pose": np.zeros((len(body), 45)) for side in ("left", "right")}
         notes.append(Remark("the file holds a body without hands", kind="a body without hands"))
     clip = mapping_to_clip(params, format)
     if clip is None:

@@ -30,6 +30,7 @@ from .clips import choose_clip, no_clips
 
 MAX_POINTS = 5_000  # points per frame in a .pose file; MediaPipe's have up to 586
 MAX_KAGGLE_FRAMES = 10_000  # of a clip, and 543 times as many rows of a file
+MAX_PARQUET_BYTES = 2**29  # of the columns that are read, unpacked
 MAX_KAGGLE_NUMBERS = 2**27  # rows x columns that are read: a thousand sequences have a third of it
 _PARTS = {"pose": 33, "left_hand": 21, "right_hand": 21}
 _KINDS = {part: number for number, part in enumerate(_PARTS)}
@@ -341,15 +342,15 @@ def read_kaggle_landmarks(file: IO[bytes], clip: str | None = None) -> dict[str,
             for name in columns
         ):
             fields = " ".join(", ".join(f"{field.name} {field.type}" for field in schema)[:200].split())
-            raise ValueError(
-                f"the parquet file has {fields}; expected the numbers and strings {', '.join(columns[:6])}"
-                + ", ..." * bool(wide)
-            )
-        rows = metadata.num_rows
-        if rows > MAX_KAGGLE_FRAMES * 543 or rows * len(columns) > MAX_KAGGLE_NUMBERS:
-            raise ValueError(
-                f"the parquet file has {rows} rows, expected clips of at most {MAX_KAGGLE_FRAMES} frames; cut it"
-            )
+            expected = ", ".join(columns[:6])
+            raise ValueError(f"the parquet file has {fields}; expected the numbers and strings {expected}, ...")
+        rows, groups = metadata.num_rows, [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+        places = [place for place, name in enumerate(schema.names) if name in columns]
+        unpacked = sum(group.column(place).total_uncompressed_size for group in groups for place in places)
+        too_many = rows > MAX_KAGGLE_FRAMES * 543 or rows * len(columns) > MAX_KAGGLE_NUMBERS
+        if too_many or unpacked > MAX_PARQUET_BYTES:
+            expected = f"clips of at most {MAX_KAGGLE_FRAMES} frames"
+            raise ValueError(f"the parquet file has {rows} rows, {unpacked >> 20} MB, expected {expected}; cut it")
         frames = number(source.read(["frame"], use_threads=False), "frame")
         placed = np.isfinite(frames)
         if "sequence_id" in schema.names and is_number[0](schema.field("sequence_id").type):
@@ -365,10 +366,10 @@ def read_kaggle_landmarks(file: IO[bytes], clip: str | None = None) -> dict[str,
             raise ValueError(f"frames are numbered {first:.0f} to {last:.0f}, expected at most {MAX_KAGGLE_FRAMES}")
         landmarks = {part: np.full((int(last - first) + 1, size, 3), np.nan) for part, size in _PARTS.items()}
         start = 0
-        for group in range(metadata.num_row_groups):
-            stop = start + metadata.row_group(group).num_rows
-            wanted = source.iter_batches(2**14, [group], columns, use_threads=False) if placed[start:stop].any() else ()
-            for batch in wanted:
+        for number_of_group, group in enumerate(groups):
+            stop = start + group.num_rows
+            wanted = [number_of_group] if placed[start:stop].any() else []
+            for batch in source.iter_batches(2**14, wanted, columns, use_threads=False):
                 here = placed[start : start + len(batch)]
                 at = (frames[start : start + len(batch)][here] - first).astype(int)
                 start += len(batch)

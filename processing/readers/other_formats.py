@@ -2,14 +2,14 @@
 
 from ..motion_errors import MotionFileError
 
-_BLENDER = (
-    "blender -b --python-expr \"import bpy; bpy.ops.wm.read_factory_settings(use_empty=True); {}(filepath='IN'); "
-)
-_BLENDER += "bpy.ops.export_scene.gltf(filepath='OUT.glb')\""
+_TO_GLB = "(filepath='IN'); bpy.ops.export_scene.gltf(filepath='OUT.glb')"
+_BLENDER = f'blender -b --python-expr "import bpy; bpy.ops.wm.read_factory_settings(use_empty=True); {{}}{_TO_GLB}"'
 _ARRAYS = "save its arrays with np.savez as `joints` (frames, 52, 3) and `fps`, or `pose`, `left_hand` and `right_hand`"
 _VIDEO = "find the landmarks first: video_to_pose --format mediapipe, of the package pose-format, writes a .pose"
 _SKELETON = "it holds no skeleton: export the animated skeleton as .glb or .bvh"
 _EXPORT = "open it in the program that made it, or in Blender, and export .glb or .bvh"
+_UNPACK = "only gzip and zlib are read; unpack it"
+_OTHER = "name the file of the motion"
 _FLAT = f"they have no depth, which signing needs; {_VIDEO}"
 
 _OF_VIDEO = ("a video", ".mp4 .mov .avi .mkv .webm .m4v .mpg .mpeg .wmv .flv", (b"\x1aE\xdf\xa3",), _VIDEO)
@@ -20,31 +20,23 @@ _KNOWN = (
     ("an FBX file", ".fbx", (b"Kaydara FBX", b"; FBX"), "convert it: " + _BLENDER.format("bpy.ops.import_scene.fbx")),
     ("a USD file", ".usd .usda .usdc .usdz", (b"PXR-USDC", b"#usda"), _BLENDER.format("bpy.ops.wm.usd_import")),
     ("a Blender file", ".blend", (b"BLENDER",), "export it there: File, Export, glTF 2.0, with its animation"),
-    ("a mesh", ".obj .ply .stl .off .mdd .pc2", (b"ply\n", b"ply\r"), _SKELETON),
-    ("an Alembic file", ".abc", (b"Ogawa",), _SKELETON),
+    ("a mesh", ".obj .ply .stl .off .mdd .pc2 .abc", (b"ply\n", b"ply\r", b"Ogawa"), _SKELETON),
     ("a file of markers", ".c3d .trc .tak .vsk", (b"PathFileType",), "solve a skeleton with fingers and export .bvh"),
     ("an animation of another program", ".vmd .pmx .dae .anim .asf .amc .max .ma .mb", (b"Vocaloid Motion",), _EXPORT),
     _OF_VIDEO,
     ("a picture", ".png .jpg .jpeg .gif .bmp .tif .tiff .webp", (b"\x89PNG", b"\xff\xd8\xff", b"GIF8"), _VIDEO),
-    ("a sound", ".wav .mp3 .m4a .flac", (b"ID3", b"fLaC"), "name the file of the motion"),
-    ("an HDF5 file", ".h5 .hdf5", (b"\x89HDF",), _ARRAYS),
-    ("a MATLAB file", ".mat", (b"MATLAB ",), _ARRAYS),
+    ("an HDF5 or MATLAB file", ".h5 .hdf5 .mat", (b"\x89HDF", b"MATLAB "), _ARRAYS),
     ("a database or records of several clips", ".mdb .lmdb .tfrecord .sqlite .db", (b"SQLite",), _ARRAYS),
     ("a table or text", ".csv .tsv .txt .skels .xlsx .yaml .yml", (), _ARRAYS),
-    ("an annotation", ".eaf .srt .vtt .ass .textgrid", (b"<?xml", b"WEBVTT"), "name the file of the motion"),
-    ("a model of a network", ".safetensors .gguf .onnx .task .tflite .ckpt", (b"GGUF",), "name the file of a motion"),
+    ("an annotation", ".eaf .srt .vtt .ass .textgrid", (b"<?xml", b"WEBVTT"), _OTHER),
+    ("a sound or a network", ".wav .mp3 .safetensors .gguf .onnx .task .ckpt", (b"ID3", b"GGUF"), _OTHER),
     (
         "an archive",
         ".zip .tar .tgz .7z .rar",
         (b"PK", b"7z\xbc\xaf", b"Rar!"),
-        "unpack it and name a file, or a folder of frames",
+        "unpack it, and name a file or a folder",
     ),
-    (
-        "a compressed file",
-        ".bz2 .xz .lzma .lz4 .zst .br",
-        (b"BZh", b"\xfd7zXZ", b'\x04"M\x18', b"\x28\xb5\x2f\xfd"),
-        "unpack it",
-    ),
+    ("compressed", ".bz2 .xz .lzma .lz4 .zst .br", (b"BZh", b"\xfd7zXZ", b'\x04"M\x18', b"\x28\xb5\x2f\xfd"), _UNPACK),
 )
 
 
