@@ -386,6 +386,12 @@ def test_dots_accents_and_suffixes_of_names(joined):
     assert left_out == [Fault("take 1.4", None, "no motion file"), Fault(None, "take 1.npz", "no text")]
 
 
+def test_compressed_motion_files_are_named_like_others(joined):
+    rows = [row("a"), row("b", file="b.npz"), row("c", file="c.pkl.gz")]
+    clips, left_out = joined(rows, ["a.bvh.gz", "b.npz.gz", "c.pkl.gz", "d.csv.gz"])
+    assert pairs(clips) == {"a": "a.bvh.gz", "b": "b.npz.gz", "c": "c.pkl.gz"} and not left_out
+
+
 def test_a_text_takes_no_file_that_may_be_anothers(joined):
     rows = [row("a"), row("one/b", "x"), row("two/b", "y"), row("c", file="old/c.npz"), row("d", file="d.npz")]
     clips, left_out = joined(rows, ["a.npz", "sub/a.npz", "one/b.npz", "new/c.npz", "d.npz", "sub/d.npz"])

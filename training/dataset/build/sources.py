@@ -425,7 +425,7 @@ def _places(rows: Sequence[tuple[str, int]]) -> str:
 
 
 def _is_motion(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in MOTION_SUFFIXES
+    return os.path.splitext(name.removesuffix(".gz"))[1].lower() in MOTION_SUFFIXES
 
 
 def _holds_motion(folder: str) -> bool:

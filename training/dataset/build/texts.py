@@ -268,8 +268,8 @@ def _time(value, name: str) -> float | None:
 
 
 def bare(path: str) -> str:
-    """A path without the suffix of a motion or video file: other dots belong to the name."""
-    name, suffix = os.path.splitext(path)
+    """A path without the suffix of a motion or video file, maybe with .gz: other dots belong to the name."""
+    name, suffix = os.path.splitext(path.removesuffix(".gz"))
     return name if suffix.lower() in MOTION_SUFFIXES | VIDEO_SUFFIXES else path
 
 
