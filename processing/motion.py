@@ -311,8 +311,8 @@ def _landmark_motion(
     joints, valid = mediapipe_to_joints(**arrays, image_size=size)
     if problem := misplaced(**arrays):
         raise MotionFileError(problem)
-    if given.up is None and (readers := package_readers()):
-        assumptions += readers.right_handed(joints, valid, "-y", landmarks=True)[1]
+    if readers := package_readers():
+        assumptions += readers.check_landmarks(arrays["pose"], size, joints, valid, given.up)
     if isinstance(order := mapping.get("order"), str):
         assumptions.append(Remark(f"landmarks in the order {order}"))
     return _motion(joints, fps, valid, format, [*notes, *assumptions])

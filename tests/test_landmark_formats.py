@@ -166,6 +166,7 @@ UNITS = {  # what z is multiplied by, x, y and z after it, the offset in z, whet
     "resized, the video's width in the depth": (1 / WIDTH, 2.5, 0.0, False, (1600, 900, WIDTH)),
     "shoulders one unit wide": (1 / WIDTH, 1 / 72, 0.0, True, HEADER),
     "no size in the header": (1 / WIDTH, 1.0, 0.0, False, (0, 0, WIDTH)),
+    "parts of the picture": (1 / WIDTH, np.array([1 / WIDTH, 1 / HEIGHT, 1]), 0.0, False, HEADER),
     "depth 1": (1 / WIDTH, 1.0, 0.0, False, (WIDTH, HEIGHT, 1)),
 }
 

@@ -503,6 +503,26 @@ def test_landmarks_that_are_of_no_picture_are_refused(save, tmp_path):
     np.testing.assert_allclose(load_motion(save(**good | counted), image_size=(640, 480)).joints, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "depth",
+    [lambda z: -z, lambda z: 0 * z, lambda z: 0 * z + 0.99],
+    ids=["of another sign", "none", "visibility in its place"],
+)
+def test_depth_that_is_none_is_refused(save, depth):
+    pose, left, right = signer(640, 480)
+    pose[..., 2] = depth(pose[..., 2])
+    refused = refusal(save(pose=pose, left_hand=left, right_hand=right, fps=15), image_size=(640, 480))
+    assert "the nose is not in front of the ears" in refused
+
+
+def test_a_picture_of_the_wrong_shape_is_remarked(save):
+    pose, left, right = signer(1280, 720)
+    file = {"pose": pose, "left_hand": left, "right_hand": right, "fps": 15}
+    exchanged = load_motion(save(**file, image_size=(720, 1280))).notes
+    assert [(note.argument, note.example) for note in exchanged if note.argument] == [("image_size", (1280, 720))]
+    assert not any(note.argument for note in load_motion(save(**file, image_size=(1280, 720))).notes)
+
+
 def test_hands_of_a_constant_were_never_seen(save):
     pose, left, right = signer(640, 480)
     for constant in (0.0, -1.0, np.nan, right[0]):

@@ -87,6 +87,7 @@ def test_compressed_files_are_what_is_in_them(format, pack, tmp_path):
         (gzip.compress(b"frame,x\n0,1\n"), "not a motion file"),
         (gzip.compress(b""), "empty"),
     ],
+    ids=["cut", "twice", "parts", "large", "damaged", "a table", "empty"],  # gzip writes the time
 )
 def test_compressed_files_that_are_of_no_use(data, reason, tmp_path, monkeypatch):
     monkeypatch.setattr(compressed, "MAX_BYTES", 2**20)

@@ -19,7 +19,7 @@ from .compressed import unpacked
 from .finger_bend import whole_hands
 from .folders import read_folder
 from .handedness import right_handed
-from .landmark_formats import landmarks_in_order, read_kaggle_landmarks, read_pose_file
+from .landmark_formats import check_landmarks, landmarks_in_order, read_kaggle_landmarks, read_pose_file
 from .mocap_bvh import read_bvh
 from .mocap_gltf import read_gltf
 from .mocap_skeletons import named_joints_to_motion_joints
@@ -76,6 +76,7 @@ def read(
 
 
 __all__ = [
+    "check_landmarks",
     "exact_joints",
     "landmarks_in_order",
     "read",

@@ -25,8 +25,10 @@ from typing import IO, Any
 import numpy as np
 
 from ..array_files import MAX_FRAMES
-from ..mediapipe_landmarks import ROW_WIDTHS, fill_in_time, landmarks_of_rows, misplaced
+from ..mediapipe_landmarks import ROW_WIDTHS, fill_in_time, image_shape, landmarks_of_rows, misplaced
+from ..motion_errors import MotionFileError, Remark
 from .clips import choose_clip, no_clips
+from .handedness import right_handed
 
 MAX_POINTS = 5_000  # points per frame in a .pose file; MediaPipe's have up to 586
 MAX_KAGGLE_FRAMES = 10_000  # of a clip, and 543 times as many rows of a file
@@ -58,6 +60,8 @@ _ARMS = [11, 12, 13, 14, 15, 16]
 # upper lip stands in for the nose, which no outline has.
 _HEAD_IN_FACE = ("0", "454", "234")
 _NUM_HAND = 21
+_NOSE_DEPTH = -0.1  # shoulder widths from the ears; -0.6 to -1.5 in 2,420 takes of four people
+_SHAPES_APART = 1.7  # the shape of a picture by its face is off by less than 4/3 in 9 of 10 takes
 MAX_SAMPLE = 1000  # frames by which the order of an array's landmarks is told
 
 
@@ -211,7 +215,10 @@ def _in_pixels(
     scale = np.ones(3)
     if away < FLAT_DEPTH * across:
         scale[2] = depth if depth > 1 else width
-    if not (min(width, height) >= 1 and COVERED[0] < across / width < COVERED[1]):
+    if min(low[:2]) > 0 and max(high[:2]) < 1 and across > COVERED[0] and min(width, height) > 1:
+        scale[:2] = width, height  # parts of the picture
+        scale[2] = width
+    elif not (min(width, height) >= 1 and COVERED[0] < across / width < COVERED[1]):
         width = height = FREE_SIZE
         scale *= FREE_SIZE / 2 / max(*(high - low)[:2], 1 / MAX_PIXELS)
     return _landmarks(body * scale, visibility, {side: hand * scale for side, hand in hands.items()}, (width, height))
@@ -251,6 +258,31 @@ def check_frame_shapes(shapes: set[tuple[int, ...]]) -> int:
     if size not in ROW_WIDTHS:
         raise ValueError(f"frames of shape ({size},), expected MediaPipe landmarks (1662,) or (258,)")
     return size
+
+
+def check_landmarks(
+    pose: np.ndarray, size: Sequence[float], joints: np.ndarray, valid: np.ndarray, up: str | None
+) -> list[Remark]:
+    """What looks wrong with landmarks: depth, the shape of the picture, the way of the body.
+
+    Args:
+        pose: (T, 25..33, 3 | 4). size: of the picture. joints, valid: what became of them. up: what the user says.
+
+    Raises:
+        MotionFileError: depth of another sign or none; see also `right_handed`.
+    """
+    seen = pose[np.isfinite(pose[..., :3]).all((1, 2)) & (pose[..., :3] != pose[:, :1, :3]).any((1, 2))]
+    nose, ears, shoulders = seen[:, 0], seen[:, [7, 8]].mean(1), seen[:, 11] - seen[:, 12]
+    depth = np.median(nose[:, 2] - ears[:, 2]) / max(np.median(np.linalg.norm(shoulders[:, :2], axis=-1)), 1e-6)
+    if depth > _NOSE_DEPTH and (depth or not np.ptp(seen[..., 2], axis=1).any()):  # 0: of a file without a nose
+        problem = "the nose is not in front of the ears: z is 0, of another sign or another number"
+        raise MotionFileError(f"{problem}; expected MediaPipe's, which grows away from the camera", kind=problem)
+    notes = []
+    width, height = image_shape(pose)
+    if abs(np.log(width / height * size[1] / size[0])) > np.log(_SHAPES_APART):
+        about = "a picture of {:g} x {:g} makes no human face".format(*size)
+        notes.append(Remark(about, "image_size", (width, height), "the picture's size makes no human face"))
+    return notes + (right_handed(joints, valid, "-y", landmarks=True)[1] if up is None else [])
 
 
 def landmarks_in_order(rows: np.ndarray, size: int) -> dict[str, Any]:
