@@ -214,10 +214,7 @@ def _motion_of(content, given: _Arguments, format: str | None = None, notes: Seq
 def _array_motion(array: np.ndarray, given: _Arguments) -> Motion:
     numbers({"the array": array}, "the array")
     if array.shape in ((width,) for width in ROW_WIDTHS):
-        raise ValueError(
-            f"1 frame of landmarks {array.shape}, expected a clip; stack its frames to (frames, {len(array)}), "
-            "or give the folder of all frames"
-        )
+        raise ValueError(f"1 frame of landmarks {array.shape}, expected a clip; stack its frames, or give their folder")
     array = one_clip(array, 3) if array.ndim == 4 or array.shape[2:] == (3,) else one_clip(array, 2)
     if array.ndim == 3 and array.shape[1] * array.shape[2] in ROW_WIDTHS:
         array = array.reshape(len(array), -1)
@@ -320,6 +317,8 @@ def _landmark_motion(
 
 def _motion(joints, fps: float, valid, format: str, notes: Sequence[Remark], smplx=None, told=False) -> Motion:
     check_joints(joints)
+    if (axis := main_axis(joints)) != "y":
+        notes = [*notes, Remark(f"the head is along {axis} of the pelvis, expected y up", "up")]
     complete = ~np.isnan(joints).any(-1)
     joints = np.where(complete[..., None], joints, np.float32(np.nan))  # a joint has three numbers or none
     valid = valid & complete

@@ -120,8 +120,17 @@ def test_the_axis_that_is_up_is_found_or_told_in_every_format(tmp_path, signer, 
         for told in (None, up):
             found = load_motion(tmp_path / name, up=told)
             np.testing.assert_allclose(*(x - x[:, :1] for x in (found.joints, joints)), atol=1e-3)
+            assert not any("expected y up" in note.text for note in found.notes)
             if told is None and up != "y":
                 assert any(up in note.text for note in found.notes)
+
+
+def test_a_wrong_axis_is_said(tmp_path, signer):
+    np.savez(tmp_path / "joints.npz", joints=signer, fps=25)
+    np.savez(tmp_path / "smplx.npz", fps=25, **{k: write.a_motion()[k] for k in write.HEAD})
+    for name in ("joints.npz", "smplx.npz"):
+        notes = load_motion(tmp_path / name, up="-y").notes
+        assert Remark("the head is along -y of the pelvis, expected y up", "up") in notes
 
 
 @pytest.mark.parametrize(
@@ -130,6 +139,7 @@ def test_the_axis_that_is_up_is_found_or_told_in_every_format(tmp_path, signer, 
         (lambda points: points * (-1, 1, 1) + (1, 0, 0), "the landmarks are a mirror image"),
         (lambda points: points * (1, -1, 1) + (0, 1, 0), "the head is not above the shoulders"),
         (lambda points: points[..., [1, 0, 2]], "the head is not above the shoulders"),
+        (lambda points: points * (1, 1, 0), "the landmarks have no depth"),
     ],
 )
 def test_pictures_that_are_mirrored_or_turned(tmp_path, change, message):

@@ -419,6 +419,24 @@ def test_bvh_frame_rates(time, fps):
     assert read_bvh(text.encode())[2] == pytest.approx(fps, abs=1e-3)
 
 
+def test_bvh_angles_in_radians_are_refused():
+    angles, root, _ = a_motion()
+    with pytest.raises(ValueError, match="BVH counts degrees"):
+        read_bvh(write_bvh(mixamo, angles * np.pi / 180, root).encode())
+
+
+@pytest.mark.parametrize("apart", [0.0, 1.5])
+def test_two_people_in_a_file_are_refused_but_not_the_controls_of_one(apart):
+    _, _, expected = a_motion()
+    both = np.concatenate([expected, expected + (apart, 0, 0)], axis=1)
+    names = [*mixamo, *(f"Other_{name}" for name in mixamo)]
+    if apart:
+        with pytest.raises(ValueError, match="two skeletons in the file"):
+            named_joints_to_motion_joints(names, both)
+    else:
+        np.testing.assert_allclose(named_joints_to_motion_joints(names, both)[0], expected, atol=1e-6)
+
+
 BVH = write_bvh(mixamo[:22], *a_motion(3)[:2], parents=PARENTS[:22])
 BAD_BVH = {
     "empty": ("", "no BVH file"),

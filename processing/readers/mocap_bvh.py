@@ -102,6 +102,11 @@ def read_bvh(content: bytes) -> Joints:
             f"truncated BVH file: {frames} frames of {channels} channels promised, {len(values)} numbers found"
         )
     values = values[: frames * channels].reshape(frames, channels)
+    turns = [
+        column for joint in joints for column, (moves, _) in enumerate(joint["channels"], joint["first"]) if not moves
+    ]
+    if 0 < np.abs(values[:, turns]).max(initial=0) <= 2 * np.pi:
+        raise ValueError("no joint turns by more than 6.3 degrees; BVH counts degrees: multiply radians by 57.29578")
     for joint in joints:
         columns = [column for column, (moves, _) in enumerate(joint["channels"], joint["first"]) if moves]
         median = np.median(values[:, columns], axis=0)

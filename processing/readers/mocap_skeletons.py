@@ -21,6 +21,7 @@ BODY_SIZE = 1.1  # metres from pelvis to head, and on along one arm; 0.87 to 1.2
 SIZE_FACTOR = 2.0  # how far a body may be from it
 STANDING = 0.7  # of the way from pelvis to head must be along one axis (45 degrees), else nobody knows what is up
 SHORTEST_SPINE_BONE = 0.02  # metres; CMU's first spine joint lies in the pelvis
+SAME_PLACE = 0.05  # of a body: bones that many rigs have twice
 STILL = 5e-4  # metres: fingers that move less within their hand were never captured
 
 _JOINT = {name: joint for joint, name in enumerate(JOINT_NAMES)}
@@ -90,6 +91,15 @@ def named_joints_to_motion_joints(
             f"the skeleton lacks {', '.join(missing)}; its joints are {theirs}; "
             "rename them as Mixamo, VRM or SMPL-X does"
         )
+    left = sorted(set(range(len(names))) - {*columns.values(), *spine, *necks})
+    second = _match([names[column] for column in left])[0]
+    if second.keys() >= set(_NEEDED):
+        away = (
+            positions[:, [left[second[name]] for name in _NEEDED]] - positions[:, [columns[name] for name in _NEEDED]]
+        )
+        size = np.ptp(positions[:, [columns[name] for name in _NEEDED]], axis=1).max()
+        if np.abs(away).max() > SAME_PLACE * size:  # else controls of the same skeleton
+            raise ValueError("two skeletons in the file; export that of one person")
     keep = sorted({*columns.values(), *spine, *necks})  # avatars have hundreds of joints
     positions = positions[:, keep].astype(np.float64)
     columns = {name: keep.index(column) for name, column in columns.items()}
