@@ -17,6 +17,8 @@ _OBSERVED = 0.1  # of the frames, at least
 _JOINT = {name: joint for joint, name in enumerate(JOINT_NAMES)}
 _HANDS = {"left": LEFT_HAND, "right": RIGHT_HAND}
 _FINGERS = ("index", "middle", "ring", "pinky")
+_CHAIN = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle", "foot")
+_HAND = ("wrist", "thumb3", *(f"{finger}{bone}" for finger in _FINGERS for bone in (1, 3)))
 
 
 def right_handed(
@@ -33,22 +35,23 @@ def right_handed(
         MotionFileError: landmarks that are a mirror image, or of a picture that is not upright.
     """
     notes = []
-    if landmarks:
-        shoulders = joints[:, _JOINT["left_shoulder"]] + joints[:, _JOINT["right_shoulder"]]
-        x, y, _ = np.median(joints[:, _JOINT["head"]] - shoulders / 2, axis=0)
-        if y <= abs(x):
-            problem = "the head is not above the shoulders in the picture, whose y counts downwards from the top"
-            raise MotionFileError(f"{problem}; turn the video upright, or store 1 - y")
-        if not np.ptp(joints[:, _JOINT["left_shoulder"] : _JOINT["right_wrist"] + 1, 2]) > FLAT:
-            raise MotionFileError("the landmarks have no depth: z is the same everywhere; keep MediaPipe's z")
-    if bodily(joints, valid) < MIRRORED:
-        kind = "left-handed axes, mirrored; if they are not"
-        if landmarks:
-            kind = "the landmarks are a mirror image, left is at the person's right: use 1 - x; if they are none"
-            raise MotionFileError(kind, "up", up)
-        joints = joints * np.array((-1, 1, 1), joints.dtype)
-        notes.append(Remark(kind, "up", up))
-    wrong = [side for side, hand in _HANDS.items() if bent(joints, valid[:, hand].all(1), side) < MIRRORED_HAND]
+    head, left, right = (joints[:, _JOINT[name]] for name in ("head", "left_shoulder", "right_shoulder"))
+    with np.errstate(all="ignore"):  # infinity is refused later
+        x, y, _ = np.median(head - (left + right) / 2, axis=0)
+    if landmarks and y <= abs(x):
+        problem = "the head is not above the shoulders in the picture, whose y counts downwards from the top"
+        raise MotionFileError(f"{problem}; turn the video upright, or store 1 - y")
+    if landmarks and not np.ptp(joints[:, _JOINT["left_shoulder"] : _JOINT["right_wrist"] + 1, 2]) > FLAT:
+        raise MotionFileError("the landmarks have no depth: z is the same everywhere; keep MediaPipe's z")
+    with np.errstate(all="ignore"):  # bones without length
+        mirrored = bodily(joints, valid) < MIRRORED
+        joints = joints * np.array((-1, 1, 1), joints.dtype) if mirrored else joints
+        wrong = [side for side in _HANDS if bent(joints, valid, side) < MIRRORED_HAND]
+    if mirrored and landmarks:
+        kind = "the landmarks are a mirror image, left is at the person's right: use 1 - x; if they are none"
+        raise MotionFileError(kind, "up", up)
+    if mirrored:
+        notes.append(Remark("left-handed axes, mirrored; if they are not", "up", up))
     if wrong:
         notes.append(Remark(f"mirrored: the fingers of the {' and '.join(wrong)} hand bend to its back", "up", up))
     return joints, notes
@@ -56,55 +59,43 @@ def right_handed(
 
 def bodily(joints: np.ndarray, valid: np.ndarray) -> float:
     """How much points to the front that a body has there: wrists, the bend of elbows and knees, toes, palms, thumbs."""
-    joints = joints.astype(np.float64)
-    seen = np.isfinite(joints).all(-1)
-    joints, observed = np.where(seen[..., None], joints, 0.0), valid & seen
-
-    def track(side: str, name: str) -> np.ndarray:
-        return joints[:, _JOINT[f"{side}_{name}"]]
-
-    def frames(side: str, *names: str) -> np.ndarray:
-        both = [observed[:, _JOINT[f"{of}_shoulder"]] for of in ("left", "right")]
-        return np.all([*both, seen[:, 0], *(observed[:, _JOINT[f"{side}_{name}"]] for name in names)], axis=0)
-
-    across = track("left", "shoulder") - track("right", "shoulder")
-    spine = (track("left", "shoulder") + track("right", "shoulder")) / 2 - joints[:, 0]
-    front = _unit(np.cross(across, spine))
+    seen = np.where(valid[..., None], joints, np.nan).astype(np.float64)
+    place = {name: seen[:, joint] for name, joint in _JOINT.items()}
+    across = place["left_shoulder"] - place["right_shoulder"]
+    front = _unit(np.cross(across, (place["left_shoulder"] + place["right_shoulder"]) / 2 - joints[:, 0]))
     score = 0.0
-    for side, hand in _HANDS.items():
-        upper, fore = track(side, "elbow") - track(side, "shoulder"), track(side, "wrist") - track(side, "elbow")
-        length = np.linalg.norm(upper, axis=-1) + np.linalg.norm(fore, axis=-1)
-        arm = (upper + fore) / np.maximum(length, 1e-6)[:, None] + (_unit(fore) - _unit(upper)) / 2
-        thigh, shin = track(side, "knee") - track(side, "hip"), track(side, "ankle") - track(side, "knee")
-        foot = track(side, "foot") - track(side, "ankle")
-        for names, way in (
-            (("elbow", "wrist"), arm),
-            (("hip", "knee", "ankle"), (_unit(thigh) - _unit(shin)) / 2),
-            (("ankle", "foot"), foot / 0.02),  # metres: toes alone tell
+    for side in _HANDS:
+        shoulder, elbow, wrist, hip, knee, ankle, foot = (place[f"{side}_{name}"] for name in _CHAIN)
+        arm = np.linalg.norm(elbow - shoulder, axis=-1, keepdims=True) + np.linalg.norm(
+            wrist - elbow, axis=-1, keepdims=True
+        )
+        for way in (
+            (wrist - shoulder) / arm + (_unit(wrist - elbow) - _unit(elbow - shoulder)) / 2,
+            (_unit(knee - hip) - _unit(ankle - knee)) / 2,
+            (foot - ankle) / 0.02,  # metres: toes alone tell
         ):
-            if (there := frames(side, *names)).mean() > _OBSERVED:
-                score += np.median(np.einsum("tc,tc->t", way, front)[there].clip(-1, 1))
-        palm = bent(joints, observed[:, hand].all(1) & frames(side, "wrist"), side)
-        score += 0.0 if np.isnan(palm) else palm / 2
-    return float(score)
+            score += _usual(np.einsum("tc,tc->t", way, front).clip(-1, 1))
+        score += bent(joints, valid, side) / 2
+    return score
 
 
-def bent(joints: np.ndarray, seen: np.ndarray, side: str) -> float:
-    """How far fingers and thumb of a hand lie on the side of its palm, as its knuckles tell which that is, mean of the
-    frames `seen` (T,); NaN without a hand."""
-    seen = seen & np.isfinite(joints).all((1, 2))
-    if seen.mean() <= _OBSERVED:
-        return float("nan")
+def bent(joints: np.ndarray, valid: np.ndarray, side: str) -> float:
+    """How far fingers and thumb of a hand lie on the side of its palm, as its knuckles tell which that is; 0.0 without
+    a hand."""
+    hand = np.where(valid[:, _HANDS[side]].all(1)[:, None, None], joints, np.nan).astype(np.float64)
+    place = {name: hand[:, _JOINT[f"{side}_{name}"]] for name in _HAND}
+    along = (place["middle1"] + place["ring1"]) / 2 - place["wrist"]
+    palm = np.cross(_unit(along), _unit(place["index1"] - place["pinky1"])) * (1 if side == "left" else -1)
+    fingers = [_unit(place[f"{finger}3"] - place[f"{finger}1"]) - _unit(along) for finger in _FINGERS]
+    thumb = (place["thumb3"] - place["wrist"]) / np.linalg.norm(along, axis=-1, keepdims=True)
+    return _usual(np.einsum("tc,tc->t", np.mean(fingers, axis=0) + thumb, palm), np.mean)
 
-    def track(name: str) -> np.ndarray:
-        return joints[seen, _JOINT[f"{side}_{name}"]].astype(np.float64)
 
-    along = (track("middle1") + track("ring1")) / 2 - track("wrist")
-    palm = np.cross(_unit(along), _unit(track("index1") - track("pinky1"))) * (1 if side == "left" else -1)
-    fingers = [_unit(track(f"{finger}3") - track(f"{finger}1")) - _unit(along) for finger in _FINGERS]
-    thumb = (track("thumb3") - track("wrist")) / np.maximum(np.linalg.norm(along, axis=-1, keepdims=True), 1e-6)
-    return float(np.einsum("tc,tc->t", np.mean(fingers, axis=0) + thumb, palm).mean())
+def _usual(values: np.ndarray, of=np.median) -> float:
+    """The median of (T,) numbers; 0.0 where most are none."""
+    there = np.isfinite(values)
+    return float(of(values[there])) if there.mean() > _OBSERVED else 0.0
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
