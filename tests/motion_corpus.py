@@ -982,12 +982,12 @@ def BVH(seed: int) -> Iterator:
         bvh(double, turns, root * 1.15),
         Known(forward(double, turns), FPS, known.seen),
     )
-    child = offsets * 0.6
-    yield "a child", ".bvh", bvh(child, turns, root * 0.6), Known(forward(child, turns), FPS, known.seen)
+    child = offsets * 0.7
+    yield "a child", ".bvh", bvh(child, turns, root * 0.7), Known(forward(child, turns), FPS, known.seen)
     yield (
         "a child in centimetres",
         ".bvh",
-        bvh(child * 100, turns, root * 60),
+        bvh(child * 100, turns, root * 70),
         Known(forward(child, turns), FPS, known.seen),
     )
 

@@ -780,7 +780,7 @@ def test_datatrove(executor, built, source, tmp_path, monkeypatch):
 
 
 def test_gaps_and_jitter_are_repaired_and_said(tmp_path):
-    still = np.random.default_rng(0).normal(0, 0.3, (1, 52, 3)).repeat(40, axis=0)
+    still = make_clip(1).repeat(40, axis=0)
     joints = still + np.random.default_rng(1).normal(0, 0.01, still.shape)
     joints[20:23, 30] = np.nan
     write_clip(tmp_path / "source" / "a.npz", 0, joints=joints, fps=20.0)

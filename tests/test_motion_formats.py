@@ -8,6 +8,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from motion_writers import a_motion, joints_of
 
 from lslm.processing import array_files, mediapipe_landmarks
 from lslm.processing.mediapipe_landmarks import mediapipe_to_joints
@@ -21,13 +22,8 @@ JOINT = {name: index for index, name in enumerate(JOINT_NAMES)}
 
 
 def a_body(frames=FRAMES):
-    """(T, 52, 3) metres: a body like no symmetric one, the right hand raised and moving."""
-    rng = np.random.default_rng(0)
-    joints = rng.normal(0, 0.1, (1, NUM_JOINTS, 3)) + (0, 1.2, 0.1)
-    joints = np.repeat(joints, frames, axis=0)
-    joints[:, RIGHT_HAND] += np.linspace(0, 0.2, frames)[:, None, None]
-    joints[:, LEFT_HAND] += np.linspace(0, 0.02, frames)[:, None, None]  # fingers that never move were never seen
-    return joints.astype(np.float32)
+    """(T, 52, 3) metres: a signer like no symmetric one, who moves."""
+    return (joints_of(a_motion(frames)) + (0, 0.95, 0.1)).astype(np.float32)
 
 
 # (landmark, metres to the person's left, up from the shoulder centre, to the front). Front is damped for the body.

@@ -5,6 +5,7 @@ import numpy as np
 
 from ..motion_errors import MotionFileError, Remark
 from ..motion_features import JOINT_NAMES, LEFT_HAND, RIGHT_HAND
+from .proportions import check_proportions, lost_frames
 
 # Of 5,108 clips of real signs by six people none comes below 0.07, of 1,654 utterances none below 1.3; a mirror image
 # has the negative. Arms that hang and flat hands are near 0.
@@ -35,6 +36,9 @@ def right_handed(
         MotionFileError: landmarks that are a mirror image, or of a picture that is not upright.
     """
     notes = []
+    if not landmarks:
+        joints, notes = lost_frames(joints)
+        check_proportions(joints, valid)
     head, left, right = (joints[:, _JOINT[name]] for name in ("head", "left_shoulder", "right_shoulder"))
     with np.errstate(all="ignore"):  # infinity is refused later
         x, y, _ = np.median(head - (left + right) / 2, axis=0)
