@@ -394,7 +394,8 @@ def clip_to_joints(
         notes += cut
     else:
         joints, name = posed_joints(params, np.where(flat[:, None], 0.0, HANDS_MEAN)), NAME
-    joints[~np.isfinite(joints).all((1, 2))] = np.nan  # the root of a missing frame stands at rest
+    zeros = ~np.any([params[name].any(1) for name in POSE_WIDTHS], 0)  # what programs write for a frame that they lost
+    joints[zeros | ~np.isfinite(joints).all((1, 2))] = np.nan
     if up is None:
         up = main_axis(joints)
         if up not in layout.up:

@@ -582,7 +582,8 @@ def hand_mean(seed: int) -> Iterator:
             yield f"smplx, {name}, relative: {sides or 'none'}", ".npz", {part: view[part] for part in HEAD}, known
         if bend[0] > 0.4:  # such a hand may be either
             continue
-        yield f"SignAvatars, {name}, whole", ".pkl", {"smplx": signavatars(params, "")}, known
+        if name != "flat":  # or at rest
+            yield f"SignAvatars, {name}, whole", ".pkl", {"smplx": signavatars(params, "")}, known
         yield f"Motion-X, {name}, relative", ".npy", motion_x(relative(params)), known
         yield f"AMASS, {name}, relative", ".npz", amass(relative(params), mocap_framerate=FPS), known
     params, known = signer(seed)

@@ -35,6 +35,8 @@ SPARSE_KEYS, SPARSE_FPS = 10.0, 30.0
 
 _COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5126: "<f4"}
 _WIDTHS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}
+MANY, SLOW_KEYS = 10, 0.9  # keys or joints by which something is told; seconds between the keys of no sign
+UNEVEN = 1.05  # scale of one axis by another that changes the length of bones when they turn
 _TARGETS = {"translation": 3, "rotation": 4, "scale": 3}
 _REST = {"translation": (0.0, 0.0, 0.0), "rotation": (0.0, 0.0, 0.0, 1.0), "scale": (1.0, 1.0, 1.0)}
 
@@ -193,6 +195,11 @@ def _gltf_joints(gltf: _Gltf, clip: str | None) -> Joints:
     first, last = min(times[0] for times in key_times), max(times[-1] for times in key_times)
     densest = max(key_times, key=len)
     spacing = float(np.median(np.diff(densest))) if len(densest) > 1 else 0.0
+    if spacing >= SLOW_KEYS and len(densest) >= MANY:
+        raise ValueError(
+            f"{len(densest)} keys of the animation are {spacing:g} s apart; glTF counts seconds, no frames"
+        )
+    _check_turns(nodes, parents, channels)
     baked = 1 / MAX_FPS <= spacing <= 1 / SPARSE_KEYS
     fps = whole_rate(1 / spacing) if baked else SPARSE_FPS
     if last - first > MAX_POSITIONS / fps:
@@ -222,6 +229,21 @@ def _gltf_joints(gltf: _Gltf, clip: str | None) -> Joints:
             yield worlds[node][1]
 
     return [names[node] for node in named], in_chunks(frames, len(nodes), len(named), positions), fps
+
+
+def _check_turns(nodes: list[dict], parents: list[int], channels: dict[int, dict[str, tuple]]) -> None:
+    """Refuse quaternions with w first, which turn most joints by 180 degrees, and scales that stretch what moves."""
+    turns = [np.abs(paths["rotation"][1]).mean(0) for paths in channels.values() if "rotation" in paths]
+    if len(turns) >= MANY and np.mean([turn.argmax() == 0 for turn in turns]) > 0.5:
+        raise ValueError("most joints turn by 180 degrees about x: w stands first; glTF's quaternions are x, y, z, w")
+    above = set()
+    for node in channels:
+        while (node := parents[node]) >= 0 and node not in above:
+            above.add(node)
+    for node in above:
+        scale = np.abs(_floats(nodes[node].get("scale", _REST["scale"]), 3, "scale"))
+        if scale.max() > UNEVEN * scale.min():
+            raise ValueError(f"a node above the skeleton scales it by {scale.tolist()}; export it with scales applied")
 
 
 def _parents(nodes: list[dict]) -> list[int]:
