@@ -181,7 +181,7 @@ def files(toy, tmp_path_factory):
     np.savez(folder / "nan.npz", joints=np.full_like(clips[0], np.nan), fps=FPS)
     np.savez(folder / "joints.npz", joints=clips[0][:, :22], fps=FPS)
     (folder / "text.npz").write_text("This is no motion,\nit is text.\n")
-    np.savez_compressed(folder / "two-hours.npz", joints=np.zeros((int(7200 * FPS), 52, 3), np.float16), fps=FPS)
+    np.savez_compressed(folder / "two-hours.npz", joints=np.zeros((7200 * 8, 52, 3), np.float16), fps=8.0)
     np.savez(folder / "three-minutes.npz", joints=np.resize(clips[0], (int(180 * FPS), 52, 3)), fps=FPS)
     object_array = np.array([clips[0], "x"], dtype=object)
     np.savez(folder / "object.npz", joints=object_array, fps=FPS)
