@@ -166,8 +166,7 @@ def open_file(path: Path, stack: contextlib.ExitStack) -> np.ndarray | Mapping |
         raise FileNotFoundError(2, "no such file; check the path", str(path))
     if not path.is_file():
         raise ValueError("not a regular file; expected a motion file on disk")
-    size = path.stat().st_size
-    file = stack.enter_context(open(path, "rb"))
+    size, file = path.stat().st_size, stack.enter_context(open(path, "rb"))
     start = file.read(64)
     if size > MAX_BYTES and not start.startswith(b"PAR1"):  # thousands of clips, of which one is read
         raise ValueError(f"the file has {size >> 20} MB, the limit is {MAX_BYTES >> 20} MB; cut it into utterances")
@@ -181,6 +180,8 @@ def open_file(path: Path, stack: contextlib.ExitStack) -> np.ndarray | Mapping |
         return "pickle" if b"'|O'" in start else read_array(file, size, "the array")
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         try:
+            if file.read().count(b"PK\1\2") > 10_000:  # each takes a kilobyte of memory, whatever the archive says
+                raise ValueError("the archive has over 10,000 members; expected a few arrays")
             archive = stack.enter_context(zipfile.ZipFile(file))
         except zipfile.BadZipFile as error:
             raise ValueError(f"truncated or damaged .npz ({error}); copy or export it again") from error

@@ -317,6 +317,15 @@ def wide_table(path):
     return path / "a.parquet"
 
 
+def members(path):
+    """A directory of 20,000 names and nothing that they name."""
+    entry = b"PK\1\2" + bytes(24) + b"\5" + bytes(17)
+    directory = b"".join(entry + b"%05d" % number for number in range(20_000))
+    head, sizes = b"PK\3\4" + bytes(60), (len(directory).to_bytes(4, "little"), (64).to_bytes(4, "little"))
+    (path / "a.npz").write_bytes(head + directory + b"PK\5\6" + bytes(4) + b"\xff" * 4 + b"".join(sizes) + bytes(2))
+    return path / "a.npz"
+
+
 def repeated_kinds(path):
     kinds = pyarrow.DictionaryArray.from_arrays(np.zeros(200_000, np.int32), ["pose" * 400])
     column = pyarrow.array(np.zeros(200_000, np.int8))
@@ -335,6 +344,7 @@ GREEDY = {
     ),
     "too many betas": (lambda p: saved(p, **hands_and(9, betas=np.zeros((9, 1900)))), "expected 9 frames", 5),
     "too wide poses": (lambda p: saved(p, poses=np.zeros((20_000, 1900), np.int8), trans=0), "expected", 50),
+    "an archive of many names": (members, "over 10,000 members", 5),
     "parquet of many columns": (wide_table, "40000 rows, 0 MB, expected clips", 5),
     "parquet of long names": (repeated_kinds, "both shoulders", 60),
 }
