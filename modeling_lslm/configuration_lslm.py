@@ -43,7 +43,26 @@ RANGES = {
     "projector_hidden_size": (1, 2**16),
     "codes_per_embedding": (1, 64),
     "motion_token_id": (0, 2**24),
+    "commitment_weight": (0.0, 1e6),
+    "position_weight": (0.0, 1e6),
+    "ema_decay": (0.0, 1.0),
+    "dead_code_threshold": (0.0, 1.0),
 }
+# the same of the language model, whichever it is
+TEXT_RANGES = {
+    "vocab_size": (1, 2**24),
+    "hidden_size": (1, 2**16),
+    "intermediate_size": (1, 2**20),
+    "num_hidden_layers": (1, 512),
+    "num_attention_heads": (1, 2**12),
+    "num_key_value_heads": (1, 2**12),
+    "head_dim": (1, 2**12),
+    "max_position_embeddings": (1, 2**30),
+    "num_labels": (0, 2**16),
+}
+GENERATION_RANGES = {"num_beams": (1, 64), "num_return_sequences": (1, 64), "max_new_tokens": (1, 2**20)}
+GENERATION_RANGES |= dict.fromkeys(("bos_token_id", "pad_token_id"), (0, 2**24))
+LORA_RANGES = {"r": (1, 2**14), "lora_alpha": (0.0, 2.0**20), "lora_dropout": (0.0, 1.0)}
 
 
 def _check(config: PreTrainedConfig, kwargs: dict) -> None:
@@ -51,18 +70,49 @@ def _check(config: PreTrainedConfig, kwargs: dict) -> None:
     for name, value in CONSTANTS.items():
         if kwargs.pop(name, value) != value:
             raise ValueError(f"{name} cannot be changed: LSLM has {value!r}")
-    for name, (least, most) in RANGES.items():
-        value = getattr(config, name, None)
-        if value is not None and not (isinstance(value, int) and least <= value <= most):
-            raise ValueError(f"{name} is {value!r}, expected a whole number from {least} to {most}")
+    check_ranges(vars(config), RANGES)
+
+
+def check_ranges(values: dict, ranges: dict, what: str = "") -> None:
+    """Refuse what is there and not a number from the least to the most; a whole one where these are."""
+    for name, (least, most) in ranges.items():
+        value, whole = values.get(name), isinstance(least, int)
+        told = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+        if value is not None and not (told and least <= value <= most):
+            number = "a whole number" if whole else "a number"
+            raise ValueError(f"{what}{name} is {value!r:.40}, expected {number} from {least} to {most}")
+
+
+def _check_lora(lora: dict) -> None:
+    """Refuse numbers out of all bounds, and what peft would take for the pattern of a search that does not end."""
+    if not isinstance(lora, dict):
+        raise ValueError(f"lora is {str(lora)[:40]!r}, expected arguments of peft.LoraConfig")
+    check_ranges(lora, LORA_RANGES, "lora: ")
+    modules = lora.get("target_modules") or []
+    names = (
+        [modules] if isinstance(modules, str) else list(modules) if isinstance(modules, (list, tuple, set)) else [None]
+    )
+    names += [name for key in ("rank_pattern", "alpha_pattern") for name in lora.get(key) or {}]
+    for name in names:  # each is a regular expression to peft; some, such as (a+)+$, are never done
+        if not isinstance(name, str) or re.search(r"\)[*+{]", name) or len(re.findall("[*+{]", name)) > 3:
+            raise ValueError(f"lora: {str(name or modules)[:40]!r} is no name of layers, and no plain pattern of names")
 
 
 class _NoKernels:
     @classmethod
     def from_dict(cls, config_dict, **kwargs):
-        """A config.json without a kernel of the Hub, which is code: whoever loads asks for that, not who published."""
+        """A config.json without a kernel of the Hub, which is code: whoever loads asks for that, not who published; and
+        whose values are of the kinds that transformers takes for granted."""
+        for name in ("text_config", "vqvae_config", "custom_pipelines", "auto_map", "lora"):
+            if not isinstance(config_dict.get(name), (dict, PreTrainedConfig, type(None))):
+                raise ValueError(f"config.json has {name} {str(config_dict[name])[:40]!r}, expected names and values")
+        if "text_config" in cls.sub_configs and config_dict.get("text_config") is None:
+            raise ValueError("config.json has no text_config: it does not say which language model it is")
         parts = [config_dict, config_dict.get("text_config"), config_dict.get("vqvae_config")]
         for part in filter(lambda part: isinstance(part, dict), parts):
+            for name in ("dtype", "torch_dtype"):
+                if not re.fullmatch(r"(b?float|int|uint)\d+\w*|None", str(part.get(name)).removeprefix("torch.")):
+                    raise ValueError(f"config.json has {name} {str(part[name])[:40]!r}, expected one such as 'float32'")
             for name in ("attn_implementation", "_attn_implementation", "experts_implementation"):
                 if "/" in str(part.get(name)):
                     raise ValueError(f"config.json has {name} {part[name]!r}: kernels are for from_pretrained(...)")
@@ -123,6 +173,11 @@ class SignMotionVQVAEConfig(_NoKernels, PreTrainedConfig):
         super().__post_init__(**kwargs)
         if self.quantizer not in ("gradient", "ema"):
             raise ValueError(f'quantizer must be "gradient" or "ema", not {self.quantizer!r}')
+        if self.codebook_size * self.code_dim * self.num_codebooks > 2**27 or self.hidden_size > 2**13:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} and {self.num_codebooks} codebooks of {self.codebook_size} times "
+                f"{self.code_dim} numbers are more than a sign tokenizer has: 8192, and 2**27 in all"
+            )
         if self.partwise and self.feature_size != 623:
             raise ValueError(f"partwise needs the 623 features of 52 joints, not {self.feature_size}")
 
@@ -193,6 +248,8 @@ class LslmConfig(_NoKernels, PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         _check(self, kwargs)
+        if self.lora is not None:
+            _check_lora(self.lora)
         if self.motion_input not in ("projector", "latents", "vocabulary"):
             raise ValueError(f'motion_input must be "projector", "latents" or "vocabulary", not {self.motion_input!r}')
         if self.vqvae_config is None or isinstance(self.vqvae_config, dict):
@@ -203,6 +260,7 @@ class LslmConfig(_NoKernels, PreTrainedConfig):
             raise ValueError('motion_input="vocabulary" makes a word of each code: codes_per_embedding must be 1')
         if self.text_config is None or isinstance(self.text_config, dict):
             text = dict(self.text_config or {})
+            check_ranges(text, TEXT_RANGES, "text_config: ")
             kind = text.pop("model_type", "llama")
             if kind == self.model_type or kind not in list(CONFIG_MAPPING):
                 raise ValueError(f"text_config has model_type {kind!r}, expected a language model such as 'llama'")

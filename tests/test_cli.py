@@ -240,7 +240,7 @@ def test_no_library_draws_progress_bars_while_translating():
     code = """
 import sys, types, lslm_cli
 checkpoints = sys.modules["lslm_cli.checkpoints"] = types.ModuleType("checkpoints")
-checkpoints.shipped_or = checkpoints.undamaged = None
+checkpoints.shipped_or = checkpoints.load_pipeline = None
 checkpoints.quiet = lambda: sys.exit([*__import__("tqdm.auto").auto.tqdm(range(3))] and 0)
 sys.exit(lslm_cli.main(sys.argv[1:]))
 """
@@ -353,6 +353,13 @@ def test_a_wrong_flag_is_one_line(files, toy_model, tmp_path, capfd, flags, said
     assert out == "" and err.startswith("lslm: ") and err.count("\n") == 1 and said in err, err
 
 
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    path = tmp_path_factory.mktemp("clip") / "clip.npz"
+    np.savez(path, joints=make_clip(20), fps=20.0)
+    return str(path)
+
+
 def test_what_files_say_steers_no_terminal(tmp_path, capsys, monkeypatch):
     """Escape sequences from the names of files and of arrays, and from what a model says."""
     hostile = "\x1b]0;owned\x07\x9b31m\u202egnp"
@@ -360,8 +367,58 @@ def test_what_files_say_steers_no_terminal(tmp_path, capsys, monkeypatch):
     np.savez(tmp_path / "arrays.npz", **{f"a{hostile}": np.zeros(3)})
     np.savez(clip, joints=make_clip(20), fps=20.0)
     assert lslm_cli.main(["inspect", str(tmp_path / "arrays.npz"), str(clip), str(tmp_path / f"none{hostile}")]) == 2
-    monkeypatch.setattr("transformers.pipeline", lambda *_, **__: lambda *_, **__: [{"translation_text": hostile}])
+    answer = [{"translation_text": hostile}]
+    monkeypatch.setattr("lslm_cli.checkpoints.load_pipeline", lambda model: lambda *_, **__: answer)
     assert lslm_cli.main(["translate", str(clip), str(clip)]) == 0
     said = "".join(capsys.readouterr())
     assert said.count("\\x1b]0;owned\\x07\\x9b31m\\u202egnp") >= 7
     assert all(line.isprintable() for line in said.split("\n"))
+
+
+CONFIG, GENERATION, PROCESSOR = "config.json", "generation_config.json", "processor_config.json"
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value"),
+    [
+        *[(CONFIG, "dtype", value) for value in ("evil", 7, ["float32"])],
+        *[(CONFIG, "custom_pipelines", [1]), (CONFIG, "auto_map", 7), (CONFIG, "model_type", "evil")],
+        *[(CONFIG, "quantization_config", 7), (CONFIG, "id2label", 7), (CONFIG, "backbone", "/nope")],
+        *[(CONFIG, "motion_token_id", value) for value in (-1, "x", 10**6)],
+        *[(CONFIG, "lora", value) for value in ("x", {"target_modules": 7}, {"r": 4, "target_modules": "(a+)+$"})],
+        *[(CONFIG, "lora", {"target_modules": ["q_proj"]} | more) for more in ({"evil": 1}, {"r": 10**9}, {"r": "4"})],
+        (CONFIG, "lora", {"target_modules": ["q_proj"], "r": 4, "rank_pattern": {"(a+)+$": 3}}),
+        *[(CONFIG, "text_config", value) for value in (None, "x")],
+        *[(CONFIG, "text_config.model_type", value) for value in ("evil", 7)],
+        *[(CONFIG, "text_config.hidden_size", value) for value in (10**7, -1, "32", 2.5)],
+        *[(CONFIG, "text_config.num_hidden_layers", value) for value in (10**6, 0)],
+        *[(CONFIG, "text_config.vocab_size", value) for value in (10**10, -3)],
+        *[(CONFIG, "text_config.hidden_act", "evil"), (CONFIG, "text_config.pad_token_id", 10**9)],
+        *[(CONFIG, f"vqvae_config.{name}", 2**16) for name in ("hidden_size", "code_dim")],
+        *[(CONFIG, "vqvae_config.codebook_size", value) for value in (True, 2**20)],
+        *[(CONFIG, "vqvae_config.ema_decay", float("nan")), (CONFIG, "vqvae_config.quantizer", 7)],
+        *[(GENERATION, "num_beams", value) for value in (10**9, "x")],
+        *[(GENERATION, "max_new_tokens", value) for value in ("x", -1)],
+        *[(GENERATION, "cache_implementation", "evil"), (GENERATION, "suppress_tokens", 7)],
+        *[(PROCESSOR, "feature_extractor.fps", value) for value in ("x", 0, 1e-9, 1e9)],
+        *[(PROCESSOR, f"feature_extractor.{name}", 7) for name in ("mean", "std", "target_skeleton")],
+        *[(PROCESSOR, "feature_extractor.std", [0.0] * 623), (PROCESSOR, "feature_extractor", 7)],
+        *[(PROCESSOR, "codes_per_embedding", value) for value in (0, "x")],
+        *[("chat_template.jinja", None, text) for text in ("{% evil %}", "{{ 1/0 }}", "{{ ''.__class__.__mro__ }}")],
+        *[(PROCESSOR, "prompt", 7), (PROCESSOR, "system_prompt", 7), (PROCESSOR, "processor_class", "Evil")],
+    ],
+)
+def test_a_checkpoint_that_says_what_cannot_be_gets_a_line(checkpoint, tmp_path, capsys, clip, file, key, value):
+    shutil.copytree(checkpoint, tmp_path / "model")
+    path = tmp_path / "model" / file
+    if key:
+        content = json.loads(path.read_text())
+        *above, name = key.split(".")
+        (content[above[0]] if above else content)[name] = value
+        value = json.dumps(content)
+    path.write_text(value)
+    started = time.monotonic()
+    assert lslm_cli.main(["translate", "--model", str(tmp_path / "model"), clip]) == 2
+    said = "".join(capsys.readouterr())
+    assert said.startswith("lslm: ") and said.count("\n") == 1 and len(said) < 700 and "Traceback" not in said
+    assert time.monotonic() - started < 10

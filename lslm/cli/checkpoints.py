@@ -6,14 +6,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
+from transformers import AutoModel, AutoProcessor, Pipeline, pipeline
 from transformers.utils import logging
 
 import lslm
+from lslm.modeling_lslm.configuration_lslm import GENERATION_RANGES, check_ranges
 
 # peft imports bitsandbytes where there is one, which then complains of a CPU kernel that nothing here uses
 logging.get_logger("bitsandbytes.backends.cpu.ops").setLevel("ERROR")
 
 SHIPPED = Path(lslm.__file__).parent.parent / "examples" / "asl_cafe" / "checkpoint"
+
+PROCESSOR_RANGES = {"codes_per_embedding": (1, 64)}
+EXTRACTOR_RANGES = {"fps": (1.0, 1000.0), "max_seconds": (0.0, float("inf")), "feature_size": (1, 2**16)}
 
 
 def shipped_or(model: str | None) -> str:
@@ -34,6 +39,26 @@ def quiet():
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     warnings.filterwarnings("ignore", message="repaired NaN")
+
+
+def load_pipeline(model: str) -> Pipeline:
+    """`pipeline("sign-translation", model)`, which tries twice, and then raises both tracebacks as one message."""
+    with undamaged(model):
+        loaded = AutoModel.from_pretrained(model, trust_remote_code=False)  # None asks, and waits for an answer
+        check_ranges(vars(loaded.generation_config), GENERATION_RANGES, "generation_config.json: ")
+        processor = AutoProcessor.from_pretrained(model, trust_remote_code=False)
+        for values, ranges in ((processor, PROCESSOR_RANGES), (processor.feature_extractor, EXTRACTOR_RANGES)):
+            check_ranges(vars(values), ranges, "processor_config.json: ")
+        if not all(isinstance(text or "", str) for text in (processor.prompt, processor.system_prompt)):
+            raise ValueError("processor_config.json: prompt or system_prompt is no text")
+        if not all(value > 0 for value in processor.feature_extractor.std or ()):
+            raise ValueError("processor_config.json: std holds numbers that nothing can be divided by")
+        try:
+            processor(processor.prompt, motion_codes=[[[0] * loaded.config.vqvae_config.num_codebooks]])
+        except Exception as error:  # whatever a template of somebody else raises
+            what = f"{type(error).__name__}: {error}"
+            raise ValueError(f"{model}: its chat template or tokenizer writes no prompt ({what[:300]})") from error
+        return pipeline("sign-translation", model=loaded, processor=processor)
 
 
 @contextmanager

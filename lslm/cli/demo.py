@@ -31,15 +31,13 @@ def run(args) -> int:
     os.environ.setdefault("TQDM_DISABLE", "1")
     from lslm.hub_cards.space import app
 
-    from .checkpoints import SHIPPED, quiet, shipped_or, undamaged
+    from .checkpoints import SHIPPED, load_pipeline, quiet, shipped_or
 
     quiet()
 
     models = list(dict.fromkeys(args.model or [shipped_or(None)]))
-    names = ", ".join(models)
-    print(f"Loading {names} ...", flush=True)
-    with undamaged(names):
-        pipes = app.load(models)
+    print(f"Loading {', '.join(models)} ...", flush=True)
+    pipes = {model: load_pipeline(model) for model in models}
     options = {"server_port": args.port, "share": args.share, "prevent_thread_lock": True, "quiet": True}
     try:
         _, local, public = app.serve(pipes, app.find_examples(SHIPPED.parent), **options)

@@ -25,6 +25,9 @@ def report(error: Exception) -> int:
         code, lines = 2, [f"{missing} is not installed; run: pip install 'lslm[{EXTRAS.get(missing, 'train')}]'"]
     elif isinstance(error, (ValueError, OSError)) or (kinds & NOT_A_FAULT and not missing):
         code, lines = 2, [one_line(error)]
+    elif place := _loaded(error):
+        what = f"{type(error).__name__}: {one_line(error)}"
+        code, lines = 2, [f"{place}: cannot be loaded, a file in it is not as it was saved ({what[:300]})"]
     else:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{os.path.basename(last.filename)}, line {last.lineno}"
@@ -36,6 +39,14 @@ def report(error: Exception) -> int:
     for line in lines:
         print(f"lslm: {line}", file=sys.stderr)
     return code
+
+
+def _loaded(error: BaseException) -> str | None:
+    """The folder or Hub id that was being loaded when the error came, if one was."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_name == "from_pretrained":
+            return str(frame.f_locals.get("pretrained_model_name_or_path"))
+    return None
 
 
 def one_line(error: BaseException) -> str:

@@ -26,7 +26,7 @@ def run(args) -> int:
     """`lslm translate`: every readable file to one line; exit code 2 if any could not be read."""
     # Read when tqdm is imported. transformers draws a bar of its own while it unpacks a GGUF file for the first time.
     os.environ.setdefault("TQDM_DISABLE", "1")
-    from .checkpoints import quiet, shipped_or, undamaged
+    from .checkpoints import load_pipeline, quiet, shipped_or
 
     quiet()
     folder = shipped_or(args.model)
@@ -41,10 +41,7 @@ def run(args) -> int:
         started = time.time()
         if file in motions:
             if pipe is None:
-                from transformers import pipeline
-
-                with undamaged(folder):
-                    pipe = pipeline("sign-translation", model=folder)
+                pipe = load_pipeline(folder)
             options = {k: v for k, v in (("prompt", args.prompt), ("num_beams", args.num_beams)) if v is not None}
             try:
                 text = pipe(motions[file], **options)[0]["translation_text"]
