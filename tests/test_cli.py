@@ -23,6 +23,7 @@ import test_mocap_formats as mocap
 from conftest import make_clip
 from lslm_cli.motion_files import as_flags
 from safetensors import SafetensorError
+from test_motion_formats import signer
 from training_fixtures import FPS
 from transformers import TrainingArguments
 
@@ -249,21 +250,15 @@ sys.exit(lslm_cli.main(sys.argv[1:]))
 
 
 def test_a_guessed_frame_rate_is_told_in_one_line(files, toy_model, tmp_path, capfd):
-    rng = np.random.default_rng(0)
-    pose = rng.uniform(0.3, 0.7, (20, 33, 4))
-    pose[:, 11, 0], pose[:, 12, 0] = 0.8, 0.2
-    np.savez(
-        tmp_path / "holistic.npz",
-        **{"pose": pose, "left_hand": np.zeros((20, 21, 3)), "right_hand": rng.uniform(0, 1, (20, 21, 3))},
-        image_size=(640, 480),
-    )
+    arrays = dict(zip(("pose", "left_hand", "right_hand"), signer(640, 480), strict=True))
+    np.savez(tmp_path / "holistic.npz", **arrays, image_size=(640, 480))
     argv = ["translate", str(tmp_path / "holistic.npz"), "--model", str(toy_model)]
     assert lslm_cli.main(argv) == 0
     out, err = capfd.readouterr()
     assert out.count("\n") == 1
     said = "no frame rate in the file: taken as 15 fps, as usual for webcam landmarks; pass --fps"
     assert err == f"lslm: {tmp_path}/holistic.npz: {said}\n"
-    np.savez(tmp_path / "broken.npz", pose=pose, left_hand=np.zeros((20, 21, 3)), right_hand=np.zeros((19, 21, 3)))
+    np.savez(tmp_path / "broken.npz", **arrays | {"right_hand": np.zeros((19, 21, 3))})
     assert lslm_cli.main(["translate", str(tmp_path / "broken.npz"), "--model", str(toy_model)]) == 2
     assert capfd.readouterr().err.count("\n") == 1  # of a file that cannot be read only the reason
     assert lslm_cli.main([*argv, "--fps", "12"]) == 0

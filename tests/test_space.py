@@ -25,6 +25,7 @@ import lslm_cli
 import numpy as np
 import pytest
 from conftest import make_clip
+from test_motion_formats import signer
 from training_fixtures import free_port
 
 from lslm import load_motion
@@ -277,11 +278,8 @@ def test_a_file_that_is_read_too_long_keeps_nobody_waiting(tmp_path, clip, monke
 
 
 def test_a_guessed_frame_rate_is_said(tmp_path):
-    landmarks = np.zeros((20, 258))
-    pose = np.random.default_rng(0).random((20, 33, 4))
-    pose[:, 11, 0], pose[:, 12, 0] = 0.7, 0.3
-    landmarks[:, :132] = pose.reshape(20, -1)
-    np.save(tmp_path / "landmarks.npy", landmarks)
+    arrays = signer(640, 480)
+    np.save(tmp_path / "landmarks.npy", np.concatenate([array.reshape(len(array), -1) for array in arrays], axis=1))
     _, remarks = app.Translator({"toy": Toy()}).read(str(tmp_path / "landmarks.npy"))
     assert "no frame rate in the file: taken as 15 fps, as usual for webcam landmarks" in remarks
 

@@ -13,7 +13,6 @@ MIRRORED = -0.3
 # Of 1,654 utterances no hand comes below -0.3, and 3 below 0; a mirror image has the negative. MediaPipe's depth turns
 # over now and then: of 4,735 hands of its landmarks 1 in 100.
 MIRRORED_HAND = -0.35
-FLAT = 1e-6  # metres
 _OBSERVED = 0.1  # of the frames, at least
 _JOINT = {name: joint for joint, name in enumerate(JOINT_NAMES)}
 _HANDS = {"left": LEFT_HAND, "right": RIGHT_HAND}
@@ -45,8 +44,6 @@ def right_handed(
     if landmarks and y <= abs(x):
         problem = "the head is not above the shoulders in the picture, whose y counts downwards from the top"
         raise MotionFileError(f"{problem}; turn the video upright, or store 1 - y")
-    if landmarks and not np.ptp(joints[:, _JOINT["left_shoulder"] : _JOINT["right_wrist"] + 1, 2]) > FLAT:
-        raise MotionFileError("the landmarks have no depth: z is the same everywhere; keep MediaPipe's z")
     with np.errstate(all="ignore"):  # bones without length
         mirrored = bodily(joints, valid) < MIRRORED
         joints = joints * np.array((-1, 1, 1), joints.dtype) if mirrored else joints

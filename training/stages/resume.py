@@ -91,10 +91,11 @@ def train_and_save(trainer: Trainer, parent: str | None) -> None:
         trainer.state = state
     else:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if trainer.is_world_process_zero():
+        save_stages(stages, trainer.args.output_dir)  # before a push, which takes the folder as it is
     trainer.save_model(trainer.args.output_dir)
     trainer.save_state()
     if trainer.is_world_process_zero():
-        save_stages(stages, trainer.args.output_dir)
         plot_losses(trainer.state.log_history, Path(trainer.args.output_dir) / "losses.png")
 
 
