@@ -207,7 +207,6 @@ _POINT, _STILL = 1e-3, 1e-5  # metres: hands that are smaller; fingers that come
 _LARGEST_ANGLE = 2 * np.pi + 1e-3
 _LARGEST_EYE_ANGLE = 1.0
 _LARGEST_SHAPE = 30.0  # standard deviations; fits of blurred pictures go beyond 5
-_FARTHEST = 1000.0
 
 
 def misfit(clip: SmplxClip) -> str | None:
@@ -230,14 +229,13 @@ def misfit(clip: SmplxClip) -> str | None:
 def _impossible(params: Mapping[str, np.ndarray]) -> str | None:
     for name, values in params.items():
         values = np.nan_to_num(values)  # a missing frame
-        largest = np.abs(values).max(initial=0.0)
         if name in POSES:
             angle = np.linalg.norm(values.reshape(len(values), -1, 3), axis=-1).max(initial=0.0)
             if angle > _LARGEST_ANGLE:
                 return f"{name} turns by {angle:.1f} radians"
-        elif name in ("betas", "expression") and largest > _LARGEST_SHAPE:
+        elif (largest := np.abs(values).max(initial=0.0)) > _LARGEST_SHAPE and name in ("betas", "expression"):
             return f"{name} reach {largest:.0f}, and lie within {_LARGEST_SHAPE:.0f} of 0"
-        elif name == "transl" and largest > _FARTHEST:
+        elif name == "transl" and largest > 1000:
             return f"transl is {largest:.0f} m"
 
 
@@ -279,7 +277,9 @@ def _named(parts: Mapping, name: str, mapping: Mapping) -> SmplxClip:
     arrays = {}
     for key in parts:
         part = _ALIASES.get(key, key)
-        if part in WIDTHS and part not in arrays:
+        if part in arrays and not np.array_equal(numbers(parts, key), arrays[part]):
+            raise ValueError(f"`{key}` and another array are both the {part}; keep one")
+        if part in WIDTHS:
             arrays[part] = numbers(parts, key)
     if "pose_hand" in parts:
         hands = np.atleast_2d(numbers(parts, "pose_hand"))

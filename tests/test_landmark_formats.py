@@ -456,13 +456,20 @@ def test_bad_kaggle_files(monkeypatch):
         kaggle(data)
 
 
+def test_two_sequences_without_a_name_are_refused():
+    table = kaggle_table()
+    with pytest.raises(ValueError, match="several sequences and no sequence_id"):
+        kaggle(parquet_file(pytest.importorskip("pyarrow").concat_tables([table, table])))
+
+
 def test_a_long_string_in_every_row_costs_no_memory():
     arrow = pytest.importorskip("pyarrow")
     rows = 200_000
     kinds = arrow.DictionaryArray.from_arrays(np.zeros(rows, np.int32), ["x" * 100_000])  # 20 GB, spelled out
     numbers = np.zeros(rows, np.int32)
     names = ["frame", "type", "landmark_index", "x", "y", "z"]
-    data = parquet_file(arrow.table([numbers, kinds, numbers, numbers, numbers, numbers], names=names))
+    frames = np.arange(rows) // 543
+    data = parquet_file(arrow.table([frames, kinds, numbers, numbers, numbers, numbers], names=names))
     with pytest.raises(ValueError, match="both shoulders"):
         kaggle(data)
 

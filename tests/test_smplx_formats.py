@@ -142,6 +142,16 @@ def test_named_parameters_that_cannot_be(tmp_path, change, message):
         load_motion(path)
 
 
+def test_a_part_under_two_names_is_refused(tmp_path):
+    params = {name: write.a_motion()[name] for name in write.HEAD}
+    same, other = params["body_pose"], params["body_pose"] + 0.1
+    np.savez(tmp_path / "a.npz", **params, pose_body=same, fps=25)
+    np.savez(tmp_path / "b.npz", **params, pose_body=other, fps=25)
+    assert load_motion(tmp_path / "a.npz").format == "smplx"
+    with pytest.raises(ValueError, match="`pose_body` and another array are both the body_pose; keep one"):
+        load_motion(tmp_path / "b.npz")
+
+
 def test_what_fits_none_says_why(tmp_path):
     array = np.random.default_rng(0).normal(0, 50, (9, 182))
     with pytest.raises(ValueError, match="signavatars: .*turns by.*signmotiongpt: "):

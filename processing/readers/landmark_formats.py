@@ -393,6 +393,8 @@ def read_kaggle_landmarks(file: IO[bytes], clip: str | None = None) -> dict[str,
             raise no_clips(clip)
         if not placed.any():
             raise ValueError("the parquet file has no row with a frame; download it again")
+        if np.unique(frames[placed], return_counts=True)[1].max() > (1 if wide else 543):
+            raise ValueError("the parquet file has several sequences and no sequence_id; store each by itself")
         first, last = frames[placed].min(), frames[placed].max()
         if last - first >= MAX_KAGGLE_FRAMES:
             raise ValueError(f"frames are numbered {first:.0f} to {last:.0f}, expected at most {MAX_KAGGLE_FRAMES}")
