@@ -680,6 +680,23 @@ def test_hands_at_rest_are_no_motion_that_is_shared():
     assert not list(shared_motion({"train": [still] * 3, "test": [still]}))
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 always looks into the folder it is started in")
+def test_reading_processes_take_no_library_from_the_folder_they_are_in(tmp_path):
+    """A folder of data may well have a name like `scipy`; a file called torch.py would be code of somebody."""
+    (tmp_path / "data" / "scipy").mkdir(parents=True)
+    (tmp_path / "data" / "torch.py").write_text("raise SystemExit('somebody else')")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from lslm.processing.readers.confined import Confined\n"
+        "import lslm\n"
+        "if __name__ == '__main__':\n"
+        "    print(Confined()(lslm.load_motion, 'clip.npz').num_frames)\n"
+    )
+    write_clip(tmp_path / "data" / "clip.npz", 0)
+    ran = subprocess.run([sys.executable, script], cwd=tmp_path / "data", capture_output=True, text=True)
+    assert ran.stdout == "12\n", ran.stderr
+
+
 # --- the command ------------------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ The standard library alone is imported: the demo page has this file, too.
 """
 
 import multiprocessing
+import os
 import queue
 import signal
 from collections.abc import Callable
@@ -74,7 +75,12 @@ class Confined:
     def _start(self):
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs, self.seconds, self.memory), daemon=True)
-        process.start()
+        before = os.environ.get("PYTHONSAFEPATH")  # from Python 3.11 on: no torch.py of the folder we happen to be in
+        os.environ["PYTHONSAFEPATH"] = "1"
+        try:
+            process.start()
+        finally:
+            os.environ.pop("PYTHONSAFEPATH") if before is None else os.environ.update(PYTHONSAFEPATH=before)
         theirs.close()
         if not ours.poll(START):
             process.kill()
