@@ -23,12 +23,13 @@ CAFE = Path(__file__).parent.parent / "examples" / "asl_cafe"
 
 def record(out: Path) -> None:
     """What the transformers at hand makes of the clips, to a file."""
-    from transformers import pipeline
+    from transformers import AutoConfig, pipeline
 
     from lslm.modeling_lslm import load_backbone
 
     pipe = pipeline("sign-translation", model=str(CAFE / "checkpoint"))
-    library = load_backbone(pipe.model.config.backbone, dtype=torch.float32).eval()
+    backbone = AutoConfig.from_pretrained(CAFE / "checkpoint").backbone  # a model that has merged its adapter has none
+    library = load_backbone(backbone, dtype=torch.float32).eval()
     words = library.config.vocab_size
     texts, logits, library_logits = [], [], []
     with torch.no_grad():

@@ -166,7 +166,11 @@ class LslmModel(LslmPreTrainedModel):
                 + (" (or merge_lora=True)" if is_plain(self.config.lora) else "")
             ) from error
 
-        inject_adapter_in_model(LoraConfig(**self.config.lora), self.language_model)
+        try:
+            lora = LoraConfig(**self.config.lora)
+        except TypeError as error:
+            raise ValueError(f"lora: {error}; expected arguments of peft.LoraConfig") from error
+        inject_adapter_in_model(lora, self.language_model)
         for name, module in self.language_model.named_modules():
             if "lora_" in name:
                 module.float()

@@ -50,8 +50,8 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
         self.downsample_factor = downsample_factor
         self.convention = convention
         self.target_skeleton = target_skeleton
-        self.mean = None if mean is None else [float(x) for x in mean]
-        self.std = None if std is None else [float(x) for x in std]
+        self.mean = None if mean is None else [float(x) for x in np.atleast_1d(mean)]
+        self.std = None if std is None else [float(x) for x in np.atleast_1d(std)]
         self.max_seconds = max_seconds
 
     def to_features(self, motion, fps: float | None = None) -> np.ndarray:

@@ -51,6 +51,10 @@ def load_pipeline(model: str) -> Pipeline:
             check_ranges(vars(values), ranges, "processor_config.json: ")
         if not all(isinstance(text or "", str) for text in (processor.prompt, processor.system_prompt)):
             raise ValueError("processor_config.json: prompt or system_prompt is no text")
+        extractor = processor.feature_extractor
+        for name in ("mean", "std"):
+            if len(getattr(extractor, name) or [0] * extractor.feature_size) != extractor.feature_size:
+                raise ValueError(f"processor_config.json: {name} is no list of {extractor.feature_size} numbers")
         if not all(value > 0 for value in processor.feature_extractor.std or ()):
             raise ValueError("processor_config.json: std holds numbers that nothing can be divided by")
         try:

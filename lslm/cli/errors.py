@@ -42,11 +42,13 @@ def report(error: Exception) -> int:
 
 
 def _loaded(error: BaseException) -> str | None:
-    """The folder or Hub id that was being loaded when the error came, if one was."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        if frame.f_code.co_name == "from_pretrained":
-            return str(frame.f_locals.get("pretrained_model_name_or_path"))
-    return None
+    """The folder or Hub id that was being loaded when a library raised the error, if one was: what breaks in a library
+    is what the files say, what breaks in ours is a fault of ours."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if frames[-1].f_globals.get("__name__", "").startswith("lslm"):
+        return None
+    loads = (frame for frame in frames if frame.f_code.co_name == "from_pretrained")
+    return next((str(frame.f_locals.get("pretrained_model_name_or_path")) for frame in loads), None)
 
 
 def one_line(error: BaseException) -> str:

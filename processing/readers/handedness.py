@@ -24,7 +24,7 @@ _HAND = ("wrist", "thumb3", *(f"{finger}{bone}" for finger in _FINGERS for bone 
 def right_handed(
     joints: np.ndarray, valid: np.ndarray, up: str = "y", *, landmarks: bool = False
 ) -> tuple[np.ndarray, list[Remark]]:
-    """Joints (T, 52, 3), y up, as no mirror image; and remarks if they were one, or a hand is.
+    """Joints (T, 52, 3), y up, as no mirror image, NaN for lost frames; and remarks if they were one, or a hand is.
 
     Args:
         valid: (T, 52) bool, which were observed: others are not looked at.
@@ -32,18 +32,19 @@ def right_handed(
         landmarks: of a picture, in which half the body is filled in.
 
     Raises:
-        MotionFileError: landmarks that are a mirror image, or of a picture that is not upright.
+        MotionFileError: landmarks that are a mirror image, or of a picture that is not upright; joints that are no
+            body in metres, or in another order.
     """
     notes = []
-    if not landmarks:
+    if landmarks:
+        head, left, right = (joints[:, _JOINT[name]] for name in ("head", "left_shoulder", "right_shoulder"))
+        x, y, _ = np.median(head - (left + right) / 2, axis=0)
+        if y <= abs(x):
+            problem = "the head is not above the shoulders in the picture, whose y counts downwards from the top"
+            raise MotionFileError(f"{problem}; turn the video upright, or store 1 - y")
+    else:
         joints, notes = lost_frames(joints)
         check_proportions(joints, valid)
-    head, left, right = (joints[:, _JOINT[name]] for name in ("head", "left_shoulder", "right_shoulder"))
-    with np.errstate(all="ignore"):  # infinity is refused later
-        x, y, _ = np.median(head - (left + right) / 2, axis=0)
-    if landmarks and y <= abs(x):
-        problem = "the head is not above the shoulders in the picture, whose y counts downwards from the top"
-        raise MotionFileError(f"{problem}; turn the video upright, or store 1 - y")
     with np.errstate(all="ignore"):  # bones without length
         mirrored = bodily(joints, valid) < MIRRORED
         joints = joints * np.array((-1, 1, 1), joints.dtype) if mirrored else joints

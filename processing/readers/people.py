@@ -68,10 +68,8 @@ def follow(places: Sequence[np.ndarray]) -> list[dict[int, int]]:
         for person, detection in pairs.items():
             for other in range(len(people)):
                 if other not in pairs:  # only who was there just now can be mistaken
-                    way, elsewhere = (
-                        apart[person, detection],
-                        apart[other, detection] if frame - 1 in people[other] else np.inf,
-                    )
+                    way = apart[person, detection]
+                    elsewhere = apart[other, detection] if frame - 1 in people[other] else np.inf
                 else:
                     way = apart[person, detection] + apart[other, pairs[other]]
                     elsewhere = apart[person, pairs[other]] + apart[other, detection]
