@@ -85,20 +85,24 @@ def learn_contrastively(encoder, projector, features, targets, words, seed: int)
 
 
 @torch.no_grad()
-def read(reader: SignReader, known: list[str], vectors: torch.Tensor) -> list[str]:
+def read(reader: SignReader, sign_names: list[str], vectors: torch.Tensor) -> list[str]:
     """The likeliest signs of a clip of (L, D) vectors: repetitions and blanks are one and none, as CTC has it."""
     best = reader(vectors[None])[0].argmax(-1).tolist()
-    return [known[now - 1] for before, now in zip([0, *best], best, strict=False) if now and now != before]
+    return [sign_names[now - 1] for before, now in zip([0, *best], best, strict=False) if now and now != before]
 
 
-def error_rate(reader: SignReader, known, rare, vectors: list[torch.Tensor], data: MotionText, letters: bool) -> float:
+def error_rate(
+    reader: SignReader, sign_names, rare, vectors: list[torch.Tensor], data: MotionText, letters: bool
+) -> float:
     """Percent of the signs of `data` (of the names' letters, if `letters`) left out, put in or taken for others."""
     errors = total = 0
     for clip, text, name in zip(vectors, data.texts, data.rows["name"], strict=True):
-        said, expected = read(reader, known, clip), signs(text, rare | {(name or "").lower()})
+        predicted, expected = read(reader, sign_names, clip), signs(text, rare | {(name or "").lower()})
         if letters:
-            said, expected = ([sign for sign in spelled if not sign.startswith(" ")] for spelled in (said, expected))
-        errors += sum(theirs != ours for theirs, ours in align(expected, said))
+            predicted, expected = (
+                [sign for sign in spelled if not sign.startswith(" ")] for spelled in (predicted, expected)
+            )
+        errors += sum(theirs != ours for theirs, ours in align(expected, predicted))
         total += len(expected)
     return 100 * errors / total
 
@@ -123,9 +127,9 @@ def main() -> None:
         for split, data in splits.items()
     }
     texts = splits["train"].texts
-    targets, known = vocabulary(texts)
+    targets, sign_names = vocabulary(texts)
     rare = rare_words(texts)
-    words = word_embeddings(model, processor, known)
+    words = word_embeddings(model, processor, sign_names)
     encodings = {split: encode_clips(vqvae, extractor, clips, torch.float32) for split, clips in features.items()}
     latents = {split: latents_of(clips) for split, clips in encodings.items()}
     rounded = {split: [vqvae.embed(clip.codes)[0].detach() for clip in clips] for split, clips in encodings.items()}
@@ -147,7 +151,7 @@ def main() -> None:
             train_reader(reader, *as_codes([clip.numpy() for clip in vectors["train"]]), targets, STEPS, seed)
             minutes = (time.monotonic() - started) / 60
             errors = (
-                error_rate(reader, known, rare, vectors[split], splits[split], split == "spelling")
+                error_rate(reader, sign_names, rare, vectors[split], splits[split], split == "spelling")
                 for split in ("test", "spelling")
             )
             scores.append(dict(zip(METRICS, (*errors, minutes), strict=True)))

@@ -134,11 +134,11 @@ class LslmCheckpoint(PreTrainedModel):
                 )
                 self.config.backbone = None
             else:
-                own = ("projector.", "vqvae.")
+                beside_backbone = ("projector.", "vqvae.")
                 state_dict = {
                     name: weight
                     for name, weight in held.items()
-                    if name.removeprefix("model.").startswith(own) or ".lora_" in name
+                    if name.removeprefix("model.").startswith(beside_backbone) or ".lora_" in name
                 }
         configs = (self.config, self.config.text_config, self.config.vqvae_config)
         places = [config._name_or_path for config in configs]

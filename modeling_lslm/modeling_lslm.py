@@ -380,8 +380,8 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
                 states = outputs.last_hidden_state[:, keep].to(logits.dtype)
                 scored = torch.cat([logits, self.model.projector(states=states)], -1)
             loss = self.loss_function(scored, labels, vocab_size=scored.shape[-1], **kwargs)
-        rest = {name: value for name, value in outputs.items() if name != "last_hidden_state"}
-        return LslmCausalLMOutputWithPast(loss=loss, logits=logits, **rest)
+        states_and_cache = {name: value for name, value in outputs.items() if name != "last_hidden_state"}
+        return LslmCausalLMOutputWithPast(loss=loss, logits=logits, **states_and_cache)
 
     # ---- generation ----------------------------------------------------------------------------------------------
 

@@ -90,10 +90,12 @@ def refuse_incomplete(model: PreTrainedModel, place, loaded: dict, ignore_mismat
             if weight.is_floating_point() and weight.device.type != "meta" and not weight.isfinite().all()
         ],
     }
-    said = [f"{what} {', '.join(sorted(names)[:3])} ({len(names)} in all)" for what, names in faults.items() if names]
-    if said:
+    sentences = [
+        f"{what} {', '.join(sorted(names)[:3])} ({len(names)} in all)" for what, names in faults.items() if names
+    ]
+    if sentences:
         raise ValueError(
-            f"The weights in {place} are not whole: {'; '.join(said)}. Download or save the checkpoint again."
+            f"The weights in {place} are not whole: {'; '.join(sentences)}. Download or save the checkpoint again."
         )
 
 
@@ -235,10 +237,10 @@ class PartwiseEncoder(nn.Module):
     def __init__(self, config: SignMotionVQVAEConfig):
         super().__init__()
         self.features = _features_of_parts()
-        self.parts = nn.ModuleList(Encoder(config, len(own)) for own in self.features)
+        self.parts = nn.ModuleList(Encoder(config, len(part)) for part in self.features)
 
     def forward(self, features, lengths):
-        latents = [part(features[..., own], lengths) for part, own in zip(self.parts, self.features, strict=True)]
+        latents = [encode(features[..., part], lengths) for encode, part in zip(self.parts, self.features, strict=True)]
         return torch.cat([hidden for hidden, _ in latents], -1), latents[0][1]
 
 
@@ -248,13 +250,13 @@ class PartwiseDecoder(nn.Module):
     def __init__(self, config: SignMotionVQVAEConfig):
         super().__init__()
         features = _features_of_parts()
-        self.parts = nn.ModuleList(Decoder(config, len(own)) for own in features)
+        self.parts = nn.ModuleList(Decoder(config, len(part)) for part in features)
         places = sum(features, [])
         self.order = sorted(range(len(places)), key=places.__getitem__)
 
     def forward(self, latents, lengths):
         parts = latents.chunk(len(self.parts), -1)
-        features = [part(own, lengths) for part, own in zip(self.parts, parts, strict=True)]
+        features = [decode(part, lengths) for decode, part in zip(self.parts, parts, strict=True)]
         return torch.cat(features, -1)[..., self.order]
 
 

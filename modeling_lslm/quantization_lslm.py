@@ -55,11 +55,11 @@ class Codebook(nn.Module):
         choices = []
         for book, codes in enumerate(self.weight.to(latents.dtype).split(self.size)):
             if book % self.num_quantizers == 0:
-                rest = flat[:, book // self.num_quantizers]
+                remainder = flat[:, book // self.num_quantizers]
             # |x|^2 is the same for every code and left out
-            distances = codes.pow(2).sum(-1) - 2 * rest @ codes.T
+            distances = codes.pow(2).sum(-1) - 2 * remainder @ codes.T
             choices.append(distances.argmin(-1))
-            rest = rest - codes[choices[-1]]
+            remainder = remainder - codes[choices[-1]]
         return torch.stack(choices, -1).view(*latents.shape[:-1], self.num_codebooks)
 
     def rows(self, codes: torch.Tensor) -> torch.Tensor:
@@ -120,13 +120,13 @@ class Codebook(nn.Module):
             )
         self.weight.zero_()
         for quantizer in range(self.num_quantizers):  # one after the other: they are made of what is left over
-            own = torch.arange(len(self.weight), device=latents.device) // self.size % self.num_quantizers == quantizer
+            rows = torch.arange(len(self.weight), device=latents.device) // self.size % self.num_quantizers == quantizer
             left_over = self._left_over(latents, self.nearest(latents))
             pick = [torch.randperm(len(latents), generator=generator)[: self.size] for _ in range(self.num_parts)]
-            self.weight[own] = left_over[torch.cat(pick).to(latents.device), self._book_of_row()[own]]
+            self.weight[rows] = left_over[torch.cat(pick).to(latents.device), self._book_of_row()[rows]]
             for _ in range(iterations):
                 count, total = self._assigned(latents, self.nearest(latents))
-                used = (count > 0) & own
+                used = (count > 0) & rows
                 self.weight[used] = total[used] / count[used, None]
         if self.ema:
             count, _ = self._assigned(latents, self.nearest(latents))

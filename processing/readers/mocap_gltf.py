@@ -274,7 +274,7 @@ def _parents_first(parents: list[int]) -> list[int]:
 def _node_names(gltf: _Gltf, nodes: list[dict]) -> tuple[list[str], set[int]]:
     """The names of the nodes; where VRM says which bone a node is, that name. And the nodes that are said to be bones,
     by VRM or by the skin of a mesh."""
-    said = {joint for skin in gltf.json.get("skins", []) for joint in skin["joints"]}
+    bone_nodes = {joint for skin in gltf.json.get("skins", []) for joint in skin["joints"]}
     names = [name if isinstance(name := node.get("name"), str) else "" for node in nodes]
     extensions = gltf.json.get("extensions", {})
     for extension in ("VRM", "VRMC_vrm", "VRMC_vrm_animation"):
@@ -284,8 +284,8 @@ def _node_names(gltf: _Gltf, nodes: list[dict]) -> tuple[list[str], set[int]]:
         for bone, stated in bones.items():
             _item(nodes, stated["node"], "nodes")
             names[stated["node"]] = str(bone)
-            said.add(stated["node"])
-    return names, said
+            bone_nodes.add(stated["node"])
+    return names, bone_nodes
 
 
 def _channels(

@@ -36,11 +36,11 @@ def motion_payload(joints: np.ndarray, fps: float, valid: np.ndarray | None = No
         more: further keys of the result.
     """
     joints = np.asarray(joints, np.float64)
-    known = np.isfinite(joints).all(-1)
-    joints = np.where(known[..., None], joints, np.nan)
-    seen = known if valid is None else known & np.asarray(valid, bool)
+    finite = np.isfinite(joints).all(-1)
+    joints = np.where(finite[..., None], joints, np.nan)
+    seen = finite if valid is None else finite & np.asarray(valid, bool)
     joints = joints - np.nanmedian(joints.reshape(-1, 3), axis=0)  # 16 bits reach 32 m from there
-    millimetres = np.where(known[..., None], np.clip(np.round(np.nan_to_num(joints) * 1000), -32767, 32767), MISSING)
+    millimetres = np.where(finite[..., None], np.clip(np.round(np.nan_to_num(joints) * 1000), -32767, 32767), MISSING)
     upper = np.delete(joints, LEGS, axis=1)
     upper = upper[:, np.isfinite(upper).all(-1).any(0)]  # joints that the clip has
     # All of the clip, so that the picture does not jump; without a joint's outermost points, which may be errors of

@@ -49,7 +49,7 @@ def motion_errors(originals: list[np.ndarray], decoded: list[np.ndarray], fps: f
     pairs = [(a.astype(np.float64), b.astype(np.float64)) for a, b in zip(originals, decoded, strict=True)]
     root = np.concatenate([_lengths((a - a[:, :1]) - (b - b[:, :1])) for a, b in pairs])
     jerked = np.concatenate([_lengths(np.diff(a - b, 2, axis=0)) for a, b in pairs])
-    own = np.concatenate([_lengths(np.diff(a, 2, axis=0)) for a, _ in pairs])
+    accelerations = np.concatenate([_lengths(np.diff(a, 2, axis=0)) for a, _ in pairs])
     errors = {
         "upper_body_mm": 1000.0 * root[:, UPPER_BODY].mean(),
         "hands_mm": 1000.0 * root[:, [*LEFT_HAND, *RIGHT_HAND]].mean(),
@@ -65,8 +65,8 @@ def motion_errors(originals: list[np.ndarray], decoded: list[np.ndarray], fps: f
             error = jerked[:, joints].mean()
             errors[f"accel_{part}mm_per_frame2"] = 1000.0 * error
             errors[f"accel_{part}m_per_s2"] = error * fps**2
-            if own[:, joints].any():
-                errors[f"accel_{part}percent"] = 100.0 * error / own[:, joints].mean()
+            if accelerations[:, joints].any():
+                errors[f"accel_{part}percent"] = 100.0 * error / accelerations[:, joints].mean()
     return {name: float(value) for name, value in errors.items()}
 
 

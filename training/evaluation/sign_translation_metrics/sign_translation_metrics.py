@@ -44,7 +44,7 @@ class SignTranslationMetrics(evaluate.Metric):
             The scores, by name; "signatures": name -> definition; "intervals": name -> (low, high), with `bootstrap`.
         """
         scores = text_metrics(references, predictions, names, definitions)
-        said = {name: signature for name, signature in signatures(definitions).items() if name in scores}
+        stated = {name: signature for name, signature in signatures(definitions).items() if name in scores}
         if bootstrap:
             scores["intervals"] = confidence_intervals(references, predictions, definitions, bootstrap, seed)
-        return scores | {"signatures": said}
+        return scores | {"signatures": stated}
