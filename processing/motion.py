@@ -284,8 +284,6 @@ def _smplx_motion(clip: SmplxClip, given: _Arguments) -> Motion:
     )
     notes += assumptions
     present = np.isfinite(joints).all((1, 2))
-    if not present.any():
-        raise MotionFileError("no frame has numbers in all of its parameters (NaN or infinity); export the clip again")
     if not present.all():
         joints = fill_in_time(joints, present)
         kind = "frames missing, filled in between their neighbours"

@@ -377,7 +377,7 @@ def clip_to_joints(
     up, flat_hand_mean and body_model are as in `motion.load_motion`. A frame that is missing (NaN) is NaN here.
 
     Raises:
-        ValueError: the person is not upright along the axis that the layout promises.
+        ValueError: no frame has a pose, or the person is not upright along the axis that the layout promises.
     """
     layout = LAYOUTS[clip.format]
     notes = list(clip.notes)
@@ -396,6 +396,8 @@ def clip_to_joints(
         joints, name = posed_joints(params, np.where(flat[:, None], 0.0, HANDS_MEAN)), NAME
     zeros = ~np.any([params[name].any(1) for name in POSE_WIDTHS], 0)  # what programs write for a frame that they lost
     joints[zeros | ~np.isfinite(joints).all((1, 2))] = np.nan
+    if np.isnan(joints).all():
+        raise MotionFileError("no frame has numbers in all of its parameters (NaN, or all 0); export the clip again")
     if up is None:
         up = main_axis(joints)
         if up not in layout.up:

@@ -1,5 +1,7 @@
 """SMPL-X parameters in every layout of the field: written from known motion, read back to a millimetre."""
 
+import pickle
+
 import motion_writers as write
 import numpy as np
 import pytest
@@ -222,6 +224,14 @@ def test_missing_frames_are_filled_in_and_said(tmp_path):
     assert motion.num_frames == write.FRAMES and any("3 of 24 frames missing" in note.text for note in motion.notes)
     assert not motion.valid[list(missing)].any() and motion.valid[4].all()
     assert_same_poses(motion.joints, params, [t for t in range(write.FRAMES) if t not in missing])
+
+
+@pytest.mark.parametrize("nothing", (np.nan, 0.0))
+def test_a_fit_without_a_pose_is_not_asked_which_way_up_it_is(nothing, tmp_path):
+    fit = {"smplx": np.full((60, 182), nothing, np.float32)}
+    (tmp_path / "clip.pkl").write_bytes(pickle.dumps(fit))
+    with pytest.raises(ValueError, match="no frame has numbers in all of its parameters"):
+        load_motion(tmp_path / "clip.pkl", fps=24)
 
 
 def test_one_frame_or_several_clips_in_a_folder(tmp_path):
