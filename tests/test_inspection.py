@@ -71,7 +71,11 @@ def test_the_command(tmp_path, capsys):
     assert (tmp_path / "strips" / "good.png").stat().st_size > 5000
     picture = tmp_path / "new" / "strip.png"  # into a folder that is not there yet
     assert lslm_cli.main(["inspect", str(good), "--png", str(picture)]) == 0 and picture.is_file()
-    capsys.readouterr()
+    (tmp_path / "other").mkdir()
+    again = write.signavatars(tmp_path / "other" / "good.pkl", write.a_motion(seed=1), HANDS_MEAN)
+    assert lslm_cli.main(["inspect", str(good), str(again), "--png", str(tmp_path / "both")]) == 0
+    drawn, out = list((tmp_path / "both").iterdir()), capsys.readouterr().out
+    assert len(drawn) == 2 and all(f"picture     {path}\n" in out for path in drawn)
     assert lslm_cli.main(["inspect", str(good), "--json", "--fps", "30", "--up=-y", "--flat-hand-mean", "true"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["fps"] == 30 and facts["format"] == "signavatars" and any("whole" in note for note in facts["notes"])

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections import Counter
 from pathlib import Path
 
 from .motion_files import files_parser, load, report_failure
@@ -14,9 +15,7 @@ def arguments(prog: str) -> argparse.ArgumentParser:
         "which frames look wrong.",
         "what is printed without it, or error",
     )
-    parser.add_argument(
-        "--png", metavar="OUT", help="draw stick figures: a .png, or a folder for those of several files"
-    )
+    parser.add_argument("--png", metavar="OUT", help="draw stick figures: a .png for one file, or a folder")
     return parser
 
 
@@ -25,10 +24,8 @@ def run(args) -> int:
     from lslm.processing.readers.inspection import as_text, draw_strip, inspect_motion
 
     failed = False
-    png = None if args.png is None else Path(args.png)
-    if png is not None:
-        (png if len(args.files) > 1 else png.parent).mkdir(parents=True, exist_ok=True)
-    for file in args.files:
+    pictures = [] if args.png is None else _pictures(args.files, Path(args.png))
+    for number, file in enumerate(args.files):
         try:
             motion = load(file, args)
         except ValueError as error:
@@ -36,10 +33,19 @@ def run(args) -> int:
             report_failure(file, str(error), args)
             continue
         facts = inspect_motion(motion)
-        if png is not None:
-            out = png / f"{Path(file).stem}.png" if png.is_dir() else png
-            draw_strip(motion, out)
-            facts["png"] = str(out)
+        if pictures:
+            pictures[number].parent.mkdir(parents=True, exist_ok=True)
+            draw_strip(motion, pictures[number])
+            facts["png"] = str(pictures[number])
         text = json.dumps({"file": file} | facts, ensure_ascii=False) if args.json else as_text(file, facts)
         print(text, flush=True)
     return 2 if failed else 0
+
+
+def _pictures(files: list[str], out: Path) -> list[Path]:
+    """Where the picture of each file goes: files of one name, from several folders, have their folders in it."""
+    if len(files) == 1 and out.suffix.lower() == ".png" and not out.is_dir():
+        return [out]
+    paths = [Path(file).with_suffix("") for file in files]
+    count = Counter(path.name for path in paths)
+    return [out / f"{path.name if count[path.name] == 1 else '_'.join(path.resolve().parts[1:])}.png" for path in paths]

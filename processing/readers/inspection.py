@@ -99,6 +99,7 @@ def as_text(file: str, facts: dict) -> str:
         f"  hands       left in {facts['left_hand']:g} % of the frames, right in {facts['right_hand']:g} %",
         *(f"  assumed     {printable(str(note))}" for note in facts["notes"]),
         *(f"  suspicious  {reason}: frames {as_ranges(frames)}" for reason, frames in facts["suspicious"].items()),
+        *(f"  picture     {printable(picture)}" for picture in (facts.get("png"),) if picture),
     ]
     return "\n".join(lines)
 
