@@ -294,6 +294,18 @@ def test_a_resample_scores_what_its_sentences_score():
     assert {"bleu1", "bleu4", "chrf", "rouge_l", "wer", "rbleu"} <= set(intervals) and "insertions" not in intervals
 
 
+def test_a_resample_scores_the_names_that_its_sentences_have():
+    references, names = [f"Tea for {name}, please." for name in ("Ann", "Bo", "Cleo", "Dan")], ["Ann", "Bo", "Cleo", None]
+    predictions = ["Tea for Ann please", "Teas for Ob, please", "Tea for Leo.", "Tea, please, Dan."]
+    intervals, scores = confidence_intervals(references, predictions, ["wer"], samples=9, names=names), []
+    for draw in _draws(4, samples=9, seed=0).astype(int):
+        sides = ([text for text, times in zip(side, draw, strict=True) for _ in range(times)] for side in (references, predictions, names))
+        scores.append(text_metrics(*sides, definitions=["wer"]))
+    for name in ("wer_without_names", "names_exact_match", "names_character_error_rate"):
+        assert intervals[name] == pytest.approx(np.percentile([s[name] for s in scores], [2.5, 97.5])), name
+    assert len({intervals[name] for name in intervals}) == 4
+
+
 def test_intervals_hold_the_score_and_depend_on_the_seed_alone():
     scores, found = text_metrics(*DATA, definitions=ALL), confidence_intervals(*DATA, ALL, samples=200)
     assert all(low <= scores[name] <= high for name, (low, high) in found.items())
@@ -376,10 +388,12 @@ def test_it_loads_from_its_folder_offline_anywhere(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     scores = json.loads(done.stdout.splitlines()[-1])
-    expected = text_metrics(*DATA, [None, "Dana", None, None])
+    names = [None, "Dana", None, None]
+    expected = text_metrics(*DATA, names)
     assert {name: scores[name] for name in expected} == pytest.approx(expected)
     assert scores["signatures"] == signatures() and scores["names"] == 1
-    assert scores["intervals"] == {k: list(v) for k, v in confidence_intervals(*DATA, samples=5).items()}
+    intervals = confidence_intervals(*DATA, samples=5, names=names)
+    assert scores["intervals"] == {k: list(v) for k, v in intervals.items()} and "names_exact_match" in intervals
     assert not scores["loaded"]  # it stands alone, as it does where only the folder was copied
     assert scores["in batches"] == pytest.approx(expected["wer"])
     assert scores["error"] == "line 1 of the predictions is 1 (int); expected a string"

@@ -151,7 +151,11 @@ class EvaluateKeys:
     split: str = key("", "train, validation or test")
     output: str = key("", "folder for the results")
     model: str | None = key(None, "checkpoint folder or Hub id; left out: the shipped ASL Cafe model")
-    controls: bool = key(False, "also score shuffled clips and motion set to zero")
+    controls: bool = key(
+        True,
+        "test whether the motion is read: is the right clip's translation better than another's, about as long, and "
+        "than that of motion set to zero? Costs one more translation for each length of clips",
+    )
     unseen_templates: str | None = key(
         None,
         "also ask in words never trained on, one template of this file drawn for each clip, and score it apart; true, "

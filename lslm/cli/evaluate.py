@@ -1,5 +1,7 @@
 """`lslm evaluate`: the scores of a model on a split of a data set."""
 
+import sys
+
 from .recipes import RecipeParser
 
 
@@ -7,15 +9,16 @@ def arguments(prog: str) -> RecipeParser:
     return RecipeParser(
         prog,
         description="""\
-Score a model on a split: translations (BLEU, chrF, ROUGE-L, WER, names apart) and sign tokenizer (errors in mm, code
-usage, signs recognised after decoding). Writes results.json, predictions.jsonl (with the probability of every token)
-and report.html (translations beside moving signers).
+Score a model on a split: translations (BLEU, chrF, ROUGE-L, WER, names apart; with 95 % intervals over clips) and
+sign tokenizer (errors in mm, code usage, signs recognised after decoding). Says whether the motion helps, or whether
+there is no evidence that it is read. Writes results.json, predictions.jsonl (with the probability of every token) and
+report.html (translations beside moving signers).
 
 A recipe is one flat YAML file; every key is a flag too (--num_beams 4, or --num-beams 4), and the flag wins.""",
         epilog=f"""\
 examples
   {prog} --config training/recipes/smollm2-135m/4_evaluate.yaml
-  {prog} --data examples/asl_cafe --split test --controls --unseen-templates --output runs/scores""",
+  {prog} --data examples/asl_cafe --split test --unseen-templates --output runs/scores""",
     )
 
 
@@ -33,8 +36,15 @@ def run(args) -> int:
     keys.model = shipped_or(keys.model)
     with undamaged(keys.model):
         results = evaluate(keys, command=" ".join([args.prog, *args.words]))
+    intervals = results.get("intervals", {})
     for name, value in results["metrics"].items():
-        print(f"{name:32} {value:10.2f}" if isinstance(value, float) else f"{name:32} {value:10d}")
+        number = f"{value:10.2f}" if isinstance(value, float) else f"{value:10d}"
+        interval = "  [{:.2f}, {:.2f}]".format(*intervals[name]) if name in intervals else ""
+        print(f"{name:32} {number}{interval}")
+    for note in results["notes"]:
+        print(f"lslm: {note}", file=sys.stderr)
+    if "motion" in results:
+        print(results["motion"]["summary"])
     also = " and report.html" if keys.report_clips > 0 else ""
     print(f"written to {keys.output}: results.json, predictions.jsonl{also}")
     return 0

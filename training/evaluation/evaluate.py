@@ -28,23 +28,30 @@ from ..provenance import machine, save_results, versions
 from ..recipe_keys import EvaluateKeys
 from . import motion_metrics
 from .motion_embedding import MotionEmbedding, motion_embedding
+from .motion_verdict import FEWEST, NOT_TESTED, SAMPLES, motion_verdict, other_clips
 from .report import report_html
-from .sign_translation_metrics import signatures, text_metrics
+from .sign_translation_metrics import confidence_intervals, signatures, text_metrics
 
 # text scores that are also given for phrasings never trained on
 UNSEEN_SCORES = ("wer", "bleu1", "bleu4", "chrf", "rouge_l", "exact_match")
+FEWEST_FOR_FID = 500  # fewer clips than that, and an FID is mostly of how few they are
+# what signatures() does not define
+SIGNATURES = {
+    "wer_shuffled": "WER of the translation of another clip about as long",
+    "wer_zeroed": "WER of the translation of as many frames of mean motion features",
+}
 
 
 def evaluate(keys: EvaluateKeys, command: str = "") -> dict:
     """Translate every clip of a split and write the scores; of a sign tokenizer alone, score what it keeps.
 
     Args:
-        keys: what is scored, and how. With `controls`, a model that reads the motion is wrong; one that recites what
-            people usually say is not. Scores in the words of `unseen_templates` end in `_unseen_templates`.
+        keys: what is scored, and how. Scores in the words of `unseen_templates` end in `_unseen_templates`.
         command: what the user typed, for the record.
 
     Returns:
-        The content of results.json.
+        The content of results.json: `metrics`; of translations their 95 % `intervals` over clips, and `motion`, whether
+        it is read ([`motion_verdict`]); `notes`, what to know before a score is quoted; what it takes to repeat it.
     """
     set_seed(keys.seed)
     started = time.time()
@@ -69,15 +76,29 @@ def evaluate(keys: EvaluateKeys, command: str = "") -> dict:
         raise ValueError(f"an FID needs at least 2 clips, {which} has {len(features)}; leave the FID out")
     embedding = motion_embedding(keys.fid, keys.data, extractor) if keys.fid else None
     clips = encode_clips(vqvae, extractor, features)
-    scores, rows = {}, []
+    scores, of_translations, rows = {}, {}, []
     if lslm is not None:
         translate = partial(translate_clips, lslm, processor, batch_size=keys.batch_size, num_beams=keys.num_beams)
-        zeroed = encode_clips(vqvae, extractor, [np.zeros_like(clip) for clip in features]) if keys.controls else None
-        scores, rows = translation_metrics(translate, processor.prompt, dataset, clips, templates, zeroed, keys.seed)
+        zeroed = None
+        if keys.controls:
+            # without motion, clips are told apart by their length alone: one of each is enough
+            still = {int(clip.lengths): np.zeros_like(frames) for clip, frames in zip(clips, features, strict=True)}
+            zeroed = dict(zip(still, encode_clips(vqvae, extractor, [*still.values()]), strict=True))
+        scores, of_translations, rows = translation_metrics(
+            translate, processor.prompt, dataset, clips, templates, zeroed, keys.seed
+        )
     scores |= tokenizer_metrics(vqvae, extractor, dataset, features, clips, keys.data, embedding)
     scores["parameters_m"] = parameters / 1e6
+    notes = []
+    if embedding is not None and len(clips) < FEWEST_FOR_FID:
+        notes.append(
+            f"the FID is of {len(clips)} clips: fewer than {FEWEST_FOR_FID} overestimate it; compare it with that of the "
+            "same clips in the same embedding alone"
+        )
     results = {
         "metrics": {name: round(value, 4) for name, value in scores.items()},
+        **of_translations,
+        "notes": notes,
         "model": keys.model,
         "data": keys.data,
         "split": keys.split,
@@ -86,7 +107,7 @@ def evaluate(keys: EvaluateKeys, command: str = "") -> dict:
         "seconds": round(time.time() - started, 1),
         "versions": versions("torch", "transformers", "python"),
         "machine": machine(f"{torch.get_num_threads()} threads", vqvae.device.type),
-        "signatures": {name: text for name, text in signatures().items() if name in scores},
+        "signatures": {name: text for name, text in (signatures() | SIGNATURES).items() if name in scores},
     }
     if embedding is not None:
         results["fid_embedding"] = embedding.description(keys.fid)
@@ -117,16 +138,17 @@ def translation_metrics(
     dataset: MotionText,
     clips: list[MotionEncoding],
     templates: list[str],
-    zeroed: list[MotionEncoding] | None,
+    zeroed: dict[int, MotionEncoding] | None,
     seed: int,
-) -> tuple[dict[str, float], list[dict]]:
-    """Scores of the translations of `clips`, and a line of predictions.jsonl for each clip.
+) -> tuple[dict[str, float], dict, list[dict]]:
+    """Scores of the translations of `clips`; `intervals` and `motion` of results.json; and a line of predictions.jsonl
+    for each clip.
 
     Args:
         translate: [`translate_clips`] but for its last arguments: (clips, what=..., prompts=...).
         prompt: the user message that `translate` asks with by itself.
         templates: ask again with one of these for each clip.
-        zeroed: the clips without motion, for `controls`; None: no controls.
+        zeroed: no motion, for each length of `clips` in codes; None: whether the motion is read is not tested.
     """
     columns = dataset.rows.column_names
     names = list(dataset.rows["name"]) if "name" in columns else None
@@ -145,6 +167,7 @@ def translation_metrics(
         for name, reference, translation in zip(ids, dataset.texts, translations, strict=True)
     ]
     scores = text_metrics(dataset.texts, predictions, names)
+    intervals = _intervals(dataset.texts, predictions, seed, names)
     right = np.array([text == reference for text, reference in zip(predictions, dataset.texts, strict=True)])
     if right.any() and not right.all():
         scores["confidence_auc"] = area_under_curve([math.prod(t.probabilities) for t in translations], right)
@@ -153,24 +176,43 @@ def translation_metrics(
         texts = [[texts[i] for i in unseen] for texts in (dataset.texts, predictions)]
         scores["unseen_combinations"] = len(unseen)
         scores["wer_unseen_combinations"] = text_metrics(*texts, definitions=["wer"])["wer"]
+        bounds = _intervals(*texts, seed).items()
+        intervals |= {f"{name}_unseen_combinations": interval for name, interval in bounds}
     if templates:
         draws = (np.random.default_rng((seed, index)) for index in range(len(clips)))
         prompts = [templates[draw.integers(len(templates))] for draw in draws]
         again = [translation.text for translation in translate(clips, what="unseen templates", prompts=prompts)]
         unseen_scores = text_metrics(dataset.texts, again)
         scores |= {f"{name}_unseen_templates": unseen_scores[name] for name in UNSEEN_SCORES}
+        bounds = _intervals(dataset.texts, again, seed).items()
+        intervals |= {f"{name}_unseen_templates": interval for name, interval in bounds}
         for row, question, prediction in zip(rows, prompts, again, strict=True):
             row |= {"prompt_unseen_templates": question, "prediction_unseen_templates": prediction}
+    motion = NOT_TESTED
     if zeroed is not None:
-        controls = {"zeroed": zeroed}
+        lengths = [int(clip.lengths) for clip in clips]
+        silent = dict(zip(zeroed, translate([*zeroed.values()], what="zeroed"), strict=True))
+        controls = {"zeroed": [silent[length].text for length in lengths]}
         if len(clips) > 1:
-            # a shift of a random order: no clip stays with its own utterance
-            order = np.random.default_rng(seed).permutation(len(clips))
-            controls = {"shuffled": [clips[i] for i in np.roll(order, 1)[np.argsort(order)]], **controls}
-        for name, others in controls.items():
-            texts = [translation.text for translation in translate(others, what=name)]
-            scores[f"wer_{name}"] = text_metrics(dataset.texts, texts, definitions=["wer"])["wer"]
-    return scores, rows
+            controls["shuffled"] = [predictions[i] for i in other_clips(lengths, seed)]
+        for name, texts in controls.items():
+            values = text_metrics(dataset.texts, texts, definitions=["wer"])
+            scores |= {f"wer_{name}": values["wer"]} if "wer" in values else {}
+        for row, prediction in zip(rows, controls["zeroed"], strict=True):
+            row["prediction_zeroed"] = prediction
+        motion = motion_verdict(dataset.texts, predictions, controls.get("shuffled", []), controls["zeroed"], seed)
+    intervals = {name: interval for name, interval in intervals.items() if name in scores}
+    return scores, {"intervals": intervals, "motion": motion}, rows
+
+
+def _intervals(references, predictions, seed, names=None) -> dict[str, list[float]]:
+    """95 % intervals of all text scores; none of fewer clips, or names, than an interval can speak for."""
+    if len(references) < FEWEST:
+        return {}
+    if names is not None and sum(map(bool, names)) < FEWEST:
+        names = None
+    bounds = confidence_intervals(references, predictions, samples=SAMPLES, seed=seed, names=names)
+    return {name: [round(low, 4), round(high, 4)] for name, (low, high) in bounds.items()}
 
 
 def area_under_curve(confidences: Sequence[float], right: np.ndarray) -> float:
@@ -233,6 +275,7 @@ def tokenizer_metrics(
         mean, std = (0.0, 1.0) if extractor.mean is None else (np.asarray(extractor.mean), np.asarray(extractor.std))
         before, after = (embedding.embed_motion([clip * std + mean for clip in clips]) for clips in (features, rebuilt))
         scores["fid"] = motion_metrics.frechet_distance(before, after)
+        scores["fid_clips"] = len(features)
     try:
         train = MotionText(data, "train", extractor.fps)
     except FileNotFoundError:

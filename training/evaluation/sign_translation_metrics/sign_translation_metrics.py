@@ -46,5 +46,5 @@ class SignTranslationMetrics(evaluate.Metric):
         scores = text_metrics(references, predictions, names, definitions)
         stated = {name: signature for name, signature in signatures(definitions).items() if name in scores}
         if bootstrap:
-            scores["intervals"] = confidence_intervals(references, predictions, definitions, bootstrap, seed)
+            scores["intervals"] = confidence_intervals(references, predictions, definitions, bootstrap, seed, names)
         return scores | {"signatures": stated}

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from .text_metrics import DEFAULT, check_pairs, chosen, statistics
+from .text_metrics import DEFAULT, NAME_SCORES, check_pairs, chosen, name_scores, name_statistics, statistics
 
 
 def confidence_intervals(
@@ -13,6 +13,7 @@ def confidence_intervals(
     definitions: Sequence[str] = DEFAULT,
     samples: int = 1000,
     seed: int = 0,
+    names: Sequence[str | None] | None = None,
 ) -> dict[str, tuple[float, float]]:
     """95 % intervals by percentile bootstrap over sentences: score name -> (low, high), in percent like the score.
 
@@ -21,16 +22,18 @@ def confidence_intervals(
 
     Args:
         samples: number of resamples.
+        names: as of [`text_metrics`]; their scores get intervals as well.
 
     Raises:
         ValueError: see [`check_pairs`]; an unknown definition; no samples.
     """
     check_pairs(references, predictions)
     resampled = _draws(len(references), samples, seed)
-    return {
-        name: _interval(score(resampled @ rows))
-        for name, (rows, score) in _scored(references, predictions, definitions).items()
-    }
+    scored = _scored(references, predictions, definitions)
+    if names is not None and any(names):
+        rows = name_statistics(references, predictions, names)
+        scored |= {name: (rows, lambda sums, at=at: name_scores(sums)[at]) for at, name in enumerate(NAME_SCORES)}
+    return {name: _interval(score(resampled @ rows)) for name, (rows, score) in scored.items()}
 
 
 def compare(

@@ -379,19 +379,26 @@ def text_metrics(
             scores |= _error_counts(sums, len(references))
     scores["utterances"] = len(references)
     if names is not None and any(names):
-        scores |= _name_metrics(references, predictions, names)
+        sums = name_statistics(references, predictions, names).sum(0)
+        scores |= {"names": int(sums[2])} | {k: float(v) for k, v in zip(NAME_SCORES, name_scores(sums), strict=True)}
     return scores
 
 
-def _name_metrics(references, predictions, names) -> dict[str, float]:
-    """Names: exact match and character error rate; and the WER over all other reference words."""
+NAME_SCORES = ("wer_without_names", "names_exact_match", "names_character_error_rate")
+
+
+def name_statistics(references: Sequence[str], predictions: Sequence[str], names: Sequence[str | None]) -> np.ndarray:
+    """Rows of 6: errors in other words than names, other words; names, those that are right; wrong letters of names,
+    letters of names. [`name_scores`] makes [`NAME_SCORES`] of their sum."""
     rows = []
     for reference, prediction, name in zip(references, predictions, names, strict=True):
-        if not name:
-            continue
+        aligned = _aligned_words(reference, prediction)
         # each word of the reference with the one opposite to it
-        pairs = [pair for pair in _aligned_words(reference, prediction) if pair[0] is not None]
-        words = [word for word, _ in pairs]
+        pairs = [pair for pair in aligned if pair[0] is not None]
+        errors, words = sum(word != other for word, other in aligned), [word for word, _ in pairs]
+        if not name:
+            rows.append((errors, len(words), 0, 0, 0, 0))
+            continue
         parts = normalize_words(name).split()  # Ann-Marie is two words to WER
         start = next((i for i in range(len(words)) if words[i : i + len(parts)] == parts), None)
         if start is None:
@@ -399,12 +406,12 @@ def _name_metrics(references, predictions, names) -> dict[str, float]:
         opposite = [other or "" for _, other in pairs[start : start + len(parts)]]
         wrong = sum(part != other for part, other in zip(parts, opposite, strict=True))
         edits = sum(a != b for part, other in zip(parts, opposite, strict=True) for a, b in align(part, other))
-        rows.append((1, not wrong, wrong, len(parts), edits, len("".join(parts))))
-    count, exact, wrong_parts, parts, edits, letters = np.sum(rows, axis=0).tolist()
-    *errors, words = statistics("wer", references, predictions).sum(0).tolist()
-    return {
-        "wer_without_names": 100.0 * (sum(errors) - wrong_parts) / max(words - parts, 1),
-        "names": count,
-        "names_exact_match": 100.0 * exact / count,
-        "names_character_error_rate": 100.0 * edits / letters,
-    }
+        rows.append((errors - wrong, len(words) - len(parts), 1, not wrong, edits, len("".join(parts))))
+    return np.array(rows, dtype=float)
+
+
+def name_scores(sums: np.ndarray) -> tuple[np.ndarray, ...]:
+    """(..., 6) sums of [`name_statistics`] -> [`NAME_SCORES`], percent; nan where no name is."""
+    errors, words, names, exact, edits, letters = np.moveaxis(sums, -1, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return 100.0 * errors / np.maximum(words, 1), 100.0 * exact / names, 100.0 * edits / letters
