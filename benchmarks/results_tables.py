@@ -38,7 +38,6 @@ SUMMARY = [
     ("{utterances} spelled words that training never had, completely right, %", "spelling", "names_exact_match"),
     ("signs recognised after a trip through the codes, % ({sign_recognition_original:.1f} before)",)
     + ("results", "sign_recognition_decoded"),
-    ("control, words wrong with the motion set to zero, %", "results", "wer_zeroed"),
 ]
 SPELLED = {
     "character error %": "names_character_error_rate",
@@ -71,6 +70,19 @@ def table(head: list[str], rows: Iterable[Iterable[str | float | None]]) -> str:
     return "\n".join(lines)
 
 
+def score(results: dict, name: str) -> str | int | None:
+    """A score with its 95 % interval, if one is recorded; None if the score is not."""
+    value, interval = results["metrics"].get(name), results.get("intervals", {}).get(name)
+    if not isinstance(value, float):
+        return value
+    return f"{value:.1f}" + ("" if interval is None else " ({:.1f} to {:.1f})".format(*interval))
+
+
+def motion(results: dict) -> str:
+    """Whether the motion is read."""
+    return results.get("motion", {"summary": "Whether the motion is read was not tested."})["summary"]
+
+
 def made_with(results: dict, command: str | None = None, seed: str = "") -> str:
     """The command of a file of results, and what it ran on."""
     versions = results["versions"]
@@ -81,25 +93,28 @@ def made_with(results: dict, command: str | None = None, seed: str = "") -> str:
 
 
 def summary() -> str:
-    """Six of the shipped checkpoint's scores."""
-    scores = {name: read(SCORES / f"{name}.json")["metrics"] for name in ("results", "spelling")}
-    rows = ([label.format(**scores[file]), scores[file][key]] for label, file, key in SUMMARY)
-    return table([f"{scores['results']['utterances']} test utterances", ""], rows)
+    """Five of the shipped checkpoint's scores, and whether it reads."""
+    results = {name: read(SCORES / f"{name}.json") for name in ("results", "spelling")}
+    rows = ([label.format(**results[file]["metrics"]), score(results[file], key)] for label, file, key in SUMMARY)
+    utterances = results["results"]["metrics"]["utterances"]
+    return f"{table([f'{utterances} test utterances', '(95 % interval)'], rows)}\n\n{motion(results['results'])}"
 
 
 def shipped() -> str:
     """What the shipped checkpoint scores."""
     results, beams, spelling = (read(SCORES / f"{name}.json") for name in ("results", "beams", "spelling"))
-    scores, with_beams, spelled = results["metrics"], beams["metrics"], spelling["metrics"]
-    translation = ([label, scores[key], with_beams.get(key)] for label, key in TRANSLATION.items())
-    spelled_words = ([label, spelled[key]] for label, key in SPELLED.items())
+    scores, spelled = results["metrics"], spelling["metrics"]
+    translation = ([label, score(results, key), score(beams, key)] for label, key in TRANSLATION.items())
+    spelled_words = ([label, score(spelling, key)] for label, key in SPELLED.items())
     tokenizer = ([label, scores[key]] for label, key in TOKENIZER.items())
     remark = (
         f"{scores['utterances']} utterances, {scores['reference_words']} words, {scores['names']} names, "
         f"{scores['unseen_combinations']} with a sign combination unseen in training, and {spelled['utterances']} "
-        f"words spelled; {'; '.join(results['signatures'][name] for name in ('bleu4', 'chrf', 'rouge_l', 'wer'))}. "
+        f"words spelled; in brackets 95 % intervals over utterances (bootstrap); "
+        f"{'; '.join(results['signatures'][name] for name in ('bleu4', 'chrf', 'rouge_l', 'wer'))}. "
     )
     blocks = [
+        motion(results),
         table(["translation", "test", "with 4 beams"], translation),
         table(["spelled words that training never had", "spelling"], spelled_words),
         table(["sign tokenizer", "test"], tokenizer),

@@ -341,10 +341,11 @@ def _figures(results: Mapping) -> dict[str, float]:
     return {key: value for key, value in metrics if type(value) in (int, float) and math.isfinite(value)}
 
 
-def _rows(results: Mapping, table: str) -> list[tuple[str, float, str]]:
-    """(label, value, which direction is better) of those metrics of a table that are there."""
-    figures = _figures(results)
-    return [(label, figures[key], better) for key, (label, better) in FACTS["scores"][table].items() if key in figures]
+def _rows(results: Mapping, table: str) -> list[tuple[str, float, str, list[float] | None]]:
+    """(label, value, which direction is better, 95 % interval if known) of those metrics of a table that are there."""
+    figures, intervals = _figures(results), results.get("intervals", {})
+    rows = ((key, label, better) for key, (label, better) in FACTS["scores"][table].items() if key in figures)
+    return [(label, figures[key], better, intervals.get(key)) for key, label, better in rows]
 
 
 def _evaluations(results: Mapping, data: SignData | None) -> list[EvalResult]:

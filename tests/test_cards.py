@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import itertools
 import json
 import re
 from dataclasses import fields
@@ -43,7 +44,7 @@ STAGES = {
     for path in sorted(RECIPES.glob("[123]_*.yaml"))
 }
 SMOLLM, LLAMA = "HuggingFaceTB/SmolLM2-135M-Instruct", "meta-llama/Llama-3.2-3B-Instruct"
-WER, ROUNDED = (text.format(RESULTS["metrics"]["wer"]) for text in ("value: {}", "| {:.1f} |"))  # as a card has it
+WER, ROUNDED = (text.format(RESULTS["metrics"]["wer"]) for text in ("value: {}", "| {:.1f} ("))  # as a card has it
 COMPLETE = {**CONFIG, "backbone": None, "lora": None}
 ONE_CODEBOOK = {**CONFIG["vqvae_config"], "partwise": False}
 
@@ -133,11 +134,24 @@ def test_scores_are_the_recorded_ones(model, tokenizer):
     printed = rows(section(model, "Scores"))
     labels = {key: label for table in FACTS["scores"].values() for key, (label, _) in table.items()}
     for key in labels.keys() & metrics.keys():
-        value = metrics[key]
-        assert printed[labels[key]] == (str(value) if isinstance(value, int) else f"{value:.1f}"), key
+        value, interval = metrics[key], RESULTS["intervals"].get(key)
+        bounds = " ({:.1f} to {:.1f})".format(*interval) if interval else ""
+        assert printed[labels[key]] == (str(value) if isinstance(value, int) else f"{value:.1f}") + bounds, key
+    assert RESULTS["intervals"].keys() >= {
+        "wer",
+        "bleu1",
+        "bleu4",
+        "chrf",
+        "rouge_l",
+        "exact_match",
+        "names_exact_match",
+    }
+    assert f"**{RESULTS['motion']['summary']}**" in section(model, "Scores")
     assert len(labels.keys() & metrics.keys()) > 12 and labels["wer"] == "word error rate (WER), %"
     # and there is no figure that is not recorded
-    known = {str(v) if isinstance(v, int) else f"{v:.1f}" for v in metrics.values()}
+    figures = [*metrics.values(), *itertools.chain(*RESULTS["intervals"].values()), RESULTS["motion"]["difference"]]
+    figures += RESULTS["motion"]["interval"]
+    known = {str(v) if isinstance(v, int) else f"{v:.1f}" for v in figures} | {"95"}
     for card in (model, tokenizer):
         text = re.sub(r"`.*?`|^(?:How the scores were made|It is as small).*$", "", section(card, "Scores"), flags=re.M)
         text = re.sub(r"BLEU-\d", "", text)
@@ -330,8 +344,8 @@ BAD = {
     "braces": (lambda card: card.replace("# asl-cafe", "# {{ title }}"), "template"),
     "braces in code": (lambda card: card.replace('model="lslm/asl-cafe"', 'model="{{ repo_id }}"'), "template"),
     "more information": (lambda card: card + "[More Information Needed]\n", "template"),
-    "None": (lambda card: card.replace(ROUNDED, "| None |"), "'None'"),
-    "nan in the text": (lambda card: card.replace(ROUNDED, "| nan |"), "'nan'"),
+    "None": (lambda card: card.replace(ROUNDED, "| None ("), "'None'"),
+    "nan in the text": (lambda card: card.replace(ROUNDED, "| nan ("), "'nan'"),
     "python": (lambda card: card.replace("print(pipe(clip))", "print(pipe(clip)"), "does not compile"),
     "file": (lambda card: card + "[licence](LICENSE.md)\n", "LICENSE.md leads nowhere"),
     "heading": (lambda card: card.replace("## What it is for, and", "## What for, and"), "leads nowhere"),

@@ -6,14 +6,20 @@ import re
 import lslm_cli
 import numpy as np
 import pytest
+import torch
 from datasets import Dataset
+from markupsafe import escape
+from test_cards import section
 from training_fixtures import ENGLISH, FPS, UTTERANCES, read_jsonl, sign_joints
 
-from lslm.modeling_lslm import SignMotionVQVAE
-from lslm.processing import SignMotionFeatureExtractor
+from lslm.hub_cards.cards import markdown, model_card
+from lslm.modeling_lslm import LslmForConditionalGeneration, SignMotionVQVAE
+from lslm.processing import SignMotionFeatureExtractor, SignMotionProcessor
 from lslm.training.dataset.encodings import encode_clips
 from lslm.training.dataset.motion_text import MotionText
 from lslm.training.evaluation import evaluate as module
+from lslm.training.evaluation.motion_verdict import motion_verdict, other_clips
+from lslm.training.evaluation.sign_translation_metrics import confidence_intervals
 from lslm.training.recipe_keys import EvaluateKeys
 
 pytest_plugins = ["training_fixtures"]
@@ -36,7 +42,7 @@ def only_test(toy, tmp_path_factory):
 
 
 def test_results_and_predictions(toy, toy_model, tmp_path, capsys):
-    (tmp_path / "recipe.yaml").write_text(f"model: {toy_model}\nsplit: test\ncontrols: true\nbatch_size: 5\n")
+    (tmp_path / "recipe.yaml").write_text(f"model: {toy_model}\nsplit: test\nbatch_size: 5\n")
     argv = ["evaluate", "--data", str(toy / "set"), "--output", str(tmp_path / "a" / "b"), "--batch-size", "3"]
     assert lslm_cli.main([*argv, "--config", str(tmp_path / "recipe.yaml")]) == 0
     shown = capsys.readouterr().out
@@ -60,7 +66,7 @@ def test_results_and_predictions(toy, toy_model, tmp_path, capsys):
 
 
 def test_a_model_that_knows_the_clips_scores_full_marks(toy, toy_model, tmp_path):
-    results = evaluate(toy / "set", "train", tmp_path, toy_model, limit=4, batch_size=3, controls=True)
+    results = evaluate(toy / "set", "train", tmp_path, toy_model, limit=4, batch_size=3)
     metrics = results["metrics"]
     assert metrics["wer"] == 0 and metrics["bleu4"] == pytest.approx(100) and metrics["utterances"] == 4
     # it reads the motion: other people's motion, and none, give other texts
@@ -77,23 +83,144 @@ def test_the_batch_size_does_not_change_a_translation(toy, toy_model, tmp_path, 
     assert [texts[f"train-{n:04d}"] for n in range(4)] == [text[0].upper() + text[1:] + "." for text in known]
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_in_the_controls_no_clip_keeps_its_own_utterance(toy, toy_model, tmp_path, monkeypatch, seed):
-    seen = {}
+@pytest.fixture(scope="module")
+def takes(toy, tmp_path_factory):
+    """A test split of 16 clips: the four utterances that the toy model learnt, each four times, of other takes."""
+    rows, rng = [], np.random.default_rng(7)
+    for number in range(16):
+        gloss = UTTERANCES["train"][number % 4]
+        text = ENGLISH.get(gloss) or " and ".join(ENGLISH[word] for word in gloss.split())
+        joints, _ = sign_joints(gloss.split(), rng)
+        rows.append({"text": text[0].upper() + text[1:] + ".", "fps": FPS, "joints": joints.tolist()})
+    folder = tmp_path_factory.mktemp("takes")
+    Dataset.from_list(rows).to_parquet(folder / "test.parquet")
+    return folder
 
-    def spy(lslm, processor, clips, batch_size, num_beams, what="translating"):
-        seen[what] = clips
-        return [module.Translation("x", ["x"], [1.0])] * len(clips)
 
-    monkeypatch.setattr(module, "translate_clips", spy)
-    evaluate(toy / "set", "train", tmp_path, toy_model, controls=True, seed=seed)
-    own, shuffled, zeroed = (seen[what] for what in ("translating", "shuffled", "zeroed"))
-    assert len(own) == len(shuffled) == len(zeroed) == 8
-    assert all(mine is not other for mine, other in zip(own, shuffled, strict=True))
-    assert {id(clip) for clip in shuffled} == {id(clip) for clip in own}  # each is used once
-    assert all(z.codes.shape == mine.codes.shape for z, mine in zip(zeroed, own, strict=True))
-    shortest = min(len(z.codes[0]) for z in zeroed)
-    assert len({str(z.codes[0, : shortest - 2].tolist()) for z in zeroed}) == 1  # nothing to tell them apart by
+def test_a_model_that_reads_is_told_from_one_that_does_not(takes, toy_model, tmp_path, capsys):
+    """The second is the first with a projector that nobody trained; what they say of it, people see everywhere."""
+    model, processor = (
+        LslmForConditionalGeneration.from_pretrained(toy_model),
+        SignMotionProcessor.from_pretrained(toy_model),
+    )
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.model.projector.parameters():
+            parameter.normal_(std=0.02)
+    model.save_pretrained(tmp_path / "blind")
+    processor.save_pretrained(tmp_path / "blind")
+    for folder, verdict, words in (
+        (
+            toy_model,
+            "helps",
+            r"The motion helps by [\d.]+ points of WER over another clip's \([\d.]+ to [\d.]+; 16 clips\)\.",
+        ),
+        (
+            tmp_path / "blind",
+            "no evidence",
+            r"No evidence that the motion is read: other clips' translations fit as well",
+        ),
+    ):
+        argv = ["evaluate", "--data", str(takes), "--split", "test", "--model", str(folder), "--output", str(tmp_path)]
+        assert lslm_cli.main(argv) == 0
+        results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+        motion, metrics = results["motion"], results["metrics"]
+        assert motion["verdict"] == verdict and re.match(words, motion["summary"]) and motion["clips"] == 16
+        assert motion["interval"][0] <= motion["difference"] <= motion["interval"][1]
+        assert motion["difference"] == pytest.approx(metrics["wer_shuffled"] - metrics["wer"], abs=1e-3)
+        assert motion["difference_zeroed"] == pytest.approx(metrics["wer_zeroed"] - metrics["wer"], abs=1e-3)
+        assert motion["summary"] in capsys.readouterr().out
+        assert escape(motion["summary"]) in (tmp_path / "report.html").read_text(encoding="utf-8")
+        card = model_card("me/mine", config={}, processor={}, base_model="me/tuned", license="mit", results=results)
+        assert markdown(motion["summary"]) in section(card, "Scores")
+        assert card[: card.index("## Quick start")].count("No evidence") == (verdict == "no evidence")
+
+
+def test_what_was_not_tested_is_said(takes, toy_model, tmp_path, capsys):
+    argv = ["evaluate", "--data", str(takes), "--split", "test", "--model", str(toy_model), "--output", str(tmp_path)]
+    assert lslm_cli.main([*argv, "--controls", "false"]) == 0
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert not {"wer_shuffled", "wer_zeroed"} & set(results["metrics"])
+    assert results["motion"] == module.NOT_TESTED and module.NOT_TESTED["summary"] in capsys.readouterr().out
+    assert module.NOT_TESTED["summary"] in (tmp_path / "report.html").read_text(encoding="utf-8")
+    old = {key: value for key, value in results.items() if key not in ("motion", "intervals", "notes")}
+    for recorded in (results, old):
+        card = model_card("me/mine", config={}, processor={}, base_model="me/tuned", license="mit", results=recorded)
+        assert "Whether the motion is read was not tested" in section(card, "Scores")
+
+
+def test_scores_come_with_intervals_over_clips(takes, toy_model, tmp_path, capsys):
+    argv = ["evaluate", "--data", str(takes), "--split", "test", "--model", str(toy_model), "--output", str(tmp_path)]
+    assert lslm_cli.main([*argv, "--unseen-templates"]) == 0
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    rows = read_jsonl(tmp_path / "predictions.jsonl")
+    sides = [[row[key] for row in rows] for key in ("reference", "prediction")]
+    for name, (low, high) in confidence_intervals(
+        *sides, definitions=["bleu", "chrf", "rouge_l", "wer", "exact_match"]
+    ).items():
+        assert results["intervals"][name] == pytest.approx([low, high], abs=1e-4), name
+    assert set(results["intervals"]) >= {"wer_unseen_templates", "bleu4_unseen_templates"}
+    assert set(results["intervals"]) <= set(results["metrics"])
+    assert re.search(r"^wer +[\d.]+  \[[\d.]+, [\d.]+\]$", capsys.readouterr().out, re.MULTILINE)
+    # of four clips there are none, and no verdict
+    results = evaluate(takes, "test", tmp_path, toy_model, limit=4)
+    assert results["intervals"] == {} and results["motion"]["verdict"] == "too few clips"
+    assert results["motion"]["summary"] == "4 clips are too few to tell whether the motion is read; it takes 10."
+
+
+@pytest.mark.parametrize("count", [2, 3, 10, 31])
+def test_another_clip_is_about_as_long(count):
+    lengths = np.random.default_rng(count).integers(1, 2 + count // 2, size=count)
+    others = other_clips(lengths, seed=0)
+    assert sorted(others) == list(range(count)) and (others != np.arange(count)).all()
+    ranks = {length: np.flatnonzero(np.sort(lengths) == length) for length in lengths}
+    for mine, other in zip(lengths, lengths[others], strict=True):  # at most one clip's length lies between
+        assert min(abs(a - b) for a in ranks[mine] for b in ranks[other]) <= 2
+    assert (others == other_clips(lengths, seed=0)).all()
+    assert count < 10 or (others != other_clips(lengths, seed=1)).any()
+
+
+SENTENCES = [f"Can I have {number} {thing}, please?" for number in range(4) for thing in ("teas", "coffees", "muffins")]
+
+
+@pytest.mark.parametrize(
+    ("predictions", "shuffled", "zeroed", "verdict"),
+    [
+        (SENTENCES, SENTENCES[1:] + SENTENCES[:1], ["Tea."] * 12, "helps"),
+        (["Can I have tea, please?"] * 12, ["Can I have tea, please?"] * 12, ["Tea."] * 12, "no evidence"),
+        # wrong, and each time alike wrong: zeros alone are worse, which is no evidence
+        (SENTENCES[5:] + SENTENCES[:5], SENTENCES[1:] + SENTENCES[:1], [""] * 12, "no evidence"),
+        # it reads, but babbles so much that silence would score better
+        (
+            [f"{text} So so so so so so so." for text in SENTENCES],
+            ["So so so so so so so so so so so so so."] * 12,
+            [""] * 12,
+            "read",
+        ),
+    ],
+    ids=["reads", "says one thing", "guesses", "babbles"],
+)
+def test_the_verdict(predictions, shuffled, zeroed, verdict):
+    motion = motion_verdict(SENTENCES, predictions, shuffled, zeroed, seed=0)
+    assert motion["verdict"] == verdict and motion["summary"].endswith("; 12 clips).")
+    low, high = motion["interval"]
+    assert (low > 0) == (verdict != "no evidence") and low <= motion["difference"] <= high
+    assert motion == motion_verdict(SENTENCES, predictions, shuffled, zeroed, seed=0)
+
+
+def test_a_model_that_guesses_is_seldom_said_to_read():
+    """Of sentences given to clips at random, at most 2.5 % may seem to be read by chance."""
+    rng, reads = np.random.default_rng(0), 0
+    for seed in range(40):
+        said, references = ([SENTENCES[i] for i in rng.integers(12, size=20)] for _ in range(2))
+        others = [said[i] for i in other_clips(rng.integers(5, 9, size=20), seed)]
+        reads += motion_verdict(references, said, others, [""] * 20, seed)["verdict"] != "no evidence"
+    assert reads <= 3
+
+
+def test_references_without_words_give_no_verdict():
+    motion = motion_verdict(["!"] * 10, ["Tea."] * 10, ["Tea."] * 10, [""] * 10, seed=0)
+    assert motion["verdict"] == "not tested" and motion["summary"].endswith("the references have no words.")
 
 
 def test_a_clip_is_encoded_once(toy, toy_model, tmp_path, monkeypatch):
@@ -105,13 +232,13 @@ def test_a_clip_is_encoded_once(toy, toy_model, tmp_path, monkeypatch):
         return encode(vqvae, input_features, input_features_mask, *args, **kwargs)
 
     monkeypatch.setattr(SignMotionVQVAE, "encode", spy)
-    evaluate(toy / "set", "test", tmp_path, toy_model, num_beams=2, controls=True)
+    evaluate(toy / "set", "test", tmp_path, toy_model, num_beams=2)
     clips = len(MotionText(str(toy / "set"), "test", FPS))
-    assert sum(encoded) == 2 * clips  # each, and each without its motion
+    assert encoded[0] == sum(encoded[:-1]) == clips and encoded[-1] <= clips  # the rest are zeros, one of each length
 
 
 def test_one_clip_cannot_be_shuffled(toy, toy_model, tmp_path):
-    results = evaluate(toy / "set", "train", tmp_path, toy_model, limit=1, controls=True)
+    results = evaluate(toy / "set", "train", tmp_path, toy_model, limit=1)
     assert "wer_shuffled" not in results["metrics"] and "wer_zeroed" in results["metrics"]
 
 

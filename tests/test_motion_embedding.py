@@ -170,6 +170,11 @@ def test_evaluate_reports_the_fid_beside_its_embedding(toy, toy_model, tmp_path,
     assert set(results[0]["fid_embedding"]) == {"name", "folder", "fingerprint", "weights", "retrieval"}
     assert {"mpjpe_mm", "pa_mpjpe_right_hand_mm", "accel_body_mm_per_frame2"} <= set(scores[0])
     assert scores[0]["pa_mpjpe_left_hand_mm"] < scores[0]["left_hand_wrist_aligned_mm"]
+    # of how many clips it is, and that they are few
+    assert scores[0]["fid_clips"] == 4 and any(
+        "FID is of 4 clips: fewer than 500" in note for note in results[0]["notes"]
+    )
+    assert "lslm: the FID is of 4 clips" in capsys.readouterr().err
     capsys.readouterr()
     assert lslm_cli.main([*argv, "test", "--limit", "1"]) == 2
     assert "at least 2 clips" in capsys.readouterr().err

@@ -21,6 +21,9 @@ pytest_plugins = ["training_fixtures"]
 HOSTILE = '</script><script>alert("x")</script> & <!--content--> Ärger <b>tea</b>'
 RESULTS = {
     "metrics": {"wer": 50.0, "bleu4": 12.34, "utterances": 7},
+    "intervals": {"wer": [41.26, 58.76]},
+    "motion": {"verdict": "no evidence", "summary": "No evidence that the motion is read <x>."},
+    "notes": ["the FID is of 7 clips"],
     "model": "m<o>del",
     "data": "d&ta",
     "split": "test",

@@ -85,8 +85,9 @@ def test_checkpoint_is_small_and_alone():
 
 
 def test_recorded_scores_hold_the_bars():
-    scores = json.loads((CAFE / "scores" / "results.json").read_text())["metrics"]
-    assert scores["utterances"] >= 300
+    results = json.loads((CAFE / "scores" / "results.json").read_text())
+    scores = results["metrics"]
+    assert scores["utterances"] >= 300 and results["motion"]["verdict"] == "helps"
     assert scores["wer"] <= 6 and scores["wer_without_names"] <= 4 and scores["bleu4"] >= 90
     assert scores["names_character_error_rate"] <= 20 and scores["names_exact_match"] >= 40
     assert min(scores["wer_shuffled"], scores["wer_zeroed"]) >= max(75, 10 * scores["wer"])

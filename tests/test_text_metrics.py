@@ -295,11 +295,17 @@ def test_a_resample_scores_what_its_sentences_score():
 
 
 def test_a_resample_scores_the_names_that_its_sentences_have():
-    references, names = [f"Tea for {name}, please." for name in ("Ann", "Bo", "Cleo", "Dan")], ["Ann", "Bo", "Cleo", None]
+    references, names = (
+        [f"Tea for {name}, please." for name in ("Ann", "Bo", "Cleo", "Dan")],
+        ["Ann", "Bo", "Cleo", None],
+    )
     predictions = ["Tea for Ann please", "Teas for Ob, please", "Tea for Leo.", "Tea, please, Dan."]
     intervals, scores = confidence_intervals(references, predictions, ["wer"], samples=9, names=names), []
     for draw in _draws(4, samples=9, seed=0).astype(int):
-        sides = ([text for text, times in zip(side, draw, strict=True) for _ in range(times)] for side in (references, predictions, names))
+        sides = (
+            [text for text, times in zip(side, draw, strict=True) for _ in range(times)]
+            for side in (references, predictions, names)
+        )
         scores.append(text_metrics(*sides, definitions=["wer"]))
     for name in ("wer_without_names", "names_exact_match", "names_character_error_rate"):
         assert intervals[name] == pytest.approx(np.percentile([s[name] for s in scores], [2.5, 97.5])), name

@@ -92,8 +92,8 @@ def evaluate(keys: EvaluateKeys, command: str = "") -> dict:
     notes = []
     if embedding is not None and len(clips) < FEWEST_FOR_FID:
         notes.append(
-            f"the FID is of {len(clips)} clips: fewer than {FEWEST_FOR_FID} overestimate it; compare it with that of the "
-            "same clips in the same embedding alone"
+            f"the FID is of {len(clips)} clips: fewer than {FEWEST_FOR_FID} overestimate it; compare it with that of "
+            "the same clips in the same embedding alone"
         )
     results = {
         "metrics": {name: round(value, 4) for name, value in scores.items()},

@@ -56,16 +56,19 @@ def motion_verdict(
         return NOT_TESTED | {"summary": "Whether the motion is read was not tested: the references have no words."}
     if shuffled_test["low"] <= 0:
         verdict = "no evidence"
-        summary = f"No evidence that the motion is read: other clips' translations fit as well ({_points(shuffled_test)}"
+        summary = (
+            f"No evidence that the motion is read: other clips' translations fit as well ({_points(shuffled_test)}"
+        )
     elif zeroed_test["low"] <= 0:
         verdict = "read"
         summary = (
-            f"The motion is read, but is no help: other clips' translations are worse ({_points(shuffled_test)}), those "
-            f"of no motion are not ({_points(zeroed_test)}"
+            f"The motion is read, but is no help: other clips' translations are worse ({_points(shuffled_test)}), "
+            f"those of no motion are not ({_points(zeroed_test)}"
         )
     else:
         verdict = "helps"
-        summary = "The motion helps by {difference:.1f} points of WER ({low:.1f} to {high:.1f}".format(**shuffled_test)
+        summary = "The motion helps by {difference:.1f} points of WER over another clip's ({low:.1f} to {high:.1f}"
+        summary = summary.format(**shuffled_test)
     return {
         "verdict": verdict,
         "summary": f"{summary}; {count} clips).",
