@@ -141,7 +141,7 @@ def load_motion(
             content = "folder" if path.is_dir() else open_file(path, stack)
             if not isinstance(content, str):
                 if clip is not None:
-                    raise ValueError(f"one clip in the file, which has no name to be {clip!r}; leave clip out")
+                    raise MotionFileError(f"one clip, with no name to be {clip!r}; leave clip out", kind="no clips")
                 return _motion_of(content, given)
             about, container_format, _ = CONTAINERS[content]
             content, notes = package_readers(about).read(path, content, format, clip, up)

@@ -21,13 +21,13 @@ import numpy as np
 import pytest
 import test_mocap_formats as mocap
 from conftest import make_clip
-from lslm_cli.motion_files import as_flags
 from safetensors import SafetensorError
 from test_motion_formats import signer
 from training_fixtures import FPS
 from transformers import TrainingArguments
 
 from lslm.processing import Remark
+from lslm.processing.readers.wording import as_flags
 from lslm.training.dataset.motion_text import MotionText
 from lslm.training.recipe_keys import EvaluateKeys
 from lslm.training.stages.align import AlignArguments

@@ -75,6 +75,28 @@ def test_clips_that_cannot_be_learnt_are_named_and_skipped(toy_set, tmp_path, ca
         MotionText(str(tmp_path), "train", 15.0)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        ({"fps": 0.5}, "its fps is 0.5, expected frames per second"),
+        ({"fps": None}, "its fps is .*, expected frames per second"),
+        ({"fps": 1.0, "joints_mm": np.zeros((130, 52, 3), np.int16)}, "it lasts 130 s, .*--max-seconds 120"),
+        ({"joints_mm": np.zeros((30, 52, 3), np.int16)}, "all joints are in one place"),
+        ({"valid": [0, 1, 2]}, "`valid` has shape .*; build the data set again"),
+    ],
+)
+def test_a_clip_that_stops_training_is_named_with_its_file(toy_set, tmp_path, change, reason, stream):
+    rows = [dict(row) for row in load_split(toy_set, "train")]
+    rows[5] |= change | ({"num_frames": len(change["joints_mm"])} if "joints_mm" in change else {})
+    for number in range(2):
+        Dataset.from_list(rows[number::2]).to_parquet(tmp_path / f"train-{number}.parquet")
+    with pytest.raises(ValueError, match=f"^clip train-0005 in .*train-1.parquet: {reason}"):
+        if stream:
+            list(StreamedMotionText(str(tmp_path), "train", 15.0).joints)
+        MotionText(str(tmp_path), "train", 15.0)
+
+
 @pytest.mark.parametrize("lengths", [None, [7, 90, 8, 91, 9, 92, 10, 93, 11, 94]])
 def test_the_order_of_an_epoch_follows_from_seed_and_epoch(lengths):
     def drawn(epoch, seed=3):

@@ -183,8 +183,7 @@ def test_joints_that_were_not_observed(tmp_path):
     np.testing.assert_array_equal(seen[::2], known)
     np.testing.assert_array_equal(seen[1::2], known[:-1] & known[1:])
     assert report["splits"]["train"]["observed"] == {
-        part: int(seen[:, joints].sum())
-        for part, joints in (("body", slice(22)), ("left_hand", slice(22, 37)), ("right_hand", slice(37, 52)))
+        part: int(seen[:, joints].sum()) for part, joints in data_report.PARTS.items()
     }
 
 
@@ -303,6 +302,59 @@ def test_parts_in_frames_with_what_lies_beside_the_joints(tmp_path):
     (row,) = rows_of(tmp_path / "out", "train")
     np.testing.assert_allclose(row["jaw_pose"], params["jaw_pose"][10:25], atol=1e-6)
     assert (row["num_frames"], row["source"], len(row["valid"])) == (15, "v.npy", 15)
+
+
+def test_signs_of_a_file_that_holds_many(tmp_path, make_again):
+    source = tmp_path / "s"
+    source.mkdir()
+    writer, nodes, written, expected = mocap.animations("HELLO", "-NO", None)
+    (source / "signs.glb").write_bytes(writer.glb(nodes, animations=written))
+    write_clip(source / "one.npz", 0)
+    rows = [
+        {"file": "signs.glb", "clip": name, "text": name, "split": "train"} for name in ("HELLO", "-NO", "2", "BYE")
+    ]
+    rows.append({"file": "one.npz", "clip": "3", "text": "third of a video", "split": "train"})
+    write_texts(source, rows)
+    make(source, tmp_path / "out", fps=30.0)
+    built = {row["id"]: row for row in rows_of(tmp_path / "out", "train")}
+    assert built.keys() == {"signs_HELLO", "signs_-NO", "signs_2"} and built["signs_-NO"]["clip"] == "-NO"
+    for name, joints in zip(("HELLO", "-NO", "2"), expected, strict=True):
+        assert np.abs(read_joints(built[f"signs_{name}"]) - joints).max() < 0.001
+    reasons = [json.loads(line)["reason"] for line in (tmp_path / "out" / "dropped.jsonl").read_text().splitlines()]
+    assert reasons == [
+        "one clip in the file, and its text has a column clip, which says '3'; leave that empty, or rename the column "
+        "if it means something else",
+        "3 animations in the file, none of them 'BYE': HELLO, -NO, 2; pass --clip HELLO, or say it in a column clip",
+    ]
+    write_texts(source, [rows[1], rows[2]])
+    assert make_again(source, tmp_path / "out", fps=30.0)[1] == []
+
+
+def test_clips_that_nothing_can_be_learnt_from_are_left_out_or_said(tmp_path):
+    source, params = tmp_path / "s", motion_writers.a_motion(frames=30)
+    for name, frames in (("short", 4), ("code", 5), ("window", 65), ("long", 600), ("-x", 20), ("hours", 2500)):
+        write_clip(source / f"{name}.npz", frames, frames, fps=20.0)
+    np.savez(source / "rate.npz", joints=make_clip(9).astype(np.float32))
+    motion_writers.signavatars(source / "cut.pkl", params, np.zeros(90))
+    names = ("short", "code", "window", "long", "-x", "hours", "rate", "cut")
+    write_texts(source, [{"id": name, "text": "x", "split": "train"} for name in names])
+    report = make(source, tmp_path / "out")
+    dropped = map(json.loads, (tmp_path / "out" / "dropped.jsonl").read_text().splitlines())
+    assert {fault["id"]: fault["reason"] for fault in dropped} == {
+        "short": "it has 4 frames at 20 fps, fewer than the 5 frames that a code is made of",
+        "hours": "it lasts 125.0 s, more than the 120 s of --max-seconds; cut it into utterances",
+        "rate": "no frame rate: add `fps` to the file; pass --source-fps, or say it in a column fps",
+    }
+    train = report["splits"]["train"]
+    assert train["reasons"]["no frame rate (--source-fps)"] == 1 and train["below_window"] == 3
+    rate = "no frame rate in the file: taken as 24 fps, as usual for SignAvatars `smplx` (--source-fps)"
+    assert train["notes"][rate] == 1 and sum(count for note, count in train["notes"].items() if "legs" in note) == 1
+    assert [count for remark, count in report["remarks"].items() if "clips of 30 s and more" in remark] == [1]
+    observed = json.loads((tmp_path / "out" / "statistics.json").read_text())["observed"]
+    assert observed["upper_body"] == 1 and 0.95 < observed["legs"] < 1
+    assert "3 clips shorter than a training window" in (tmp_path / "out" / "report.md").read_text()
+    assert make(source, tmp_path / "out", max_seconds=3.0)["clips"] == 3
+    assert MotionText(str(tmp_path / "out"), "train", 20.0).rows["id"][0] == "-x"
 
 
 # --- bad clips --------------------------------------------------------------------------------------------------------
@@ -432,6 +484,12 @@ def test_texts_that_do_not_fit(copy, tmp_path, rows, message):
         ({"smooth": -0.1}, "smooth is -0.1, expected seconds"),
         ({"convention": "mine"}, "no convention 'mine'"),
         ({"reader": {"colour": 1}}, "does not know colour"),
+        ({"reader": {"fps": 0}}, "source_fps is 0, expected frames per second: 1 to 1000"),
+        ({"reader": {"up": "w"}}, "up is 'w', expected one of y, -y"),
+        ({"reader": {"format": "mine"}}, "format is 'mine', expected one of lslm"),
+        ({"fps": -20.0}, "fps is -20, expected frames per second"),
+        ({"max_seconds": 0}, "max_seconds is 0, expected more than 0 and at most 120"),
+        ({"max_seconds": 121.0}, "max_seconds is 121, .*no model takes a longer clip"),
         ({"split_by": "colour"}, "no way to split by 'colour'"),
         ({"features": True, "fps": None}, "need one frame rate"),
         ({"columns": ["text", "fps", "joints_mm", "colour"]}, "no column 'colour'"),
@@ -505,8 +563,8 @@ def test_dropped_clips_are_not_read_again_until_they_change(copy, tmp_path, make
 
     with monkeypatch.context() as patch:
         patch.setattr(data_shards, "load_motion", offline)
-        assert make(copy, out, fps=10.0)["splits"]["train"]["reasons"] == {"Input/output error": 14}
-    report, ids = make_again(copy, out, fps=10.0)
+        assert make(copy, out, fps=16.0)["splits"]["train"]["reasons"] == {"Input/output error": 14}
+    report, ids = make_again(copy, out, fps=16.0)
     assert report["dropped"] == 0 and len(ids) == TAKES  # the disk was away, not the clips
 
 
@@ -667,7 +725,7 @@ def test_the_same_motion_in_two_splits_is_an_error(built, copy, tmp_path, make_a
     rows = [{"id": "one", "text": "a", "split": "train"}, {"id": "two", "text": "b", "split": "test"}]
     write_texts(copy, [row_of(number, signer=f"s{number % 3}") for number in range(TAKES)] + rows)
     before = digest(out)
-    with pytest.raises(ValueError, match="1 pairs of clips .* 'two' in test and 'one' in train.*--shared-videos"):
+    with pytest.raises(ValueError, match="1 pair of clips .* 'two' in test and 'one' in train.*--shared-videos"):
         make(copy, out)
     assert digest(out) == before
     report, read = make_again(copy, out, shared_videos=True)
@@ -733,12 +791,12 @@ def test_the_command_names_a_clip_of_several(tmp_path, capsys, monkeypatch):
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips" / "signs.glb").write_bytes(writer.glb(nodes, animations=written))
     write_texts(tmp_path / "clips", [{"id": "signs", "text": "hello"}])
-    arguments = ["data", "build", str(tmp_path / "clips"), str(tmp_path / "set")]
+    arguments = ["data", "build", str(tmp_path / "clips"), str(tmp_path / "set"), "--fps", "30"]
     assert lslm_cli.main(arguments) == 0
     assert "0 clips" in capsys.readouterr().out
     assert "2 animations in the file: Idle, HELLO" in (tmp_path / "set" / "dropped.jsonl").read_text()
     assert lslm_cli.main([*arguments, "--clip", "HELLO"]) == 0
-    assert "1 clips" in capsys.readouterr().out
+    assert "1 clip (" in capsys.readouterr().out
 
 
 def test_counts_add_up():

@@ -335,19 +335,38 @@ def test_several_texts_of_one_file(joined):
         "h": ("w.npz", [0.0, 1.0, "s"]),
         "k": ("k.npz", None),
     }
+    remedy = "give each its start and end, its clip of the file, or a file of its own"
     assert [(fault.id, fault.file, fault.reason.replace("texts.jsonl, line ", "")) for fault in left_out] == [
-        *(
-            (id, "t.npz", "2 texts for this file: 5; 6; give each its start and end, or a file of its own")
-            for id in "cd"
-        ),
-        *(
-            (id, "u.npz", "2 texts for one part of this file: 7; 8; give each its start and end, or a file of its own")
-            for id in "ef"
-        ),
-        ("i", "w.npz", "2 texts for this file: 11; 10; give each its start and end, or a file of its own"),
+        *((id, "t.npz", f"2 texts for this file: 5; 6; {remedy}") for id in "cd"),
+        *((id, "u.npz", f"2 texts for one part of this file: 7; 8; {remedy}") for id in "ef"),
+        ("i", "w.npz", f"2 texts for this file: 11; 10; {remedy}"),
         *(("j", "j.npz", "2 rows with this id, and other texts or files: 12; 13") for _ in "xy"),
         ("k", None, "texts.jsonl: the id is there a second time"),
     ]
+
+
+def test_clips_of_a_file_by_their_names(joined):
+    first, second = {"start": 0, "end": 1}, {"start": 1, "end": 2}
+    rows = [row("a", file="d.glb", clip="HELLO"), row("b", file="d.glb", clip="-NO")]
+    rows += [row("signs", clip="X"), row("signs", clip=7)]  # an id that is a file
+    rows += [row("e1", file="e.glb", clip="A", **first), row("f", file="e.glb", clip="A", **second)]
+    rows += [row("g", file="g.glb"), row("h", file="g.glb", clip="A")]  # g is the whole of it?
+    rows += [row("i", file="i.glb", clip="A"), row("j", file="i.glb", clip="A"), row("k", clip="")]
+    clips, left_out = joined(rows, [f"{name}.glb" for name in ("d", "signs", "e", "g", "i", "k")])
+    found = {clip["id"]: (clip["file"], clip.get("clip"), clip.get("span")) for rows in clips.values() for clip in rows}
+    assert found == {
+        "a": ("d.glb", "HELLO", None),
+        "b": ("d.glb", "-NO", None),
+        "signs_X": ("signs.glb", "X", None),
+        "signs_7": ("signs.glb", "7", None),
+        "e1": ("e.glb", "A", [0.0, 1.0, "s"]),
+        "f": ("e.glb", "A", [1.0, 2.0, "s"]),
+        "h": ("g.glb", "A", None),
+        "k": ("k.glb", None, None),
+    }
+    reasons = {fault.id: fault.reason for fault in left_out}
+    assert reasons.keys() == {"g", "i", "j"}
+    assert "2 texts for this file: " in reasons["g"] and "2 texts for one part of this file: " in reasons["j"]
 
 
 def test_a_table_of_files_and_times(joined):

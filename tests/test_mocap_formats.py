@@ -756,7 +756,7 @@ def test_files_of_one_clip_have_none_to_choose(tmp_path):
     (tmp_path / "clip.bvh").write_text(write_bvh(mixamo, *a_motion()[:2]))
     np.savez(tmp_path / "clip.npz", joints=a_motion()[2], fps=FPS)
     for name in ("clip.bvh", "clip.npz"):
-        with pytest.raises(MotionFileError, match="one clip in the file, which has no name to be 'HELLO'"):
+        with pytest.raises(MotionFileError, match="one clip, with no name to be 'HELLO'"):
             load_motion(tmp_path / name, clip="HELLO")
 
 

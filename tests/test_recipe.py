@@ -91,6 +91,28 @@ def test_a_value_of_the_wrong_kind_is_one_line_that_names_the_key(read, content,
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "content, stage",
+    [
+        *((f"{key}: {value}", TokenizerArguments) for key, value in (("window", 0), ("fps", 0), ("fps", ".nan"))),
+        *((f"{key}: -1", TokenizerArguments) for key in ("limit", "learning_rate", "seed", "num_train_epochs")),
+        *((f"{key}: 0", TokenizerArguments) for key in ("limit", "codebook_size", "per_device_train_batch_size")),
+        *((f"{key}: mine", TokenizerArguments) for key in ("convention", "target_skeleton", "quantizer")),
+        ("augment: 3", TokenizerArguments),
+        ("max_length: 0", AlignArguments),
+        ("code_dropout: 1.5", AlignArguments),
+        ("motion_input: words", AlignArguments),
+        ("num_beams: 0\nsplit: test\noutput: x", EvaluateKeys),
+    ],
+)
+def test_values_with_which_there_can_be_no_run_are_refused_before_data_is_read(tmp_path, content, stage):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"data: {tmp_path}/none\n{content}\n")
+    with pytest.raises(ValueError, match=f"^{content.partition(':')[0]} is .*, expected ") as error:
+        parse(stage, ["--config", str(path)], "lslm test")
+    assert "\n" not in str(error.value)
+
+
 def test_what_is_missing(read, tmp_path):
     with pytest.raises(FileNotFoundError, match="no recipe at .*nowhere.yaml"):
         parse(TokenizerArguments, ["--config", str(tmp_path / "nowhere.yaml")], "lslm test")

@@ -560,8 +560,11 @@ def test_clips_that_are_too_long_are_left_out_and_counted(fresh, toy, capsys):
     assert len(data) == len(data.rows) == sum(length <= lengths[4] for length in lengths)
     assert max(tokens(data, index) for index in range(len(data))) == lengths[4]
     assert f"left out {8 - len(data)} of 8 clips longer than {lengths[4]} tokens" in capsys.readouterr().out
-    with pytest.raises(ValueError, match=f"max_length is 3 tokens, but the shortest clip of 7 has {lengths[0]}"):
-        LengthLimit(collator, 3).leave_out(data)
+    short = lengths[0] - 1
+    with pytest.raises(ValueError, match=f"max_length is {short} tokens, but the shortest clip of .* has {lengths[0]}"):
+        LengthLimit(collator, short).leave_out(data)
+    with pytest.raises(ValueError, match="max_length is 3 tokens, and .* are around motion and answer; give more"):
+        LengthLimit(collator, 3)  # before any clip is read
 
 
 def test_evaluation_shows_translations_and_the_end_a_plot(align, tmp_path, capsys):

@@ -123,7 +123,7 @@ def test_bit_masks_are_read_joint_by_joint():
     valid[0], valid[:, 51] = True, [True, False] * 3 + [True]
     assert np.array_equal(read_valid({"valid": bits(valid)}, 7), valid)
     assert read_valid({"text": "none"}, 7) is None and read_valid({"valid": None}, 7) is None
-    with pytest.raises(ValueError, match=r"clip a7: `valid` has shape \(7,\), expected a bit mask for each of the 8"):
+    with pytest.raises(ValueError, match=r"`valid` has shape \(7,\), expected a bit mask for each of the 8"):
         read_valid({"id": "a7", "valid": bits(valid)}, 8)
 
 

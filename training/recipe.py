@@ -13,8 +13,10 @@ import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
+from ..modeling_lslm.configuration_lslm import RANGES as NETWORK_RANGES
+from ..modeling_lslm.configuration_lslm import check_ranges
 from .provenance import commit, machine, versions
-from .recipe_keys import DataKeys
+from .recipe_keys import CHOICES, RANGES, DataKeys
 
 Arguments = TypeVar("Arguments")
 # Arguments of the Trainer that transformers has renamed since 5.16, our oldest. Either name is taken.
@@ -94,6 +96,7 @@ def parse(stage: type[Arguments], argv: list[str], prog: str) -> Arguments:
     arguments.stage = prog.rpartition(" ")[2]
     names = [*values, *sorted(given & flags - values.keys())]
     arguments.recipe = {name: _plain(getattr(arguments, name)) for name in names}
+    _check_values(arguments)
     return arguments
 
 
@@ -157,6 +160,17 @@ def require(args, *keys: str) -> None:
         if not getattr(args, key):
             about = type(args).__dataclass_fields__[key].metadata["help"]
             raise ValueError(f"which {key}? Give {key}: in the recipe or --{key}: {about}")
+
+
+def _check_values(args) -> None:
+    """Raise a ValueError that names the first value of a recipe with which there can be no run."""
+    check_ranges(vars(args), NETWORK_RANGES | RANGES)
+    fields = type(args).__dataclass_fields__
+    for name, value in args.recipe.items():
+        if name in CHOICES and value not in (*CHOICES[name], fields[name].default, None):
+            raise ValueError(f"{name} is {value!r:.40}, expected one of {', '.join(CHOICES[name])}")
+        if fields[name].type is bool and not isinstance(value, bool):
+            raise ValueError(f"{name} is {value!r:.40}, expected true or false")
 
 
 def _plain(value):

@@ -18,6 +18,27 @@ def key(default, help: str, **more):
     return field(default=default, metadata=metadata)
 
 
+# Numbers that make a run: the least and the most. Those of the network are in its configuration.
+RANGES = {
+    **dict.fromkeys(("mirror", "frame_rate_jitter", "codebook_warmup"), (0.0, 1.0)),
+    **dict.fromkeys(("code_dropout", "ctc_code_dropout", "lora_dropout"), (0.0, 1.0)),
+    **dict.fromkeys(("arm_weight", "finger_weight"), (0.0, 1e6)),
+    **dict.fromkeys(("learning_rate", "projector_learning_rate", "ctc_learning_rate"), (0.0, 100.0)),
+    **dict.fromkeys(("limit", "max_length", "ctc_batch_size", "batch_size", "gradient_accumulation_steps"), (1, 2**30)),
+    **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), (1, 2**30)),
+    **dict.fromkeys(("shuffle_buffer", "ctc_steps", "report_clips"), (0, 2**30)),
+    **{"fps": (1.0, 1000.0), "window": (2, 2**20), "body_proportions": (0.0, 1.0), "num_beams": (1, 64)},
+    **{"lora_r": (0, 2**14), "lora_alpha": (0.0, 2.0**20), "weight_decay": (0.0, 100.0), "seed": (0, 2**32 - 1)},
+    **{"num_train_epochs": (0.0, 1e6), "dataloader_num_workers": (0, 1024), "max_grad_norm": (0.0, 1e6)},
+    **dict.fromkeys(("save_steps", "eval_steps", "logging_steps"), (1e-9, 2.0**30)),
+}
+CHOICES = {
+    "convention": ("humanml3d", "signing"),
+    "target_skeleton": ("humanml3d", "none"),
+    "quantizer": ("gradient", "ema"),
+    "motion_input": ("projector", "latents", "vocabulary"),
+}
+
 # the docstring of a class is the title of its keys in the help
 
 

@@ -94,7 +94,8 @@ docs/scale.md has the figures for a million clips.""",
     add("--features", action="store_true", help="also store the 623 motion features (8 times the size)")
     add("--face", action="store_true", help="also store jaw and expression, where the files have them")
     add("--convention", default="humanml3d", help="of the motion features: humanml3d (default) or signing")
-    add("--max-seconds", type=float, metavar="S", help="drop longer clips")
+    longest = "drop longer clips (120: no model takes more; utterances last seconds, say 30)"
+    add("--max-seconds", type=float, default=120.0, metavar="S", help=longest)
     add("--smooth", type=float, default=0.0, metavar="S", help="smooth the joints over so many seconds, say 0.3 (0)")
     add("--columns", nargs="+", metavar="NAME", help="only these, in this order (default: all)")
     add("--shard-size", type=int, default=1000, metavar="N", help="most clips in a parquet file (1000)")
@@ -158,6 +159,9 @@ def _build(args: dict) -> int:
         report = json.loads(Path(out, "report.json").read_text(encoding="utf-8"))
     for remark, count in report["remarks"].items():
         print(printable(f"lslm: {remark}") + (f" ({count})" if count > 1 else ""), file=sys.stderr)
+    from lslm.processing.readers.wording import counted
+
     splits = ", ".join(f"{split} {summary['clips']}" for split, summary in report["splits"].items())
-    print(f"written to {out}: {report['clips']} clips ({splits}); {report['dropped']} dropped, see {out}/report.md")
+    clips = counted(report["clips"], "clip")
+    print(f"written to {out}: {clips} ({splits}); {report['dropped']} dropped, see {out}/report.md")
     return 0

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import shlex
 import sys
 
 from .errors import one_line, printable
@@ -76,16 +75,6 @@ def report_failure(file: str, message: str, args) -> None:
     print(f"lslm: {message}" if file in message else f"lslm: {file}: {message}", file=sys.stderr)
 
 
-def as_flags(of, text: str) -> str:
-    """`text` of a `MotionFileError` or a `Remark`, with its remedy as a flag: `; pass --fps 15`."""
-    if of.argument is None:
-        return text
-    example = "x".join(map(str, of.example)) if isinstance(of.example, tuple) else of.example
-    value = {None: "", True: "true", False: "false"}.get(example, str(example))
-    joined = "=" if value.startswith("-") else " " if value else ""  # it would look like a flag
-    return f"{text}; pass --{of.argument.replace('_', '-')}{joined}{shlex.quote(value) if value else ''}"
-
-
 def load(file: str, args):
     """One file as the flags say; remarks that need attention go to standard error.
 
@@ -97,6 +86,7 @@ def load(file: str, args):
     """
     import lslm
     from lslm.processing import MotionFileError
+    from lslm.processing.readers.wording import as_flags
 
     names = ("fps", "format", "clip", "up", "flat_hand_mean", "image_size", "body_model")
     try:

@@ -43,4 +43,4 @@ def choose_clip(names: Sequence[object], asked: str | None, what: str) -> int:
 
 def no_clips(asked: str) -> MotionFileError:
     """What is said of a clip that is asked for in a file that holds one."""
-    return MotionFileError(f"one clip in the file, which has no name to be {asked!r}; leave clip out", kind="no clips")
+    return MotionFileError(f"one clip, with no name to be {asked!r}; leave clip out", kind="no clips")

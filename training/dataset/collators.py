@@ -9,6 +9,7 @@ import torch
 
 from ...processing.feature_extraction_lslm import SignMotionFeatureExtractor
 from ...processing.motion_features import NUM_JOINTS, joints_to_features
+from .motion_text import clip_features
 from .spelling import spelled
 from .validity import observed_mask
 
@@ -99,7 +100,7 @@ class TranslationCollator:
         if "codes" in items[0]:
             return self.processor(prompts, motion_codes=[item["codes"] for item in items], answer=answers)
         extractor = self.processor.feature_extractor
-        features = [extractor.normalize(extractor.to_features(item["joints"])) for item in items]
+        features = [clip_features(extractor, item["joints"]) for item in items]
         return self.processor(prompts, motion=extractor.pad(features), answer=answers)
 
 

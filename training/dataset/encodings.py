@@ -15,6 +15,7 @@ from tqdm import tqdm
 from ...modeling_lslm import MotionEncoding, SignMotionVQVAE
 from ...processing import SignMotionFeatureExtractor
 from ...processing.processing_lslm import encode_motion
+from .motion_text import clip_features
 
 BATCH = 32
 
@@ -46,8 +47,7 @@ def encode_clips(
     for start in tqdm(range(0, len(order), BATCH), desc="encoding motion", unit="batch"):
         indices = order[start : start + BATCH]
         features = [
-            clip if clip.ndim == 2 else extractor.normalize(extractor.to_features(clip))
-            for clip in (clips[index] for index in indices)
+            clip if clip.ndim == 2 else clip_features(extractor, clip) for clip in (clips[index] for index in indices)
         ]
         batch = encode_motion(vqvae, extractor, extractor.pad(features), dtype=dtype)
         encoded |= zip(indices, batch.to("cpu").split(), strict=True)

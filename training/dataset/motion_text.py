@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,14 @@ import torch
 from datasets import load_dataset
 
 from ...processing.feature_extraction_lslm import SignMotionFeatureExtractor, resample
+from ...processing.motion import MAX_FPS, check_joints
 from ...processing.motion_errors import printable
-from ...processing.motion_features import NUM_JOINTS, feature_slices
+from ...processing.motion_features import NUM_JOINTS, feature_slices, joints_to_features
+from ...processing.readers.wording import counted
 from .augmentation import Variation
 from .validity import read_valid, resample_valid
+
+MAX_SECONDS = SignMotionFeatureExtractor().max_seconds  # of a clip: no model takes a longer one
 
 # Whole millimetres make two finger joints coincide now and then; the repair is small and would be reported per batch.
 warnings.filterwarnings("ignore", message="repaired NaN, infinite or zero-length joints")
@@ -82,12 +87,46 @@ def read_joints(row: dict) -> np.ndarray:
     return np.asarray(row["joints"], np.float64)
 
 
-def read_clip(row: dict, fps: float) -> tuple[np.ndarray, np.ndarray | None]:
-    """A row at another frame rate: joints (T, 52, 3) float32 in metres, and which were observed, see [`read_valid`]."""
-    joints, rate = read_joints(row), float(row["fps"])
-    valid = read_valid(row, len(joints))
-    valid = None if valid is None else resample_valid(valid, rate, fps)
-    return resample(joints, rate, fps).astype(np.float32), valid
+def read_clip(row: dict, fps: float, files: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray | None]:
+    """A row at another frame rate: joints (T, 52, 3) float32 in metres, and which were observed, see [`read_valid`].
+
+    Raises:
+        ValueError: nothing can be learnt from it; names the clip, and that of `files` that has it.
+    """
+    try:
+        joints, rate = read_joints(row), row["fps"]
+        if joints.ndim != 3 or joints.shape[1:] != (NUM_JOINTS, 3):
+            raise ValueError(f"its joints have shape {joints.shape}, expected (frames, {NUM_JOINTS}, 3)")
+        if rate is None or not 1 <= rate <= MAX_FPS:
+            raise ValueError(f"its fps is {rate}, expected frames per second: 1 to {MAX_FPS:g}")
+        if len(joints) / rate > MAX_SECONDS:
+            raise ValueError(
+                f"it lasts {len(joints) / rate:.0f} s, the limit is {MAX_SECONDS:g}; cut it into utterances, or build "
+                f"the data set without it: --max-seconds {MAX_SECONDS:g}"
+            )
+        if len(joints) > 1:
+            check_joints(joints)
+        valid = read_valid(row, len(joints))
+    except ValueError as error:
+        raise ValueError(f"{_place(row.get('id'), files)}: {error}") from error
+    valid = None if valid is None else resample_valid(valid, float(rate), fps)
+    return resample(joints, float(rate), fps).astype(np.float32), valid
+
+
+def _place(id: str | None, files: Sequence[str]) -> str:
+    """Which clip, and in which file: for an error alone, since the files are read for it."""
+    if id is None:
+        return f"a clip without an id in {Path(files[0]).parent if files else 'the data set'}"
+    has_id = (file for file in files if id in pq.read_table(file, columns=["id"])["id"].to_pylist())
+    return printable(f"clip {id} in {next(has_id, 'the data set')}")
+
+
+def clip_features(extractor: SignMotionFeatureExtractor, joints: np.ndarray) -> np.ndarray:
+    """(T, 52, 3) joints at the extractor's frame rate -> normalised (T-1, F) float32 features. Of any length: a slower
+    variation of a clip may be longer than what the extractor takes from strangers."""
+    skeleton, convention = extractor.target_skeleton, extractor.convention
+    features = joints_to_features(joints.astype(np.float64), target_skeleton=skeleton, convention=convention)
+    return extractor.normalize(features.astype(np.float32))
 
 
 class MotionText(torch.utils.data.Dataset):
@@ -107,13 +146,13 @@ class MotionText(torch.utils.data.Dataset):
         limit: int | None = None,
         **variation,
     ):
-        rows = load_split(folder, split)
+        rows, files = load_split(folder, split), split_files(folder, split)
         rows = rows.select(range(min(limit or len(rows), len(rows))))
         names = rows.column_names
         column = "joints_mm" if "joints_mm" in names else "joints"
         self.joints, self.valid, usable, skipped = [], [], [], {"without text": [], "of fewer than 2 frames": []}
         for index, row in enumerate(rows.with_format("numpy")):
-            joints, valid = read_clip(row, fps)
+            joints, valid = read_clip(row, fps, files)
             if not str(row["text"] or "").strip():
                 skipped["without text"].append(str(row.get("id", index)))
             elif len(joints) < 2:
@@ -125,7 +164,10 @@ class MotionText(torch.utils.data.Dataset):
         for reason, ids in skipped.items():
             if ids:
                 shown = printable(", ".join(ids[:5])) + (", ..." if len(ids) > 5 else "")
-                print(f"{folder}, {split}: skipped {len(ids)} of {len(rows)} clips {reason}: {shown}", file=sys.stderr)
+                print(
+                    f"{folder}, {split}: skipped {len(ids)} of {counted(len(rows), 'clip')} {reason}: {shown}",
+                    file=sys.stderr,
+                )
         if not usable:
             raise ValueError(f"{folder}, {split}: no clip with a text and at least 2 frames among {len(rows)}")
         self.rows = rows.select(usable).select_columns([name for name in names if name not in (column, "valid")])

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, get_worker_info
 from transformers import Trainer
 
 from ...processing.feature_extraction_lslm import SignMotionFeatureExtractor, resample
+from ...processing.readers.wording import counted
 from .augmentation import Variation
 from .motion_text import MotionText, check_columns, feature_statistics, read_array, read_clip, split_files, with_floor
 
@@ -111,8 +112,8 @@ class StreamedMotionText(torch.utils.data.IterableDataset):
                 yield {"text": text, "rng": rng} | self.vary(joints, valid, rng)
         if epoch == 0 and used < rows:
             print(
-                f"{self.name}: reader {reader + 1} of {readers} left out {rows - used} of {rows} clips: without text, "
-                f"of fewer than 2 frames{', or too long' if self.fits else ''}",
+                f"{self.name}: reader {reader + 1} of {readers} left out {rows - used} of {counted(rows, 'clip')}: "
+                f"without text, of fewer than 2 frames{', or too long' if self.fits else ''}",
                 file=sys.stderr,
             )
 
@@ -151,8 +152,9 @@ class StreamedMotionText(torch.utils.data.IterableDataset):
         texts, rates = table["text"].to_pylist(), table["fps"].to_pylist()
         for row, (text, rate, count) in enumerate(zip(texts, rates, frames, strict=True)):
             if (count or 0) >= 2 and (text or "").strip():
-                resampled = len(resample(np.empty((count, 0, 0)), float(rate), self.fps))
-                if self.fits is None or self.fits(resampled, text):
+                if self.fits is None or not (rate or 0) > 0:  # a rate that is none is an error when the clip is read
+                    usable.append(row)
+                elif self.fits(len(resample(np.empty((count, 0, 0)), float(rate), self.fps)), text):
                     usable.append(row)
         return usable
 
@@ -160,11 +162,11 @@ class StreamedMotionText(torch.utils.data.IterableDataset):
         """Joints, which of them were observed, and the text of a row of a table."""
         arrays = {name: read_array(table[name], row) for name in MOTION if name in table.column_names}
         clip = {name: table[name][row].as_py() for name in table.column_names if name not in MOTION} | arrays
-        joints, valid = read_clip(clip, self.fps)
+        joints, valid = read_clip(clip, self.fps, self.files)
         if len(joints) < 2:
             raise ValueError(
-                f"{self.name}: clip {clip.get('id', '')} has {len(joints)} frame(s), and more by its column num_frames;"
-                " build the data set again"
+                f"{self.name}: clip {clip.get('id', '')} has {counted(len(joints), 'frame')}, and more by its column "
+                "num_frames; build the data set again"
             )
         return joints, valid, clip["text"]
 

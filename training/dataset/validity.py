@@ -33,8 +33,8 @@ def read_valid(row: dict, frames: int) -> np.ndarray | None:
     bits = np.asarray(row["valid"], np.int64)
     if bits.shape != (frames,):
         raise ValueError(
-            f"clip {row.get('id', '')}: `valid` has shape {bits.shape}, expected a bit mask for each of the {frames} "
-            "frames of its joints; build the data set again"
+            f"`valid` has shape {bits.shape}, expected a bit mask for each of the {frames} frames of its joints; build "
+            "the data set again"
         )
     valid = (bits[:, None] >> np.arange(NUM_JOINTS)) & 1 == 1
     stands = [0, *LOWER_BODY]

@@ -135,6 +135,8 @@ class TokenizerTrainer(Trainer):
 def main(argv: list[str]) -> None:
     """Run the stage; see the module's docstring."""
     args = parse(TokenizerArguments, argv, "lslm tokenizer")
+    if args.window < 2**args.num_downsamples:
+        raise ValueError(f"window is {args.window}, expected the frames of a code at least: {2**args.num_downsamples}")
     set_seed(args.seed)
     extractor = SignMotionFeatureExtractor(
         fps=args.fps,

@@ -11,6 +11,7 @@ from transformers import Trainer, set_seed
 from ...modeling_lslm import LslmForConditionalGeneration
 from ...processing import SignMotionProcessor
 from ...processing.processing_lslm import encode_motion
+from ...processing.readers.wording import counted
 from ..dataset.collators import EpochSampler, TranslationCollator, load_templates
 from ..dataset.encodings import cached_codes, encode_clips
 from ..dataset.motion_text import MotionText, read_texts
@@ -186,6 +187,11 @@ class LengthLimit:
         self.collator, self.max_length = collator, max_length
         longest = max(collator.templates, key=len)
         self.around = collator.processor(longest, motion_codes=[[0]], answer="")["input_ids"].shape[1] - 1
+        if max_length <= self.around + 1:
+            raise ValueError(
+                f"max_length is {max_length} tokens, and {self.around} are around motion and answer; give more, or "
+                "leave it out"
+            )
 
     def tokens(self, frames: int, text: str) -> int:
         """Tokens of a clip of so many frames and this text."""
@@ -210,8 +216,8 @@ class LengthLimit:
                 f"max_length is {self.max_length} tokens, but the shortest clip of {len(lengths)} has {min(lengths)}"
             )
         if len(fits) < len(lengths):
-            left_out = f"{len(lengths) - len(fits)} of {len(lengths)} clips"
-            print(f"left out {left_out} longer than {self.max_length} tokens", flush=True)
+            left_out = f"{len(lengths) - len(fits)} of {counted(len(lengths), 'clip')}"
+            print(f"left out {left_out} longer than {self.max_length} tokens (max_length)", flush=True)
         data.keep(fits)
 
 
@@ -264,6 +270,6 @@ def run(
         processing_class=processor,
     )
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    clips = f"clips of {len(train.files)} shard(s)" if args.stream else f"{len(train)} clips"
+    clips = f"clips of {counted(len(train.files), 'shard')}" if args.stream else counted(len(train), "clip")
     print(f"training {' and '.join(args.trainable)}: {trained / 1e6:.1f} M parameters, {clips}", flush=True)
     train_and_save(trainer, parent)

@@ -36,6 +36,7 @@ from tqdm import tqdm
 
 import lslm.processing
 
+from ....processing.readers.wording import counted
 from . import report as data_report
 from .duplicates import shared_motion
 from .shards import (
@@ -62,6 +63,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+LONG = -2  # histogram's last bars
 TICK, LOG_EVERY = 0.2, 10.0  # seconds between two looks at the progress: on a terminal, in a log file
 THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ARROW_NUM_THREADS")}
 
@@ -419,8 +421,13 @@ def _finish(out: str | os.PathLike, **license: str) -> dict:
         with open(places.plan / "left_out.jsonl", encoding="utf-8") as lines:
             shutil.copyfileobj(lines, dropped)
     os.replace(places.work / "dropped.tmp", places.out / "dropped.jsonl")
+    if long := sum(sum(summary["seconds_histogram"][LONG:]) for summary in splits.values()):
+        remark = (
+            f"clips of {data_report.SECONDS[LONG]} s and more; an utterance lasts seconds (--max-seconds drops them)"
+        )
+        facts["remarks"][remark] = long
     facts["shards"] = {split: sum(name.startswith(f"{split}-") for name in names) for split in splits}
-    _write_statistics(places.out / "statistics.json", sums, facts["options"])
+    _write_statistics(places.out / "statistics.json", sums, facts["options"], splits.get("train"))
     report = data_report.write_report(places.out, splits, facts)
     data_report.write_card(places.out, report, license)
     return report
@@ -439,18 +446,19 @@ def _check_motion(records: Mapping[str, Path], recipe: Recipe) -> int:
         for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
             ids.setdefault(split, []).append(row["id"])
             sketches.setdefault(split, []).append(row["sketch"])
-    found = [(one, ids[one][i], other, ids[other][j]) for one, i, other, j in shared_motion(sketches)]
-    if found and not recipe.shared_videos and recipe.split_by not in ("clip", "signer"):
-        one, first, other, second = found[0]
+    shared = [(one, ids[one][i], other, ids[other][j]) for one, i, other, j in shared_motion(sketches)]
+    if shared and not recipe.shared_videos and recipe.split_by not in ("clip", "signer"):
+        one, first, other, second = shared[0]
         raise ValueError(
-            f"{len(found)} pairs of clips are the same motion in two splits, such as {first!r} in {one} and {second!r} "
-            f"in {other}; take one of them out, give them one video name, or keep it so (--shared-videos)"
+            f"{counted(len(shared), 'pair')} of clips are one motion in two splits, such as {first!r} in {one} and "
+            f"{second!r} in {other}; take one of them out, give them one video name, or keep it so (--shared-videos)"
         )
-    return len(found)
+    return len(shared)
 
 
-def _write_statistics(path: Path, sums: Mapping, options: Mapping) -> None:
-    """Mean and standard deviation of the 623 features over the frames of train, as they are: a deviation may be 0."""
+def _write_statistics(path: Path, sums: Mapping, options: Mapping, train: Mapping) -> None:
+    """Mean and standard deviation of the 623 features over the frames of train, as they are: a deviation may be 0. And
+    which share of the joints was observed: those of the others are of what was filled in."""
     if not sums.get("frames"):
         path.unlink(missing_ok=True)
         return
@@ -463,6 +471,7 @@ def _write_statistics(path: Path, sums: Mapping, options: Mapping) -> None:
         "fps": options["fps"] or FEATURE_FPS,
         "convention": options["convention"],
         "target_skeleton": "humanml3d",
+        "observed": data_report.observed(train),
         "mean": mean.tolist(),
         "std": deviation.tolist(),
     }

@@ -10,9 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ....processing.motion_errors import printable
-from ....processing.motion_features import LEFT_HAND, NUM_BODY_JOINTS, RIGHT_HAND
+from ....processing.motion_features import LEFT_HAND, LOWER_BODY, RIGHT_HAND, UPPER_BODY
+from ....processing.readers.wording import counted
+from ...recipe_keys import FeatureKeys
 
-PARTS = {"body": list(range(NUM_BODY_JOINTS)), "left_hand": LEFT_HAND, "right_hand": RIGHT_HAND}
+PARTS = {"upper_body": UPPER_BODY, "legs": LOWER_BODY, "left_hand": LEFT_HAND, "right_hand": RIGHT_HAND}
+WINDOW = FeatureKeys.window / FeatureKeys.fps  # seconds of the sign tokenizer's training windows, as recipes have them
 SECONDS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 60)  # where the bars of the histograms end
 WORDS = (1, 2, 3, 5, 8, 11, 16, 21, 31, 51)
 BAR = 40  # characters of the longest bar
@@ -37,6 +40,7 @@ def summarise(clips: Sequence[Mapping], facts: Sequence[Mapping], dropped: Seque
         "observed": {part: sum(fact["observed"][part] for fact in facts) for part in PARTS},
         "seconds_histogram": _histogram(seconds, SECONDS),
         "words_histogram": _histogram(words, WORDS),
+        "below_window": sum((fact["frames"] - 1) / fact["fps"] < WINDOW for fact in facts),
         "source_fps": _count(f"{fact['source_fps']:.6g}" for fact in facts),
         "languages": _count(clip["language"] for clip in clips if clip["language"]),
         "signers": _count(clip["signer"] for clip in clips if clip["signer"]),
@@ -50,6 +54,12 @@ def add(one, other):
     if isinstance(one, Mapping):
         return {**one, **{key: add(one[key], other[key]) if key in one else other[key] for key in other}}
     return [a + b for a, b in zip(one, other, strict=True)] if isinstance(one, list) else one + other
+
+
+def observed(summary: Mapping) -> dict[str, float]:
+    """Share of the joints of each part that were observed, over the frames of a split."""
+    frames = max(summary["frames"], 1)
+    return {part: round(summary["observed"][part] / frames / len(joints), 4) for part, joints in PARTS.items()}
 
 
 def _count(names: Iterable[str]) -> dict[str, int]:
@@ -87,17 +97,16 @@ def write_report(out: Path, splits: Mapping[str, dict], facts: Mapping) -> dict:
 
 def _markdown(report: Mapping) -> str:
     lines = ["# What the build found", ""]
-    lines += [f"{report['clips']} clips, {report['dropped']} dropped, {report['found']} found.", ""]
-    columns = "clips | dropped | hours | mean seconds | mean words | signers | body seen | left hand | right hand"
-    lines += [f"| split | {columns} |", "|---" * 10 + "|"]
+    lines += [f"{counted(report['clips'], 'clip')}, {report['dropped']} dropped, {report['found']} found.", ""]
+    columns = "clips | dropped | hours | mean seconds | mean words | signers | upper body seen | legs | left hand"
+    lines += [f"| split | {columns} | right hand |", "|---" * 11 + "|"]
     total: dict = {}
     for split, summary in report["splits"].items():
         total = add(total, summary)
-        clips, frames, seconds = max(summary["clips"], 1), max(summary["frames"], 1), summary["seconds"]
+        clips, seconds = max(summary["clips"], 1), summary["seconds"]
         cells = [split, summary["clips"], summary["dropped"], f"{seconds / 3600:.2f}", f"{seconds / clips:.2f}"]
         cells += [f"{summary['words'] / clips:.1f}", len(summary["signers"]) or "?"]
-        seen = [summary["observed"][part] / frames / len(joints) for part, joints in PARTS.items()]
-        cells += [f"{100 * share:.0f} %" for share in seen]
+        cells += [f"{100 * share:.0f} %" for share in observed(summary).values()]
         lines += ["| " + " | ".join(map(str, cells)) + " |"]
     reasons = add(total.get("reasons", {}), report["left_out"])
     for title, counts in (
@@ -115,6 +124,9 @@ def _markdown(report: Mapping) -> str:
         if total:
             below = [f"below {edge}" for edge in edges] + [f"{edges[-1]} and more"]
             lines += ["", f"## {title} of a clip", "", *_bars(list(zip(below, total[name], strict=True)), len(below))]
+    if short := total.get("below_window"):
+        window = f"a training window of the sign tokenizer ({FeatureKeys.window} frames, {WINDOW:g} s)"
+        lines += ["", f"{counted(short, 'clip')} shorter than {window}, which is padded then."]
     options = json.dumps(report["options"], indent=1, ensure_ascii=False)
     return "\n".join([*lines, "", "## How it was made", "", "```json", options, "```", ""])
 

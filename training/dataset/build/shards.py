@@ -27,16 +27,21 @@ from datasets.arrow_writer import TypedSequence
 
 from ....processing import Motion, MotionFileError, Remark, SignMotionFeatureExtractor, load_motion
 from ....processing.feature_extraction_lslm import resample
+from ....processing.motion import FORMATS, MAX_FPS
 from ....processing.motion_errors import printable
-from ....processing.motion_features import CONVENTIONS, FEATURE_SIZE, NUM_JOINTS
+from ....processing.motion_features import CONVENTIONS, FEATURE_SIZE, LOWER_BODY, NUM_JOINTS
 from ....processing.readers.confined import Confined
 from ....processing.readers.motion_repair import MAX_GAP, repair_joints, repair_motion
-from ..motion_text import read_array
+from ....processing.readers.wording import as_flags
+from ....processing.smplx_formats import UP_TURNS
+from ..motion_text import MAX_SECONDS, read_array
 from ..validity import resample_valid
 from .duplicates import sketch
 from .report import PARTS, summarise
 
-FORMAT = 2  # raised when the same clip becomes another row
+FORMAT = 3  # raised when the same clip becomes another row
+# what the command calls an argument of `load_motion`, and the columns that say it of one clip
+FLAGS, TOLD_BY_COLUMN = {"fps": "--source-fps"}, ("fps", "clip")
 SLACK = 0.5  # seconds that a part of a recording may reach over its end
 FEATURE_FPS = 20.0  # of the statistics, when clips keep their own rate: the extractor's default
 ROW_GROUP = 100  # clips that are held and compressed together; 200 frames each are 6 MB
@@ -93,7 +98,7 @@ class Recipe:
         features: also store the 623 motion features, of this `convention`.
         face: also store `jaw_pose` and `expression` of the clips whose files have them.
         split_by, seed, language, video_before: see `Catalogue`. shared_videos: see `Catalogue.check_videos`.
-        max_seconds: longer clips are dropped.
+        max_seconds: longer clips are dropped; at most `MAX_SECONDS`.
         smooth: seconds that clips are smoothed over, see `repair_motion`; 0: not at all.
         shard_size: most clips in a parquet file. compression_level: of zstd; from 20 on a shard is one page.
         reader: keyword arguments of `load_motion`; an fps in a table goes before its `fps`.
@@ -114,7 +119,7 @@ class Recipe:
     language: str | None = None
     video_before: str | None = None
     shared_videos: bool = False
-    max_seconds: float | None = None
+    max_seconds: float = MAX_SECONDS
     smooth: float = 0.0
     shard_size: int = 1000
     compression_level: int = 3
@@ -128,6 +133,17 @@ class Recipe:
             raise ValueError(f"shards of {size} clips at level {level}; expected 1 or more, and 1 to 22")
         if not self.smooth >= 0:
             raise ValueError(f"smooth is {self.smooth}, expected seconds: 0 or more")
+        if not 0 < self.max_seconds <= MAX_SECONDS:
+            limit = f"expected more than 0 and at most {MAX_SECONDS:g}: no model takes a longer clip"
+            raise ValueError(f"max_seconds is {self.max_seconds:g}, {limit}")
+        for name, fps in (("fps", self.fps), ("source_fps", self.reader.get("fps"))):
+            if fps is not None and not 1 <= fps <= MAX_FPS:
+                raise ValueError(f"{name} is {fps:g}, expected frames per second: 1 to {MAX_FPS:g}")
+        for name, values in (("format", FORMATS), ("up", UP_TURNS)):
+            if (value := self.reader.get(name)) is not None and value not in values:
+                raise ValueError(f"{name} is {value!r}, expected one of {', '.join(values)}")
+        if (folder := self.reader.get("body_model")) and not os.path.exists(folder):
+            raise FileNotFoundError(2, "no SMPL-X model files there", str(folder))
         if self.convention not in CONVENTIONS:
             raise ValueError(f"no convention {self.convention!r}; expected one of {', '.join(CONVENTIONS)}")
         if unknown := self.reader.keys() - inspect.signature(load_motion).parameters.keys():
@@ -159,7 +175,7 @@ class Recipe:
         """Changes when the clip has to be read again: not with its text."""
         settings = [FORMAT, self.reader, self.reader_version, self.fps, self.max_seconds, self.smooth, self.convention]
         stored = [column for column in MOTION_COLUMNS if column in self.columns]
-        part = [clip["file"], clip["fps"], clip.get("span")]
+        part = [clip["file"], clip["fps"], clip.get("clip"), clip.get("span")]
         return digest([*part, state(Path(self.source, clip["file"])), settings, stored])
 
 
@@ -191,16 +207,25 @@ def read_clip(clip: dict, recipe: Recipe) -> tuple[dict, dict]:
     Raises:
         Exception: whatever a reader raises for a file that cannot be used.
     """
-    keywords = dict(recipe.reader) | ({} if clip["fps"] is None else {"fps": clip["fps"]})
+    keywords = dict(recipe.reader) | {name: clip[name] for name in TOLD_BY_COLUMN if clip.get(name) is not None}
     path = Path(recipe.source, clip["file"])
-    if clip.get("span"):
-        motion = cut(_recording(path, str(state(path)), tuple(sorted(keywords.items()))), *clip["span"])
-    else:
-        motion = _load(path, **keywords)
-    notes = [remark.kind or remark.text for remark in motion.notes]
-    if recipe.max_seconds and motion.duration > recipe.max_seconds:
-        limit = f"more than --max-seconds {recipe.max_seconds:g}"
-        raise MotionFileError(f"it lasts {motion.duration:.1f} s, {limit}", kind=limit)
+    try:
+        if clip.get("span"):
+            motion = cut(_recording(path, str(state(path)), tuple(sorted(keywords.items()))), *clip["span"])
+        else:
+            motion = _load(path, **keywords)
+    except MotionFileError as error:
+        if error.kind == "no clips" and clip.get("clip"):
+            kind = "one clip in the file, and its text has a column clip"
+            remedy = "leave that empty, or rename the column if it means something else"
+            raise MotionFileError(f"{kind}, which says {clip['clip']!r}; {remedy}", kind=kind) from error
+        raise
+    notes = [with_flag(remark, remark.kind or remark.text) for remark in motion.notes]
+    if not motion.valid[:, LOWER_BODY].any():
+        notes.append("the legs are never seen: they stand as the reader has them, and training takes them for seen")
+    if motion.duration > recipe.max_seconds:
+        limit = f"more than the {recipe.max_seconds:g} s of --max-seconds"
+        raise MotionFileError(f"it lasts {motion.duration:.1f} s, {limit}; cut it into utterances", kind=limit)
     motion, filled = repair_motion(motion, recipe.smooth)
     if filled:
         notes.append(f"gaps of up to {MAX_GAP} frames filled in")
@@ -228,6 +253,10 @@ def read_clip(clip: dict, recipe: Recipe) -> tuple[dict, dict]:
     }
     row = {JOINTS: joints.astype(np.int16), VALID: valid @ MASK}
     row[FEATURES] = features_of(row[JOINTS], facts["fps"], recipe)  # also shows that training can read the clip
+    least, frames = recipe.extractor.downsample_factor, len(row[FEATURES])
+    if frames < least:
+        kind = f"fewer than the {least + 1} frames that a code is made of"
+        raise MotionFileError(f"it has {frames + 1} frames at {recipe.extractor.fps:g} fps, {kind}", kind=kind)
     for name in FACE:
         values = (motion.smplx or {}).get(name)
         row[name] = None if values is None else resample(values[..., None], motion.fps, fps)[..., 0].astype(np.float32)
@@ -295,14 +324,24 @@ def features_of(joints_mm: np.ndarray, fps: float, recipe: Recipe) -> np.ndarray
 
 def _fault(error: Exception, source: str, file: str) -> dict[str, str]:
     """`reason`, one line without the place of the source on this machine; and its `kind`, by which it is counted."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, OSError) and error.strerror:
+    reason, kind = " ".join(str(error).split()) or type(error).__name__, getattr(error, "kind", None)
+    if isinstance(error, MotionFileError):
+        reason = as_flags(error, error.problem, FLAGS)
+        kind = with_flag(error, error.kind)
+        if error.argument in TOLD_BY_COLUMN:
+            reason += f", or say it in a column {error.argument}"
+    elif isinstance(error, OSError) and error.strerror:
         reason = error.strerror
     elif not isinstance(error, (ValueError, OSError)):
         reason = f"{type(error).__name__}: {reason}"
     path = os.path.join(source, file)
     reason = printable(reason.removeprefix(f"{path}: ").replace(path, file).replace(source, "SOURCE"))
-    return {"reason": reason, "kind": getattr(error, "kind", reason)}
+    return {"reason": reason, "kind": kind or reason}
+
+
+def with_flag(of: MotionFileError | Remark, kind: str) -> str:
+    """What is counted of an error or a remark, and the flag that decides otherwise."""
+    return kind if of.argument is None else f"{kind} ({FLAGS.get(of.argument, '--' + of.argument.replace('_', '-'))})"
 
 
 class OldShards:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from ....processing.readers.wording import counted
 from .texts import MOTION_SUFFIXES, SPLITS, Fault, Text, bare, read_texts, stem
 
 SPLIT_UP_TO = (0.8, 0.9, 1.0)  # of clips without an official split: 80 % train, 10 % validation, 10 % test
@@ -47,9 +48,9 @@ def find_tables(source: Path, skip: Path | None = None) -> list[Path]:
 
 
 _TABLES = """
-CREATE TABLE texts (id TEXT, text TEXT, key TEXT, near TEXT, loose TEXT, recording TEXT, span TEXT, cuts INTEGER,
-    own INTEGER, moved INTEGER, place TEXT, line INTEGER, video TEXT, official INTEGER, split TEXT, row TEXT,
-    reason TEXT, kind TEXT);
+CREATE TABLE texts (id TEXT, text TEXT, key TEXT, near TEXT, loose TEXT, recording TEXT, clip TEXT, span TEXT,
+    cuts INTEGER, own INTEGER, moved INTEGER, place TEXT, line INTEGER, video TEXT, official INTEGER, split TEXT,
+    row TEXT, reason TEXT, kind TEXT);
 CREATE INDEX texts_id ON texts (id);
 CREATE INDEX texts_key ON texts (key);
 CREATE INDEX texts_near ON texts (near);
@@ -72,7 +73,7 @@ CREATE TABLE best AS
 SELECT texts.rowid AS text, texts.id AS id, texts.split AS split, texts.row AS row, texts.place AS place,
     texts.line AS line, texts.moved AS moved, texts.official AS official, texts.reason AS reason, texts.kind AS kind,
     count(matches.file) AS files, min(matches.file) AS file, matches.rank AS rank,
-    CASE WHEN texts.cuts OR matches.rank = 4 THEN texts.span END AS span, texts.video AS video
+    texts.clip AS clip, CASE WHEN texts.cuts OR matches.rank = 4 THEN texts.span END AS span, texts.video AS video
 FROM texts LEFT JOIN matches ON matches.text = texts.rowid
     AND matches.rank = (SELECT min(rank) FROM matches WHERE text = texts.rowid)
 GROUP BY texts.rowid;
@@ -80,7 +81,7 @@ CREATE INDEX best_split ON best (split, id);
 CREATE INDEX best_file ON best (file);
 CREATE INDEX best_text ON best (text);
 CREATE INDEX best_video ON best (video);
-UPDATE best SET video = file WHERE video IS NULL AND span IS NOT NULL;
+UPDATE best SET video = file || coalesce('/' || clip, '') WHERE video IS NULL AND span IS NOT NULL;
 INSERT INTO lonely SELECT DISTINCT NULL, file, 'no text', '' FROM matches
 WHERE file NOT IN (SELECT file FROM best WHERE files = 1);
 """
@@ -94,8 +95,9 @@ class Catalogue:
     file name. A folder with that name and two or more motion files in it (a file for each frame) is one clip.
 
     A row with times is a part of a recording if its column `file` names another file than its id, if its id is there
-    again with other times, or if no file has its id and one has the name of its video. A file of several texts without
-    times is nobody's, and so are several files of one text.
+    again with other times, or if no file has its id and one has the name of its video. A row with a `clip` is about the
+    clip of this name in a file that holds several. A file of several texts without either is nobody's, and so are
+    several files of one text.
 
     Args:
         database: a scratch file; what it held is gone.
@@ -156,6 +158,7 @@ class Catalogue:
                 "near": text.near and _nfc(text.near),
                 "loose": _nfc(stem(text.key)),
                 "recording": text.recording and _nfc(text.recording),
+                "clip": text.clip,
                 "span": text.span and json.dumps(text.span),
                 "cuts": text.cuts,
                 "own": text.own,
@@ -192,7 +195,8 @@ class Catalogue:
     def _video(self, text: Text) -> str | None:
         """What names the video that a text's clip comes from."""
         before = text.id.rpartition(self.video_before)[0] if self.video_before else ""
-        return before or text.video or (_nfc(text.key) if text.cuts and text.span else None)
+        recording = "/".join([_nfc(text.key), *([text.clip] if text.clip else [])])
+        return before or text.video or (recording if text.cuts and text.span else None)
 
     def _group(self, text: Text) -> str:
         """Clips of one group are dealt to one split."""
@@ -302,20 +306,20 @@ class Catalogue:
         """What it means that several rows have one id: parts of a recording, the same again, or a contradiction."""
         ids = self._db.execute("SELECT id FROM texts GROUP BY id HAVING count(*) > 1").fetchall()
         for (id,) in ids:
-            query = "SELECT rowid, own, span, place, line, text, key FROM texts WHERE id = ? ORDER BY rowid"
+            query = "SELECT rowid, own, clip, span, place, line, text, key FROM texts WHERE id = ? ORDER BY rowid"
             rows = self._db.execute(query, (id,)).fetchall()
-            spans = {span for _, own, span, *_ in rows if own and span}
-            if len(spans) == len(rows) and len({place for _, _, _, place, *_ in rows}) == 1:
-                for number, _, span, *_ in rows:
-                    start, end, _ = json.loads(span)
+            parts = {(clip, span) for _, own, clip, span, *_ in rows if own and (clip or span)}
+            if len(parts) == len(rows) and len({place for _, _, _, _, place, *_ in rows}) == 1:
+                for number, _, clip, span, *_ in rows:
+                    times = ["{:g}-{:g}".format(*json.loads(span))] if span else []
                     change = "UPDATE texts SET id = ?, cuts = 1 WHERE rowid = ?"
-                    self._db.execute(change, (f"{id}_{start:g}-{end:g}", number))
-            elif len({row[5:] for row in rows}) == 1:
-                for number, _, _, place, *_ in rows[1:]:
+                    self._db.execute(change, ("_".join([id, *([clip] if clip else []), *times]), number))
+            elif len({(clip, *row) for _, _, clip, _, _, _, *row in rows}) == 1:
+                for number, _, _, _, place, *_ in rows[1:]:
                     self._leave_out(Fault(id, None, f"{place}: the id is there a second time"))
                     self._db.execute("DELETE FROM texts WHERE rowid = ?", (number,))
             else:
-                where = _places([(place, line) for _, _, _, place, line, *_ in rows])
+                where = _places([(place, line) for _, _, _, _, place, line, *_ in rows])
                 kind = "several rows with one id, and other texts or files"
                 reason = f"{len(rows)} rows with this id, and other texts or files: {where}"
                 self._db.execute("UPDATE texts SET reason = ?, kind = ? WHERE id = ?", (reason, kind, id))
@@ -324,19 +328,20 @@ class Catalogue:
         """A file is one text's, or each of its texts is about another part of it."""
         query = f"SELECT file FROM best WHERE {_GOOD} GROUP BY file HAVING count(*) > 1"
         for (file,) in self._db.execute(query).fetchall():
-            query = f"SELECT text, rank, span, place, line FROM best WHERE {_GOOD} AND file = ?"
-            rows = self._db.execute(f"{query} ORDER BY span, rank, text", (file,)).fetchall()
+            query = f"SELECT text, rank, clip, span, place, line FROM best WHERE {_GOOD} AND file = ?"
+            rows = self._db.execute(f"{query} ORDER BY clip, span, rank, text", (file,)).fetchall()
             refused: list[tuple[str, int]] = []
-            for span, group in groupby(rows, lambda row: row[2]):
-                texts = list(group)
-                owners = texts if span else [row for row in texts if row[1] == texts[0][1]]
-                claims = texts if span else rows
-                where = _places([row[3:] for row in claims])
+            for part, group in groupby(rows, lambda row: row[2:4]):
+                texts, is_part = list(group), any(part)
+                owners = texts if is_part else [row for row in texts if row[1] == texts[0][1]]
+                claims = texts if is_part else rows
+                where = _places([row[4:] for row in claims])
                 # a text that has less of the file's name than another has no right to it
                 refused += [(f"{file} is the file of another text: {where}", row[0]) for row in texts[len(owners) :]]
                 if len(owners) > 1 or len(claims) > len(texts):
-                    what = "for one part of this file" if span else "for this file"
-                    reason = f"{len(claims)} texts {what}: {where}; give each its start and end, or a file of its own"
+                    what = "for one part of this file" if is_part else "for this file"
+                    remedy = "give each its start and end, its clip of the file, or a file of its own"
+                    reason = f"{counted(len(claims), 'text')} {what}: {where}; {remedy}"
                     refused += [(reason, row[0]) for row in owners]
             change = "UPDATE best SET reason = ?, kind = 'several texts for one file' WHERE text = ?"
             self._db.executemany(change, refused)
@@ -373,10 +378,11 @@ class Catalogue:
 
     def clips(self, split: str) -> Iterator[dict]:
         """The clips of a split in the order of their ids: id, file (relative to the source), text, language, fps,
-        signer, extra, and maybe span: [start, end, "s" or "frames"]."""
-        query = f"SELECT id, file, row, span FROM best WHERE split = ? AND {_GOOD} ORDER BY id"
-        for id, file, row, span in self._db.execute(query, (split,)):
-            yield {"id": id, "file": file, **json.loads(row), **({"span": json.loads(span)} if span else {})}
+        signer, extra, and maybe clip, of a file that holds several, and span: [start, end, "s" or "frames"]."""
+        query = f"SELECT id, file, clip, row, span FROM best WHERE split = ? AND {_GOOD} ORDER BY id"
+        for id, file, clip, row, span in self._db.execute(query, (split,)):
+            part = ({"clip": clip} if clip else {}) | ({"span": json.loads(span)} if span else {})
+            yield {"id": id, "file": file, **json.loads(row), **part}
 
     def left_out(self) -> Iterator[Fault]:
         """Texts without a file or with several, files without a text or with several, rows that cannot be used."""

@@ -84,6 +84,7 @@ class Text:
         line: of the table.
         span: [start, end, unit] of the part of a recording, unit "s" or "frames"; None: the whole file.
         recording: bare name of the recording that `span` cuts, where no file has the key. cuts: `span` cuts the key's.
+        clip: which clip of a file that holds several, by its name.
         own: of a table of one's own. official: its authors deal clips of one video to several splits.
     """
 
@@ -101,6 +102,7 @@ class Text:
     span: list | None = None
     recording: str | None = None
     cuts: bool = False
+    clip: str | None = None
     own: bool = True
     official: bool = False
 
@@ -210,9 +212,12 @@ def _text(row: dict, layout: Layout, split: str | None, near: str, language: str
     else:
         signer = take(layout.signer) or None if layout.signer else None
     language = take("language") or language or layout.language
+    own = layout.id in OWN_IDS and not layout.video
     near = posixpath.normpath(posixpath.join(near, key)) if from_file else None
     about = {"span": span, "cuts": cuts, "recording": recording and stem(recording)}
-    about |= {"own": layout.id in OWN_IDS and not layout.video, "official": bool(layout.video)}
+    if own and "clip" in row:
+        about["clip"] = row["clip"] = _string(row["clip"], "clip") or None  # stays a column of the data set
+    about |= {"own": own, "official": bool(layout.video)}
     return Text(id, key, text, near, split, language, fps, signer, video, row, **about)
 
 
