@@ -799,6 +799,21 @@ def test_the_command_names_a_clip_of_several(tmp_path, capsys, monkeypatch):
     assert "1 clip (" in capsys.readouterr().out
 
 
+def test_names_that_begin_with_a_dash_are_no_flags(tmp_path, capsys, monkeypatch):
+    write_clip(tmp_path / "-source" / "-a.npz", 0)
+    write_clip(tmp_path / "--json" / "--clip.npz", 1)
+    write_texts(tmp_path / "-source", [{"id": "-a", "text": "hello", "split": "train"}])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        data_build, "build_shards", lambda out, workers, progress, run=data_build.build_shards: run(out, 0)
+    )
+    assert lslm_cli.main(["data", "build", "-source", "out", "--texts", "-source/texts.jsonl"]) == 0
+    assert "1 clip (train 1)" in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path / "--json")
+    assert lslm_cli.main(["inspect", "--clip.npz", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["frames"] == 12
+
+
 def test_counts_add_up():
     observed = dict.fromkeys(data_report.PARTS, 3)
     facts = {"frames": 30, "fps": 20.0, "source_fps": 24.0, "observed": observed, "notes": ["fps guessed"] * 2}

@@ -437,6 +437,20 @@ def test_two_people_in_a_file_are_refused_but_not_the_controls_of_one(apart):
         np.testing.assert_allclose(named_joints_to_motion_joints(names, both)[0], expected, atol=1e-6)
 
 
+def test_a_bvh_file_with_two_roots_is_refused(tmp_path):
+    head, rows = [], []
+    for seed, name in enumerate(("Anna", "Ben")):
+        hierarchy, motion = write_bvh([f"{name}:{joint}" for joint in mixamo], *a_motion(seed=seed)[:2]).split(
+            "MOTION\n"
+        )
+        head.append(hierarchy.removeprefix("HIERARCHY\n"))
+        rows.append(motion.strip().split("\n"))
+    frames = [" ".join(pair) for pair in zip(rows[0][2:], rows[1][2:], strict=True)]
+    (tmp_path / "a.bvh").write_text("\n".join(["HIERARCHY", *head, "MOTION", *rows[0][:2], *frames]) + "\n")
+    with pytest.raises(MotionFileError, match="two skeletons in the file"):
+        load_motion(tmp_path / "a.bvh")
+
+
 BVH = write_bvh(mixamo[:22], *a_motion(3)[:2], parents=PARENTS[:22])
 BAD_BVH = {
     "empty": ("", "no BVH file"),

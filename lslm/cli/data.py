@@ -57,7 +57,8 @@ texts
   your own    csv, tsv, jsonl or json with a column id, name or file, and text. Read as well: fps, language, signer,
               split, video (clips of one video stay in one split). All other columns are carried into the data set.
               A row with start and end (seconds), or start_frame and end_frame, cuts the recording that its column file
-              or video names; a file that has the row's own id was cut before, and stays whole.
+              or video names; a file that has the row's own id was cut before, and stays whole. A column clip names the
+              animation, sequence or person in a file that holds several.
   A file name with train, val, dev or test in it says the split of its rows. Clips without one are dealt 80/10/10.
 
 examples
