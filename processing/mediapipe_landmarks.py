@@ -20,6 +20,7 @@ ROW_WIDTHS = tuple(33 * size + 3 * face + 126 for face in (468, 0, 478) for size
 # Shoulder widths from a hand's wrist to that of the pose, median of a clip: to 0.57 in 390 hands of real signs; and by
 # how much farther than to the other wrist: to 0.10.
 _FARTHEST, _FARTHER = 1.0, 0.25
+_HELD = 5  # equal frames of a hand that a tracker lost and holds; in 6,908 hands of real signs no two are
 MIN_VISIBILITY = 0.1  # below it MediaPipe extrapolates the landmark from outside the picture
 
 _NOSE, _LEFT_EAR, _RIGHT_EAR = 0, 7, 8
@@ -134,7 +135,8 @@ def mediapipe_to_joints(
 
     for side, hand in (("left", left_hand), ("right", right_hand)):
         elbow, wrist = (body[:, landmark] for landmark in _SIDES[side])
-        detected = _detected(hand)
+        run = np.cumsum([True, *(hand[1:] != hand[:-1]).any((1, 2))])
+        detected = _detected(hand) & (np.bincount(run)[run] < _HELD)
         if detected.any():
             relative = (hand[:, _HAND_LANDMARKS] - hand[:, :1]) * (pixels * (1.0, -1.0, -HAND_DEPTH) * scale)
             relative = fill_in_time(relative, detected)

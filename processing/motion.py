@@ -308,7 +308,7 @@ def _landmark_motion(
     if problem := misplaced(**arrays):
         raise MotionFileError(problem)
     if readers := package_readers():
-        assumptions += readers.check_landmarks(arrays["pose"], size, joints, valid, given.up)
+        assumptions += readers.check_landmarks(**arrays, size=size, joints=joints, valid=valid, up=given.up)
     if isinstance(order := mapping.get("order"), str):
         assumptions.append(Remark(f"landmarks in the order {order}"))
     return _motion(joints, fps, valid, format, [*notes, *assumptions])
@@ -316,6 +316,8 @@ def _landmark_motion(
 
 def _motion(joints, fps: float, valid, format: str, notes: Sequence[Remark], smplx=None, told=False) -> Motion:
     check_joints(joints)
+    if readers := package_readers():
+        readers.check_one_person(joints)
     if (axis := main_axis(joints)) != "y":
         notes = [*notes, Remark(f"the head is along {axis} of the pelvis, expected y up", "up")]
     complete = ~np.isnan(joints).any(-1)

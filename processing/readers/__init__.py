@@ -24,6 +24,7 @@ from .mocap_bvh import read_bvh
 from .mocap_gltf import read_gltf
 from .mocap_skeletons import named_joints_to_motion_joints
 from .other_formats import refusal
+from .people import check_one_person
 from .safe_pickle import read_pickle
 from .signspark import rotations_to_vectors, rows_to_params
 
@@ -77,6 +78,7 @@ def read(
 
 __all__ = [
     "check_landmarks",
+    "check_one_person",
     "exact_joints",
     "landmarks_in_order",
     "read",
