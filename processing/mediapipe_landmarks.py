@@ -4,7 +4,7 @@ import numpy as np
 
 from .array_files import numbers
 from .motion_errors import package_readers
-from .motion_features import JOINT_NAMES, NUM_JOINTS, fill_in_time
+from .motion_features import JOINT_NAMES, LEFT_HAND, NUM_JOINTS, RIGHT_HAND, fill_in_time
 
 SHOULDER_WIDTH = 0.36  # metres: sets the scale of landmarks, which have none of their own
 SHOULDER_HEIGHT = 1.40  # metres above the floor
@@ -58,8 +58,8 @@ def mediapipe_to_joints(
     Landmarks are image-normalised: x over width, y over height and downwards, z in widths and away from the camera. The
     scale is set by the median shoulder width; the median shoulder centre of the clip comes to (0, 1.40, 0). Depth is
     MediaPipe's estimate.
-    Legs are mostly outside a webcam picture: they stand under the shoulders. A hand that is not detected (all zeros or
-    NaN) is interpolated between the frames where it is, or relaxed along the forearm if it never is.
+    Legs are mostly outside a webcam picture: they stand under the shoulders. A hand that is not detected (zeros, NaN or
+    five equal frames) is interpolated between the frames where it is, or relaxed along the forearm if it never is.
 
     Args:
         pose: (T, 25..33, 3 | 4) x, y, z and maybe visibility. A frame of zeros or NaN is not detected.
@@ -133,18 +133,13 @@ def mediapipe_to_joints(
     ears = (body[:, _LEFT_EAR] + body[:, _RIGHT_EAR]) / 2
     place("head", ears + 0.2 * (body[:, _NOSE] - ears), visible[:, _NOSE])
 
-    for side, hand in (("left", left_hand), ("right", right_hand)):
+    for side, hand, fingers in (("left", left_hand, LEFT_HAND), ("right", right_hand, RIGHT_HAND)):
         elbow, wrist = (body[:, landmark] for landmark in _SIDES[side])
         run = np.cumsum([True, *(hand[1:] != hand[:-1]).any((1, 2))])
         detected = _detected(hand) & (np.bincount(run)[run] < _HELD)
-        if detected.any():
-            relative = (hand[:, _HAND_LANDMARKS] - hand[:, :1]) * (pixels * (1.0, -1.0, -HAND_DEPTH) * scale)
-            relative = fill_in_time(relative, detected)
-        else:
-            relative = rest_hand(wrist - elbow, side)
-        first = JOINT_NAMES.index(f"{side}_index1")
-        joints[:, first : first + 15] = wrist[:, None] + relative
-        valid[:, first : first + 15] = detected[:, None]
+        relative = (hand[:, _HAND_LANDMARKS] - hand[:, :1]) * (pixels * (1.0, -1.0, -HAND_DEPTH) * scale)
+        relative = fill_in_time(relative, detected) if detected.any() else rest_hand(wrist - elbow, side)
+        joints[:, fingers], valid[:, fingers] = wrist[:, None] + relative, detected[:, None]
     joints[..., 1] += SHOULDER_HEIGHT
     return joints.astype(np.float32), valid
 
@@ -154,9 +149,10 @@ def landmarks_of_rows(rows: np.ndarray) -> dict[str, np.ndarray]:
     size = 4 - ROW_WIDTHS.index(rows.shape[1]) % 2
     hands = rows[:, -126:].reshape(len(rows), 2, 21, 3)
     pose = rows[:, : 33 * size].reshape(len(rows), 33, size)
-    if misplaced(pose, hands[:, 0], hands[:, 1]) is None and not np.abs(np.nan_to_num(hands[:, :, 0, 2])).max() > 1e-3:
-        return {"pose": pose, "left_hand": hands[:, 0], "right_hand": hands[:, 1]}
-    return package_readers("an array of landmarks in an unusual order").landmarks_in_order(rows, size)
+    arrays = {"pose": pose, "left_hand": hands[:, 0], "right_hand": hands[:, 1]}
+    usual = misplaced(**arrays) is None and not np.abs(np.nan_to_num(hands[:, :, 0, 2])).max() > 1e-3
+    readers = package_readers("" if usual else "an array of landmarks in an unusual order")
+    return readers.landmarks_in_order(rows, size) if readers else arrays
 
 
 def image_shape(pose: np.ndarray) -> tuple[int, int]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from motion_corpus import cafe, landmarks, rows_of
 
 from lslm.processing import MotionFileError, load_motion
 from lslm.processing.mediapipe_landmarks import mediapipe_to_joints
@@ -323,6 +324,38 @@ def test_frames_are_stacked_and_a_lost_one_is_not_detected(size):
 def test_bad_frames(arrays, pattern):
     with pytest.raises(ValueError, match=pattern):
         read_landmark_frames(arrays)
+
+
+@pytest.mark.parametrize("order", ["pose left_hand right_hand face", "left_hand right_hand pose face"])
+def test_rows_with_the_face_last_that_was_never_found_are_read_right(order):
+    parts = landmarks(cafe())
+    parts["face"] = np.zeros((len(parts["pose"]), 468, 3))
+    rows = rows_of(parts, *order.split())
+    for name, values in landmark_formats.landmarks_of_rows(rows).items():
+        assert values == ", ".join(order.split()) if name == "order" else np.allclose(values, parts[name], atol=1e-6)
+
+
+FINGERS = np.arange(1, 21).reshape(5, 4)
+ORDERS_OF_POINTS = {
+    "little finger first": [0, *FINGERS[::-1].ravel()],
+    "thumb last": [0, *FINGERS[[1, 2, 3, 4, 0]].ravel()],
+    "SMPL-X's": [0, *FINGERS[[1, 2, 4, 3, 0]].ravel()],
+    "tips first": [0, *FINGERS[:, ::-1].ravel()],
+    "wrist last": [*range(1, 21), 0],
+    "tips first, wrist last": [*FINGERS[:, ::-1].ravel(), 0],
+}
+
+
+@pytest.mark.parametrize("order", ORDERS_OF_POINTS)
+@pytest.mark.parametrize("number", range(2))
+def test_points_of_hands_in_another_order_are_refused(order, number, tmp_path):
+    arrays = landmarks(cafe(number)) | {"image_size": (1280, 720), "fps": 15}
+    np.savez(tmp_path / "a.npz", **arrays)
+    load_motion(tmp_path / "a.npz")
+    changed = {name: arrays[name][:, ORDERS_OF_POINTS[order]] for name in ("left_hand", "right_hand")}
+    np.savez(tmp_path / "a.npz", **arrays | changed)
+    with pytest.raises(MotionFileError, match="points of the hands are in another order.*from the palm to its tip"):
+        load_motion(tmp_path / "a.npz")
 
 
 def test_a_folder_of_two_kinds_of_frames_is_refused(tmp_path):

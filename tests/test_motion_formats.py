@@ -40,9 +40,12 @@ POSE = {
 }
 
 
-# (21, 3) metres from the wrist: fingers fan out and bend to the front
+# (21, 3) metres from the wrist: fingers fan out, bend to the front and taper, the thumb begins at the wrist
 HAND = np.zeros((21, 3))
-HAND[1:] = [(0.03 - 0.015 * finger, 0.03 + 0.025 * bone, 0.01 * bone) for finger in range(5) for bone in range(4)]
+HAND[1:] = [
+    (0.03 - 0.015 * finger, 0.03 + 0.025 * bone, 0.01 * bone) for finger in range(5) for bone in (0, 1, 1.8, 2.4)
+]
+HAND[1:5] += (0.01, -0.015, 0)
 
 
 def landmarks(frames=FRAMES, width=WIDTH, height=HEIGHT):
@@ -56,6 +59,7 @@ def landmarks(frames=FRAMES, width=WIDTH, height=HEIGHT):
     for landmark, metres in POSE.items():
         pose[:, landmark, :3] = normalised(np.array(metres)) + (0.5, 0.5, 0)
     right = np.repeat((normalised(HAND) + pose[0, 16, :3] * (1, 1, 0))[None], frames, axis=0)
+    right += 1e-9 * np.arange(frames)[:, None, None]  # of no tracker are two frames equal
     return pose, np.zeros((frames, 21, 3)), right
 
 
@@ -368,7 +372,7 @@ def test_callers_arrays_are_untouched():
 
 def test_mediapipe_files_of_all_layouts_agree(save, tmp_path):
     pose, left, right = landmarks()
-    right[:, 8] += np.linspace(0, 0.1, FRAMES)[:, None]
+    right[:, 8] += np.linspace(0, 0.01, FRAMES)[:, None]
     right[:, 1:, 1] -= np.linspace(0, 0.01, FRAMES)[:, None]
     expected, expected_valid = mediapipe_to_joints(pose, left, right)
     hands = [left.reshape(FRAMES, 63), right.reshape(FRAMES, 63)]

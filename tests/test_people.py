@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lslm.processing import MotionFileError, load_motion
-from lslm.processing.readers.people import follow
+from lslm.processing.readers.people import check_one_person, follow
 from lslm.processing.skeleton import HANDS_MEAN
 
 FRAMES = 24
@@ -126,3 +126,13 @@ def test_who_is_left_alone_may_be_either_if_they_were_near():
 def test_a_crowd_is_refused():
     with pytest.raises(MotionFileError, match="over 100 people"):
         follow([np.arange(101.0)[:, None] * 3])
+
+
+@pytest.mark.parametrize("number, each", [(2, "second"), (3, "third")])
+def test_rows_of_people_in_turn_are_refused_and_those_of_each_are_not(number, each):
+    everybody = np.stack([write.joints_of(params) for params in people()[:number]], axis=1)
+    for person in range(number):
+        check_one_person(everybody[:, person])
+        check_one_person(everybody[:, person] + 1e-4 * (np.arange(FRAMES) % 2)[:, None, None])  # trembles
+    with pytest.raises(MotionFileError, match=f"of {number} people in turn; keep each {each} frame"):
+        check_one_person(everybody.reshape(-1, *everybody.shape[2:]))

@@ -19,7 +19,7 @@ import io
 import math
 import struct
 from collections.abc import Sequence
-from itertools import permutations, product
+from itertools import permutations
 from typing import IO, Any
 
 import numpy as np
@@ -54,7 +54,7 @@ POSE_NAMES = (
     "RIGHT_ANKLE LEFT_HEEL RIGHT_HEEL LEFT_FOOT_INDEX RIGHT_FOOT_INDEX"
 ).split()
 _HEAD = [POSE_NAMES.index(name) for name in ("NOSE", "LEFT_EAR", "RIGHT_EAR")]
-_SHOULDERS = [11, 12]
+_EARS, _SHOULDERS = [7, 8], [11, 12]
 _ARMS = [11, 12, 13, 14, 15, 16]
 # The same three in the face mesh: reduced files leave the head out of the body but keep the outline of the face. The
 # upper lip stands in for the nose, which no outline has.
@@ -65,7 +65,7 @@ _SHAPES_APART = 1.7  # the shape of a picture by its face is off by less than 4/
 _CENTRES = {"shoulders": [11, 12], "hips": [23, 24]}
 _CENTRED = 1e-4  # parts of the picture, and the precision of float16; no picture has a body's middle in its corner
 MAX_SAMPLE = 1000  # frames by which the order of an array's landmarks is told
-# Ears of a body, in shoulder widths: from one to the other (0.26 to 0.46 in 3,454 takes of six people), and above the
+# Ears of a body, in shoulder widths: from one to the other (0.26 to 0.46 in 3,454 takes), and above the
 # shoulders (0.36 to 0.87, once the picture has its shape). A hand or a face that is taken for a body has other ones.
 _EARS_APART, _EARS_ABOVE = (0.2, 0.6), (0.2, 1.2)
 
@@ -306,8 +306,8 @@ def check_landmarks(
 
 def _check_order_of_points(hands: np.ndarray) -> None:
     """Refuse (n, 21, 3) hands, in pixels, whose points are not in MediaPipe's order: by the lengths of bones, which no
-    signing changes. The two logarithms are below -0.9 and -0.1 in all of 5,088 takes; each changes its sign where the
-    fingers, or the points of each finger, stand the other way round."""
+    signing changes. The two ratios reach 0.4 and 0.9 in 5,088 takes; where the fingers, or the points
+    of each finger, stand the other way round, they are the inverse."""
     there = hands[np.isfinite(hands).all((1, 2)) & (hands != hands[:, :1]).any((1, 2))]
 
     def bone(start: int | np.ndarray, end: int | np.ndarray) -> np.ndarray:
@@ -322,7 +322,7 @@ def _check_order_of_points(hands: np.ndarray) -> None:
     thumb = bone(0, 1) * bone(13, 17) * finger(17) / (bone(0, 17) * bone(1, 5) * finger(1))
     knuckles = np.array([5, 9, 13, 17])
     tips = bone(knuckles + 2, knuckles + 3).sum(-1) / bone(knuckles, knuckles + 1).sum(-1)
-    if max(np.median(np.log(thumb)), np.median(np.log(tips))) > 0:
+    if max(np.median(thumb), np.median(tips)) > 1:
         kind = "the points of the hands are in another order"
         expected = "the wrist, then thumb, index, middle, ring and little finger, each from the palm to its tip"
         raise MotionFileError(f"{kind}, as their bones tell; expected MediaPipe's: {expected}", kind=kind)
@@ -331,8 +331,9 @@ def _check_order_of_points(hands: np.ndarray) -> None:
 def landmarks_in_order(rows: np.ndarray, size: int) -> dict[str, Any]:
     """(T, n) numbers of landmarks in any order of pose, face and hands, as the arrays of `mediapipe_to_joints`.
 
-    An order fits if the head is above the shoulders, visibilities lie from 0 to 1 and each hand is at its wrist. Its
-    depth counts from its wrist, so orders in which it is 0 there go before others.
+    An order fits if the body has a human head above its shoulders and visibilities from 0 to 1, and each hand is at its
+    wrist. Of several the depth of a hand counts from its wrist, and a face is there whole or not at all. Where no other
+    order fits better, the usual one need not have a human head.
 
     Args:
         size: numbers of a pose landmark, 3 or 4.
@@ -345,34 +346,52 @@ def landmarks_in_order(rows: np.ndarray, size: int) -> dict[str, Any]:
     """
     sizes = {"pose": 33 * size, "face": rows.shape[1] - 33 * size - 126, "left_hand": 63, "right_hand": 63}
     sizes = {name: width for name, width in sizes.items() if width}
+    usual = tuple(sizes)
 
     def split(rows: np.ndarray, order: Sequence[str]) -> dict[str, Any]:
         ends = dict(zip(order, np.cumsum([sizes[name] for name in order]), strict=True))
         return {
             name: rows[:, ends[name] - sizes[name] : ends[name]].reshape(len(rows), -1, size if name == "pose" else 3)
-            for name in ("pose", "left_hand", "right_hand")
+            for name in order
         }
 
-    sample = rows[:: max(1, len(rows) // MAX_SAMPLE)]  # there are 48 orders to try
-    problem = None
-    for flat_wrists, order in product((True, False), permutations(sizes)):
+    sample = rows[:: max(1, len(rows) // MAX_SAMPLE)]  # there are 24 orders to try
+    problem, best, fewest = None, None, 3
+    for order in permutations(sizes):
         arrays = split(sample, order)
-        pose, hands = arrays["pose"], np.stack([arrays["left_hand"], arrays["right_hand"]])
+        face = arrays.pop("face", sample[:, None, :0]).any(-1)
         fault = misplaced(**arrays)
         problem = problem or fault
-        body = pose[np.isfinite(pose).all((1, 2)) & pose.any((1, 2))]
-        if fault or not len(body) or not 0 <= body[..., 3:].min(initial=0) <= body[..., 3:].max(initial=0) <= 1.001:
+        flat = not np.abs(np.nan_to_num([arrays[f"{side}_hand"][:, 0, 2] for side in ("left", "right")])).max() > 1e-3
+        human = _human(arrays["pose"])
+        if fault or not (human or order == usual and flat and arrays["pose"].any()):
             continue
-        if flat_wrists and np.abs(np.nan_to_num(hands[:, :, 0, 2])).max() > 1e-3:
-            continue
-        if np.median(body[:, 0, 1]) < np.median(body[:, _SHOULDERS, 1]):
-            return split(rows, order) | ({} if order == tuple(sizes) else {"order": ", ".join(order)})
-    usual = split(rows, tuple(sizes))
-    if not (np.isfinite(usual["pose"]) & (usual["pose"] != 0)).any():
-        return usual  # nobody in the picture, which is said later
-    expected = ", ".join(sizes)
-    reason = problem or "the head is not above the shoulders, or a visibility not from 0 to 1"
-    raise ValueError(f"{rows.shape[1]} numbers a frame, but not {expected} in any order: {reason}; save them as .npz")
+        doubts = (not human) + (not flat) + bool((face.any(1) != face.all(1)).any())
+        if doubts < fewest:
+            best, fewest = order, doubts
+    if best is None and not np.nan_to_num(split(sample, usual)["pose"]).any():
+        best = usual  # nobody in the picture, which is said later
+    if best is None:
+        reason = problem or "no head above shoulders, or a visibility not from 0 to 1"
+        expected = ", ".join(sizes)
+        raise ValueError(
+            f"{rows.shape[1]} numbers a frame, but not {expected} in any order: {reason}; save them as .npz"
+        )
+    arrays = split(rows, best)
+    arrays.pop("face", None)
+    return arrays | ({} if best == usual else {"order": ", ".join(best)})
+
+
+def _human(pose: np.ndarray) -> bool:
+    """Whether (T, 33, 3 | 4) numbers are bodies: their ears and visibilities tell."""
+    body = pose[np.isfinite(pose).all((1, 2)) & pose.any((1, 2))]
+    if not len(body) or body[..., 3:].min(initial=0) < 0 or body[..., 3:].max(initial=0) > 1.001:
+        return False
+    ears, shoulders = (body[:, pair, :2] * image_shape(body) for pair in (_EARS, _SHOULDERS))
+    width, apart = (np.median(np.linalg.norm(pair[:, 0] - pair[:, 1], axis=-1)) for pair in (shoulders, ears))
+    above = np.median(shoulders[..., 1].mean(1) - ears[..., 1].mean(1))
+    limits = zip((apart, above), (_EARS_APART, _EARS_ABOVE), strict=True)
+    return all(low * width < size < high * width for size, (low, high) in limits)
 
 
 # --- Kaggle --------------------------------------------------------------------------------------------
