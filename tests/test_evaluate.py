@@ -2,6 +2,7 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import lslm_cli
 import numpy as np
@@ -15,6 +16,7 @@ from training_fixtures import ENGLISH, FPS, UTTERANCES, read_jsonl, sign_joints
 from lslm.hub_cards.cards import markdown, model_card
 from lslm.modeling_lslm import LslmForConditionalGeneration, SignMotionVQVAE
 from lslm.processing import SignMotionFeatureExtractor, SignMotionProcessor
+from lslm.processing.pipeline_lslm import Translation
 from lslm.training.dataset.encodings import encode_clips
 from lslm.training.dataset.motion_text import MotionText
 from lslm.training.evaluation import evaluate as module
@@ -221,6 +223,20 @@ def test_a_model_that_guesses_is_seldom_said_to_read():
 def test_references_without_words_give_no_verdict():
     motion = motion_verdict(["!"] * 10, ["Tea."] * 10, ["Tea."] * 10, [""] * 10, seed=0)
     assert motion["verdict"] == "not tested" and motion["summary"].endswith("the references have no words.")
+
+
+def test_references_without_words_have_no_word_error_rate_anywhere():
+    rows = Dataset.from_dict({"text": ["!", "?"], "seen_combination": [False, True]})
+    data = SimpleNamespace(rows=rows, texts=["!", "?"])
+    clips = [SimpleNamespace(lengths=length) for length in (4, 5)]
+
+    def translate(clips, **_):
+        return [Translation("Tea.", ["Tea."], [0.5]) for _ in clips]
+
+    silence = {4: clips[0], 5: clips[1]}
+    scores, others, _ = module.translation_metrics(translate, "<motion>", data, clips, ["What? <motion>"], silence, 0)
+    assert scores["utterances"] == 2 and scores["exact_match_unseen_templates"] == 0
+    assert not any("wer" in name for name in scores) and others["motion"]["verdict"] == "too few clips"
 
 
 def test_a_clip_is_encoded_once(toy, toy_model, tmp_path, monkeypatch):

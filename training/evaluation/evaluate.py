@@ -175,7 +175,8 @@ def translation_metrics(
     if unseen := [i for i, seen in enumerate(seen_before) if not seen]:
         texts = [[texts[i] for i in unseen] for texts in (dataset.texts, predictions)]
         scores["unseen_combinations"] = len(unseen)
-        scores["wer_unseen_combinations"] = text_metrics(*texts, definitions=["wer"])["wer"]
+        apart = text_metrics(*texts, definitions=["wer"])  # none where the references have no words
+        scores |= {"wer_unseen_combinations": apart["wer"]} if "wer" in apart else {}
         bounds = _intervals(*texts, seed).items()
         intervals |= {f"{name}_unseen_combinations": interval for name, interval in bounds}
     if templates:
@@ -183,7 +184,7 @@ def translation_metrics(
         prompts = [templates[draw.integers(len(templates))] for draw in draws]
         again = [translation.text for translation in translate(clips, what="unseen templates", prompts=prompts)]
         unseen_scores = text_metrics(dataset.texts, again)
-        scores |= {f"{name}_unseen_templates": unseen_scores[name] for name in UNSEEN_SCORES}
+        scores |= {f"{name}_unseen_templates": unseen_scores[name] for name in UNSEEN_SCORES if name in unseen_scores}
         bounds = _intervals(dataset.texts, again, seed).items()
         intervals |= {f"{name}_unseen_templates": interval for name, interval in bounds}
         for row, question, prediction in zip(rows, prompts, again, strict=True):
