@@ -149,6 +149,8 @@ def publish_data(
         (out / "data").mkdir(parents=True)
         for file in files:
             shutil.copyfile(file, out / "data" / file.name)
+        if (statistics := Path(folder, "statistics.json")).is_file():  # for those who stream it
+            shutil.copyfile(statistics, out / statistics.name)
         patterns = {split: f"data/{split}*.parquet" for split in splits}
         rows = load_dataset("parquet", data_files={split: str(out / patterns[split]) for split in splits})
         if _sign_data(folder):
@@ -180,6 +182,7 @@ def read_json(path: Path) -> dict:
 def _stage_model(folder, repo_id, out, facts, base_model, adapter_only) -> tuple[str, str]:
     """Write the files of an LSLM to `out`; -> its card, and what it says of the clip."""
     from ..modeling_lslm import LslmForConditionalGeneration
+    from ..modeling_lslm.backbone_lslm import find_backbone
     from ..processing import SignMotionProcessor, SignTranslationPipeline
 
     model = LslmForConditionalGeneration.from_pretrained(folder, merge_lora=False).eval()
@@ -189,7 +192,7 @@ def _stage_model(folder, repo_id, out, facts, base_model, adapter_only) -> tuple
         raise ValueError(f"{folder} does not say which language model it grew from; give --base-model, its Hub id")
     if adapter_only and (model.config.lora is None or model.config.backbone is None):
         raise ValueError(f"{folder} is not a LoRA adapter: it holds the language model's own weights")
-    if adapter_only and Path(model.config.backbone).exists():
+    if adapter_only and Path(find_backbone(model.config.backbone, folder)).exists():
         raise ValueError(
             f"the adapter is for {model.config.backbone}, a folder of this machine that nobody else can load: without "
             "--adapter-only the language model goes along"

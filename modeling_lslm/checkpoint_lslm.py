@@ -3,6 +3,7 @@
 
 import copy
 import math
+import os
 
 import torch
 from safetensors.torch import load_file
@@ -11,7 +12,7 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file, logging
 from transformers.utils.hub import get_checkpoint_shard_files
 
-from .backbone_lslm import load_backbone
+from .backbone_lslm import find_backbone, load_backbone
 from .configuration_lslm import LocalFirst, LslmConfig
 from .modeling_sign_motion import refuse_incomplete
 
@@ -79,7 +80,7 @@ class LslmCheckpoint(PreTrainedModel):
             adapter = {name: held.pop(name) for name in list(held) if ".lora_" in name}
             state_dict = {name.replace(".base_layer.", "."): weight for name, weight in held.items()}
             if backbone is not None:
-                state_dict = backbone_state(load_backbone(backbone, dtype=dtype), config) | state_dict
+                state_dict = backbone_state(load_backbone(backbone, place, dtype=dtype), config) | state_dict
             if lora is not None and merge_lora and is_plain(lora) and not hasattr(config, "quantization_config"):
                 _refuse_unmatched(place, _fold(adapter, state_dict, lora))
                 lora = config.backbone = None
@@ -127,7 +128,7 @@ class LslmCheckpoint(PreTrainedModel):
             if held.keys() != given.keys():
                 state_dict = held
         if self.config.backbone is not None and not adapter_alone:
-            change = self._change_of_backbone(held)
+            change = self._change_of_backbone(held, save_directory)
             if change:
                 logger.warning(
                     f"{change}: {save_directory} holds all of its weights, and takes none from {self.config.backbone}."
@@ -182,9 +183,10 @@ class LslmCheckpoint(PreTrainedModel):
                 "(PeftModel.unmerge_adapter), or fold it in for good (model.merge_lora())."
             )
 
-    def _change_of_backbone(self, state: dict[str, torch.Tensor]) -> str | None:
+    def _change_of_backbone(self, state: dict[str, torch.Tensor], save_directory) -> str | None:
         """In words, how the language model's weights in `state` differ from those that loading would take from
-        `config.backbone`; None where they are the same to the bit, or are its float32 weights in another dtype."""
+        `config.backbone` in `save_directory`; None where they are the same to the bit, or are its float32 weights in
+        another dtype."""
         if getattr(self, "hf_quantizer", None) is not None:
             return "The language model is quantised"
         trained = [
@@ -212,7 +214,11 @@ class LslmCheckpoint(PreTrainedModel):
         changed: set[str] = set()
         for dtype in dict.fromkeys((self.dtype, torch.float32)):  # float32: weights that were cast after loading
             try:
-                backbone = load_backbone(self.config.backbone, dtype=dtype)
+                places = self.name_or_path, os.path.abspath(save_directory)
+                here, there = (os.path.realpath(find_backbone(self.config.backbone, place)) for place in places)
+                if here != there:
+                    return f"From there, {self.config.backbone} is not {here}"
+                backbone = load_backbone(self.config.backbone, self.name_or_path, dtype=dtype)
             except (OSError, ValueError) as error:
                 return f"Whether the language model has changed cannot be told ({error})"
             expected = {_plain(name): weight for name, weight in backbone_state(backbone, self.config).items()}

@@ -4,6 +4,8 @@ adapter of the user's own finds the weights that it was made for."""
 import copy
 import json
 import logging
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +14,15 @@ from huggingface_hub.errors import StrictDataclassError
 from peft import IA3Config, LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from test_modeling_lslm import LORA, MOTION, prompt_of, stir
-from transformers import AutoModel, AutoTokenizer, BitsAndBytesConfig, GenerationConfig, Trainer, TrainingArguments
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GenerationConfig,
+    Trainer,
+    TrainingArguments,
+)
 
 from lslm import LslmConfig, LslmForConditionalGeneration, SignMotionVQVAE, SignMotionVQVAEConfig
 from lslm.modeling_lslm import checkpoint_lslm
@@ -165,6 +175,39 @@ def test_a_backbone_that_is_gone_is_no_reason_to_lose_weights(make_lslm, logits,
     model.save_pretrained(tmp_path / "saved")
     assert "cannot be told" in warnings_of_saving()[0]
     assert torch.equal(logits(AutoModel.from_pretrained(tmp_path / "saved")), logits(model))
+
+
+def test_a_relative_backbone_is_found_from_where_the_checkpoint_lies(
+    make_lslm, backbones, logits, tmp_path, monkeypatch, warnings_of_saving
+):
+    """In the checkpoint's folder, in each above it, and then in the working directory: in this order."""
+    tree, elsewhere = tmp_path / "tree", tmp_path / "elsewhere"
+    shutil.copytree(backbones["llama"], tree / "models" / "llm")
+    shutil.copytree(backbones["llama-tied"], elsewhere / "models" / "llm")  # of the same name, and another
+    monkeypatch.chdir(tree)
+    model = make_lslm("models/llm", keep_backbone=True)
+    model.save_pretrained("runs/align")
+    expected = logits(model)
+    assert (
+        not warnings_of_saving() and json.loads(Path("runs/align/config.json").read_text())["backbone"] == "models/llm"
+    )
+    for place in (tree, elsewhere, tmp_path):
+        monkeypatch.chdir(place)
+        again = AutoModel.from_pretrained(tree / "runs" / "align")
+        assert torch.equal(logits(again), expected) and again.config.backbone == "models/llm"
+    again.save_pretrained(tree / "runs" / "instruct")  # in the tree, so it is found from there
+    assert not warnings_of_saving() and AutoConfig.from_pretrained(tree / "runs/instruct").backbone == "models/llm"
+    again.save_pretrained(tmp_path / "alone")  # from where it is nowhere: the weights go along
+    assert "From there, models/llm is not" in warnings_of_saving()[0]
+    shutil.move(tree, tmp_path / "moved")
+    assert torch.equal(logits(AutoModel.from_pretrained(tmp_path / "moved" / "runs" / "instruct")), expected)
+    assert torch.equal(logits(AutoModel.from_pretrained(tmp_path / "alone")), expected)
+    shutil.rmtree(tmp_path / "moved" / "models")
+    with pytest.raises(
+        OSError, match="'models/llm' is nowhere: no such folder in .*align, a folder above it or in "
+    ) as e:
+        AutoModel.from_pretrained(tmp_path / "moved" / "runs" / "align")
+    assert "--backbone" in str(e.value) and "\n" not in str(e.value)
 
 
 @pytest.mark.parametrize("changed", [False, True])
