@@ -20,7 +20,16 @@ from transformers import Trainer
 from ...processing.feature_extraction_lslm import SignMotionFeatureExtractor, resample
 from ...processing.readers.wording import counted
 from .augmentation import Variation
-from .motion_text import MotionText, check_columns, feature_statistics, read_array, read_clip, split_files, with_floor
+from .motion_text import (
+    MotionText,
+    check_columns,
+    data_folder,
+    feature_statistics,
+    read_array,
+    read_clip,
+    split_files,
+    with_floor,
+)
 
 ROWS_AT_ONCE = 64
 MOTION = ("joints_mm", "joints", "valid")  # columns of arrays
@@ -223,7 +232,7 @@ def streamed_statistics(data: StreamedMotionText, folder: str, extractor: SignMo
     Raises:
         ValueError: a statistics.json of another form.
     """
-    path = Path(folder) / STATISTICS
+    path = Path(data_folder(folder, "train")) / STATISTICS
     if path.is_file():
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
