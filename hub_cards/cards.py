@@ -389,14 +389,24 @@ def _provenance(results: Mapping) -> dict:
 
 
 def _training(recipes: Mapping[str, Mapping]) -> dict:
-    """`names` and titles of the stages; `rows`: (key, value in each stage), of the recipes' keys that a card shows."""
+    """`names` and titles of the stages; `rows`: (key, value in each stage), of the recipes' keys that a card shows;
+    `changes`: (title, step, [(key, value)]) of recipes that were others until that step, a value that names a place of
+    somebody's machine left out."""
     stages = {stage: recipe for stage, recipe in recipes.items() if recipe}
     rows = [
         (key, [recipe.get(key) for recipe in stages.values()])
         for key in FACTS["settings"].split()
         if any(recipe.get(key) is not None for recipe in stages.values())
     ]
-    return {"names": list(stages), "stages": [FACTS["stages"].get(stage, stage) for stage in stages], "rows": rows}
+    titles = {stage: FACTS["stages"].get(stage, stage) for stage in stages}
+    shown = {*FACTS["settings"].split(), "clips_per_step"}
+    changes = [
+        (titles[stage], key.rpartition("_")[2], [(name, old if name in shown else None) for name, old in until.items()])
+        for stage, recipe in stages.items()
+        for key, until in recipe.items()
+        if key.startswith("until_step_")
+    ]
+    return {"names": list(stages), "stages": list(titles.values()), "rows": rows, "changes": changes}
 
 
 def _size_category(clips: int) -> str:

@@ -244,6 +244,18 @@ def test_training_shows_the_recipes_and_no_paths(model):
     assert "/home/me" not in card and "~/" not in card and "seed 0; torch" in card
 
 
+def test_a_recipe_that_changed_on_the_way_is_told(model):
+    assert "was begun otherwise" not in model
+    until = {"learning_rate": 0.001, "trainable": ["projector"], "data": "/home/me/data (0123456789abcdef)"}
+    stages = {**STAGES, "align": {**STAGES["align"], "used": {"data": "0123"}, "until_step_40": until}}
+    training = section(model_card("lslm/asl-cafe", **{**SHIPPED, "recipes": stages}), "How it was trained")
+    assert (
+        "2. alignment was begun otherwise and changed at step 40. Until then: `learning_rate` 0.001, `trainable` "
+        "projector, another `data`.\n\n" in training
+    )
+    assert "/home" not in training and "0123" not in training.replace("`0123abc`", "")
+
+
 def test_limits_and_people(model, tokenizer, dataset):
     for card in (model, tokenizer, dataset):
         for words in ("interpreter", "medical", "emergency", "Deaf signers", "face", "consent", "3 people sign"):
@@ -320,6 +332,7 @@ def test_every_setting_of_ours_that_shapes_a_model_is_shown():
     stages = (TokenizerArguments, AlignArguments, InstructArguments)
     ours = {key.name for stage in stages for key in fields(stage)} - {key.name for key in fields(TrainingArguments)}
     left_out = {"data", "tokenizer", "backbone", "model", "templates", "system_prompt", "stream", "shuffle_buffer"}
+    left_out |= {"resume_with_changes"}
     shown = set(FACTS["settings"].split())
     assert ours - left_out <= shown and not left_out & shown
 

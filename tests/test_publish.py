@@ -11,13 +11,14 @@ import lslm_cli
 import numpy as np
 import pytest
 import torch
+import yaml
 from hub_server import Forks, HubServer, run_client
 from huggingface_hub import HfApi, RepoCard
 from test_remote_code import STRANGER
 from training_fixtures import TOY_VQVAE, recipe
 from transformers import pipeline
 
-from lslm import LslmForConditionalGeneration, SignMotionProcessor
+from lslm import LslmForConditionalGeneration, SignMotionFeatureExtractor, SignMotionProcessor
 from lslm.training.dataset.motion_text import MotionText
 
 pytest_plugins = ["training_fixtures", "hub_server"]
@@ -184,6 +185,34 @@ def test_a_stage_pushes_by_itself(published, toy, toy_align, clip, tmp_path):
     assert {"model.safetensors", "modeling_sign_motion.py", "stages.yaml"} <= files(hub, "lslm/pushed-codes")
     code = "from transformers import pipeline\npipeline(model='lslm/pushed', trust_remote_code=True)"
     run_client(hub, f"{STRANGER}{code}({str(clip)!r})", PYTHONPATH="")
+
+
+def test_a_stage_takes_hub_ids_wherever_a_folder_goes(published, toy, toy_align, toy_tokenizer, tmp_path):
+    """Data with their statistics, the model before, the scores; and stages.yaml says the same as of folders."""
+    hub, _, _ = published
+    shutil.copytree(toy / "set", tmp_path / "set")
+    stored = {"fps": 15.0, "convention": "humanml3d", "target_skeleton": "humanml3d", "mean": [0.5] * 623}
+    (tmp_path / "set" / "statistics.json").write_text(json.dumps(stored | {"std": [2.0] * 623}))
+    hub.forks.run(["data", "push", tmp_path / "set", "lslm/set", "--license", "mit"])
+    upload = f"create_repo('lslm/codes'); api.upload_folder(repo_id='lslm/codes', folder_path={str(toy_tokenizer)!r})"
+    hub.forks.run(f"from huggingface_hub import HfApi; api = HfApi(); api.{upload}")
+    flags = {"data": "lslm/set", "stream": "true", "max_steps": 1, "output_dir": tmp_path / "codes"}
+    hub.forks.run(["tokenizer", *recipe(**TOY_VQVAE | flags)])
+    assert SignMotionFeatureExtractor.from_pretrained(tmp_path / "codes").mean == [0.5] * 623
+    used = []
+    for name, data, tokenizer in (("here", tmp_path / "set", toy_tokenizer), ("there", "lslm/set", "lslm/codes")):
+        places = {"data": data, "tokenizer": tokenizer, "output_dir": tmp_path / name, "max_steps": 1}
+        hub.forks.run(["align", *recipe(**toy_align | places)])
+        stages = yaml.safe_load((tmp_path / name / "stages.yaml").read_text())
+        used.append(stages["align"]["used"])
+        assert list(stages) == ["tokenizer", "align", "made_with"]
+    assert used[0] == used[1] and {"data", "tokenizer", "backbone", "templates"} <= used[0].keys()
+    again = hub.forks.run(["align", *recipe(**toy_align | places | {"data": tmp_path / "set"})])
+    assert "finished, and left as it is" in again.stdout  # the same data
+    command = ["evaluate", "--data", "lslm/set", "--split", "test", "--model", str(tmp_path / "there"), "--limit", "1"]
+    hub.forks.run([*command, "--output", tmp_path / "scores"])
+    nowhere = hub.forks.run(["tokenizer", *recipe(**TOY_VQVAE | flags | {"data": "lslm/nowhere"})], check=False)
+    assert nowhere.returncode == 2 and "no data set at lslm/nowhere: expected a folder" in nowhere.stderr
 
 
 def test_a_dry_run_sends_nothing(published, toy_aligned, clip):

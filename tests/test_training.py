@@ -5,6 +5,7 @@ Runs that are killed have a process of their own; the rest runs here.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,6 @@ import lslm_cli
 import numpy as np
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 from training_fixtures import TOY_INSTRUCT, TOY_VQVAE, cut_short, read_jsonl, recipe, write_backbone
 from transformers import pipeline
@@ -27,7 +27,6 @@ from lslm.training.dataset.spelling import spelled
 from lslm.training.recipe import parse
 from lslm.training.stages.align import AlignArguments
 from lslm.training.stages.instruct import InstructArguments
-from lslm.training.stages.tokenizer import TokenizerArguments
 from lslm.training.stages.translation import LengthLimit, TranslationTrainer, run, set_trainable
 
 pytest_plugins = ["training_fixtures"]
@@ -103,6 +102,34 @@ def test_a_killed_instruct_run_ends_with_the_same_weights(toy, toy_aligned, comm
     assert any("lora_B" in name for name in differing(expected, weights(killed / "checkpoint-4")))
 
 
+def _terminated(argv: list[str]) -> None:
+    import transformers.trainer
+    from transformers import TrainerCallback
+
+    class Terminate(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    torch.set_num_threads(1)
+    transformers.trainer.DEFAULT_CALLBACKS.append(Terminate)
+    os._exit(lslm_cli.main(argv))
+
+
+def test_a_run_that_is_asked_to_end_ends_as_a_whole_one(toy, commands, tmp_path):
+    def command(out):
+        flags = {"data": toy / "set", "output_dir": out, "max_steps": 5, "save_strategy": "steps", "save_steps": 2}
+        return ["tokenizer", *recipe(**TOY_VQVAE | flags)]
+
+    process = commands.context.Process(target=_terminated, args=(command(tmp_path / "ended"),))
+    process.start()
+    process.join(300)
+    assert process.exitcode and not (tmp_path / "ended" / "model.safetensors").exists()
+    for out in ("ended", "whole"):
+        commands.run(command(tmp_path / out))
+    assert differing(weights(tmp_path / "ended"), weights(tmp_path / "whole")) == set()
+
+
 @pytest.fixture
 def short_run(toy, tmp_path):
     """Trains a tokenizer for so many steps, with a checkpoint at every second one."""
@@ -114,19 +141,6 @@ def short_run(toy, tmp_path):
 
     assert run(4) == 0
     return run
-
-
-def test_a_recipe_that_changes_on_the_way_is_refused_or_told(short_run, tmp_path, capsys):
-    folder = tmp_path / "run"
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert short_run(6, learning_rate=1e-3) == 2
-    assert "its run has learning_rate 0.003, and going on would keep that; give the same" in capsys.readouterr().err
-    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert short_run(6, position_weight=1.0) == 0 and short_run(8, position_weight=1.0, ema_decay=0.9) == 0
-    stage = yaml.safe_load((folder / "stages.yaml").read_text())["tokenizer"]
-    assert stage["position_weight"] == 1.0 and stage["max_steps"] == 8
-    assert stage["until_step_4"] == {"max_steps": 4, "position_weight": 2.0}
-    assert stage["until_step_6"] == {"max_steps": 6, "ema_decay": TokenizerArguments.ema_decay}
 
 
 def test_a_run_that_fails_says_nothing_of_a_success(toy, tmp_path, capsys):
@@ -152,12 +166,14 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_is_taken(short_run, tmp
             path.unlink()
 
     hurt(4)
+    (folder / "model.safetensors").unlink()  # as if killed
     assert short_run(4) == 0 and differing(whole, weights(folder)) == set()
     said = capsys.readouterr().out
     assert f"checkpoint-4 cannot be loaded ({'no optimizer' if how == 'gone' else name}" in said
     assert f"going on from {folder / 'checkpoint-2'}" in said
     hurt(2)
     hurt(4)
+    (folder / "model.safetensors").unlink()
     assert short_run(4) == 2 and "to train anew, remove" in capsys.readouterr().err
 
 
@@ -166,7 +182,7 @@ def test_the_command_of_a_finished_run_changes_nothing(toy, tmp_path, length):
     flags = {"data": toy / "set", "output_dir": tmp_path, "quantizer": "ema", "save_strategy": "steps", "save_steps": 2}
     for steps in (4, 4, 6) if length == "max_steps" else (3, 3, 6):  # again; and then with more steps
         flags[length] = steps if length == "max_steps" else steps // 3
-        command = ["tokenizer", *recipe(**TOY_VQVAE | flags)]
+        command = ["tokenizer", *recipe(**TOY_VQVAE | flags), *(["--resume-with-changes"] if steps == 6 else [])]
         before = weights(tmp_path) if (tmp_path / "model.safetensors").exists() else None
         assert lslm_cli.main(command) == 0
         assert json.loads((tmp_path / "trainer_state.json").read_text())["global_step"] == steps
@@ -379,7 +395,7 @@ def test_a_model_of_latents_is_trained_on_them_and_translates(toy, toy_align, tm
         assert 0.1 < rounded < 0.9  # dropped ones are vectors of random codes, the others no codes at all
     assert all(codes is None or latents is not None for training, codes, latents in seen)
     assert len(read_jsonl(tmp_path / "samples.jsonl")) == 4  # two clips, twice
-    assert lslm_cli.main(["align", *recipe(**flags | {"max_steps": 3})]) == 0
+    assert lslm_cli.main(["align", *recipe(**flags | {"max_steps": 3, "resume_with_changes": "true"})]) == 0
 
     pipe = pipeline("sign-translation", model=str(tmp_path))
     clip = {"joints": MotionText(str(toy / "set"), "test", 15.0).joints[0], "fps": 15.0}
@@ -413,8 +429,8 @@ def test_a_missing_ingredient_is_named(toy, toy_tokenizer, tmp_path, capsys):
     for argv, said in [
         (["align", *data, *tokenizer], "which backbone? Give backbone: in the recipe or --backbone"),
         (["align", *data, *backbone], "which tokenizer? Give tokenizer: in the recipe or --tokenizer"),
-        (["instruct", *data], "which model? Give model: in the recipe or --model: folder"),
-        (["tokenizer", *recipe(data=tmp_path, output_dir=tmp_path)], "no split 'train' in"),
+        (["instruct", *data], "which model? Give model: in the recipe or --model: the aligned"),
+        (["tokenizer", *recipe(data=tmp_path, output_dir=tmp_path / "out")], "no split 'train' in"),
         (["align", *data, "--bakcbone", "x"], "unknown argument '--bakcbone'; did you mean --backbone?"),
     ]:
         assert lslm_cli.main(argv) == 2

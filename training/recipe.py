@@ -15,7 +15,6 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from ..modeling_lslm.configuration_lslm import RANGES as NETWORK_RANGES
 from ..modeling_lslm.configuration_lslm import check_ranges
-from .provenance import commit, machine, versions
 from .recipe_keys import CHOICES, RANGES, DataKeys
 
 Arguments = TypeVar("Arguments")
@@ -95,63 +94,9 @@ def parse(stage: type[Arguments], argv: list[str], prog: str) -> Arguments:
     given = values.keys() | {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
     arguments.stage = prog.rpartition(" ")[2]
     names = [*values, *sorted(given & flags - values.keys())]
-    arguments.recipe = {name: _plain(getattr(arguments, name)) for name in names}
+    arguments.recipe = {name: plain(getattr(arguments, name)) for name in names}
     _check_values(arguments)
     return arguments
-
-
-# what a checkpoint brings along with its optimizer, whatever the recipe says when the run goes on
-RESTORED = ("learning_rate", "projector_learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon")
-
-
-def read_stages(args: StageArguments, parent: str | None, checkpoint: Path | None = None) -> dict:
-    """What stages.yaml is to hold: the recipe of each stage that led here by the stage's name, and under `made_with`
-    what the last one ran on. A recipe that was changed when its run went on has the earlier values under
-    `until_step_N`.
-
-    Args:
-        args: from `parse`.
-        parent: folder of the stage before, with a stages.yaml of its own; None: this is the first.
-        checkpoint: from which the run goes on, with a stages.yaml of its own.
-
-    Raises:
-        ValueError: a stages.yaml is none, or the recipe changes what going on would not.
-    """
-    before = Path(parent, "stages.yaml") if parent else None
-    stages = read_yaml(before) if before and before.is_file() else {}
-    for key in (args.stage, "made_with"):  # a stage that goes on from one of its own kind comes last
-        stages.pop(key, None)
-    made_with = versions("lslm", "torch", "transformers")
-    made_with["machine"] = machine(f"{args.world_size} x {args.device.type}")
-    if code := commit():
-        made_with["commit"] = code
-    recipe = dict(args.recipe)
-    if checkpoint and (checkpoint / "stages.yaml").is_file():
-        earlier = read_yaml(checkpoint / "stages.yaml").get(args.stage, {})
-        changed = _changed(args, earlier)
-        if kept := [name for name in RESTORED if name in changed]:
-            raise ValueError(
-                f"{checkpoint}: its run has {kept[0]} {changed[kept[0]]}, and going on would keep that; give the same, "
-                "or another output_dir"
-            )
-        recipe |= {name: value for name, value in earlier.items() if name.startswith("until_step_")}
-        recipe |= {f"until_step_{checkpoint.name.rpartition('-')[2]}": changed} if changed else {}
-    return stages | {args.stage: recipe, "made_with": made_with}
-
-
-def _changed(args: StageArguments, earlier: dict) -> dict:
-    """The values of an earlier recipe of this stage that are others now."""
-    fields = {field.name: field for field in dataclasses.fields(args) if field.name != "output_dir"}
-    names = [name for name in {**earlier, **args.recipe} if name in fields]
-    defaults = {name: _plain(fields[name].default) for name in names}
-    values = {name: (earlier.get(name, defaults[name]), args.recipe.get(name, defaults[name])) for name in names}
-    return {name: old for name, (old, new) in values.items() if old != new and old is not dataclasses.MISSING}
-
-
-def save_stages(stages: dict, folder: str | Path) -> None:
-    """Write FOLDER/stages.yaml."""
-    text = yaml.safe_dump(stages, sort_keys=False, allow_unicode=True)
-    Path(folder, "stages.yaml").write_text(text, encoding="utf-8")
 
 
 def require(args, *keys: str) -> None:
@@ -173,7 +118,7 @@ def _check_values(args) -> None:
             raise ValueError(f"{name} is {value!r:.40}, expected true or false")
 
 
-def _plain(value):
+def plain(value):
     """A value as a recipe file holds it: the Trainer's enumerations are strings there."""
     return value.value if isinstance(value, Enum) else value
 

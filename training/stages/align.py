@@ -16,9 +16,10 @@ from transformers import set_seed
 from ...modeling_lslm import LslmForConditionalGeneration, SignMotionVQVAE, load_backbone_tokenizer
 from ...processing import SignMotionFeatureExtractor, SignMotionProcessor
 from ..dataset.collators import load_templates
-from ..recipe import parse, require
+from ..recipe import require
 from ..recipe_keys import AlignKeys
 from .projector_start import start_projector
+from .resume import run_stage
 from .translation import TranslationArguments, run
 
 
@@ -29,7 +30,10 @@ class AlignArguments(AlignKeys, TranslationArguments):
 
 def main(argv: list[str]) -> None:
     """Run the stage; see the module's docstring."""
-    args = parse(AlignArguments, argv, "lslm align")
+    run_stage(AlignArguments, argv, train)
+
+
+def train(args: AlignArguments) -> None:
     if args.ctc_steps and (args.stream or args.motion_input == "vocabulary" or "projector" not in args.trainable):
         raise ValueError(
             "ctc_steps start a projector that trains, on clips in memory: they need trainable projector, motion_input "

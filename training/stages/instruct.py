@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from ...modeling_lslm import LslmForConditionalGeneration
 from ...processing import SignMotionProcessor
 from ..dataset.collators import load_templates
-from ..recipe import parse, require
+from ..recipe import require
 from ..recipe_keys import InstructKeys
+from .resume import run_stage
 from .translation import TranslationArguments, run
 
 
@@ -23,7 +24,10 @@ class InstructArguments(InstructKeys, TranslationArguments):
 
 def main(argv: list[str]) -> None:
     """Run the stage; see the module's docstring."""
-    args = parse(InstructArguments, argv, "lslm instruct")
+    run_stage(InstructArguments, argv, train)
+
+
+def train(args: InstructArguments) -> None:
     require(args, "model")
     processor = SignMotionProcessor.from_pretrained(args.model)
     processor.prompt = load_templates(args.templates)[0]

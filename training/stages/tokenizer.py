@@ -9,7 +9,7 @@ import itertools
 from dataclasses import dataclass
 
 import torch
-from transformers import Trainer, set_seed
+from transformers import set_seed
 
 from ...modeling_lslm import SignMotionVQVAE, SignMotionVQVAEConfig
 from ...processing import SignMotionFeatureExtractor
@@ -17,9 +17,9 @@ from ...processing.motion_features import LEFT_HAND, RIGHT_HAND, feature_slices
 from ..dataset.collators import EpochSampler, WindowCollator
 from ..dataset.motion_text import MotionText, feature_statistics
 from ..dataset.streaming import StreamedMotionText, streamed_statistics, train_loader, training_clips
-from ..recipe import StageArguments, parse
+from ..recipe import StageArguments
 from ..recipe_keys import TokenizerKeys
-from .resume import train_and_save
+from .resume import StageTrainer, run_stage, train_and_save
 
 POSITIONS = feature_slices()["positions"]
 # within the positions, which start at joint 1
@@ -32,7 +32,7 @@ class TokenizerArguments(TokenizerKeys, StageArguments):
     """All keys of a `1_tokenizer` recipe; every `TrainingArguments` field is one too."""
 
 
-class TokenizerTrainer(Trainer):
+class TokenizerTrainer(StageTrainer):
     """Trainer that starts the codebook and logs the terms of the loss."""
 
     args: TokenizerArguments
@@ -134,7 +134,10 @@ class TokenizerTrainer(Trainer):
 
 def main(argv: list[str]) -> None:
     """Run the stage; see the module's docstring."""
-    args = parse(TokenizerArguments, argv, "lslm tokenizer")
+    run_stage(TokenizerArguments, argv, train)
+
+
+def train(args: TokenizerArguments) -> None:
     if args.window < 2**args.num_downsamples:
         raise ValueError(f"window is {args.window}, expected the frames of a code at least: {2**args.num_downsamples}")
     set_seed(args.seed)
@@ -144,9 +147,9 @@ def main(argv: list[str]) -> None:
         convention=args.convention,
         target_skeleton=None if args.target_skeleton == "none" else args.target_skeleton,
     )
-    train = training_clips(args, extractor, window=args.window + 1)
+    clips = training_clips(args, extractor, window=args.window + 1)
     mean, std = (
-        streamed_statistics(train, args.data, extractor) if args.stream else feature_statistics(train, extractor)
+        streamed_statistics(clips, args.data, extractor) if args.stream else feature_statistics(clips, extractor)
     )
     extractor.mean, extractor.std = mean.tolist(), std.tolist()
     validation = MotionText(args.data, "validation", args.fps) if args.eval_strategy != "no" else None
@@ -157,7 +160,7 @@ def main(argv: list[str]) -> None:
     trainer = TokenizerTrainer(
         model=model,
         args=args,
-        train_dataset=train,
+        train_dataset=clips,
         eval_dataset=validation,
         data_collator=WindowCollator(extractor, args.window),
         processing_class=extractor,

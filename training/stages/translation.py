@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import Trainer, set_seed
+from transformers import set_seed
 
 from ...modeling_lslm import LslmForConditionalGeneration
 from ...processing import SignMotionProcessor
@@ -19,7 +19,7 @@ from ..dataset.spelling import rare_words, spelled
 from ..dataset.streaming import train_loader, training_clips
 from ..recipe import StageArguments
 from ..recipe_keys import TranslationKeys
-from .resume import last_checkpoint, train_and_save
+from .resume import StageTrainer, last_checkpoint, train_and_save
 
 PARTS = ("projector", "language_model")
 LORA_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -30,7 +30,7 @@ class TranslationArguments(TranslationKeys, StageArguments):
     """What `2_align` and `3_instruct` recipes share; every `TrainingArguments` field is one too."""
 
 
-class TranslationTrainer(Trainer):
+class TranslationTrainer(StageTrainer):
     """Trainer with a learning rate for the projector, and code dropout."""
 
     args: TranslationArguments

@@ -12,16 +12,13 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import errno
 import itertools
 import json
 import multiprocessing
 import os
 import shutil
-import socket
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -37,6 +34,7 @@ from tqdm import tqdm
 import lslm.processing
 
 from ....processing.readers.wording import counted
+from ... import locks
 from . import report as data_report
 from .duplicates import shared_motion
 from .shards import (
@@ -57,11 +55,6 @@ from .shards import (
 from .sources import Catalogue, find_tables
 from .tables import json_line
 from .texts import SPLITS
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 LONG = -2  # histogram's last bars
 TICK, LOG_EVERY = 0.2, 10.0  # seconds between two looks at the progress: on a terminal, in a log file
@@ -105,30 +98,9 @@ def locked(out: str | os.PathLike, shared: bool = False) -> Iterator[None]:
     Raises:
         OSError: another build is at work there.
     """
-    work = Places(os.path.abspath(out)).work
-    work.mkdir(parents=True, exist_ok=True)
-    with open(work / "lock", "a+", encoding="utf-8") as file:
-        try:
-            if fcntl:
-                fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):  # a file system without locks
-                print(f"{out} cannot be locked ({error.strerror}): start no second build in it", file=sys.stderr)
-            else:
-                file.seek(0)
-                who = file.read(200).strip() or "its tasks"
-                raise OSError(
-                    f"another build writes to {out} ({who}); wait for its end, or name another folder"
-                ) from error
-        if not shared:
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
-            file.flush()
-        try:
-            yield
-        finally:
-            if not shared:
-                file.truncate(0)
+    places = Places(os.path.abspath(out))
+    with locks.locked(places.work / "lock", out, "build", shared):
+        yield
 
 
 # --- the plan ---------------------------------------------------------------------------------------------------------
