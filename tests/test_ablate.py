@@ -15,7 +15,9 @@ from pyarrow import parquet
 
 from lslm.training import ablate
 from lslm.training.evaluation import motion_embedding
+from lslm.training.locks import locked
 from lslm.training.stages.align import AlignArguments
+from lslm.training.stages.resume import LOCK
 
 pytest_plugins = ["training_fixtures"]
 CAFE = Path(__file__).parent.parent / "examples" / "asl_cafe"
@@ -173,6 +175,34 @@ def test_rows_of_every_kind_run_and_fill_the_tables(cafe, toy, backbones, tmp_pa
     assert capsys.readouterr().out.count("finished before") == len(finished)
 
 
+def test_recipes_lie_beside_the_matrix_or_come_with_the_package(matrix, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    path = matrix(backbones={"llama": "recipes/llama", "qwen": "qwen2.5-3b"})
+    found = ablate.read_config(path)["backbones"]
+    assert found == {"llama": str(tmp_path / "recipes" / "llama"), "qwen": str(ablate.RECIPES / "qwen2.5-3b")}
+    rows = {row.of: row.recipe for row in ablate.plan(ablate.read_config(path))}
+    assert rows["llama/mlp"]["backbone"].endswith("llm") and rows["qwen/mlp"]["backbone"].startswith("Qwen/")
+
+
+def test_the_state_of_a_row_is_what_lies_in_its_folder(matrix, tmp_path, capsys):
+    path = matrix(rows={name: {"stage": "tokenizer", "codebook_size": 8} for name in "abcdef"})
+    folders = {name: tmp_path / "runs/seed-0" / name for name in "abcdef"}
+    for name in "bcdef":
+        folders[name].mkdir(parents=True)
+        (folders[name] / "recipe.yaml").write_text("stage: tokenizer")
+    for name in "cdef":
+        (folders[name] / LOCK).touch()
+    (folders["d"] / "checkpoint-2").mkdir()
+    (folders["d"] / "checkpoint-2" / "trainer_state.json").write_text("{}")
+    (folders["e"] / "model.safetensors").touch()
+    command = ["ablate", "--config", path, "--dry-run"]
+    with locked(folders["f"] / LOCK, folders["f"], "run"):
+        assert lslm_cli.main(command) == 0
+    states = [line.split("  ")[0].partition(" seed")[0].strip() for line in capsys.readouterr().out.splitlines()]
+    assert states[:6] == ["to do", "to do", "begun", "interrupted", "trained", "running"]
+
+
 def test_a_failed_row_takes_its_children_along_and_no_others(matrix, capfd, tmp_path):
     rows = {
         "codes": {"stage": "tokenizer", "codebook_size": 16},
@@ -252,6 +282,15 @@ def test_a_row_is_not_continued_with_other_settings(matrix, tmp_path, capsys):
         ({"rows": {"a": {"stage": "tokenizer", "codebok_size": 16}}}, "did you mean codebook_size"),
         ({"budget": {"tokenizer": {"partwise": True}}}, "give it partwise: false"),
         ({"backbones": {"llama": "nowhere"}}, "nowhere"),
+        (
+            {"evaluate": {"aline": {"limit": 80}}},
+            "evaluate: unknown stage 'aline'; there are tokenizer, al",
+        ),
+        ({"budget": {"aline": {"limit": 80}}}, "budget: unknown stage 'aline'"),
+        (
+            {"tables": [{"title": "T", "head": ["a"], "metrics": {}, "rows": [{"of": "mlp", "name": ["x"]}]}]},
+            "'T': no row 'mlp'; there are codebook-1024",
+        ),
         ({"evaluate": {"align": ["--limit", "80"]}}, "expected keys of `lslm evaluate` such as {limit: 80}, got ['--"),
         ({"evaluate": {"align": {"limt": 80}}}, "evaluate: align: unknown key 'limt'; did you mean limit?"),
         ({"evaluate": {"align": {"limit": "many"}}}, "many"),

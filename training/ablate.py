@@ -23,11 +23,13 @@ from pathlib import Path
 
 import yaml
 
+from .locks import is_locked
 from .provenance import save_results
 from .recipe import check_keys, parse, read_yaml
 from .recipe_keys import EvaluateKeys
 from .stages.align import AlignArguments
 from .stages.instruct import InstructArguments
+from .stages.resume import LOCK, is_finished
 from .stages.tokenizer import TokenizerArguments
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -63,21 +65,38 @@ class Row:
         except (FileNotFoundError, json.JSONDecodeError):
             return None
 
+    def state(self) -> str:
+        """finished; running now; trained, but not scored; interrupted, with a checkpoint to go on from; begun, without
+        one; to do."""
+        if self.results():
+            return "finished"
+        if is_locked(self.folder / LOCK):
+            return "running"
+        if is_finished(self.folder):
+            return "trained"
+        if any(self.folder.glob("checkpoint-*/trainer_state.json")):
+            return "interrupted"
+        return "begun" if (self.folder / LOCK).is_file() else "to do"
+
 
 def read_config(path: str | Path | None, **overrides) -> dict:
     """A matrix file, with what it leaves out taken from ablations.yaml and `overrides` on top.
 
     Raises:
         FileNotFoundError: no such file. ValueError: not a matrix, an unknown key, a row that goes on from an unknown or
-            later row.
+            later row, a table of an unknown one.
     """
     config = read_yaml(RECIPES / "ablations.yaml")
     path = path or RECIPES / "ablations.yaml"
     matrix = read_yaml(Path(path))
     if unknown := sorted(matrix.keys() - config):
         raise ValueError(f"{path}: unknown key {unknown[0]!r}; known are {', '.join(sorted(config))}")
+    for key in ("budget", "evaluate"):
+        if strays := sorted((matrix.get(key) or {}).keys() - STAGES.keys()):
+            raise ValueError(f"{path}: {key}: unknown stage {strays[0]!r}; there are {', '.join(STAGES)}")
     if "rows" in matrix and "tables" not in matrix:
         config["tables"] = []  # those of the paper are about other rows
+    place = Path(path).parent if "backbones" in matrix else RECIPES
     config |= matrix | {key: value for key, value in overrides.items() if value is not None}
     seen = []
     for name, row in config["rows"].items():
@@ -89,7 +108,17 @@ def read_config(path: str | Path | None, **overrides) -> dict:
                 f"got {row.get('from')!r}"
             )
         seen.append(name)
+    config["backbones"] = {name: _recipes(recipes, place) for name, recipes in config["backbones"].items()}
+    names = {row.of for row in plan(config)} if "tables" in matrix else set()
+    for table in matrix.get("tables") or ():
+        if strays := [row["of"] for row in table["rows"] if row["of"] not in names]:
+            raise ValueError(f"{path}: {table['title']!r}: no row {strays[0]!r}; there are {', '.join(sorted(names))}")
     return config
+
+
+def _recipes(name: str, place: Path) -> str:
+    """A folder of recipes: beside the matrix file, or one that comes with the package, or as seen from here."""
+    return next((str(folder) for folder in (place / name, RECIPES / name) if folder.is_dir()), name)
 
 
 def plan(config: dict, only: list[str] | None = None) -> list[Row]:
@@ -107,8 +136,7 @@ def plan(config: dict, only: list[str] | None = None) -> list[Row]:
                 of = name if shared else f"{backbone}/{name}"
                 parent = None if shared else rows.get((row["from"], seed)) or rows[f"{backbone}/{row['from']}", seed]
                 folder = root / f"seed-{seed}" / of
-                source = RECIPES / recipes if (RECIPES / recipes).is_dir() else Path(recipes)
-                recipe = read_yaml(source / STAGES[row["stage"]][0])
+                recipe = read_yaml(Path(recipes) / STAGES[row["stage"]][0])
                 recipe |= {"data": config["data"]} | config["budget"].get(row["stage"], {})
                 recipe |= {key: value for key, value in row.items() if key not in ("stage", "from")}
                 recipe |= {"output_dir": str(folder), "seed": seed}
@@ -176,7 +204,8 @@ def ablate(config: dict, rows: list[Row]) -> list[Row]:
             print(f"{what}: left out, {row.parent.of} failed", flush=True)
             failed.append(row)
         else:
-            print(f"{what}: {row.stage}", flush=True)
+            goes_on = ", goes on" if row.state() in ("interrupted", "trained") else ""
+            print(f"{what}: {row.stage}{goes_on}", flush=True)
             train = [row.stage, "--config", str(row.folder / "recipe.yaml")]
             keys = {"model": row.folder, "data": config["data"], "split": config["split"], "output": row.folder}
             more = _flags(config["evaluate"].get(row.stage, {}))
@@ -357,8 +386,7 @@ def describe(config: dict, rows: list[Row]) -> str:
             tables.setdefault(row["of"], []).append(table["title"].partition(":")[0])
     lines = []
     for row in rows:
-        state = "finished" if row.results() else "begun" if (row.folder / "recipe.yaml").is_file() else "to do"
         fills = ", ".join(tables.get(row.of, ())) or "no table"
-        lines.append(f"{state:9} seed {row.seed}  {row.stage:10} {row.chain}  ({fills})")
+        lines.append(f"{row.state():11} seed {row.seed}  {row.stage:10} {row.chain}  ({fills})")
     finished = sum(line.startswith("finished") for line in lines)
     return "\n".join([*lines, f"{len(lines)} rows, {finished} finished; results go to {config['output_dir']}"])
