@@ -31,6 +31,12 @@ HANDS = [([joint - 1 for joint in hand], wrist - 1) for hand, wrist in ((LEFT_HA
 class TokenizerArguments(TokenizerKeys, StageArguments):
     """All keys of a `1_tokenizer` recipe; every `TrainingArguments` field is one too."""
 
+    def __post_init__(self):
+        frames = 2**self.num_downsamples
+        if self.window < frames:
+            raise ValueError(f"window is {self.window}, expected the frames of a code at least: {frames}")
+        super().__post_init__()
+
 
 class TokenizerTrainer(StageTrainer):
     """Trainer that starts the codebook and logs the terms of the loss."""
@@ -138,8 +144,6 @@ def main(argv: list[str]) -> None:
 
 
 def train(args: TokenizerArguments) -> None:
-    if args.window < 2**args.num_downsamples:
-        raise ValueError(f"window is {args.window}, expected the frames of a code at least: {2**args.num_downsamples}")
     set_seed(args.seed)
     extractor = SignMotionFeatureExtractor(
         fps=args.fps,
