@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_clip
-from datasets import Dataset
+from datasets import Dataset, Features, List, Value
 from training_fixtures import recipe
 
 from lslm.modeling_lslm import LslmForConditionalGeneration
@@ -87,10 +87,12 @@ def test_clips_that_cannot_be_learnt_are_named_and_skipped(toy_set, tmp_path, ca
     ],
 )
 def test_a_clip_that_stops_training_is_named_with_its_file(toy_set, tmp_path, change, reason, stream):
-    rows = [dict(row) for row in load_split(toy_set, "train")]
-    rows[5] |= change | ({"num_frames": len(change["joints_mm"])} if "joints_mm" in change else {})
+    split = load_split(toy_set, "train")
+    rows = [row | {"valid": None} for row in split]
+    rows[5] |= {name: value.tolist() if name == "joints_mm" else value for name, value in change.items()}
+    features = Features(split.features | {"valid": List(Value("int64"))})
     for number in range(2):
-        Dataset.from_list(rows[number::2]).to_parquet(tmp_path / f"train-{number}.parquet")
+        Dataset.from_list(rows[number::2], features=features).to_parquet(tmp_path / f"train-{number}.parquet")
     with pytest.raises(ValueError, match=f"^clip train-0005 in .*train-1.parquet: {reason}"):
         if stream:
             list(StreamedMotionText(str(tmp_path), "train", 15.0).joints)
