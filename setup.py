@@ -41,7 +41,7 @@ setup(
         "lslm.training": ["recipes/**/*.yaml"],
         "lslm.training.stages": ["templates/*.json"],
         "lslm.training.evaluation": ["report.html", "display.css", "skeleton.js"],
-        "lslm.hub_cards": ["*.jinja", "facts.yaml"],
+        "lslm.hub_cards": ["*.jinja", "*.yaml"],
         "lslm.hub_cards.space": ["*.css", "*.js", "*.html", "README.md", "requirements.txt"],
     },
     entry_points={"console_scripts": ["lslm = lslm_cli:main"]},

@@ -12,12 +12,15 @@ from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..processing.motion_errors import printable
+from .languages import in_words, metadata_of, named
 
 # What `pip install` needs for remote code, as in setup.py
 TRANSFORMERS, TORCH = "transformers>=5.16,<5.25", "torch>=2.11,<2.14"
 
-LANGUAGE = ["en", "ase"]  # English; American Sign Language's code is not "asl", which is Asilulu
-TAGS = ["sign-language", "sign-language-translation", "american-sign-language", "motion", "3d", "smpl-x"]
+TAGS = ["sign-language", "sign-language-translation", "motion", "3d", "smpl-x"]
+# what a card says until `lslm data push` knows better
+NO_LICENSE = "not stated yet; `lslm data push --license ID` states it"
+NO_OWNER = "OWNER"
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,9 @@ class License:
         id: the Hub's identifier; "other" needs name and link.
         name: a short name of a licence that the Hub does not list.
         link: its text.
-        built_with: words that the licence wants to be seen, such as "Built with Llama".
+        built_with: words that the licence wants to be seen, such as "Built with Llama". It also wants a copy of itself.
         notice: the attribution that it wants to be kept.
+        agreement: what its text calls itself.
     """
 
     id: str
@@ -37,6 +41,7 @@ class License:
     link: str | None = None
     built_with: str | None = None
     notice: str | None = None
+    agreement: str | None = None
 
     def __post_init__(self):
         if self.id == "other" and not (self.name and self.link):
@@ -60,37 +65,45 @@ class SignData:
 
     Args:
         name: as people call it.
-        license: the Hub's identifier; "other" needs name and link.
-        origin: address of what it was made from.
-        about: one sentence: what is in it.
+        license: the Hub's identifier; "other" needs name and link. None: not known.
+        origin: what it was made from: an address, or in words.
+        about: one sentence: what is in it; None: the languages.
+        language: codes of what is signed (ISO 639-3) and written (ISO 639-1); empty: not known.
         domain: what people talk about in it, when that is a small, closed world; completes "The model knows only ...".
         signers: how many people sign.
         fps: frames per second.
-        splits: number of clips of each split.
+        splits: number of clips of each split. hours: of all of them.
         recombined: number of clips that a program made of those of train, to train a model on them too.
-        columns: the meaning of each column.
+        columns: the meaning of each column. types: of the columns, as [`type_name`] has them.
+        made: how the motion was made of its files, a sentence each.
+        dropped: how many clips could not be used, by reason.
         limits: what a user must know, a sentence or two each.
         notice: text that its licence wants to be kept.
     """
 
     name: str
-    license: str
+    license: str | None = None
     license_name: str | None = None
     license_link: str | None = None
     origin: str | None = None
     about: str | None = None
+    language: Sequence[str] = ()
     domain: str | None = None
     signers: int | None = None
     fps: float | None = None
     splits: Mapping[str, int] = field(default_factory=dict)
+    hours: float | None = None
     recombined: int = 0
     columns: Mapping[str, str] = field(default_factory=dict)
+    types: Mapping[str, str] = field(default_factory=dict)
+    made: Sequence[str] = ()
+    dropped: Mapping[str, int] = field(default_factory=dict)
     limits: Sequence[str] = ()
     notice: str | None = None
 
     @property
-    def terms(self) -> License:
-        return License(self.license, self.license_name, self.license_link)
+    def terms(self) -> License | None:
+        return License(self.license, self.license_name, self.license_link) if self.license else None
 
 
 FACTS = yaml.safe_load(Path(__file__).with_name("facts.yaml").read_text(encoding="utf-8"))
@@ -108,6 +121,7 @@ class Record:
         license, license_name, license_link: of the model. None: that of the base model, or that of the data if there is
             no base model, or if its licence is permissive and the data's is not.
         clip: an example clip in the repository, such as "clips/test-0000.npz".
+        example: what that clip is, where it is of the data: `id`, `split`, `reference` (what was signed) and `translation`.
         commit: of the LSLM code that trained it.
         versions: of the packages that trained it; None: only those that scored it are told.
         machine: that trained it.
@@ -120,33 +134,45 @@ class Record:
     license_name: str | None = None
     license_link: str | None = None
     clip: str | None = None
+    example: Mapping[str, str] | None = None
     commit: str | None = None
     versions: Mapping[str, str] | None = None
     machine: str | None = None
 
 
-def model_card(repo_id: str, *, config: Mapping, processor: Mapping, base_model: str, **record) -> str:
+def model_card(
+    repo_id: str,
+    *,
+    config: Mapping,
+    processor: Mapping,
+    base_model: str,
+    base_license: License | None = None,
+    **record,
+) -> str:
     """The card of an LSLM.
 
     Args:
         repo_id: "owner/name" on the Hub.
-        config: content of the checkpoint's config.json.
+        config: content of the checkpoint's config.json; its `languages` go before those of the data.
         processor: content of its processor_config.json.
         base_model: Hub id of the language model.
+        base_license: its licence; None: as its name tells, see [`base_license_of`].
         record: see [`Record`].
 
     Returns:
         Markdown with YAML front matter.
 
     Raises:
-        ValueError: the licence of `base_model` is not known here and none is given, or it wants another name.
+        ValueError: the licence of `base_model` is not known here and none is given, it does not allow the one given,
+            or it wants another name.
     """
     known = Record(**record)
-    base_license = _base_license(base_model, known.license)
+    base_license = base_license or base_license_of(base_model, known.license)
     terms = _license(base_model, base_license, known)
     name = repo_id.rpartition("/")[2]
-    if terms.id.startswith("llama") and not name.startswith("Llama"):
-        raise ValueError(f'the licence {terms.id} wants a model name that begins with "Llama", not {name!r}')
+    llama = (base_license or terms).id
+    if llama.startswith("llama") and not name.startswith("Llama"):
+        raise ValueError(f'the licence {llama} wants a model name that begins with "Llama", not {name!r}')
     # a checkpoint that names its language model does not hold it
     adapter = bool(config.get("backbone"))
     results = known.results or {}
@@ -190,33 +216,27 @@ def tokenizer_card(repo_id: str, *, config: Mapping, extractor: Mapping, **recor
     return _render("tokenizer.md.jinja", **values, extractor=extractor, vqvae=config)
 
 
-def dataset_card(
-    repo_id: str,
-    data: SignData,
-    *,
-    data_files: Mapping[str, str] | None = None,
-    language: Sequence[str] | None = None,
-) -> str:
-    """The card of a data set of motion and text.
+def dataset_card(repo_id: str, data: SignData, *, data_files: Mapping[str, str] | None = None) -> str:
+    """The card of a data set of motion and text. Without a licence it says so, and [`with_license`] states it later.
 
     Args:
         repo_id: "owner/name" on the Hub.
         data: what is known about it.
         data_files: the file, or a pattern, of each split; None: the Hub finds `train*.parquet` and so on by itself.
-        language: codes of the languages of the texts; None: English, of American Sign Language.
 
     Returns:
         Markdown with YAML front matter.
     """
     clips = sum(data.splits.values())
     files = [{"split": split, "path": path} for split, path in (data_files or {}).items()]
+    languages = named(data.language)
     front_matter = DatasetCardData(
         pretty_name=data.name,
-        language=LANGUAGE if language is None else list(language),
-        **data.terms.metadata,
+        language=list(data.language) or None,
+        **(data.terms.metadata if data.terms else {}),
         task_categories=["translation"],
         size_categories=[_size_category(clips)] if clips else None,
-        tags=TAGS if language is None else [tag for tag in TAGS if tag != "american-sign-language"],
+        tags=[*TAGS, *_tags(languages)],
         configs=[{"config_name": "default", "data_files": files}] if files else None,
     )
     return _render(
@@ -225,10 +245,45 @@ def dataset_card(
         title=data.name,
         repo_id=repo_id,
         data=data,
-        language=language,
+        clips=clips,
+        **_words(languages),
         split=next(iter(data.splits), "train"),
-        license=data.terms,
+        license=data.terms.markdown if data.terms else NO_LICENSE,
     )
+
+
+def with_license(card: str, terms: License, repo_id: str) -> str:
+    """A data set's card that states no licence, and now does: in its metadata, and where [`dataset_card`] left it open.
+    Its example loads `repo_id`, where it named no owner. All else stays, whoever wrote it."""
+    metadata = yaml.safe_dump(terms.metadata, sort_keys=False)
+    if metadata_of(card):
+        card = re.sub(r"^license: *[\"']?unknown[\"']?\n", "", card, count=1, flags=re.MULTILINE)
+        card = re.sub(r"\A---\s*\n", lambda start: start[0] + metadata, card)
+    else:
+        card = f"---\n{metadata}---\n\n{card}"
+    return with_owner(card.replace(NO_LICENSE, terms.markdown), repo_id)
+
+
+def with_owner(card: str, repo_id: str) -> str:
+    """A data set's card whose example loads `repo_id`, where [`dataset_card`] was not told an owner."""
+    return re.sub(rf'(load_dataset\(")' + NO_OWNER + r'/[^"]*', rf"\g<1>{repo_id}", card)
+
+
+def type_name(feature) -> str:
+    """A column's type in `datasets.Features` in words: "int16 (T, 52, 3)", "list of int64"."""
+    if isinstance(feature, Mapping):
+        return "with " + ", ".join(f"{name}: {type_name(part)}" for name, part in feature.items())
+    if isinstance(feature, list) or hasattr(feature, "feature"):
+        return f"list of {type_name(feature[0] if isinstance(feature, list) else feature.feature)}"
+    shape = getattr(feature, "shape", None)
+    size = f" ({', '.join('T' if number is None else str(number) for number in shape)})" if shape else ""
+    return f"{getattr(feature, 'dtype', type(feature).__name__)}{size}"
+
+
+def columns_of(features: Mapping) -> dict[str, dict[str, str]]:
+    """`columns` and `types` of a [`SignData`], from the `datasets.Features` of the data set."""
+    meaning = {name: FACTS["columns"].get(name, "from the table of texts") for name in features}
+    return {"columns": meaning, "types": {name: type_name(feature) for name, feature in features.items()}}
 
 
 def versions_tested() -> str:
@@ -287,21 +342,38 @@ def _render(template: str, **values) -> str:
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
+def _words(languages: Mapping | None) -> dict[str, str | None]:
+    """What the templates call the languages; None: not known."""
+    return {kind: in_words(languages, kind) for kind in ("signed", "written")} | {"languages": languages or {}}
+
+
+def _tags(languages: Mapping | None) -> list[str]:
+    return [name.lower().replace(" ", "-") for name in (languages or {}).get("signed", {}).values()]
+
+
 def _of_both_models(repo_id: str, config: Mapping, terms: License, known: Record, **front_matter) -> dict:
     """What the templates of both kinds of models take."""
     results = known.results or {}
-    front_matter |= {"language": LANGUAGE, "library_name": "transformers", **terms.metadata}
+    languages = config.get("languages") or named(known.data.language if known.data else ())
+    codes = [code for kind in ("written", "signed") for code in (languages or {}).get(kind) or {}]
+    front_matter |= {"language": codes or None, "library_name": "transformers", **terms.metadata}
+    front_matter["tags"] += _tags(languages)
     return {
         **vars(known),
         **{"repo_id": repo_id, "title": repo_id.rpartition("/")[2], "config": config, "install": _install(config)},
         "front_matter": ModelCardData(**front_matter).to_yaml(),
+        **_words(languages),
         **{"license": terms, "results": results, "provenance": _provenance(results), "tested": versions_tested()},
         **{"tokenizer": _rows(results, "tokenizer"), "training": _training(known.recipes or {})},
     }
 
 
-def _base_license(base_model: str, given: str | None) -> License | None:
-    """The licence of a base model that is known here, or the `given` one if it wants certain words in the card."""
+def base_license_of(base_model: str, given: str | None = None, text: str = "") -> License | None:
+    """The licence of a base model: what the `text` of its own licence files says it is, or what is known here of a
+    model of this name, or the `given` one if it wants certain words in the card."""
+    for terms in FACTS["base_licenses"].values():
+        if "agreement" in terms and terms["agreement"].lower() in text.lower():
+            return License(**terms)
     for pattern, terms in FACTS["base_licenses"].items():
         if re.fullmatch(pattern, base_model) or (terms["id"] == given and given.startswith("llama")):
             return License(**terms)
@@ -310,16 +382,20 @@ def _base_license(base_model: str, given: str | None) -> License | None:
 
 def _license(base_model: str | None, base_license: License | None, known: Record) -> License:
     """The licence of the front matter."""
+    permissive = FACTS["permissive"]
+    if base_license and base_license.built_with and known.license in permissive:
+        kept = base_license.name or base_license.id
+        raise ValueError(f"{base_model} is under {kept}, which does not allow {known.license}: leave out the licence")
     if known.license or known.license_name:
         return License(known.license or "other", known.license_name, known.license_link)
-    if base_model is None and known.data is not None:
+    if base_model is None and known.data is not None and known.data.terms:
         return known.data.terms
     if base_license is None:
         what = f"the licence of {base_model} is not known" if base_model else "no licence is given"
         raise ValueError(f"{what}: pass license= (an identifier of the Hub), or license_name= and license_link=")
-    permissive = FACTS["permissive"]
-    if known.data is not None and base_license.id in permissive and known.data.license not in permissive:
-        return known.data.terms
+    data_terms = known.data.terms if known.data else None
+    if data_terms and base_license.id in permissive and data_terms.id not in permissive:
+        return data_terms
     return base_license
 
 

@@ -262,7 +262,7 @@ def test_limits_and_people(model, tokenizer, dataset):
             assert words in card, words
         assert all(limit in card for limit in ASL_CAFE.limits)
         assert "SMPL-X" in card and "its own licence" in card and "arXiv:2511.08535" in card
-    assert "How2Sign and SignAvatars have their own licences" in model
+    assert "The licence of data applies to every model that is trained on them" in model
 
 
 # ---- licences --------------------------------------------------------------------------------------------------------
