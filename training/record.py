@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from ..hub_cards.languages import read_metadata
 from .dataset.motion_text import data_folder, split_files
 from .provenance import commit, machine, versions
 from .recipe import StageArguments, plain, read_yaml
@@ -140,8 +141,8 @@ def changed(args: StageArguments, earlier: dict) -> dict[str, tuple]:
 
 def read_stages(args: StageArguments, parent: str | None, checkpoint: Path | None = None) -> dict:
     """What stages.yaml is to hold: the recipe of each stage that led here by the stage's name, and under `made_with`
-    what the last one ran on. `used` in a recipe is of [`used`]. A recipe that was changed when its run went on has the
-    earlier values under `until_step_N`.
+    what the last one ran on, with what the card of its data set says. `used` in a recipe is of [`used`]. A recipe that
+    was changed when its run went on has the earlier values under `until_step_N`.
 
     Args:
         args: from `parse`.
@@ -155,6 +156,9 @@ def read_stages(args: StageArguments, parent: str | None, checkpoint: Path | Non
     for key in (args.stage, "made_with"):  # a stage that goes on from one of its own kind comes last
         stages.pop(key, None)
     made_with = versions("lslm", "torch", "transformers")
+    names = ("pretty_name", "license", "license_name", "license_link", "language")
+    if card := {name: value for name, value in read_metadata(args.data).items() if name in names}:
+        made_with["data_set"] = card
     made_with["machine"] = machine(f"{args.world_size} x {args.device.type}")
     if code := commit():
         made_with["commit"] = code

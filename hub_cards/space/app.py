@@ -1,4 +1,4 @@
-"""The demo page: a clip of signing, as a moving skeleton and in English. A Hugging Face Space, and `lslm demo`.
+"""The demo page: a clip of signing, as a moving skeleton and in words. A Hugging Face Space, and `lslm demo`.
 
 Nothing of ours is imported here: the checkpoint named by LSLM_MODEL (several, separated by commas, can be compared)
 brings its code along, and the package lslm, if it is there, the readers for the files of other programs. The files
@@ -155,7 +155,7 @@ class Translator:
         return motion, [note.text for note in motion.notes if note.argument is not None]
 
     def _translate(self, name: str, path: str, prompt: str) -> dict:
-        """A clip in English: JSON-able, with the probability of every word and the motion tokens.
+        """A clip in words: JSON-able, with the probability of every word and the motion tokens.
 
         Raises:
             ValueError, OSError: as [`read`].
@@ -262,6 +262,19 @@ def our_html(value=None, **kwargs) -> gr.HTML:
     )
 
 
+def language(pipes: dict, kind: str) -> str | None:
+    """What is "signed" or "written", if all checkpoints agree and say it; letters alone, for HTML."""
+    said = [(getattr(pipe.model.config, "languages", None) or {}).get(kind) or {} for pipe in pipes.values()]
+    names = {re.sub(r"[^\w ,'-]", "", " and ".join(map(str, languages.values()))) for languages in said}
+    return names.pop() or None if len(names) == 1 else None
+
+
+def introduction(pipes: dict) -> str:
+    text = part("introduction.html").replace("LANGUAGE", language(pipes, "written") or "text")
+    american = language(pipes, "signed") == "American Sign Language"
+    return text if american else re.sub(r"<span>.*?</span>", "", text, flags=re.DOTALL)
+
+
 def part(name: str) -> str:
     return (HERE / name).read_text(encoding="utf-8")
 
@@ -282,7 +295,7 @@ def build(pipes: dict, examples: dict[Path, str | None]) -> gr.Blocks:
     translator = Translator(pipes)
     clips, references = [str(path) for path in examples], list(examples.values())
     titles = [f"Example {number + 1}" for number in range(len(clips))]
-    names = list(pipes)
+    names, written = list(pipes), language(pipes, "written")
 
     def ident(path: str) -> str:
         return f"{hash(path) & 0xFFFFFFFF:08x}"
@@ -342,8 +355,8 @@ def build(pipes: dict, examples: dict[Path, str | None]) -> gr.Blocks:
         results, remarks = answers
         return {"text": results[0]["text"], "file": Path(file).name, "remarks": remarks, "translations": results}
 
-    with gr.Blocks(title="LSLM: sign language motion to English") as page:
-        our_html(part("introduction.html"))
+    with gr.Blocks(title=f"LSLM: sign language motion to {written or 'text'}") as page:
+        our_html(introduction(pipes))
         with gr.Row(elem_id="page"):
             with gr.Column(elem_id="choose", min_width=0):
                 labels = [(title, number) for number, title in enumerate(titles)]
@@ -356,7 +369,9 @@ def build(pipes: dict, examples: dict[Path, str | None]) -> gr.Blocks:
                     f"At most {MAX_BYTES >> 20} MB and {MAX_SECONDS} s.</p>"
                 )
             with gr.Column(elem_id="result", min_width=0):
-                result = our_html(html_template='<h2>English</h2><div role="status">${value}</div>')
+                result = our_html(
+                    html_template=f'<h2>{written or "Translation"}</h2><div role="status">${{value}}</div>'
+                )
                 player = our_html(html_template=part("player.html"), js_on_load=part("skeleton.js") + part("player.js"))
             with gr.Column(elem_id="ask", min_width=0):
                 prompt = gr.Textbox(
@@ -554,10 +569,10 @@ def load(models: list[str], **options) -> dict:
 
 
 def find_examples(folder: Path) -> dict[Path, str | None]:
-    """The clips of `folder`/clips and their English, laid out as in the ASL Cafe data set."""
+    """The clips of `folder`/clips and what is signed in them, laid out as in the ASL Cafe data set."""
     texts = folder / "data" / "build.json"
-    english = json.loads(texts.read_text(encoding="utf-8"))["clips"] if texts.is_file() else {}
-    return {path: english.get(path.name) for path in sorted((folder / "clips").glob("*.npz"))}
+    signed = json.loads(texts.read_text(encoding="utf-8"))["clips"] if texts.is_file() else {}
+    return {path: signed.get(path.name) for path in sorted((folder / "clips").glob("*.npz"))}
 
 
 def main():

@@ -54,8 +54,9 @@ texts
               file has that name, the recording VIDEO_NAME is cut by START_REALIGNED and END_REALIGNED (YouTube-ASL too)
   Phoenix     PHOENIX-2014-T.train.corpus.csv, ... as they come, joined on name
   HamNoSys    SignAvatars' data.json
-  your own    csv, tsv, jsonl or json with a column id, name or file, and text. Read as well: fps, language, signer,
-              split, video (clips of one video stay in one split). All other columns are carried into the data set.
+  your own    csv, tsv, jsonl or json with a column id, name or file, and text. Read as well: fps, language,
+              sign_language, signer, split, video (clips of one video stay in one split). All other columns are carried
+              into the data set.
               A row with start and end (seconds), or start_frame and end_frame, cuts the recording that its column file
               or video names; a file that has the row's own id was cut before, and stays whole. A column clip names the
               animation, sequence or person in a file that holds several.
@@ -71,7 +72,12 @@ docs/scale.md has the figures for a million clips.""",
     build.add_argument("out", metavar="OUT", help="folder of the data set")
     add = build.add_argument_group("texts and splits").add_argument
     add("--texts", nargs="+", metavar="FILE", help="tables of texts (default: those found in SOURCE)")
-    add("--language", metavar="CODE", help="of texts whose table does not tell: en, de, ...")
+    add("--language", metavar="CODE", help="of texts whose table does not tell (ISO 639-1): en, de, ...")
+    add(
+        "--sign-language",
+        metavar="CODE",
+        help="what is signed (ISO 639-3): ase, bfi, gsg, ... (default: as the tables say)",
+    )
     add(
         "--split-by",
         choices=["official", "video", "signer", "clip"],
@@ -107,7 +113,9 @@ docs/scale.md has the figures for a million clips.""",
         metavar="N",
         help="of zstd (3); from 20 on a file is one page: slow, and small where the same takes recur",
     )
-    license_arguments(build.add_argument_group("licence, for the card"))
+    card = build.add_argument_group("for the card")
+    license_arguments(card)
+    card.add_argument("--origin", metavar="URL", help="where the recordings come from: an address, or in words")
     add = build.add_argument_group("running").add_argument
     add("--workers", type=int, metavar="N", help="processes (1), or tasks at a time with --executor (all)")
     add("--executor", choices=["local", "slurm", "ray"], help="datatrove's; pip install 'lslm[cluster]'")
@@ -143,7 +151,8 @@ def _build(args: dict) -> int:
     reader = {name: args.pop(name) for name in ("format", "clip", "up", "flat_hand_mean", "image_size", "body_model")}
     reader["fps"] = args.pop("source_fps")
     args["reader"] = {name: value for name, value in reader.items() if value is not None}
-    license = {name: value for name in ("license", "license_name", "license_link") if (value := args.pop(name))}
+    names = ("license", "license_name", "license_link", "origin")
+    license = {name: value for name in names if (value := args.pop(name))}
     if workers is not None and workers < 1:
         raise ValueError(f"--workers {workers}: expected 1 or more")
     if not executor:
@@ -160,6 +169,8 @@ def _build(args: dict) -> int:
         report = json.loads(Path(out, "report.json").read_text(encoding="utf-8"))
     for remark, count in report["remarks"].items():
         print(printable(f"lslm: {remark}") + (f" ({count})" if count > 1 else ""), file=sys.stderr)
+    if not report["sign_languages"]:
+        print("lslm: which sign language it is, nobody says: give --sign-language (ase, gsg, ...)", file=sys.stderr)
     from lslm.processing.readers.wording import counted
 
     splits = ", ".join(f"{split} {summary['clips']}" for split, summary in report["splits"].items())

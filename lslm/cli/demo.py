@@ -40,7 +40,9 @@ def run(args) -> int:
     pipes = {model: load_pipeline(model) for model in models}
     options = {"server_port": args.port, "share": args.share, "prevent_thread_lock": True, "quiet": True}
     try:
-        _, local, public = app.serve(pipes, app.find_examples(SHIPPED.parent), **options)
+        languages = [(pipe.model.config.languages or {}).get("signed") or {"ase"} for pipe in pipes.values()]
+        examples = app.find_examples(SHIPPED.parent) if any("ase" in signed for signed in languages) else {}
+        _, local, public = app.serve(pipes, examples, **options)
     except OSError as error:
         if args.port is None or "port" not in str(error):
             raise

@@ -1,14 +1,17 @@
 """Clips to batches: in which order, with which prompt."""
 
 import json
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from ...hub_cards.languages import in_words
 from ...processing.feature_extraction_lslm import SignMotionFeatureExtractor
 from ...processing.motion_features import NUM_JOINTS, joints_to_features
+from ..recipe_keys import TEMPLATES
 from .motion_text import clip_features
 from .spelling import spelled
 from .validity import observed_mask
@@ -104,9 +107,12 @@ class TranslationCollator:
         return self.processor(prompts, motion=extractor.pad(features), answer=answers)
 
 
-def load_templates(path: str) -> list[str]:
+def load_templates(path: str, languages: Mapping | None = None) -> list[str]:
     """User messages with a `<motion>` from a JSON file in the form of the paper's Listing 1:
     `{category: {subtask: {"class": "m2t", "input": [...], "output": ["<Caption_Placeholder>"]}}}`.
+
+    The templates of the package speak of American Sign Language and English; for other `languages` (a checkpoint's
+    `config.languages`) of those. Templates of one's own stay as they are.
 
     Raises:
         ValueError: another form, no template, a repeated one, or one without exactly one `<Motion_Placeholder>`.
@@ -127,4 +133,20 @@ def load_templates(path: str) -> list[str]:
             raise ValueError(f"{path}: a template needs exactly one <Motion_Placeholder>: {text!r}")
         if templates.count(text) > 1:  # it would be drawn more often than the others
             raise ValueError(f"{path}: this template is there {templates.count(text)} times: {text!r}")
+    if Path(path).resolve().parent == TEMPLATES.resolve():
+        templates = [_in_languages(text, languages) for text in templates]
     return [text.replace("<Motion_Placeholder>", "<motion>") for text in templates]
+
+
+def _in_languages(template: str, languages: Mapping | None) -> str:
+    """A template about ASL and English in other languages, where the written one is known."""
+    written, signed = in_words(languages, "written"), in_words(languages, "signed") or "sign language"
+    if not written or (written, signed) == ("English", "American Sign Language"):
+        return template
+    names = {"American Sign Language": signed, "ASL": signed, "English": written}
+
+    def name(match: re.Match) -> str:
+        article, word = match["article"] or "", names[match["name"]]
+        return f"{article[:1]}{'n' * (word[0] in 'AEIO')} {word}" if article else word
+
+    return re.sub(r"(?:\b(?P<article>[Aa]n?) )?\b(?P<name>American Sign Language|ASL|English)\b", name, template)

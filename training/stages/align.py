@@ -13,6 +13,7 @@ from functools import partial
 
 from transformers import set_seed
 
+from ...hub_cards.languages import languages_of
 from ...modeling_lslm import LslmForConditionalGeneration, SignMotionVQVAE, load_backbone_tokenizer
 from ...processing import SignMotionFeatureExtractor, SignMotionProcessor
 from ..dataset.collators import load_templates
@@ -49,7 +50,7 @@ def train(args: AlignArguments) -> None:
         processor = SignMotionProcessor(
             SignMotionFeatureExtractor.from_pretrained(args.tokenizer),
             load_backbone_tokenizer(args.backbone),
-            prompt=load_templates(args.templates)[0],
+            prompt=load_templates(args.templates, languages_of(args.data))[0],
             system_prompt=args.system_prompt,
             codes_per_embedding=args.codes_per_embedding,
         )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from transformers import set_seed
 
+from ...hub_cards.languages import languages_of
 from ...modeling_lslm import SignMotionVQVAE, SignMotionVQVAEConfig
 from ...processing import SignMotionFeatureExtractor
 from ...processing.motion_features import LEFT_HAND, RIGHT_HAND, feature_slices
@@ -159,7 +160,8 @@ def train(args: TokenizerArguments) -> None:
     validation = MotionText(args.data, "validation", args.fps) if args.eval_strategy != "no" else None
     names = ("codebook_size", "code_dim", "partwise", "num_quantizers", "linear_path", "hidden_size")
     names += ("num_downsamples", "num_res_blocks", "quantizer", "commitment_weight", "position_weight", "ema_decay")
-    model = SignMotionVQVAE(SignMotionVQVAEConfig(**{name: getattr(args, name) for name in names}))
+    shape = {name: getattr(args, name) for name in names}
+    model = SignMotionVQVAE(SignMotionVQVAEConfig(**shape, languages=languages_of(args.data)))
     model.codebook.started.fill_(args.codebook_warmup == 0)
     trainer = TokenizerTrainer(
         model=model,

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from transformers import set_seed
 
+from ...hub_cards.languages import languages_of
 from ...modeling_lslm import LslmForConditionalGeneration
 from ...processing import SignMotionProcessor
 from ...processing.processing_lslm import encode_motion
@@ -240,7 +241,14 @@ def run(
     extractor, rare = processor.feature_extractor, set()
     if args.spell_rare_words:
         rare = rare_words(read_texts(args.data, "train"))
-    collator = TranslationCollator(processor, load_templates(args.templates), rare)
+    model.config.languages = languages_of(args.data) or model.config.languages
+    templates = load_templates(args.templates, model.config.languages)
+    if model.config.languages is None and any("English" in template for template in templates):
+        print(
+            f"{args.data} has no README.md with `language: [en, ase]` or others: prompts say English and ASL",
+            flush=True,
+        )
+    collator = TranslationCollator(processor, templates, rare)
     fits = LengthLimit(collator, args.max_length) if args.max_length else None
     train = training_clips(args, extractor, fits=fits if args.stream else None)
     validation = MotionText(args.data, "validation", extractor.fps) if args.eval_strategy != "no" else None

@@ -70,7 +70,7 @@ def build(
         workers: processes that make shards, each with one more that reads the files, with limits of time and memory;
             0: this process does all. They are spawned: a script that calls this needs its `if __name__ == "__main__":`.
         progress: show a bar on stderr.
-        options: those of [`plan`], and `license`, `license_name`, `license_link` for the card.
+        options: those of [`plan`], and `license`, `license_name`, `license_link`, `origin` for the card.
 
     Returns:
         what report.json holds.
@@ -79,7 +79,7 @@ def build(
         ValueError, OSError: texts or options cannot be used, a video is in several splits, `out` cannot be written, or
             another build writes to it. Never for a clip: clips that cannot be used are in `out`/dropped.jsonl.
     """
-    names = ("license", "license_name", "license_link")
+    names = ("license", "license_name", "license_link", "origin")
     license = {name: value for name in names if (value := options.pop(name, None))}
     _check_folders(source, out)
     with locked(out):
@@ -180,6 +180,7 @@ def _plan(
     recipe = replace(recipe, columns=columns.to_dict(), reader_version=_reader_version(reader))
     facts = {
         "left_out": left_out,
+        "sign_languages": [recipe.sign_language] if recipe.sign_language else sorted(catalogue.sign_languages),
         "tables": catalogue.tables,
         "other_files": dict(sorted(catalogue.other_files.items())),
         "remarks": dict(sorted(catalogue.remarks.items())),
@@ -350,7 +351,7 @@ def finish(out: str | os.PathLike, **license: str) -> dict:
     """Put the shards of the plan into place, and write statistics.json, dropped.jsonl, the report and the card.
 
     Args:
-        license: `license`, `license_name`, `license_link` for the card.
+        license: `license`, `license_name`, `license_link`, `origin` for the card.
 
     Returns:
         what report.json holds.
@@ -401,7 +402,7 @@ def _finish(out: str | os.PathLike, **license: str) -> dict:
     facts["shards"] = {split: sum(name.startswith(f"{split}-") for name in names) for split in splits}
     _write_statistics(places.out / "statistics.json", sums, facts["options"], splits.get("train"))
     report = data_report.write_report(places.out, splits, facts)
-    data_report.write_card(places.out, report, license)
+    data_report.write_card(places.out, report, Recipe.load(places).schema, license)
     return report
 
 

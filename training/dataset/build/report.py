@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from ....hub_cards.cards import NO_OWNER, SignData, code, columns_of, dataset_card, markdown
+from ....hub_cards.languages import is_written, read_metadata
 from ....processing.motion_errors import printable
 from ....processing.motion_features import LEFT_HAND, LOWER_BODY, RIGHT_HAND, UPPER_BODY
 from ....processing.readers.wording import counted
@@ -41,6 +43,7 @@ def summarise(clips: Sequence[Mapping], facts: Sequence[Mapping], dropped: Seque
         "seconds_histogram": _histogram(seconds, SECONDS),
         "words_histogram": _histogram(words, WORDS),
         "below_window": sum((fact["frames"] - 1) / fact["fps"] < WINDOW for fact in facts),
+        "formats": _count(fact["format"] for fact in facts),
         "source_fps": _count(f"{fact['source_fps']:.6g}" for fact in facts),
         "languages": _count(clip["language"] for clip in clips if clip["language"]),
         "signers": _count(clip["signer"] for clip in clips if clip["signer"]),
@@ -145,52 +148,82 @@ def _bars(counts: Sequence[tuple[str, int]], most: int = MOST) -> list[str]:
 
 # --- the card ---------------------------------------------------------------------------------------------------------
 
-MEANING = {
-    "id": "of the clip",
-    "text": "what is said",
-    "language": "of the text, a BCP 47 code",
-    "fps": "frames per second",
-    "num_frames": "frames, T",
-    "signer": "who signs, as the source names them",
-    "source": "motion file, relative to the source",
-    "source_frames": "frames in that file, before resampling",
-    "joints_mm": "joints (T, 52, 3), int16 millimetres",
-    "valid": "T bit masks: bit j is 1 where joint j was observed and not filled in",
-    "features": "motion features (T-1, 623), float32, not normalised",
-    "jaw_pose": "rotation of the jaw (T, 3), axis times angle in radians; null where the file has none",
-    "expression": "SMPL-X expression (T, n), of as many numbers as the file has; null where it has none",
-}
 
-
-def write_card(out: Path, report: Mapping, license: Mapping) -> bool:
+def write_card(out: Path, report: Mapping, features: Mapping, license: Mapping) -> bool:
     """Write README.md, unless somebody has made it their own.
 
     Args:
-        license: `license`, `license_name`, `license_link` as `SignData` takes them. Without a licence the card lacks
-            the metadata that the Hub wants, and `lslm data push` asks for it.
+        features: `datasets.Features` of the data set.
+        license: `license`, `license_name`, `license_link` and `origin` as `SignData` takes them. A licence that the
+            card states already, and this does not, stays. Without one `lslm data push` asks for it.
 
     Returns:
         whether it was written.
     """
-    from ....hub_cards.cards import SignData, dataset_card
-
     path = out / "README.md"
     if path.is_file() and HEADER not in path.read_text(encoding="utf-8"):
         return False
+    total: dict = {}
+    for summary in report["splits"].values():
+        total = add(total, summary)
     splits = {name: summary["clips"] for name, summary in report["splits"].items() if summary["clips"]}
-    languages = sorted({code for summary in report["splits"].values() for code in summary["languages"]})
+    names = ("license", "license_name", "license_link")
+    stated = {name: value for name, value in read_metadata(out).items() if name in names and value != "unknown"}
     data = SignData(
         name=out.resolve().name,
-        about="3D motion of sign language with text.",
+        language=[*filter(is_written, sorted(total["languages"])), *report["sign_languages"]],
         fps=report["options"]["fps"],
-        signers=len({name for summary in report["splits"].values() for name in summary["signers"]}) or None,
+        signers=len(total["signers"]) or None,
         splits=splits,
-        columns={name: MEANING.get(name, "from the table of texts") for name in report["columns"]},
-        **{"license": "unknown", **license},
+        hours=total["seconds"] / 3600,
+        **columns_of(features),
+        made=_how_made(report, total),
+        dropped=dict(_most(add(total["reasons"], report["left_out"]))),
+        limits=_limits(report, total),
+        **(license if license.get("license") or license.get("license_name") else {**stated, **license}),
     )
     files = {split: f"data/{split}*.parquet" for split in splits}
-    card = dataset_card(f"USER/{data.name}", data, data_files=files, language=languages or None)
-    if not license.get("license"):
-        card = card.split("---\n", 2)[2].lstrip()
+    card = dataset_card(f"{NO_OWNER}/{data.name}", data, data_files=files)
     path.write_text(f"{card.rstrip()}\n\n{HEADER}\n", encoding="utf-8")
     return True
+
+
+def _most(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """The most frequent, and how many more there are."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    remainder = sum(count for _, count in ordered[MOST:])
+    return ordered[:MOST] + [("others", remainder)] * bool(remainder)
+
+
+def _how_made(report: Mapping, total: Mapping) -> list[str]:
+    """Sentences: what the files were, their rates, what was assumed and changed while they were read."""
+    options = report["options"]
+    formats = ", ".join(f"{code(name)} {count}" for name, count in _most(total["formats"]))
+    made = [f"Clips by the format of their files: {formats}."] if formats else []
+    tables = ", ".join(f"{code(name)} ({rows} rows)" for name, rows in report["tables"].items())
+    made += [f"Texts: {tables}."]
+    rates = ", ".join(f"{rate} ({count} clips)" for rate, count in _most(total["source_fps"]))
+    kept = f"resampled to {options['fps']:g}" if options["fps"] else "kept as they are"
+    made += [f"Frames per second of the files: {rates}; {kept}."] if rates else []
+    if (given := options["reader"].get("fps")) is not None:
+        made += [f"{given:g} frames per second were given by hand for files that no table gives a rate for."]
+    if model := options["reader"].get("body_model"):
+        made += [f"Body model files: {code(model)}."]
+    made += [f"{markdown(note)}: {count} clips." for note, count in _most(total["notes"])]
+    return made
+
+
+def _limits(report: Mapping, total: Mapping) -> list[str]:
+    """What the counts say that a user has to know."""
+    seen = {part: total["observed"][part] / max(total["frames"], 1) / len(joints) for part, joints in PARTS.items()}
+    shares = ", ".join(f"{part.replace('_', ' ')} {100 * share:.0f} %" for part, share in seen.items())
+    limits = [f"Joints that were observed, and not filled in: {shares}."] if total["frames"] else []
+    signers = {split: set(summary["signers"]) for split, summary in report["splits"].items() if summary["clips"]}
+    if all(signers.values()) and {"train", "test"} <= signers.keys():
+        shared = len(signers["train"] & signers["test"])
+        people = f"{shared} of the {len(signers['test'])} people" if shared else "Nobody"
+        little = ": scores say little about new signers" if shared else ""
+        limits += [f"{people} in test can also be seen in train{little}."]
+    elif "test" in signers:
+        limits += ["Who signs is not stated for every split: the same people may sign in train and test."]
+    return limits

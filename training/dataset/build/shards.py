@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from datasets import Array2D, Array3D, Features, List, Value
 from datasets.arrow_writer import TypedSequence
 
+from ....hub_cards.languages import check_code
 from ....processing import Motion, MotionFileError, Remark, SignMotionFeatureExtractor, load_motion
 from ....processing.feature_extraction_lslm import resample
 from ....processing.motion import FORMATS, MAX_FPS
@@ -39,7 +40,7 @@ from ..validity import resample_valid
 from .duplicates import sketch
 from .report import PARTS, summarise
 
-FORMAT = 3  # raised when the same clip becomes another row
+FORMAT = 3  # raised when the same clip becomes another row, or more is said about it
 # what the command calls an argument of `load_motion`, and the columns that say it of one clip
 FLAGS, TOLD_BY_COLUMN = {"fps": "--source-fps"}, ("fps", "clip")
 SLACK = 0.5  # seconds that a part of a recording may reach over its end
@@ -97,7 +98,8 @@ class Recipe:
         fps: frame rate of the data set; None: every clip keeps its own.
         features: also store the 623 motion features, of this `convention`.
         face: also store `jaw_pose` and `expression` of the clips whose files have them.
-        split_by, seed, language, video_before: see `Catalogue`. shared_videos: see `Catalogue.check_videos`.
+        split_by, seed, language, video_before: see `Catalogue`. sign_language: what is signed, an ISO 639-3 code; None:
+            as the tables say. shared_videos: see `Catalogue.check_videos`.
         max_seconds: longer clips are dropped; at most `MAX_SECONDS`.
         smooth: seconds that clips are smoothed over, see `repair_motion`; 0: not at all.
         shard_size: most clips in a parquet file. compression_level: of zstd; from 20 on a shard is one page.
@@ -117,6 +119,7 @@ class Recipe:
     split_by: str = "official"
     seed: int = 0
     language: str | None = None
+    sign_language: str | None = None
     video_before: str | None = None
     shared_videos: bool = False
     max_seconds: float = MAX_SECONDS
@@ -127,6 +130,9 @@ class Recipe:
 
     def __post_init__(self):
         size, level = self.shard_size, self.compression_level
+        for kind, code in (("written", self.language), ("signed", self.sign_language)):
+            if code is not None:
+                check_code(kind, code)
         if self.features and self.fps is None:
             raise ValueError("motion features need one frame rate; give fps as well")
         if size < 1 or not 1 <= level <= 22:
@@ -245,6 +251,7 @@ def read_clip(clip: dict, recipe: Recipe) -> tuple[dict, dict]:
         )
     facts = {
         "fps": float(np.float32(fps)),
+        "format": motion.format,
         "source_fps": motion.fps,
         "source_frames": motion.num_frames,
         "frames": len(joints),

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from ....hub_cards.languages import check_code
 from ....processing.readers.wording import counted
 from .texts import MOTION_SUFFIXES, SPLITS, Fault, Text, bare, read_texts, stem
 
@@ -110,8 +111,9 @@ class Catalogue:
             to the last one are of one video, whatever the tables say.
 
     Attributes:
-        columns: extra ones of the tables, with their types. tables: rows of each. other_files: what was no motion
-            file, by suffix. remarks: what was assumed, and what looks wrong, with how often.
+        columns: extra ones of the tables, with their types. sign_languages: codes that the tables say. tables: rows of
+            each. other_files: what was no motion file, by suffix. remarks: what was assumed, and what looks wrong, with
+            how often.
     """
 
     def __init__(
@@ -127,6 +129,7 @@ class Catalogue:
             raise ValueError(f"no way to split by {split_by!r}; expected one of {', '.join(SPLIT_BY)}")
         self.split_by, self.seed, self.language, self.video_before = split_by, seed, language, video_before
         self.columns: dict[str, pa.DataType] = {}
+        self.sign_languages: set[str] = set()
         self.tables: dict[str, int] = {}
         self.other_files: Counter[str] = Counter()
         self.remarks: Counter[str] = Counter()
@@ -150,6 +153,7 @@ class Catalogue:
             if isinstance(text, Fault):
                 self._leave_out(text)
                 continue
+            self._learn_languages(place, text)
             row = {name: getattr(text, name) for name in ("text", "language", "fps", "signer", "extra")}
             values = {
                 "id": text.id,
@@ -186,6 +190,17 @@ class Catalogue:
                 batch = []
         self._learn_types(path, batch)
         self.tables[place] = count
+
+    def _learn_languages(self, place: str, text: Text) -> None:
+        """Which languages are signed, and codes that the card cannot name."""
+        for kind, code in (("written", text.language), ("signed", text.sign_language)):
+            try:
+                if code:
+                    check_code(kind, code)
+            except ValueError as error:
+                self.remarks[f"{place}: {error}; the card leaves it out"] += 1
+            else:
+                self.sign_languages |= {code} if code and kind == "signed" else set()
 
     def _leave_out(self, fault: Fault) -> None:
         values = (fault.id, fault.file, fault.reason, fault.kind)

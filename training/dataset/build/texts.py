@@ -56,6 +56,7 @@ class Layout:
     text: str
     also: str | None = None  # another column that must be there
     language: str | None = None
+    sign_language: str | None = None  # of texts in this language
     video: re.Pattern | None = None  # instead of the columns VIDEOS
     signer: str | re.Pattern | None = None
 
@@ -65,9 +66,9 @@ class Layout:
 
 LAYOUTS = (
     # `<video>_<n>-<signer>-rgb_front`; YouTube-ASL's tables have these columns too, and other names
-    Layout("SENTENCE_NAME", "SENTENCE", language="en", signer=re.compile(r"-(\d+)-rgb_front$")),
+    Layout("SENTENCE_NAME", "SENTENCE", language="en", sign_language="ase", signer=re.compile(r"-(\d+)-rgb_front$")),
     # the name is `<broadcast>-<n>`; the column `video` is a pattern of pictures, another for every clip
-    Layout("name", "translation", "orth", "de", video=re.compile(r"^(.+)-\d+$"), signer="speaker"),
+    Layout("name", "translation", "orth", "de", "gsg", video=re.compile(r"^(.+)-\d+$"), signer="speaker"),
     *(Layout(id, "hamnosys_text") for id in OWN_IDS),  # language: none, it is a notation
     *(Layout(id, "text", signer="signer") for id in OWN_IDS),
 )
@@ -79,7 +80,7 @@ class Text:
 
     Attributes:
         id: of the clip. key: names its file (see [`Catalogue`]). near: the same, seen from the table's folder.
-        split, language, fps, signer, video: None where the table does not tell.
+        split, language, sign_language, fps, signer, video: None where the table does not tell.
         extra: all other columns.
         line: of the table.
         span: [start, end, unit] of the part of a recording, unit "s" or "frames"; None: the whole file.
@@ -94,6 +95,7 @@ class Text:
     near: str | None = None
     split: str | None = None
     language: str | None = None
+    sign_language: str | None = None
     fps: float | None = None
     signer: str | None = None
     video: str | None = None
@@ -212,13 +214,15 @@ def _text(row: dict, layout: Layout, split: str | None, near: str, language: str
     else:
         signer = take(layout.signer) or None if layout.signer else None
     language = take("language") or language or layout.language
+    signed = _string(row.get("sign_language"), "sign_language") or None  # which stays a column
+    signed = signed or (layout.sign_language if language == layout.language else None)
     own = layout.id in OWN_IDS and not layout.video
     near = posixpath.normpath(posixpath.join(near, key)) if from_file else None
     about = {"span": span, "cuts": cuts, "recording": recording and stem(recording)}
     if own and "clip" in row:
         about["clip"] = row["clip"] = _string(row["clip"], "clip") or None  # stays a column of the data set
     about |= {"own": own, "official": bool(layout.video)}
-    return Text(id, key, text, near, split, language, fps, signer, video, row, **about)
+    return Text(id, key, text, near, split, language, signed, fps, signer, video, row, **about)
 
 
 def _string(value, name: str) -> str:
