@@ -18,7 +18,9 @@ from test_remote_code import STRANGER
 from training_fixtures import TOY_VQVAE, recipe
 from transformers import pipeline
 
+import lslm.hub_cards.publish as publishing
 from lslm import LslmForConditionalGeneration, SignMotionFeatureExtractor, SignMotionProcessor
+from lslm.hub_cards.cards import SignData, dataset_card
 from lslm.training.dataset.motion_text import MotionText
 
 pytest_plugins = ["training_fixtures", "hub_server"]
@@ -151,6 +153,43 @@ def test_a_sign_tokenizer_and_a_data_set(published, toy, toy_tokenizer, clip):
     out = hub.forks.run(["data", "push", toy / "set", "lslm/data", "--license", "mit", "--private"]).stdout
     assert 'it works: {"train": "Some tea and if you please."' in out
     assert {"README.md", "data/train.parquet", "data/test.parquet"} <= files(hub, "lslm/data", repo_type="dataset")
+
+
+def test_a_push_completes_the_card_of_a_build_and_keeps_what_the_user_wrote(published, toy, tmp_path, capsys):
+    hub, _, _ = published
+    folder = shutil.copytree(toy / "set", tmp_path / "wetter")
+    data = SignData("wetter", language=["de", "gsg"], splits={"train": 8})
+    built = dataset_card("OWNER/wetter", data).replace("## Quick start", "Mine: a --- b.\n\n## Quick start")
+    (folder / "README.md").write_text(built)
+    hub.forks.run(["data", "push", folder, "lslm/wetter", "--license", "cc-by-nc-4.0"])
+    card = (folder / "README.md").read_text()
+    assert "Mine: a --- b." in card and "| licence | `cc-by-nc-4.0` |" in card and "not stated yet" not in card
+    before, after = (yaml.safe_load(text.split("---\n")[1]) for text in (built, card))
+    assert after == before | {"license": "cc-by-nc-4.0"}
+    api = HfApi(endpoint=hub.url, token="hf_test")
+    sent = Path(api.hf_hub_download("lslm/wetter", "README.md", repo_type="dataset", local_dir=tmp_path)).read_text()
+    assert sent == card.replace("OWNER/wetter", "lslm/wetter") and 'load_dataset("lslm/wetter"' in sent
+    assert lslm_cli.main(["data", "push", str(folder), "lslm/wetter", "--license", "mit", "--dry-run"]) == 2
+    assert "says license: cc-by-nc-4.0, and --license mit" in capsys.readouterr().err
+    (folder / "README.md").write_text("# All mine\n\nWords.\n")
+    assert lslm_cli.main(["data", "push", str(folder), "lslm/wetter", "--license", "mit", "--dry-run"]) == 0
+    assert "---\nlicense: mit\n---\n\n# All mine\n\nWords.\n" in capsys.readouterr().out
+    assert (folder / "README.md").read_text() == "# All mine\n\nWords.\n"
+
+
+def test_licence_files_of_a_base_on_the_hub_go_along(tmp_path, monkeypatch):
+    """What they say decides, whatever the base is called; and none is asked for where the licence wants none."""
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "LICENSE").write_text("Qwen RESEARCH LICENSE AGREEMENT\n")
+    (tmp_path / "base" / "model.py").touch()
+    monkeypatch.setattr(publishing, "snapshot_download", lambda repo_id, allow_patterns: str(tmp_path / "base"))
+    for name, source, license in (("a", "me/tuned", "qwen-research"), ("b", BASE[1], None)):
+        (out := tmp_path / name).mkdir()
+        terms = publishing._copy_licenses(str(out), source, source, None, out)
+        assert terms is not None and terms.name == license
+        assert [path.name for path in out.rglob("*.*")] == [] and (out / "base_model" / "LICENSE").is_file() == (
+            name == "a"
+        )
 
 
 @pytest.mark.skipif("ENDPOINT" not in inspect.getsource(RepoCard.validate), reason="it asks huggingface.co alone")
