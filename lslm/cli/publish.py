@@ -46,7 +46,8 @@ def arguments(prog: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--clip",
         metavar="FILE",
-        help="example clip (default: one of ASL Cafe's; with --code-only, the repository's example.npz)",
+        help="example clip, or none (default: one of the test split of the model's own data; with --code-only, the "
+        "repository's example.npz)",
     )
     parser.add_argument(
         "--results",
