@@ -55,16 +55,16 @@ def evaluate(keys: EvaluateKeys, command: str = "") -> dict:
     """
     set_seed(keys.seed)
     started = time.time()
+    config = AutoConfig.from_pretrained(keys.model)
+    templates = load_templates(keys.unseen_templates, config.languages) if keys.unseen_templates else []
     lslm = processor = None
-    if isinstance(AutoConfig.from_pretrained(keys.model), SignMotionVQVAEConfig):
+    if isinstance(config, SignMotionVQVAEConfig):
         vqvae = SignMotionVQVAE.from_pretrained(keys.model)
         extractor = SignMotionFeatureExtractor.from_pretrained(keys.model)
     else:
         processor = SignMotionProcessor.from_pretrained(keys.model)
         lslm = LslmForConditionalGeneration.from_pretrained(keys.model, merge_lora=False)
         vqvae, extractor = lslm.model.vqvae, processor.feature_extractor
-    languages = lslm.config.languages if lslm else None
-    templates = load_templates(keys.unseen_templates, languages) if keys.unseen_templates else []
     parameters = _parameters(lslm or vqvae)
     if lslm is not None:
         lslm = lslm.merge_lora().eval()

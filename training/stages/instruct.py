@@ -9,7 +9,7 @@ Goes on from an aligned model with many phrasings of "translate this": one templ
 from dataclasses import dataclass
 
 from ...hub_cards.languages import languages_of
-from ...modeling_lslm import LslmForConditionalGeneration
+from ...modeling_lslm import LslmConfig, LslmForConditionalGeneration
 from ...processing import SignMotionProcessor
 from ..dataset.collators import load_templates
 from ..recipe import require
@@ -31,6 +31,7 @@ def main(argv: list[str]) -> None:
 def train(args: InstructArguments) -> None:
     require(args, "model")
     processor = SignMotionProcessor.from_pretrained(args.model)
+    languages = languages_of(args.data) or LslmConfig.from_pretrained(args.model).languages
+    processor.prompt = load_templates(args.templates, languages)[0]
     model = LslmForConditionalGeneration.from_pretrained(args.model, merge_lora=False)  # an adapter is trained on
-    processor.prompt = load_templates(args.templates, languages_of(args.data) or model.config.languages)[0]
     run(args, model, processor, args.model)
