@@ -14,6 +14,7 @@ import dataclasses
 import fnmatch
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -211,8 +212,10 @@ def ablate(config: dict, rows: list[Row]) -> list[Row]:
             more = _flags(config["evaluate"].get(row.stage, {}))
             score = ["evaluate", *_flags(keys), *(word.format(output_dir=config["output_dir"]) for word in more)]
             started = time.monotonic()
-            broken = train if _lslm(train) else None
-            minutes = _add_minutes(row, (time.monotonic() - started) / 60)
+            try:
+                broken = train if _lslm(train) else None
+            finally:  # interrupted or not
+                minutes = _add_minutes(row, (time.monotonic() - started) / 60)
             if broken is None and _lslm(score):
                 broken = score
             if broken:
@@ -248,8 +251,20 @@ def _flags(keys: dict) -> list[str]:
 
 
 def _lslm(command: list[str]) -> int:
-    """Run `lslm COMMAND ...` in a process of its own: what it took of memory is free again afterwards."""
-    return subprocess.run([sys.executable, "-m", "lslm_cli", *command], check=False).returncode
+    """Run `lslm COMMAND ...` in a process of its own: what it took of memory is free again afterwards.
+
+    Raises:
+        KeyboardInterrupt: it was interrupted.
+    """
+    with subprocess.Popen([sys.executable, "-m", "lslm_cli", *command]) as process:
+        while process.returncode is None:
+            try:
+                process.wait()
+            except KeyboardInterrupt:  # reaches the process, too, which saves a checkpoint
+                continue
+    if process.returncode in (130, 143, -signal.SIGINT, -signal.SIGTERM):
+        raise KeyboardInterrupt("interrupted; to go on, give the same command again")
+    return process.returncode
 
 
 def _add_minutes(row: Row, minutes: float) -> float:

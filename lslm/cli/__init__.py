@@ -44,7 +44,8 @@ COMMANDS |= {"tokenizer": "stages", "align": "stages", "instruct": "stages", "ab
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, 2 for what the user can put right, 1 for a fault of ours."""
+    """Run the command line; returns the exit code: 0, 2 for what the user can put right, 1 for a fault of ours, 130 or
+    143 where Ctrl-C or SIGTERM ended it."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help"):
         print(HELP, end="")
@@ -60,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         words = [f"./{word}" if word.startswith("-") and os.path.lexists(word) else word for word in words]
         room = importlib.import_module(f".{COMMANDS[command]}", __name__)
         return room.run(room.arguments(f"lslm {command}").parse_args(words))
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         from .errors import report
 
         return report(error)

@@ -1,6 +1,7 @@
 """What an error looks like on the command line, and whose it is."""
 
 import os
+import re
 import sys
 import traceback
 
@@ -9,20 +10,33 @@ import traceback
 NOT_A_FAULT = {"BadZipFile", "DatasetGenerationError", "HTTPError", "ImportError", "MemoryError", "OutOfMemoryError"}
 NOT_A_FAULT |= {"SafetensorError", "UnpicklingError", "YAMLError"}
 EXTRAS = {"gradio": "space", "jinja2": "hub", "datatrove": "cluster", "ray": "cluster"}  # others are in "train"
+# What of the machine reaches us in a RuntimeError: how its message reads, and what to say.
+MACHINE = {
+    r"DataLoader worker \(pid\S* .*(killed by signal|exited unexpectedly)|</torch_\S*>": "a data loader worker ended: "
+    "most often memory is full, or /dev/shm, through which workers pass batches (docker run --shm-size). Give fewer "
+    "--dataloader_num_workers, 0 for none; the same command goes on from the last checkpoint",
+    r"No space left on device|PytorchStreamWriter failed|inline_container\S* \. unexpected pos": "no space left on the "
+    "disk that was written to; make room and give the same command again",
+}
 
 
-def report(error: Exception) -> int:
+def report(error: Exception | KeyboardInterrupt) -> int:
     """Say on standard error what went wrong, after the traceback if LSLM_DEBUG is set.
 
     Returns:
-        The exit code: 2 for what the user can put right, 1 for a fault of ours.
+        The exit code: 2 for what the user can put right, 1 for a fault of ours, 130 or 143 after a signal.
     """
+    if isinstance(error, KeyboardInterrupt):
+        print(f"lslm: {one_line(error) if error.args else 'interrupted'}", file=sys.stderr)
+        return getattr(error, "exit_code", 130)
     if os.environ.get("LSLM_DEBUG"):
         traceback.print_exception(error)
     kinds = {kind.__name__ for kind in type(error).__mro__}
     missing = str(getattr(error, "name", None)).split(".")[0] if isinstance(error, ModuleNotFoundError) else None
     if missing and missing not in ("lslm", "lslm_cli"):
         code, lines = 2, [f"{missing} is not installed; run: pip install 'lslm[{EXTRAS.get(missing, 'train')}]'"]
+    elif trouble := _of_the_machine(error):
+        code, lines = 2, [trouble]
     elif isinstance(error, (ValueError, OSError)) or (kinds & NOT_A_FAULT and not missing):
         code, lines = 2, [one_line(error)]
     elif place := _loaded(error):
@@ -51,11 +65,22 @@ def _loaded(error: BaseException) -> str | None:
     return next((str(frame.f_locals.get("pretrained_model_name_or_path")) for frame in loads), None)
 
 
+def _of_the_machine(error: BaseException) -> str | None:
+    """What to say of an error that the machine is the reason for, with the message itself."""
+    if isinstance(error, OSError) and error.filename:  # which says where
+        return None
+    text = one_line(error)
+    return next((f"{said} ({text[:200]})" for pattern, said in MACHINE.items() if re.search(pattern, text)), None)
+
+
 def one_line(error: BaseException) -> str:
     """The message of an error or a warning without its line breaks."""
     if isinstance(error, OSError) and error.strerror:  # without the number, which tells a reader nothing
         return printable(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
-    return printable(" ".join(str(error).split()) or type(error).__name__)
+    text = str(error)
+    if text.startswith("Caught ") and " in DataLoader worker process" in text:  # a traceback, the error its last line
+        text = text.strip().splitlines()[-1].partition(": ")[2]
+    return printable(" ".join(text.split()) or type(error).__name__)
 
 
 def printable(text: str) -> str:

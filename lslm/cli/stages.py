@@ -1,6 +1,8 @@
 """`lslm tokenizer`, `lslm align` and `lslm instruct`: the three stages of training."""
 
 import importlib
+import io
+import sys
 
 from .recipes import RecipeParser
 
@@ -43,5 +45,21 @@ def arguments(prog: str) -> RecipeParser:
 
 
 def run(args) -> int:
+    quiet()
     importlib.import_module(f"lslm.training.stages.{args.prog.split()[1]}").main(args.words)
     return 0
+
+
+def quiet() -> None:
+    """Leave out the lines of libraries on which nobody can act: a kernel that nothing uses, bars of a second at every
+    checkpoint, a padding token that the tokenizer and the language model now share. Downloads keep their bars."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a log file has each line when it is printed
+    from huggingface_hub.utils import enable_progress_bars
+    from transformers.utils import logging
+
+    logging.get_logger("bitsandbytes.backends.cpu.ops").setLevel("ERROR")
+    logging.disable_progress_bar()
+    enable_progress_bars()
+    tokens = "The tokenizer has new PAD/BOS/EOS tokens"
+    logging.get_logger("transformers.trainer_utils").addFilter(lambda line: not line.getMessage().startswith(tokens))

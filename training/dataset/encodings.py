@@ -44,7 +44,7 @@ def encode_clips(
     [`SignMotionVQVAE.encode`]."""
     encoded: dict[int, MotionEncoding] = {}
     order = sorted(range(len(clips)), key=lambda index: len(clips[index]))  # alike in length: little padding
-    for start in tqdm(range(0, len(order), BATCH), desc="encoding motion", unit="batch"):
+    for start in tqdm(range(0, len(order), BATCH), desc="encoding motion", unit="batch", delay=1):
         indices = order[start : start + BATCH]
         features = [
             clip if clip.ndim == 2 else clip_features(extractor, clip) for clip in (clips[index] for index in indices)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import torch
 from datasets import load_dataset
 from huggingface_hub import snapshot_download
+from tqdm import tqdm
 
 from ...processing.feature_extraction_lslm import SignMotionFeatureExtractor, resample
 from ...processing.motion import MAX_FPS, check_joints
@@ -168,7 +169,8 @@ class MotionText(torch.utils.data.Dataset):
         names = rows.column_names
         column = "joints_mm" if "joints_mm" in names else "joints"
         self.joints, self.valid, usable, skipped = [], [], [], {"without text": [], "of fewer than 2 frames": []}
-        for index, row in enumerate(rows.with_format("numpy")):
+        clips = tqdm(rows.with_format("numpy"), desc=f"reading {split} clips", unit="clip", delay=1)
+        for index, row in enumerate(clips):
             joints, valid = read_clip(row, fps, files)
             if not str(row["text"] or "").strip():
                 skipped["without text"].append(str(row.get("id", index)))
