@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
+from transformers.trainer_utils import IntervalStrategy
 
 from ..modeling_lslm.configuration_lslm import RANGES as NETWORK_RANGES
 from ..modeling_lslm.configuration_lslm import check_ranges
@@ -29,6 +31,9 @@ RENAMED = {
 class StageArguments(DataKeys, TrainingArguments):
     """Keys that every stage has, beside all fields of `TrainingArguments`."""
 
+    # what metric_for_best_model may be, and whether more is better
+    metrics: ClassVar[dict[str, bool]] = {"loss": False}
+
     def __post_init__(self):
         if not torch.cuda.is_available():
             self.use_cpu = True  # Trainer refuses bf16 otherwise
@@ -42,7 +47,32 @@ class StageArguments(DataKeys, TrainingArguments):
                 "would learn to repeat what it reads. Leave it out"
             )
         self.remove_unused_columns = False  # our data sets have no columns that match the model's arguments
+        self._choose_best()
         super().__post_init__()
+        for name in self.report_to:
+            if name in INTEGRATION_TO_CALLBACK and name not in get_available_reporting_integrations():
+                raise ValueError(f"report_to: {name} is not installed; run: pip install {name}, or leave it out")
+
+    def _choose_best(self) -> None:
+        """Which checkpoint is the best: transformers would take every metric but a loss for one of which more is
+        better, so the best WER would be the worst."""
+        if self.early_stopping_patience is not None:
+            if self.early_stopping_patience < 1 or IntervalStrategy(self.eval_strategy) == IntervalStrategy.NO:
+                raise ValueError(
+                    "early_stopping_patience counts evaluations, 1 or more: it needs eval_strategy, and eval_steps or "
+                    "epochs"
+                )
+            self.load_best_model_at_end = True
+            self.restore_callback_states_from_checkpoint = True  # a run that goes on has waited as long
+        if self.metric_for_best_model is not None:
+            name = self.metric_for_best_model.removeprefix("eval_")
+            if name not in self.metrics:
+                raise ValueError(f"metric_for_best_model: no {name!r} here; there are {', '.join(self.metrics)}")
+            if self.greater_is_better not in (None, self.metrics[name]):
+                raise ValueError(
+                    f"greater_is_better: {name} is better the {'higher' if self.metrics[name] else 'lower'}"
+                )
+            self.greater_is_better = self.metrics[name]
 
 
 def parse(stage: type[Arguments], argv: list[str], prog: str) -> Arguments:

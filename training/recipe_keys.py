@@ -51,6 +51,11 @@ class RunKeys:
         "go on with a run, or with a finished stage and more steps, although the recipe or the data are others now; "
         "stages.yaml and the card then say what changed at which step",
     )
+    early_stopping_patience: int | None = key(
+        None,
+        "end after so many evaluations without a better metric_for_best_model (left out: the validation loss), and "
+        "keep the best checkpoint; needs eval_strategy and the same save_strategy",
+    )
 
 
 @dataclass
@@ -127,6 +132,11 @@ class TranslationKeys(DataKeys):
     templates: str = key("", "JSON file of user messages around <Motion_Placeholder>")
     spell_rare_words: bool = key(
         False, "words that few texts have are learnt letter by letter, as they are fingerspelled"
+    )
+    eval_translations: int | None = key(
+        None,
+        "translate so many validation clips at each evaluation, into samples.jsonl, and log BLEU, chrF and WER of "
+        "them: eval_bleu4, eval_chrf, eval_wer; metric_for_best_model may name them. Left out: 4, only to look at",
     )
 
 

@@ -230,7 +230,14 @@ def area_under_curve(confidences: Sequence[float], right: np.ndarray) -> float:
 
 
 def translate_clips(
-    lslm, processor, clips: list[MotionEncoding], batch_size=16, num_beams=None, what="translating", prompts=None
+    lslm,
+    processor,
+    clips: list[MotionEncoding],
+    batch_size=16,
+    num_beams=None,
+    what="translating",
+    prompts=None,
+    **generate_kwargs,
 ) -> list[Translation]:
     """Encodings of clips -> their translations, batched by length, with a progress bar.
 
@@ -241,9 +248,9 @@ def translate_clips(
     translations = [None] * len(clips)
     lengths = [int(clip.lengths) for clip in clips]
     by_length = sorted(range(len(clips)), key=lambda i: -lengths[i])
-    options = {} if num_beams is None else {"num_beams": num_beams}
+    options = generate_kwargs | ({} if num_beams is None else {"num_beams": num_beams})
     ends = np.ravel(lslm.generation_config.eos_token_id).tolist()
-    with tqdm(total=len(clips), desc=what, unit="clip") as bar:
+    with tqdm(total=len(clips), desc=what, unit="clip", delay=1, leave=None) as bar:
         for start in range(0, len(clips), batch_size):
             indices = by_length[start : start + batch_size]
             encoding = MotionEncoding.join([clips[i] for i in indices])

@@ -20,7 +20,7 @@ from ..dataset.collators import load_templates
 from ..recipe import require
 from ..recipe_keys import AlignKeys
 from .projector_start import start_projector
-from .resume import run_stage
+from .resume import run_stage, say
 from .translation import TranslationArguments, run
 
 
@@ -41,6 +41,7 @@ def train(args: AlignArguments) -> None:
             "projector or latents, and stream false"
         )
     set_seed(args.seed)
+    say(args, f"loading {args.model or f'the language model {args.backbone}'}")
     if args.model:
         model = LslmForConditionalGeneration.from_pretrained(args.model, merge_lora=False)
         processor = SignMotionProcessor.from_pretrained(args.model)

@@ -14,7 +14,7 @@ from ...processing import SignMotionProcessor
 from ..dataset.collators import load_templates
 from ..recipe import require
 from ..recipe_keys import InstructKeys
-from .resume import run_stage
+from .resume import run_stage, say
 from .translation import TranslationArguments, run
 
 
@@ -30,6 +30,7 @@ def main(argv: list[str]) -> None:
 
 def train(args: InstructArguments) -> None:
     require(args, "model")
+    say(args, f"loading {args.model}")
     processor = SignMotionProcessor.from_pretrained(args.model)
     languages = languages_of(args.data) or LslmConfig.from_pretrained(args.model).languages
     processor.prompt = load_templates(args.templates, languages)[0]

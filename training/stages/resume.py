@@ -2,6 +2,7 @@
 an uninterrupted one ends."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from ..dataset.streaming import StreamedMotionText
 from ..locks import locked
 from ..recipe import StageArguments, parse
 from ..record import FIXED, changed, last_stage, parents, read_stages, recorded, save_stages, used
+from .interruption import find_best, is_over, train
 
 # in an output folder, beside its checkpoints; a push leaves out what begins like this
 LOCK, SAVING, PUSHING = "_lock", "_saving", "_pushing"
@@ -223,6 +225,12 @@ class StageTrainer(Trainer):
             self.args.output_dir = output_dir
 
 
+def say(args, text: str) -> None:
+    """A line about what is being done, from one process."""
+    if args.process_index == 0:
+        print(text, flush=True)
+
+
 def train_and_save(trainer: StageTrainer, parent: str | None) -> None:
     """Train, going on from the last checkpoint in the output folder if there is one, and save the result there, with
     the recipes that led to it (`parent`: folder or Hub id of the stage before). What was there before is replaced when
@@ -231,15 +239,21 @@ def train_and_save(trainer: StageTrainer, parent: str | None) -> None:
     checkpoint = last_checkpoint(trainer.args.output_dir, tell=first)
     trainer.stages = read_stages(trainer.args, parent, checkpoint) if first else {}
     state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")) if checkpoint else None
+    if state and trainer.is_world_process_zero():
+        find_best(state, checkpoint, _damage)
+    trainer.accelerator.wait_for_everyone()
     if state and isinstance(trainer.train_dataset, StreamedMotionText):
         trainer.train_dataset.seen_batches = state.global_step * trainer.args.gradient_accumulation_steps
-    if state and 0 < trainer.args.max_steps <= state.global_step:
+    if is_over(trainer, state):
         # killed between the last step and the end: the Trainer would take one step more
-        print(f"{folder}: has its {state.global_step} steps, and saves its model", flush=True)
-        trainer._load_from_checkpoint(str(checkpoint))
+        say(trainer.args, f"{folder}: has its {state.global_step} steps, and saves its model")
+        best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
+        trainer._load_from_checkpoint(best or str(checkpoint))
         trainer.state = state
     else:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if checkpoint:
+            say(trainer.args, f"going on from {checkpoint}")
+        train(trainer, checkpoint)
     aside = folder / SAVING
     if first:
         shutil.rmtree(aside, ignore_errors=True)
@@ -249,6 +263,9 @@ def train_and_save(trainer: StageTrainer, parent: str | None) -> None:
         plot_losses(trainer.state.log_history, aside / "losses.png", folder.name)
         save_stages(trainer.stages, aside)  # last: now it is whole
         _move_in(folder)
+    best = trainer.state.best_global_step if trainer.args.load_best_model_at_end else None
+    which = f"; kept: step {best}, {trainer.args.metric_for_best_model} {trainer.state.best_metric:.4g}" if best else ""
+    say(trainer.args, f"{folder}: trained for {trainer.state.global_step} steps{which}")
     if trainer.args.push_to_hub:
         trainer.saved = True
         trainer.push_to_hub(commit_message="Model save", revision=trainer.args.hub_revision)
@@ -281,8 +298,10 @@ def _one_line_if_full(folder: str):
             raise
         shutil.rmtree(Path(folder, SAVING), ignore_errors=True)
         raise OSError(
-            f"the disk of {folder}, or of the Hugging Face cache, is full ({' '.join(full.split())[:150]}). What was "
-            "saved before is whole: make room, and give the same command again"
+            errno.ENOSPC,
+            f"its disk, or that of the Hugging Face cache, is full ({' '.join(full.split())[:150]}). What was saved "
+            "before is whole: make room, and give the same command again",
+            folder,
         ) from error
 
 

@@ -134,6 +134,12 @@ class TokenizerTrainer(StageTrainer):
             self._terms, self._batches = {}, 0
         super().log(logs, *args, **kwargs)
 
+    def _determine_best_metric(self, metrics, trial):
+        """No checkpoint is the best before the codebook has started: without rounding every loss is small."""
+        return self.accelerator.unwrap_model(self.model).codebook.started.item() and super()._determine_best_metric(
+            metrics, trial
+        )
+
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         with torch.no_grad():
             return self.compute_loss(model, self._prepare_inputs(inputs)).detach(), None, None

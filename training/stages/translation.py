@@ -4,12 +4,15 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
+import numpy as np
 import torch
+from accelerate.utils import gather_object
 from transformers import set_seed
 
 from ...hub_cards.languages import languages_of
-from ...modeling_lslm import LslmForConditionalGeneration
+from ...modeling_lslm import LslmForConditionalGeneration, MotionEncoding
 from ...processing import SignMotionProcessor
 from ...processing.processing_lslm import encode_motion
 from ...processing.readers.wording import counted
@@ -18,11 +21,15 @@ from ..dataset.encodings import cached_codes, encode_clips
 from ..dataset.motion_text import MotionText, read_texts
 from ..dataset.spelling import rare_words, spelled
 from ..dataset.streaming import train_loader, training_clips
+from ..evaluation.evaluate import translate_clips
+from ..evaluation.sign_translation_metrics import text_metrics
 from ..recipe import StageArguments
 from ..recipe_keys import TranslationKeys
-from .resume import StageTrainer, last_checkpoint, train_and_save
+from .resume import StageTrainer, last_checkpoint, say, train_and_save
 
 PARTS = ("projector", "language_model")
+TEXT_METRICS = {"bleu1": True, "bleu4": True, "chrf": True, "wer": False}  # and whether more is better
+SAMPLES = 4  # translations to look at
 LORA_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -30,11 +37,26 @@ LORA_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 class TranslationArguments(TranslationKeys, StageArguments):
     """What `2_align` and `3_instruct` recipes share; every `TrainingArguments` field is one too."""
 
+    metrics: ClassVar[dict[str, bool]] = StageArguments.metrics | TEXT_METRICS
+
+    def __post_init__(self):
+        super().__post_init__()
+        metric = (self.metric_for_best_model or "").removeprefix("eval_")
+        if metric in TEXT_METRICS and not self.eval_translations:
+            raise ValueError(
+                f"metric_for_best_model {metric}: of how many validation clips? Say eval_translations; more than the "
+                "split has are all of it"
+            )
+
 
 class TranslationTrainer(StageTrainer):
     """Trainer with a learning rate for the projector, and code dropout."""
 
     args: TranslationArguments
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._encoded: dict[int, MotionEncoding] = {}  # validation clips that are translated
 
     def _get_train_sampler(self, train_dataset=None):
         lengths = [len(joints) for joints in self.train_dataset.joints]
@@ -65,11 +87,11 @@ class TranslationTrainer(StageTrainer):
         return self.optimizer
 
     def _issue_warnings_after_load(self, load_result):
-        """Frozen weights are not in a checkpoint; only what trains can be missing."""
-        frozen = {
-            name for name, weight in self.model.named_parameters(remove_duplicate=False) if not weight.requires_grad
-        }
-        load_result.missing_keys[:] = [name for name in load_result.missing_keys if name not in frozen]
+        """Frozen weights are not in a checkpoint, and of tied ones only one is; only what else trains can be missed."""
+        weights, missing = dict(self.model.named_parameters(remove_duplicate=False)), set(load_result.missing_keys)
+        loaded = {id(weight) for name, weight in weights.items() if name not in missing}
+        there = {name for name, weight in weights.items() if id(weight) in loaded or not weight.requires_grad}
+        load_result.missing_keys[:] = [name for name in load_result.missing_keys if name not in there]
         super()._issue_warnings_after_load(load_result)
 
     def compute_loss(self, model, inputs, *args, **kwargs):
@@ -95,33 +117,63 @@ class TranslationTrainer(StageTrainer):
                 inputs["motion_latents"] = torch.where(dropped, noise, inputs["motion_latents"])
         return super().compute_loss(model, inputs, *args, **kwargs)
 
-    def evaluate(self, *args, **kwargs):
-        """As `Trainer.evaluate`; also translates a few clips, on the screen and in samples.jsonl."""
-        scores = super().evaluate(*args, **kwargs)
-        self.write_samples()
-        return scores
+    def evaluation_loop(self, *args, metric_key_prefix="eval", **kwargs):
+        """As the Trainer's; also translates some clips. Their scores are among its metrics, for logs, early stopping
+        and the choice of the best checkpoint."""
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in self.translate_some().items()})
+        return output
 
     @torch.no_grad()
-    def write_samples(self, count: int = 4):
-        """Append translations of the first `count` evaluation clips to OUTPUT/samples.jsonl, and print them."""
-        processor, data = self.processing_class, self.eval_dataset
-        items = [data[i] for i in range(min(count, len(data)))]
-        inputs = self.data_collator.inputs([processor.prompt] * len(items), items).to(self.args.device)
-        was_training = self.model.training
-        self.model.eval()
-        with self.compute_loss_context_manager():
-            sequences = self.accelerator.unwrap_model(self.model).generate(
-                **inputs, max_new_tokens=64, synced_gpus=self.accelerator.num_processes > 1
-            )
-        self.model.train(was_training)
-        if not self.is_world_process_zero():
-            return
-        texts = processor.batch_decode(sequences[:, inputs["input_ids"].shape[1] :])
-        with open(Path(self.args.output_dir) / "samples.jsonl", "a", encoding="utf-8") as file:
-            for item, text in zip(items, texts, strict=True):
-                sample = {"step": self.state.global_step, "reference": item["text"], "prediction": text}
-                file.write(json.dumps(sample, ensure_ascii=False) + "\n")
-                print(f"step {self.state.global_step}: {item['text']!r} -> {text!r}", flush=True)
+    def translate_some(self) -> dict[str, float]:
+        """Translate `eval_translations` validation clips, spread over the split, into OUTPUT/samples.jsonl; print the
+        first few.
+
+        Returns:
+            Scores as `lslm evaluate` gives them, and the number of clips as `utterances`; nothing if the recipe does
+            not say how many.
+        """
+        data, processor = self.eval_dataset, self.processing_class
+        count = SAMPLES if self.args.eval_translations is None else min(self.args.eval_translations, len(data))
+        chosen = np.linspace(0, len(data) - 1, min(count, len(data))).astype(int).tolist()
+        if not chosen:
+            return {}
+        model, was_training = self.accelerator.unwrap_model(self.model), self.model.training
+        with self.accelerator.split_between_processes(chosen, apply_padding=True) as indices:
+            new = sorted(set(indices) - self._encoded.keys())  # once: the sign tokenizer does not change
+            clips = [data.joints[index] for index in new]
+            self._encoded |= zip(new, encode_clips(model.model.vqvae, processor.feature_extractor, clips), strict=True)
+            self.model.eval()
+            with self.compute_loss_context_manager():
+                translations = translate_clips(
+                    model,
+                    processor,
+                    [self._encoded[index] for index in indices],
+                    batch_size=self.args.per_device_eval_batch_size,
+                    synced_gpus=self.accelerator.num_processes > 1,
+                )
+            self.model.train(was_training)
+            pairs = [(index, translation.text) for index, translation in zip(indices, translations, strict=True)]
+        texts = dict(gather_object(pairs))
+        references, predictions = [data.texts[index] for index in chosen], [texts[index] for index in chosen]
+        if self.is_world_process_zero():
+            self._write_samples(references, predictions)
+        if self.args.eval_translations is None:
+            return {}
+        scores = text_metrics(references, predictions, definitions=["bleu", "chrf", "wer"])
+        return {name: round(scores[name], 4) for name in (*TEXT_METRICS, "utterances") if name in scores}
+
+    def _write_samples(self, references: list[str], predictions: list[str]) -> None:
+        """Append to samples.jsonl; lines of this step and later ones are of a run that was killed, and go."""
+        path, step = Path(self.args.output_dir) / "samples.jsonl", self.state.global_step
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        lines = [line for line in lines if json.loads(line)["step"] < step]
+        for number, (reference, prediction) in enumerate(zip(references, predictions, strict=True)):
+            sample = {"step": step, "reference": reference, "prediction": prediction}
+            lines.append(json.dumps(sample, ensure_ascii=False))
+            if number < SAMPLES:
+                print(f"step {step}: {reference!r} -> {prediction!r}", flush=True)
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def set_trainable(model: LslmForConditionalGeneration, parts: list[str], args: TranslationArguments) -> None:
@@ -279,5 +331,6 @@ def run(
     )
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     clips = f"clips of {counted(len(train.files), 'shard')}" if args.stream else counted(len(train), "clip")
-    print(f"training {' and '.join(args.trainable)}: {trained / 1e6:.1f} M parameters, {clips}", flush=True)
+    size = f"{trained / 1e6:.1f} M" if trained >= 1e5 else f"{trained:,}"
+    say(args, f"training {' and '.join(args.trainable)}: {size} parameters, {clips}")
     train_and_save(trainer, parent)
