@@ -8,6 +8,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import test_motion_formats as formats
 from hypothesis import given
 from hypothesis import strategies as st
 from motion_corpus import cafe, landmarks, rows_of
@@ -45,8 +46,8 @@ def metres():
     """{name: (T, 3)}: the right wrist swings to the side, and a right hand (T, 21, 3) relative to it."""
     body = {name: np.tile(np.array(place), (FRAMES, 1)) for name, place in POINTS.items()}
     body["RIGHT_WRIST"] = body["RIGHT_WRIST"] + np.linspace(0, 0.2, FRAMES)[:, None] * (1, 0, 0)
-    rest, drift = np.random.default_rng(0).uniform(-0.1, 0.1, (2, 21, 3)) * (np.arange(21)[:, None] > 0)
-    hand = rest + drift * np.linspace(0, 1, FRAMES)[:, None, None]
+    drift = np.random.default_rng(0).uniform(-0.005, 0.005, (21, 3)) * (np.arange(21)[:, None] > 0)
+    hand = formats.HAND + drift * np.linspace(0, 1, FRAMES)[:, None, None]
     return body, hand
 
 
