@@ -21,7 +21,9 @@ PASSING = re.compile(
     r"|ddp_(?!find_unused)\w+|use_cpu|torch_empty_cache_steps|(gradient|activation)_checkpointing\w*"
 )
 # where the best checkpoint is what a run ends with, it matters which there are and how they are compared
-CHOOSING = re.compile(r"eval_(strategy|steps)|save_(strategy|steps)|metric_for_best_model|greater_is_better")
+CHOOSING = re.compile(
+    r"eval_(strategy|steps|translations)|save_(strategy|steps)|metric_for_best_model|greater_is_better"
+)
 # What no run can go on with: its weights and its optimizer have other shapes, or what the key says is behind it.
 FIXED = frozenset(
     "codebook_size code_dim partwise num_quantizers linear_path hidden_size num_downsamples num_res_blocks quantizer "
@@ -116,7 +118,7 @@ def changed(args: StageArguments, earlier: dict) -> dict[str, tuple]:
     fields = {field.name: field for field in dataclasses.fields(args)}
     before, now = earlier.get("used", {}), used(args)
     told = set(before) | set(CLIPS_PER_STEP if "clips_per_step" in before else ())
-    best = args.load_best_model_at_end or earlier.get("load_best_model_at_end")
+    best = args.load_best_model_at_end or any(map(earlier.get, ("load_best_model_at_end", "early_stopping_patience")))
     differences = {}
     for name in dict.fromkeys([*earlier, *args.recipe]):
         matters = not PASSING.fullmatch(name) or (best and CHOOSING.fullmatch(name))
