@@ -15,8 +15,6 @@ MACHINE = {
     r"DataLoader worker \(pid\S* .*(killed by signal|exited unexpectedly)|</torch_\S*>": "a data loader worker ended: "
     "most often memory is full, or /dev/shm, through which workers pass batches (docker run --shm-size). Give fewer "
     "--dataloader_num_workers, 0 for none; the same command goes on from the last checkpoint",
-    r"No space left on device|PytorchStreamWriter failed|inline_container\S* \. unexpected pos": "no space left on the "
-    "disk that was written to; make room and give the same command again",
 }
 
 

@@ -24,7 +24,7 @@ class Stopped(KeyboardInterrupt):
         self.exit_code = 128 + signum
 
 
-def train(trainer: Trainer, checkpoint: Path | None) -> None:
+def train_until_stopped(trainer: Trainer, checkpoint: Path | None) -> None:
     """`trainer.train`, from `checkpoint` on if there is one.
 
     Raises:
@@ -61,13 +61,14 @@ def is_over(trainer: Trainer, state: TrainerState | None) -> bool:
     return 0 < trainer.args.max_steps <= state.global_step or 0 < (trainer.args.early_stopping_patience or 0) <= waited
 
 
-def find_best(state: TrainerState, checkpoint: Path, damage: Callable[[Path], str | None]) -> None:
-    """Put into the state of `checkpoint`, and its file, where the best checkpoint is now: the Trainer keeps its path as
+def find_best(checkpoint: Path, damage: Callable[[Path], str | None]) -> None:
+    """Put into the trainer_state.json of `checkpoint` where the best checkpoint is now: the Trainer keeps its path as
     it was, and trains on without it where the folder has moved or the command came from elsewhere.
 
     Args:
         damage: of a checkpoint, what keeps it from being loaded, or None.
     """
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     if not state.best_model_checkpoint:
         return
     best = checkpoint.with_name(Path(state.best_model_checkpoint).name)

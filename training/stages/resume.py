@@ -20,7 +20,7 @@ from ..dataset.streaming import StreamedMotionText
 from ..locks import locked
 from ..recipe import StageArguments, parse
 from ..record import FIXED, changed, last_stage, parents, read_stages, recorded, save_stages, used
-from .interruption import find_best, is_over, train
+from .interruption import find_best, is_over, train_until_stopped
 
 # in an output folder, beside its checkpoints; a push leaves out what begins like this
 LOCK, SAVING, PUSHING = "_lock", "_saving", "_pushing"
@@ -238,14 +238,14 @@ def train_and_save(trainer: StageTrainer, parent: str | None) -> None:
     folder, first = Path(trainer.args.output_dir), trainer.is_world_process_zero()
     checkpoint = last_checkpoint(trainer.args.output_dir, tell=first)
     trainer.stages = read_stages(trainer.args, parent, checkpoint) if first else {}
-    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")) if checkpoint else None
-    if state and trainer.is_world_process_zero():
-        find_best(state, checkpoint, _damage)
+    if checkpoint and first:
+        find_best(checkpoint, _damage)
     trainer.accelerator.wait_for_everyone()
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")) if checkpoint else None
     if state and isinstance(trainer.train_dataset, StreamedMotionText):
         trainer.train_dataset.seen_batches = state.global_step * trainer.args.gradient_accumulation_steps
     if is_over(trainer, state):
-        # killed between the last step and the end: the Trainer would take one step more
+        # killed between the last step, or an early stop, and the end: the Trainer would take one step more
         say(trainer.args, f"{folder}: has its {state.global_step} steps, and saves its model")
         best = state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
         trainer._load_from_checkpoint(best or str(checkpoint))
@@ -253,7 +253,7 @@ def train_and_save(trainer: StageTrainer, parent: str | None) -> None:
     else:
         if checkpoint:
             say(trainer.args, f"going on from {checkpoint}")
-        train(trainer, checkpoint)
+        train_until_stopped(trainer, checkpoint)
     aside = folder / SAVING
     if first:
         shutil.rmtree(aside, ignore_errors=True)
@@ -263,13 +263,13 @@ def train_and_save(trainer: StageTrainer, parent: str | None) -> None:
         plot_losses(trainer.state.log_history, aside / "losses.png", folder.name)
         save_stages(trainer.stages, aside)  # last: now it is whole
         _move_in(folder)
-    best = trainer.state.best_global_step if trainer.args.load_best_model_at_end else None
-    which = f"; kept: step {best}, {trainer.args.metric_for_best_model} {trainer.state.best_metric:.4g}" if best else ""
-    say(trainer.args, f"{folder}: trained for {trainer.state.global_step} steps{which}")
     if trainer.args.push_to_hub:
         trainer.saved = True
         trainer.push_to_hub(commit_message="Model save", revision=trainer.args.hub_revision)
         shutil.rmtree(folder / PUSHING, ignore_errors=True)
+    best = trainer.state.best_global_step if trainer.args.load_best_model_at_end else None
+    which = f"; kept: step {best}, {trainer.args.metric_for_best_model} {trainer.state.best_metric:.4g}" if best else ""
+    say(trainer.args, f"{folder}: trained for {trainer.state.global_step} steps{which}")
 
 
 def _move_in(folder: Path) -> None:
