@@ -46,13 +46,13 @@ class MotionFileError(ValueError):
     Args and attributes:
         problem: what came and what was expected, one line.
         argument, example: the keyword of `load_motion` that may help, and a value for it; see `Remark`.
-        kind: the problem without the numbers and names of this file, so that errors can be counted.
-        path: the file.
+        kind: the problem without the numbers and names of this file, to be counted. path: the file.
     """
 
     def __init__(self, problem: str, argument: str | None = None, example: Any = None, kind: str = ""):
         super().__init__(problem, argument, example, kind)
-        self.problem = printable(" ".join(problem.split()))
+        text = " ".join(problem.split())
+        self.problem = printable(text if len(text) < 700 else f"{text[:400]} ... {text[-200:]}")
         self.argument, self.example, self.kind, self.path = argument, example, kind or self.problem, None
 
     @classmethod
@@ -68,8 +68,8 @@ class MotionFileError(ValueError):
         return file_error
 
     def __str__(self) -> str:
-        text = with_remedy(self.problem, self.argument, self.example)
-        return text if self.path is None else f"{printable(self.path)}: {text}"
+        path = f"{printable(self.path)}: " if self.path else ""
+        return path + with_remedy(self.problem, self.argument, self.example)
 
 
 def package_readers(what: str = "") -> ModuleType | Any:

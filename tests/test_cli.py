@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import test_mocap_formats as mocap
 from conftest import make_clip
+from lslm_cli.motion_files import MEMORY
 from safetensors import SafetensorError
 from test_motion_formats import signer
 from training_fixtures import FPS
@@ -355,6 +356,16 @@ def clip(tmp_path_factory):
     return str(path)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")
+def test_a_file_that_takes_the_memory_of_the_machine_gets_a_line(tmp_path, capsys):
+    path = tmp_path / "clip.pkl"
+    path.write_bytes(b"\x80\x04}r" + (2**28).to_bytes(4, "little") + b".")  # number 2**28 of the unpickler's memo: 4 GB
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    assert lslm_cli.main(["inspect", str(path), "--fps", "24"]) == 2
+    assert f"reading takes more than {MEMORY >> 20} MB of memory, the limit" in capsys.readouterr().err
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
 def test_what_files_say_steers_no_terminal(tmp_path, capsys, monkeypatch):
     """Escape sequences from the names of files and of arrays, and from what a model says."""
     hostile = "\x1b]0;owned\x07\x9b31m\u202egnp"
@@ -399,7 +410,7 @@ CONFIG, GENERATION, PROCESSOR = "config.json", "generation_config.json", "proces
         *[(PROCESSOR, f"feature_extractor.{name}", 7) for name in ("mean", "std", "target_skeleton")],
         *[(PROCESSOR, "feature_extractor.std", [0.0] * 623), (PROCESSOR, "feature_extractor", 7)],
         *[(PROCESSOR, "codes_per_embedding", value) for value in (0, "x")],
-        *[("chat_template.jinja", None, text) for text in ("{% evil %}", "{{ 1/0 }}", "{{ ''.__class__.__mro__ }}")],
+        *[("chat_template.jinja", None, text) for text in ("{% evil %}", "{{ 1/0 }}", "{{ 'a' * 10**10 }}")],
         *[(PROCESSOR, "prompt", 7), (PROCESSOR, "system_prompt", 7), (PROCESSOR, "processor_class", "Evil")],
     ],
 )

@@ -114,6 +114,13 @@ def test_another_suffix_changes_nothing(originals, tmp_path):
             assert outcome(path) == expected, (name, other)
 
 
+def test_a_file_that_says_much_gets_a_short_answer(tmp_path):
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({'1,' * 2000}), }}\n".encode()
+    path = tmp_path / "clip.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(4))
+    assert outcome(path) is None
+
+
 class Hostile:
     def __init__(self, path):
         self.path = path

@@ -490,6 +490,21 @@ def test_bad_kaggle_files(monkeypatch):
         kaggle(data)
 
 
+def test_a_footer_is_not_believed_to_be_huge():
+    data = parquet_file(kaggle_table())
+    with pytest.raises(ValueError, match="a footer of 1073741824 bytes"):
+        kaggle(data[:-8] + (2**30).to_bytes(4, "little") + b"PAR1")
+
+
+def test_strings_may_take_less_than_numbers(monkeypatch):
+    data = parquet_file(kaggle_table(), use_dictionary=False, compression="zstd")
+    sizes = pytest.importorskip("pyarrow.parquet").ParquetFile(io.BytesIO(data)).metadata.row_group(0)
+    columns = {sizes.column(n).path_in_schema: sizes.column(n).total_uncompressed_size for n in range(6)}
+    monkeypatch.setattr(landmark_formats, "MAX_PARQUET_BYTES", sum(columns.values()) + columns["type"])
+    with pytest.raises(ValueError, match="cut it"):
+        kaggle(data)
+
+
 def test_two_sequences_without_a_name_are_refused():
     table = kaggle_table()
     with pytest.raises(ValueError, match="several sequences and no sequence_id"):

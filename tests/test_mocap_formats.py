@@ -452,6 +452,7 @@ def test_a_bvh_file_with_two_roots_is_refused(tmp_path):
 
 
 BVH = write_bvh(mixamo[:22], *a_motion(3)[:2], parents=PARENTS[:22])
+CHANNELS = "CHANNELS 9 " + 9 * "Xrotation " + "\n"
 BAD_BVH = {
     "empty": ("", "no BVH file"),
     "no motion": (BVH[:900], "no BVH file, or a truncated one"),
@@ -478,6 +479,10 @@ BAD_BVH = {
     "many joints": ("ROOT a\n{\n}\n" * 1001 + "MOTION\n", "over 1000 joints"),
     "deep": ("ROOT a\n{\n" + "JOINT b\n{\n" * 999 + "MOTION\n", "open brace"),
     "binary": (bytes(range(256)) * 20, "no BVH file"),
+    "channels": (
+        f"ROOT a\n{{\n{CHANNELS}}}\nMOTION\nFrames: 2000000\nFrame Time: 0.1\n1",
+        "2000000 frames of 9 channels",
+    ),
     "white space": ("\n " * 500_000, "no BVH file"),
     "braces": ("{" * (2**20 + 1) + "\nMOTION\n", "over 1 MB"),
 }

@@ -83,10 +83,17 @@ def test_an_abbreviated_flag_is_no_flag(read):
 
 
 @pytest.mark.parametrize(
-    "content, flags", [("max_steps: many", []), ("bf16: perhaps", []), ("", ["--max_steps", "many"])]
+    "content, flags",
+    [
+        ("max_steps: many", []),
+        ("bf16: perhaps", []),
+        ("", ["--max_steps", "many"]),
+        *((f"max_steps: {value}", []) for value in ("[3]", "{a: 3}", "2.5", "2020-01-01", "null", "1" + 400 * "0")),
+        *((f"output_dir: {value}", ["--max_steps", "1"]) for value in ("[a]", "5", "!!binary aGVsbG8=", "&a [*a]")),
+    ],
 )
 def test_a_value_of_the_wrong_kind_is_one_line_that_names_the_key(read, content, flags):
-    with pytest.raises(ValueError, match="max_steps|bf16") as error:
+    with pytest.raises(ValueError, match="max_steps|bf16|output_dir is") as error:
         read(content, *flags)
     assert "\n" not in str(error.value)
 
@@ -124,6 +131,10 @@ def test_what_is_missing(read, tmp_path):
     path.write_text("- window\n- 3\n")
     with pytest.raises(ValueError, match="expected a list of `key: value` lines"):
         parse(TokenizerArguments, ["--config", str(path)], "lslm test")
+    for keys in ("1: 2", "? [a]\n: 2", "window: " + "[" * 1000, "window: \udcff"):  # no words, too deep, not UTF-8
+        path.write_text(keys, errors="surrogateescape")
+        with pytest.raises(ValueError, match="list.yaml"):
+            parse(TokenizerArguments, ["--config", str(path)], "lslm test")
     path.write_text("window: [3\n")
     with pytest.raises(ValueError, match="list.yaml"):  # not YAML at all
         parse(TokenizerArguments, ["--config", str(path)], "lslm test")

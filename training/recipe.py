@@ -3,11 +3,13 @@
 import argparse
 import dataclasses
 import difflib
+import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from types import UnionType
+from typing import ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
 import yaml
@@ -17,6 +19,7 @@ from transformers.trainer_utils import IntervalStrategy
 
 from ..modeling_lslm.configuration_lslm import RANGES as NETWORK_RANGES
 from ..modeling_lslm.configuration_lslm import check_ranges
+from ..processing.motion_errors import printable
 from .recipe_keys import CHOICES, RANGES, DataKeys
 
 Arguments = TypeVar("Arguments")
@@ -116,6 +119,8 @@ def parse(stage: type[Arguments], argv: list[str], prog: str) -> Arguments:
                 raise ValueError(f"{path}: {action.dest}: {' '.join(str(error).split())}") from error
         if action.dest in values:
             action.required = False
+    if values:
+        _check_kinds(path, values, get_type_hints(stage))
     parser.set_defaults(**values)
     arguments, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
     if unknown:
@@ -169,10 +174,10 @@ def read_yaml(path: Path) -> dict:
         raise FileNotFoundError(f"no recipe at {path}")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected a list of `key: value` lines")
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise ValueError(f"{path}: expected a list of `key: value` lines, and words for keys")
     return values
 
 
@@ -183,6 +188,19 @@ def _read(path: Path, known: set[str]) -> dict:
         raise ValueError(f"{path}: two keys are names of one thing; leave out {', '.join(values.keys() - here.keys())}")
     check_keys(path, here, known)
     return here
+
+
+def _check_kinds(path: Path, values: dict, hints: dict) -> None:
+    """Raise a ValueError that names the first of the keys for one text or number that has something else."""
+    for name, value in values.items():
+        hint = hints[name]
+        kinds = set(get_args(hint) if get_origin(hint) in (Union, UnionType) else [hint])
+        if not kinds <= {str, int, float, type(None)}:
+            continue
+        fits = isinstance(value, (*kinds, int) if float in kinds else tuple(kinds))
+        if not fits or value != value or (isinstance(value, int) and abs(value) >= 2**63):  # NaN; no library takes it
+            expected = "text (in quotation marks)" if str in kinds else "a number"
+            raise ValueError(f"{path}: {name} is {printable(reprlib.repr(value))}, expected {expected}")
 
 
 def _name_here(name: str, known: set[str]) -> str:

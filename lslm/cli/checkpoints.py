@@ -12,6 +12,8 @@ from transformers.utils import logging
 import lslm
 from lslm.modeling_lslm.configuration_lslm import GENERATION_RANGES, check_ranges
 
+from .motion_files import memory_limit
+
 # peft imports bitsandbytes where there is one, which then complains of a CPU kernel that nothing here uses
 logging.get_logger("bitsandbytes.backends.cpu.ops").setLevel("ERROR")
 
@@ -58,7 +60,8 @@ def load_pipeline(model: str) -> Pipeline:
         if not all(value > 0 for value in processor.feature_extractor.std or ()):
             raise ValueError("processor_config.json: std holds numbers that nothing can be divided by")
         try:
-            processor(processor.prompt, motion_codes=[[[0] * loaded.config.vqvae_config.num_codebooks]])
+            with memory_limit():
+                processor(processor.prompt, motion_codes=[[[0] * loaded.config.vqvae_config.num_codebooks]])
         except Exception as error:  # whatever a template of somebody else raises
             what = f"{type(error).__name__}: {error}"
             raise ValueError(f"{model}: its chat template or tokenizer writes no prompt ({what[:300]})") from error

@@ -1,11 +1,20 @@
 """Motion files on the command line: what can be said of them, and reading one."""
 
 import argparse
+import contextlib
 import json
+import os
 import sys
+from collections.abc import Iterator
+
+try:
+    import resource
+except ImportError:  # Windows: memory is not limited
+    resource = None
 
 from .errors import one_line, printable
 
+MEMORY = 3 * 2**29  # bytes that reading one file may take, beside what the process has
 FILES = """\
 files, told apart by what is in them
   our .npz: joints (T, 52, 3) in metres, y up, and fps
@@ -75,6 +84,24 @@ def report_failure(file: str, message: str, args) -> None:
     print(f"lslm: {message}" if file in message else f"lslm: {file}: {message}", file=sys.stderr)
 
 
+@contextlib.contextmanager
+def memory_limit() -> Iterator[None]:
+    """A block that may allocate `MEMORY` and then gets a MemoryError, where the system limits that (Linux)."""
+    if resource is None or not os.path.exists("/proc/self/statm"):
+        yield
+        return
+    with open("/proc/self/statm", encoding="ascii") as file:
+        used = int(file.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limits = [used + MEMORY, soft, hard]
+    lowest = min(limit for limit in limits if limit != resource.RLIM_INFINITY)
+    resource.setrlimit(resource.RLIMIT_DATA, (lowest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
 def load(file: str, args):
     """One file as the flags say; remarks that need attention go to standard error.
 
@@ -86,12 +113,17 @@ def load(file: str, args):
     """
     import lslm
     from lslm.processing import MotionFileError
+    from lslm.processing.readers.confined import lacks_memory
     from lslm.processing.readers.wording import as_flags
 
     names = ("fps", "format", "clip", "up", "flat_hand_mean", "image_size", "body_model")
     try:
-        motion = lslm.load_motion(file, **{name: getattr(args, name) for name in names})
+        with memory_limit():
+            motion = lslm.load_motion(file, **{name: getattr(args, name) for name in names})
     except MotionFileError as error:
+        if lacks_memory(error):
+            reason = f"reading takes more than {MEMORY >> 20} MB of memory, the limit"
+            raise ValueError(f"{file}: {reason}; cut it into utterances") from error
         raise ValueError(as_flags(error, f"{file}: {error.problem}")) from error
     except OSError as error:
         raise ValueError(one_line(error)) from error

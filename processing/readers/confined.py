@@ -105,14 +105,15 @@ def _serve(connection, seconds: float, memory: int) -> None:
             try:
                 answer = "done", function(*args, **kwargs)
             except Exception as error:
-                answer = ("memory", None) if _lacks_memory(error) else ("error", error)
+                answer = ("memory", None) if lacks_memory(error) else ("error", error)
             alarm(0)
             connection.send(answer)
     except (EOFError, ConnectionError):
         pass
 
 
-def _lacks_memory(error: BaseException | None) -> bool:
+def lacks_memory(error: BaseException | None) -> bool:
+    """Whether an error comes from a MemoryError, however it was worded."""
     while error is not None and not isinstance(error, MemoryError):
         error = error.__cause__ or error.__context__
     return error is not None

@@ -32,7 +32,8 @@ from .handedness import right_handed
 
 MAX_POINTS = 5_000  # points per frame in a .pose file; MediaPipe's have up to 586
 MAX_KAGGLE_FRAMES = 10_000  # of a clip, and 543 times as many rows of a file
-MAX_PARQUET_BYTES = 2**29  # of the columns that are read, unpacked
+MAX_PARQUET_BYTES = 2**29  # of the columns that are read, unpacked; strings count four times, as they are copied
+MAX_PARQUET_FOOTER = 2**24
 MAX_KAGGLE_NUMBERS = 2**27  # rows x columns that are read: a thousand sequences have a third of it
 _PARTS = {"pose": 33, "left_hand": 21, "right_hand": 21}
 _KINDS = {part: number for number, part in enumerate(_PARTS)}
@@ -422,6 +423,9 @@ def read_kaggle_landmarks(file: IO[bytes], clip: str | None = None) -> dict[str,
 
     columns = ["frame", "type", "landmark_index", "x", "y", "z"]
     try:
+        file.seek(max(file.seek(0, 2) - 8, 0))
+        if (footer := int.from_bytes(file.read(4), "little")) > MAX_PARQUET_FOOTER:
+            raise ValueError(f"damaged .parquet: a footer of {footer} bytes, the limit is {MAX_PARQUET_FOOTER}")
         source, wide = parquet.ParquetFile(file), {}
         if "x_pose_0" in source.schema_arrow.names:
             wide = {part: [f"{axis}_{part}_{k}" for k in range(n) for axis in "xyz"] for part, n in _PARTS.items()}
@@ -439,8 +443,12 @@ def read_kaggle_landmarks(file: IO[bytes], clip: str | None = None) -> dict[str,
             expected = ", ".join(columns[:6])
             raise ValueError(f"the parquet file has {fields}; expected the numbers and strings {expected}, ...")
         rows, groups = metadata.num_rows, [metadata.row_group(group) for group in range(metadata.num_row_groups)]
-        places = [place for place, name in enumerate(schema.names) if name in columns]
-        unpacked = sum(group.column(place).total_uncompressed_size for group in groups for place in places)
+        weights = {place: 4 if name in kinds else 1 for place, name in enumerate(schema.names) if name in columns}
+        unpacked = sum(
+            weight * group.column(place).total_uncompressed_size
+            for group in groups
+            for place, weight in weights.items()
+        )
         too_many = rows > MAX_KAGGLE_FRAMES * 543 or rows * len(columns) > MAX_KAGGLE_NUMBERS
         if too_many or unpacked > MAX_PARQUET_BYTES:
             expected = f"clips of at most {MAX_KAGGLE_FRAMES} frames"

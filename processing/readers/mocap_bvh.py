@@ -20,6 +20,7 @@ from ..rotations import quaternion_multiply, quaternion_rotate
 MAX_BVH_BYTES = 2**27  # twenty minutes of 60 joints at 60 frames per second; bounds the numbers, which take 4 x that
 MAX_HIERARCHY = 2**20  # bytes of it, as text
 MAX_JOINTS = 1000  # avatars with every strand of hair rigged have some 300
+MAX_NUMBERS = 2**24  # frames x channels: twenty minutes of 77 joints that turn, at 60 frames per second
 MAX_POSITIONS = 2**23  # frames x joints: twenty minutes of 116 joints at 60 frames per second, 100 MB
 MAX_FPS = 1000.0
 _CHUNK = 2**19  # frames x joints that are worked on at a time
@@ -88,6 +89,8 @@ def read_bvh(content: bytes) -> Joints:
         raise ValueError("after MOTION came no `Frames: N` and `Frame Time: seconds`; export the BVH file again")
     frames, channels = int(head[1]), sum(len(joint["channels"]) for joint in joints)
     check_positions(frames, len(joints))
+    if frames * channels > MAX_NUMBERS:
+        raise ValueError(f"{frames} frames of {channels} channels, the limit is {MAX_NUMBERS} in all; cut the file")
     try:
         frame_time = float(head[2])
         values = np.fromstring(parts[1][head.end() :], sep=" ")
