@@ -25,7 +25,7 @@ from lslm_cli.motion_files import MEMORY
 from safetensors import SafetensorError
 from test_motion_formats import signer
 from training_fixtures import FPS
-from transformers import TrainingArguments
+from transformers import BertConfig, BertModel, TrainingArguments
 
 from lslm.processing import Remark
 from lslm.processing.readers.wording import as_flags
@@ -333,7 +333,9 @@ def test_a_translation_of_several_lines_is_printed_as_one(files, toy_model, monk
         (["--model", "NOWHERE"], "NOWHERE"),
         (["--model", "EMPTY"], "EMPTY"),
         (["--model", "CUT"], "CUT: damaged checkpoint"),
+        (["--model", "OTHER"], "OTHER: its config.json makes a BertModel, expected"),
         (["--prompt", "What is it?"], "<motion>"),
+        (["--prompt", "\udcff<motion>"], "--prompt \\udcff<motion>: expected text in UTF-8"),
         (["--fps", "0"], "frames per second"),
         (["--fps", "-5"], "frames per second"),
     ],
@@ -342,6 +344,15 @@ def test_a_wrong_flag_is_one_line(files, toy_model, tmp_path, capfd, flags, said
     (tmp_path / "EMPTY").mkdir()
     shutil.copytree(toy_model, tmp_path / "CUT")
     os.truncate(tmp_path / "CUT" / "model.safetensors", 3000)
+    sizes = {
+        "hidden_size": 8,
+        "num_attention_heads": 1,
+        "num_hidden_layers": 1,
+        "intermediate_size": 8,
+        "vocab_size": 9,
+    }
+    BertModel(BertConfig(**sizes)).save_pretrained(tmp_path / "OTHER")
+    capfd.readouterr()
     flags = [str(tmp_path / flag) if flag.isupper() else flag for flag in flags]
     model = [] if "--model" in flags else ["--model", str(toy_model)]
     assert lslm_cli.main(["translate", files["good.npz"], *model, *flags]) == 2

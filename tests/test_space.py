@@ -286,6 +286,7 @@ def test_a_guessed_frame_rate_is_said(tmp_path):
 
 def test_instructions():
     assert app.check_prompt("  What is\nsigned in <motion>? ") == "What is signed in <motion>?"
+    assert app.check_prompt("\ud800<motion>") == "?<motion>"  # half a character, which no tokenizer takes
     for prompt, said in (("", "must contain <motion>"), ("<motion> <motion>", "once"), ("a" * 301, "limit is 300")):
         with pytest.raises(ValueError, match=said):
             app.check_prompt(prompt)

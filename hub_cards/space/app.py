@@ -104,7 +104,7 @@ def check_file(path: str) -> None:
 
 def check_prompt(prompt: str) -> str:
     """The instruction with single blanks. Raises ValueError if the model could not be asked so."""
-    prompt = " ".join((prompt or "").split())
+    prompt = " ".join((prompt or "").encode("utf-8", "replace").decode().split())  # "?" for halves of characters
     if len(prompt) > MAX_PROMPT:
         raise ValueError(f"The instruction has {len(prompt)} characters, the limit is {MAX_PROMPT}.")
     if prompt.count(MOTION) != 1:

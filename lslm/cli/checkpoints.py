@@ -10,6 +10,7 @@ from transformers import AutoModel, AutoProcessor, Pipeline, pipeline
 from transformers.utils import logging
 
 import lslm
+from lslm.modeling_lslm import LslmForConditionalGeneration
 from lslm.modeling_lslm.configuration_lslm import GENERATION_RANGES, check_ranges
 
 from .motion_files import memory_limit
@@ -47,6 +48,10 @@ def load_pipeline(model: str) -> Pipeline:
     """`pipeline("sign-translation", model)`, which tries twice, and then raises both tracebacks as one message."""
     with undamaged(model):
         loaded = AutoModel.from_pretrained(model, trust_remote_code=False)  # None asks, and waits for an answer
+        if not isinstance(loaded, LslmForConditionalGeneration):
+            raise ValueError(
+                f"{model}: its config.json makes a {type(loaded).__name__}, expected a checkpoint of lslm align"
+            )
         check_ranges(vars(loaded.generation_config), GENERATION_RANGES, "generation_config.json: ")
         processor = AutoProcessor.from_pretrained(model, trust_remote_code=False)
         for values, ranges in ((processor, PROCESSOR_RANGES), (processor.feature_extractor, EXTRACTOR_RANGES)):

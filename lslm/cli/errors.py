@@ -72,13 +72,14 @@ def _of_the_machine(error: BaseException) -> str | None:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error or a warning without its line breaks."""
+    """The message of an error or a warning without its line breaks, and without its middle if a file made it long."""
     if isinstance(error, OSError) and error.strerror:  # without the number, which tells a reader nothing
         return printable(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
     text = str(error)
     if text.startswith("Caught ") and " in DataLoader worker process" in text:  # a traceback, the error its last line
         text = text.strip().splitlines()[-1].partition(": ")[2]
-    return printable(" ".join(text.split()) or type(error).__name__)
+    text = " ".join(text.split()) or type(error).__name__
+    return printable(text if len(text) < 1200 else f"{text[:900]} ... {text[-200:]}")
 
 
 def printable(text: str) -> str:

@@ -30,6 +30,8 @@ def run(args) -> int:
 
     quiet()
     folder = shipped_or(args.model)
+    if any("\ud800" <= character <= "\udfff" for character in args.prompt or ""):  # what Python makes of other bytes
+        raise ValueError(f"--prompt {printable(args.prompt)}: expected text in UTF-8")
     motions, failures = {}, {}
     for file in args.files:
         try:
