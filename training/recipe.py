@@ -120,7 +120,7 @@ def parse(stage: type[Arguments], argv: list[str], prog: str) -> Arguments:
         if action.dest in values:
             action.required = False
     if values:
-        _check_kinds(path, values, get_type_hints(stage))
+        _check_kinds(values, get_type_hints(stage))
     parser.set_defaults(**values)
     arguments, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
     if unknown:
@@ -148,9 +148,9 @@ def _check_values(args) -> None:
     fields = type(args).__dataclass_fields__
     for name, value in args.recipe.items():
         if name in CHOICES and value not in (*CHOICES[name], fields[name].default, None):
-            raise ValueError(f"{name} is {value!r:.40}, expected one of {', '.join(CHOICES[name])}")
+            raise ValueError(f"{name} is {reprlib.repr(value):.40}, expected one of {', '.join(CHOICES[name])}")
         if fields[name].type is bool and not isinstance(value, bool):
-            raise ValueError(f"{name} is {value!r:.40}, expected true or false")
+            raise ValueError(f"{name} is {reprlib.repr(value):.40}, expected true or false")
 
 
 def plain(value):
@@ -190,7 +190,7 @@ def _read(path: Path, known: set[str]) -> dict:
     return here
 
 
-def _check_kinds(path: Path, values: dict, hints: dict) -> None:
+def _check_kinds(values: dict, hints: dict) -> None:
     """Raise a ValueError that names the first of the keys for one text or number that has something else."""
     for name, value in values.items():
         hint = hints[name]
@@ -200,7 +200,7 @@ def _check_kinds(path: Path, values: dict, hints: dict) -> None:
         fits = isinstance(value, (*kinds, int) if float in kinds else tuple(kinds))
         if not fits or value != value or (isinstance(value, int) and abs(value) >= 2**63):  # NaN; no library takes it
             expected = "text (in quotation marks)" if str in kinds else "a number"
-            raise ValueError(f"{path}: {name} is {printable(reprlib.repr(value))}, expected {expected}")
+            raise ValueError(f"{name} is {printable(reprlib.repr(value))}, expected {expected}")
 
 
 def _name_here(name: str, known: set[str]) -> str:

@@ -53,7 +53,11 @@ def load_pipeline(model: str) -> Pipeline:
                 f"{model}: its config.json makes a {type(loaded).__name__}, expected a checkpoint of lslm align"
             )
         check_ranges(vars(loaded.generation_config), GENERATION_RANGES, "generation_config.json: ")
-        processor = AutoProcessor.from_pretrained(model, trust_remote_code=False)
+        try:
+            processor = AutoProcessor.from_pretrained(model, trust_remote_code=False)
+        except (TypeError, AttributeError, KeyError) as error:
+            reason = f"{type(error).__name__}: {error}"[:300]
+            raise ValueError(f"{model}: its processor_config.json is not as it was saved ({reason})") from error
         for values, ranges in ((processor, PROCESSOR_RANGES), (processor.feature_extractor, EXTRACTOR_RANGES)):
             check_ranges(vars(values), ranges, "processor_config.json: ")
         if not all(isinstance(text or "", str) for text in (processor.prompt, processor.system_prompt)):
