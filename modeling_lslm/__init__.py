@@ -1,6 +1,6 @@
 """The model: configurations, VQ-VAE sign tokenizer, LSLM."""
 
-from .backbone_lslm import load_backbone, load_backbone_tokenizer
+from .backbone_lslm import load_backbone, load_backbone_config, load_backbone_tokenizer
 from .configuration_lslm import LslmConfig, SignMotionVQVAEConfig
 from .modeling_lslm import LslmForConditionalGeneration, LslmModel, LslmPreTrainedModel
 from .modeling_sign_motion import MotionEncoding, SignMotionVQVAE
@@ -14,5 +14,6 @@ __all__ = [
     "SignMotionVQVAE",
     "SignMotionVQVAEConfig",
     "load_backbone",
+    "load_backbone_config",
     "load_backbone_tokenizer",
 ]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import constants
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 # NAME==VERSION/FILE.gguf; what is between the slashes cannot climb out of the package
 _IN_A_PACKAGE = re.compile(
@@ -128,6 +128,14 @@ def load_backbone(backbone: str, near: str | os.PathLike | None = None, **kwargs
     return _load(AutoModelForCausalLM.from_pretrained, backbone, path, near, **kwargs)
 
 
+def load_backbone_config(backbone: str):
+    """The configuration of `backbone` (same forms as [`load_backbone`]); no weights are needed, and none read."""
+    path = find_backbone(backbone)
+    if path.endswith(".gguf"):
+        return AutoConfig.from_pretrained(str(Path(path).parent), gguf_file=Path(path).name)
+    return _load(AutoConfig.from_pretrained, backbone, path, None)
+
+
 def load_backbone_tokenizer(backbone: str):
     """The tokenizer that belongs to `backbone` (same forms as [`load_backbone`])."""
     path = find_backbone(backbone)
@@ -151,4 +159,4 @@ def _load(load, backbone: str, path: str, near, **kwargs):
         ) from error
 
 
-__all__ = ["find_backbone", "load_backbone", "load_backbone_tokenizer", "resolve_backbone"]
+__all__ = ["find_backbone", "load_backbone", "load_backbone_config", "load_backbone_tokenizer", "resolve_backbone"]

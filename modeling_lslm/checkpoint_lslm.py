@@ -135,12 +135,7 @@ class LslmCheckpoint(PreTrainedModel):
                 )
                 self.config.backbone = None
             else:
-                beside_backbone = ("projector.", "vqvae.")
-                state_dict = {
-                    name: weight
-                    for name, weight in held.items()
-                    if name.removeprefix("model.").startswith(beside_backbone) or ".lora_" in name
-                }
+                state_dict = {name: weight for name, weight in held.items() if _beside_backbone(name)}
         configs = (self.config, self.config.text_config, self.config.vqvae_config)
         places = [config._name_or_path for config in configs]
         try:
@@ -150,6 +145,11 @@ class LslmCheckpoint(PreTrainedModel):
         finally:
             for config, place in zip(configs, places, strict=True):
                 config._name_or_path = place
+
+    def kept_names(self) -> set[str]:
+        """Names of the weights that a checkpoint holds, as long as the language model is that of `config.backbone`."""
+        tied = {"lm_head.weight"} if self.config.tie_word_embeddings else set()
+        return {name for name in self.state_dict() if self.config.backbone is None or _beside_backbone(name)} - tied
 
     def _check_adapter(self):
         """Refuse to save what would not come back: peft's layers beside those of `config.lora`, a head that is tied
@@ -280,6 +280,11 @@ def _weights(place, variant: str | None, hub: dict) -> dict[str, torch.Tensor]:
             raise error from None
     weights = {name: weight for file in files for name, weight in load_file(file).items()}
     return {name if name.startswith(("model.", "lm_head.")) else f"model.{name}": w for name, w in weights.items()}
+
+
+def _beside_backbone(name: str) -> bool:
+    """Whether a weight is in a checkpoint that leaves the language model to its backbone."""
+    return name.removeprefix("model.").startswith(("projector.", "vqvae.")) or ".lora_" in name
 
 
 def _uncompiled(name: str) -> str:

@@ -251,6 +251,14 @@ class LslmConfig(_NoKernels, PreTrainedConfig):
     languages: dict | None = None
     tie_word_embeddings: bool = False
 
+    @classmethod
+    def joined(cls, text_config: PreTrainedConfig, vqvae_config: PreTrainedConfig, vocab_size: int, **kwargs):
+        """Of a language model and a sign tokenizer that are put together: `vocab_size` tokens at least, the motion
+        tokens included. Further arguments as of the class."""
+        text = text_config.to_dict()
+        text["vocab_size"] = max(vocab_size, text_config.vocab_size)  # Qwen has spare rows: never shrink
+        return cls(vqvae_config=vqvae_config.to_dict(), text_config=text, **kwargs)
+
     def __post_init__(self, **kwargs):
         _check(self, kwargs)
         if self.lora is not None:

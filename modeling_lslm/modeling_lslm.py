@@ -464,11 +464,10 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
         source = load_backbone(backbone, dtype=dtype)
         if not hasattr(getattr(source, "model", None), "embed_tokens") or not hasattr(source, "lm_head"):
             raise ValueError(f"{backbone} is a {type(source).__name__}; LSLM needs a Llama- or Qwen2-like causal LM")
-        text_config = source.config.to_dict()
-        text_config["vocab_size"] = max(vocab_size, source.config.vocab_size)  # Qwen has spare rows: never shrink
-        config = LslmConfig(
-            vqvae_config=vqvae.config.to_dict(),
-            text_config=text_config,
+        config = LslmConfig.joined(
+            source.config,
+            vqvae.config,
+            vocab_size,
             motion_token_id=motion_token_id,
             backbone=backbone if keep_backbone else None,
             **config_kwargs,

@@ -80,6 +80,11 @@ class DataKeys(RunKeys):
         "deviation from the data set's statistics.json, and does not group clips by length",
     )
     shuffle_buffer: int = key(1000, "clips that each reader of a stream mixes")
+    dry_run: bool = key(
+        False,
+        "only say what the run needs: clips, tokens, steps, memory, size of checkpoints, hours. Needs no weights, and "
+        "writes nothing",
+    )
 
 
 @dataclass
@@ -126,6 +131,11 @@ class TranslationKeys(DataKeys):
     lora_r: int = key(0, "rank of a LoRA adapter on the language model; 0: train its weights")
     lora_alpha: float = key(32.0, "scale of the adapter")
     lora_dropout: float = key(0.0, "dropout in the adapter")
+    dtype: str = key(
+        "float32",
+        "of the language model's weights in memory; bfloat16 halves them where they are frozen. Projector and adapter "
+        "are float32 always",
+    )
     load_in_4bit: bool = key(False, "QLoRA: 4 bits a weight under the adapter (pip install 'lslm[qlora]')")
     max_length: int | None = key(None, "leave out clips whose prompt, motion and answer are longer, in tokens")
     code_dropout: float = key(0.0, "fraction of codes replaced by random ones in training")

@@ -133,6 +133,12 @@ class StreamedMotionText(torch.utils.data.IterableDataset):
             for row in self._usable(table):
                 yield self._clip(table, row)[0]
 
+    def lengths(self) -> Iterator[tuple[int, str]]:
+        """Frames at the model's rate and text of every clip that could be used; motion is not read where a column
+        `num_frames` counts it."""
+        for table in self.small_rows.with_format("arrow").iter(batch_size=ROWS_AT_ONCE):
+            yield from ((frames, text) for _, frames, text in self._clips(table))
+
     def _read(self, columns: list[str] | None) -> IterableDataset:
         options = {"data_files": {"train": self.files}, "columns": columns, "batch_size": ROWS_AT_ONCE}
         return load_dataset("parquet", split="train", streaming=True, **options).reshard()  # by row group
@@ -151,21 +157,23 @@ class StreamedMotionText(torch.utils.data.IterableDataset):
 
     def _usable(self, table: pa.Table) -> list[int]:
         """Numbers of the rows that have a text, two frames and a length that fits."""
+        fits = self.fits
+        return [row for row, frames, text in self._clips(table) if fits is None or not frames or fits(frames, text)]
+
+    def _clips(self, table: pa.Table) -> Iterator[tuple[int, int, str]]:
+        """Number, frames at the model's rate and text of the rows that have a text and two frames. Frames are 0 where
+        the row's own rate is none: an error when the clip is read."""
         if "num_frames" in table.column_names:
             frames = table["num_frames"].to_pylist()
         else:
             joints = table["joints_mm" if "joints_mm" in table.column_names else "joints"]
             clips = (read_array(joints, row) for row in range(len(table)))
             frames = [0 if clip is None else len(clip) for clip in clips]
-        usable = []
         texts, rates = table["text"].to_pylist(), table["fps"].to_pylist()
         for row, (text, rate, count) in enumerate(zip(texts, rates, frames, strict=True)):
             if (count or 0) >= 2 and (text or "").strip():
-                if self.fits is None or not (rate or 0) > 0:  # a rate that is none is an error when the clip is read
-                    usable.append(row)
-                elif self.fits(len(resample(np.empty((count, 0, 0)), float(rate), self.fps)), text):
-                    usable.append(row)
-        return usable
+                valid_rate = (rate or 0) > 0  # one that is none is an error when the clip is read
+                yield row, len(resample(np.empty((count, 0, 0)), float(rate), self.fps)) if valid_rate else 0, text
 
     def _clip(self, table: pa.Table, row: int) -> tuple[np.ndarray, np.ndarray | None, str]:
         """Joints, which of them were observed, and the text of a row of a table."""

@@ -11,14 +11,23 @@ scheme.
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from transformers import set_seed
 
 from ...hub_cards.languages import languages_of
-from ...modeling_lslm import LslmForConditionalGeneration, SignMotionVQVAE, load_backbone_tokenizer
+from ...modeling_lslm import (
+    LslmConfig,
+    LslmForConditionalGeneration,
+    SignMotionVQVAE,
+    SignMotionVQVAEConfig,
+    load_backbone_config,
+    load_backbone_tokenizer,
+)
 from ...processing import SignMotionFeatureExtractor, SignMotionProcessor
 from ..dataset.collators import load_templates
 from ..recipe import require
 from ..recipe_keys import AlignKeys
+from .dry_run import dry_run
 from .projector_start import start_projector
 from .resume import run_stage, say
 from .translation import TranslationArguments, run
@@ -41,13 +50,16 @@ def train(args: AlignArguments) -> None:
             "projector or latents, and stream false"
         )
     set_seed(args.seed)
-    say(args, f"loading {args.model or f'the language model {args.backbone}'}")
+    dtype = getattr(torch, args.dtype)
+    if not args.dry_run:
+        say(args, f"loading {args.model or f'the language model {args.backbone}'}")
     if args.model:
-        model = LslmForConditionalGeneration.from_pretrained(args.model, merge_lora=False)
         processor = SignMotionProcessor.from_pretrained(args.model)
+        if args.dry_run:
+            return dry_run(args, LslmConfig.from_pretrained(args.model), processor)
+        model = LslmForConditionalGeneration.from_pretrained(args.model, merge_lora=False, dtype=dtype)
     else:
         require(args, "backbone", "tokenizer")
-        vqvae = SignMotionVQVAE.from_pretrained(args.tokenizer)
         processor = SignMotionProcessor(
             SignMotionFeatureExtractor.from_pretrained(args.tokenizer),
             load_backbone_tokenizer(args.backbone),
@@ -55,15 +67,16 @@ def train(args: AlignArguments) -> None:
             system_prompt=args.system_prompt,
             codes_per_embedding=args.codes_per_embedding,
         )
+        joined = {"vocab_size": len(processor.tokenizer), "motion_token_id": processor.motion_token_id}
+        joined |= {
+            name: getattr(args, name) for name in ("motion_input", "projector_hidden_size", "codes_per_embedding")
+        }
+        if args.dry_run:
+            sizes = load_backbone_config(args.backbone), SignMotionVQVAEConfig.from_pretrained(args.tokenizer)
+            return dry_run(args, LslmConfig.joined(*sizes, backbone=args.backbone, **joined), processor)
+        vqvae = SignMotionVQVAE.from_pretrained(args.tokenizer)
         model = LslmForConditionalGeneration.from_backbone(
-            args.backbone,
-            vqvae,
-            vocab_size=len(processor.tokenizer),
-            motion_token_id=processor.motion_token_id,
-            keep_backbone=True,
-            motion_input=args.motion_input,
-            projector_hidden_size=args.projector_hidden_size,
-            codes_per_embedding=args.codes_per_embedding,
+            args.backbone, vqvae, keep_backbone=True, dtype=dtype, **joined
         )
     start = None
     if args.ctc_steps:

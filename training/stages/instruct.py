@@ -8,12 +8,15 @@ Goes on from an aligned model with many phrasings of "translate this": one templ
 
 from dataclasses import dataclass
 
+import torch
+
 from ...hub_cards.languages import languages_of
 from ...modeling_lslm import LslmConfig, LslmForConditionalGeneration
 from ...processing import SignMotionProcessor
 from ..dataset.collators import load_templates
 from ..recipe import require
 from ..recipe_keys import InstructKeys
+from .dry_run import dry_run
 from .resume import run_stage, say
 from .translation import TranslationArguments, run
 
@@ -30,9 +33,13 @@ def main(argv: list[str]) -> None:
 
 def train(args: InstructArguments) -> None:
     require(args, "model")
-    say(args, f"loading {args.model}")
     processor = SignMotionProcessor.from_pretrained(args.model)
-    languages = languages_of(args.data) or LslmConfig.from_pretrained(args.model).languages
-    processor.prompt = load_templates(args.templates, languages)[0]
-    model = LslmForConditionalGeneration.from_pretrained(args.model, merge_lora=False)  # an adapter is trained on
+    config = LslmConfig.from_pretrained(args.model)
+    processor.prompt = load_templates(args.templates, languages_of(args.data) or config.languages)[0]
+    if args.dry_run:
+        return dry_run(args, config, processor)
+    say(args, f"loading {args.model}")
+    # an adapter is trained on
+    options = {"merge_lora": False, "dtype": getattr(torch, args.dtype)}
+    model = LslmForConditionalGeneration.from_pretrained(args.model, **options)
     run(args, model, processor, args.model)

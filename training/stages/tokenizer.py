@@ -20,6 +20,7 @@ from ..dataset.motion_text import MotionText, feature_statistics
 from ..dataset.streaming import StreamedMotionText, streamed_statistics, train_loader, training_clips
 from ..recipe import StageArguments
 from ..recipe_keys import TokenizerKeys
+from .dry_run import dry_run
 from .resume import StageTrainer, run_stage, train_and_save
 
 POSITIONS = feature_slices()["positions"]
@@ -151,6 +152,8 @@ def main(argv: list[str]) -> None:
 
 
 def train(args: TokenizerArguments) -> None:
+    if args.dry_run:
+        return dry_run(args)
     set_seed(args.seed)
     extractor = SignMotionFeatureExtractor(
         fps=args.fps,

@@ -40,6 +40,8 @@ class TranslationArguments(TranslationKeys, StageArguments):
     metrics: ClassVar[dict[str, bool]] = StageArguments.metrics | TEXT_METRICS
 
     def __post_init__(self):
+        if self.dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"dtype: expected float32 or bfloat16, got {self.dtype}")
         super().__post_init__()
         metric = (self.metric_for_best_model or "").removeprefix("eval_")
         if metric in TEXT_METRICS and not self.eval_translations:
@@ -166,7 +168,7 @@ class TranslationTrainer(StageTrainer):
     def _write_samples(self, references: list[str], predictions: list[str]) -> None:
         """Append to samples.jsonl; lines of this step and later ones are of a run that was killed, and go."""
         path, step = Path(self.args.output_dir) / "samples.jsonl", self.state.global_step
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
         lines = [line for line in lines if json.loads(line)["step"] < step]
         for number, (reference, prediction) in enumerate(zip(references, predictions, strict=True)):
             sample = {"step": step, "reference": reference, "prediction": prediction}
@@ -176,23 +178,33 @@ class TranslationTrainer(StageTrainer):
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
+def new_adapter(args: TranslationArguments) -> dict:
+    """`config.lora` of the adapter that the arguments ask for."""
+    sizes = {"r": args.lora_r, "lora_alpha": args.lora_alpha, "lora_dropout": args.lora_dropout}
+    return {**sizes, "target_modules": LORA_LAYERS}
+
+
 def set_trainable(model: LslmForConditionalGeneration, parts: list[str], args: TranslationArguments) -> None:
     """Freeze everything but `parts`. "language_model" means its LoRA adapter when there is or is to be one.
 
     Raises:
-        ValueError: an unknown part.
+        ValueError: an unknown part; a language model that would train in bfloat16.
     """
     unknown = set(parts) - set(PARTS)
     if unknown or not parts:
         raise ValueError(f"trainable: expected some of {', '.join(PARTS)}, got {' '.join(parts) or 'nothing'}")
     if "language_model" in parts and args.lora_r and model.config.lora is None:
-        sizes = {"r": args.lora_r, "lora_alpha": args.lora_alpha, "lora_dropout": args.lora_dropout}
-        model.add_lora({**sizes, "target_modules": LORA_LAYERS})
+        model.add_lora(new_adapter(args))
     model.requires_grad_(False)
     if "projector" in parts:
         model.model.projector.requires_grad_(True)
     if "language_model" in parts:
         if model.config.lora is None:
+            if args.dtype != "float32":
+                raise ValueError(
+                    f"dtype {args.dtype} is for a frozen language model: its own weights would train in it, and "
+                    "steps as small as these round to none. Leave it out, or train an adapter (lora_r)"
+                )
             model.model.language_model.requires_grad_(True)
             model.lm_head.requires_grad_(True)
             model.config.backbone = None  # its weights change now: checkpoints must hold them
