@@ -8,7 +8,6 @@ shapes alone. What nobody can count from here, what several GPUs add and how fas
 import contextlib
 import json
 import math
-import sys
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -256,7 +255,8 @@ def predict_translation(args, config: LslmConfig, processor: SignMotionProcessor
         model = LslmForConditionalGeneration._from_config(config, dtype=dtype)
     model.model.vqvae.requires_grad_(False)
     set_trainable(model, args.trainable, args)
-    state = {name: weight for name, weight in model.state_dict().items() if name in model.kept_names()}
+    kept_names = model.kept_names()
+    state = {name: weight for name, weight in model.state_dict().items() if name in kept_names}
     everything = [*model.parameters(), *model.buffers()]
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     count, gradients = sum(weight.numel() for weight in trained), _bytes(trained)
@@ -381,7 +381,7 @@ def report(args, needs: Needs) -> str:
         flops = needs.flops * needs.steps[count] / needs.steps[1]  # of each process
         for peak in PEAK_FLOPS.values():
             fast, slow = (flops / (peak * share) / 3600 for share in reversed(UTILISATION))
-            row.append(f"{fast:.2g} to {slow:.2g}")
+            row.append(f"{fast:.2g} to {slow:.2g}" if slow >= 0.1 else "under 0.1")
         rows.append(row)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines += ["  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
@@ -397,4 +397,3 @@ def dry_run(args, *parts) -> None:
     """Print what a stage needs: [`predict_tokenizer`] from its arguments alone, else [`predict_translation`]."""
     if args.process_index == 0:
         print(report(args, predict_translation(args, *parts) if parts else predict_tokenizer(args)), flush=True)
-        sys.stdout.flush()
