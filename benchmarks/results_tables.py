@@ -1,4 +1,4 @@
-"""Print the tables of README.md, docs/results.md and docs/formats.md from recorded results, or put them there.
+"""Print the tables of README.md and docs/ from recorded results, or put them there.
 
 python benchmarks/results_tables.py            print
 python benchmarks/results_tables.py --write    replace what stands between the markers of these files
@@ -13,7 +13,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 SCORES = ROOT / "examples" / "asl_cafe" / "scores"
 ABLATIONS, LEVERS = (ROOT / "examples" / "asl_cafe" / "ablations" / name for name in ("results", "levers"))
-READING, DECODING, CORPUS = (ROOT / "benchmarks" / f"{name}.json" for name in ("sign_reading", "decoding", "corpus"))
+READING, DECODING, CORPUS, DRY_RUN = (
+    ROOT / "benchmarks" / f"{name}.json" for name in ("sign_reading", "decoding", "corpus", "dry_run")
+)
 
 TRANSLATION = {
     "WER %": "wer",
@@ -175,10 +177,53 @@ def corpus() -> str:
     return table(["one thing wrong or unsaid in", "files", *verdicts], rows) + "\n\n" + remark
 
 
+def three_billion() -> str:
+    """What the 3B recipes need, by their dry runs."""
+    stages, gib = read(DRY_RUN)["stages"], 2**30
+    rows = []
+    for name, needs in stages.items():
+        memory = [needs["memory"][processes] / gib for processes in ("1", "8")]
+        sharded = needs["memory_fsdp"]["8"] / gib if needs["whole"] else None
+        # of the A100, 312 TFLOP/s, at 30 to 40 %
+        hours = [
+            needs["flops"] * needs["steps"]["8"] / needs["steps"]["1"] / (312e12 * share) / 3600 for share in (0.4, 0.3)
+        ]
+        row = [name, needs["trained"] / 1e6, needs["loading"] / gib, *memory, sharded, needs["model"] / gib]
+        rows.append([*row, needs["checkpoint"] / gib, f"{hours[0]:.1f} to {hours[1]:.1f}"])
+    head = [
+        "What trains",
+        "M numbers train",
+        "host, loading",
+        "1 GPU",
+        "each of 8",
+        "each of 8, FSDP2",
+        "model.safetensors",
+    ]
+    needs = next(iter(stages.values()))
+    remark = (
+        f"GiB. {needs['clips']:,} clips of {needs['tokens']:.0f} tokens, the longest {needs['longest']}; 16 a GPU, "
+        f"{needs['steps']['8']:,} steps on 8 (three epochs). `{read(DRY_RUN)['command']}`"
+    )
+    return table([*head, "checkpoint", "hours on 8 A100"], rows) + f"\n\n{remark}"
+
+
+def dry_run_measured() -> str:
+    """What dry runs say and what runs take."""
+    mib, rows = 2**20, []
+    names = {"memory": "memory of a step", "model": "model.safetensors", "optimizer": "optimizer.pt"}
+    for dtype, row in read(DRY_RUN)["measured"].items():
+        rows += [
+            [f"{dtype}: {names[what]}", said / mib, row["taken"][what] / mib] for what, said in row["said"].items()
+        ]
+        rows.append([f"{dtype}: the process while saving", None, row["taken"]["most"] / mib])
+    return table(["MiB", "said", "taken"], rows) + f"\n\n{made_with(read(DRY_RUN))}"
+
+
 # file -> name of each of its blocks -> the table in it
 BLOCKS = {
     "README.md": {"summary": summary},
     "docs/formats.md": {"corpus": corpus},
+    "docs/training.md": {"three billion": three_billion, "dry run": dry_run_measured},
     "docs/results.md": {
         "results": shipped,
         "levers": lambda: matrix(LEVERS, "levers.yaml"),

@@ -1,6 +1,7 @@
 """`--dry_run true`: what a stage is said to need is what it takes, and nothing is written. `--dtype bfloat16`: what is
 frozen is halved, what trains is not."""
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -88,24 +89,34 @@ def test_the_other_stages_take_what_their_dry_run_says(toy, toy_aligned, tmp_pat
         check(needs.pop(), tmp_path / command)
 
 
-@pytest.mark.parametrize("trained", [False, True])
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_a_step_without_numbers_holds_what_a_step_holds(fresh, trained, checkpointing):
+@pytest.mark.parametrize(
+    "trained, checkpointing, dtype",
+    [(True, False, torch.float32), (True, True, torch.float32), (False, True, torch.bfloat16)],
+    ids=["all of it", "with checkpointing", "frozen in bfloat16"],
+)
+def test_a_step_without_numbers_holds_what_a_step_holds(fresh, trained, checkpointing, dtype):
     held = []
     for fake in (False, True):
         model, _ = fresh()
-        model.model.language_model.requires_grad_(trained)
+        parts = [model.model.language_model.to(dtype), model.lm_head.to(dtype), model.model.projector]
+        parts[0].requires_grad_(trained)
         model.set_attn_implementation("sdpa")
         if checkpointing:
             dry_run._checkpoint_activations(model)
         step = dry_run._translation_step(model.train(), clips=3, tokens=40, motion=8, answer=12)
-        if fake:
-            with FakeTensorMode():
-                dry_run._on_fakes([model.model.language_model, model.lm_head, model.model.projector])
-                held.append(dry_run._step(step, bf16=True))
-        else:
-            held.append(dry_run._step(step, bf16=True))
+        with FakeTensorMode() if fake else contextlib.nullcontext():
+            if fake:
+                dry_run._on_fakes(parts)
+            held.append(dry_run._step(step, parts, bf16=True))
     assert held[1].peak == pytest.approx(held[0].peak, rel=0.1) and held[1].flops == held[0].flops > 0
+
+
+def test_weights_are_not_counted_as_what_a_step_holds():
+    layer = torch.nn.Linear(1000, 1000)
+    with FakeTensorMode():
+        dry_run._on_fakes([layer.requires_grad_(False)])
+        given = torch.zeros(3, 1000, requires_grad=True)
+        assert dry_run._step(lambda: layer(given).sum(), [layer], bf16=False).peak < 1000 * 1000
 
 
 def test_a_frozen_language_model_in_bfloat16_trains_as_an_adapter_and_loses_nothing(toy, toy_align, tmp_path, capsys):

@@ -77,12 +77,14 @@ class Needs:
 
 
 class _Memory(TorchDispatchMode):
-    """Bytes of the tensors that operations make and somebody still holds, and the floating point operations."""
+    """Bytes of the tensors that operations make and somebody still holds, beside the weights of `parts`; and the
+    floating point operations."""
 
-    def __init__(self):
+    def __init__(self, parts: Iterable[nn.Module]):
         super().__init__()
         self.held = self.peak = self.flops = 0
-        self.storages: set[int] = set()
+        # a weight that is only looked at in another shape is no new memory
+        self.storages = {weight.untyped_storage()._cdata for part in parts for weight in part.state_dict().values()}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
@@ -116,9 +118,9 @@ def _on_fakes(parts: Iterable[nn.Module]) -> None:
                     tensors[name] = fakes[id(tensor)]
 
 
-def _step(loss: Callable[[], torch.Tensor], bf16: bool) -> _Memory:
-    """A forward and a backward pass of `loss`, within a `FakeTensorMode`."""
-    with _Memory() as memory:
+def _step(loss: Callable[[], torch.Tensor], parts: Iterable[nn.Module], bf16: bool) -> _Memory:
+    """A forward and a backward pass of `loss` through `parts`, within a `FakeTensorMode`."""
+    with _Memory(parts) as memory:
         with torch.autocast("cpu", torch.bfloat16) if bf16 else contextlib.nullcontext():
             value = loss()
         value.backward()
@@ -214,7 +216,7 @@ def predict_tokenizer(args) -> Needs:
             back = model.decoder(latents + 0 * distances.sum(), lengths)
             return (back - features).abs().mean()
 
-        memory = _step(loss, args.bf16)
+        memory = _step(loss, [model], args.bf16)
     steps = {count: _steps(args, len(frames), count) for count in PROCESSES}
     return Needs(
         clips=len(frames),
@@ -281,7 +283,7 @@ def predict_translation(args, config: LslmConfig, processor: SignMotionProcessor
             _checkpoint_activations(model)
         model.train()
         step = _translation_step(model, size, lengths[longest], max(motion), max(answers))
-        memory = _step(step, args.bf16)
+        memory = _step(step, parts, args.bf16)
         kept = memory.peak
         if model.config.backbone is None and model.config.lora is None:
             for part in parts:  # as FSDP2 runs them: bfloat16, each gradient sent away at once
@@ -289,9 +291,9 @@ def predict_translation(args, config: LslmConfig, processor: SignMotionProcessor
                     for name, weight in module._parameters.items():
                         if weight is not None:
                             module._parameters[name] = nn.Parameter(weight.to(torch.bfloat16), False)
-            model.model.projector.linear_1.bias.requires_grad_(True)
+            next(model.model.projector.parameters()).requires_grad_(True)  # or else there is no way back
             _checkpoint_activations(model)
-            kept = _step(step, args.bf16).peak
+            kept = _step(step, parts, args.bf16).peak
     order = list(EpochSampler(len(used), args.seed, [frames[i] for i in used], size * args.gradient_accumulation_steps))
     in_order = [lengths[used[index]] for _, index in order]
     padded = sum(max(in_order[at : at + size]) for at in range(0, len(in_order), size)) / math.ceil(
@@ -362,8 +364,8 @@ def report(args, needs: Needs) -> str:
         several = f"; {kept} of them, one more while saving" if kept else "; no save_total_limit: all are kept"
         lines.append(f"  each checkpoint to go on from {gib(needs.checkpoint)}{several}")
     lines.append(
-        f"  host memory of a process: clips {gib(needs.clips_memory)}; while loading {gib(needs.loading)}; torch "
-        "itself about 1 GiB"
+        f"  host memory of a process: clips {gib(needs.clips_memory)}; while loading {gib(needs.loading)}"
+        f"{'' if needs.whole else ' (process 0: while saving, too)'}; torch itself about 1 GiB"
     )
     lines.append("")
     lines.append(
