@@ -54,29 +54,30 @@ SCHEMES = {
 TRAINED = {"projector": "projector", "language model": "language_model"}
 MEASURED = {"float32": [], "bfloat16": ["--dtype", "bfloat16"]}
 CHILD = """
-import re, resource, sys
+import re, sys
 from pathlib import Path
 import transformers.trainer
 import lslm.training.stages.instruct as stage
-most = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+kib = lambda what: int(re.search(what + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 
 class OfAStep(transformers.TrainerCallback):
     def on_step_begin(self, args, state, control, **kwargs):
         Path("/proc/self/clear_refs").write_text("5")  # the most so far is forgotten
+        self.begin = kib("VmRSS")
 
     def on_step_end(self, args, state, control, **kwargs):
-        self.kib = most()
+        self.step = kib("VmHWM")
 
 transformers.trainer.DEFAULT_CALLBACKS.append(OfAStep)
 stage.LslmForConditionalGeneration.set_attn_implementation = lambda *args: None  # as on a GPU
-before, init = most(), transformers.Trainer.__init__
+before, init = kib("VmHWM"), transformers.Trainer.__init__
 def keep(self, *args, **kwargs):
     init(self, *args, **kwargs)
     globals()["trainer"] = self
 transformers.Trainer.__init__ = keep
 stage.main(sys.argv[1:])
-step = next(c.kib for c in trainer.callback_handler.callbacks if isinstance(c, OfAStep))
-print("KiB", before, step, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+second = next(c for c in trainer.callback_handler.callbacks if isinstance(c, OfAStep))
+print("KiB", before, second.begin, second.step, kib("VmHWM"))
 """
 
 
@@ -143,12 +144,19 @@ def measure(folder: Path) -> dict:
             needs = run_dry("instruct", argv)
         child = [sys.executable, "-c", CHILD, *argv]
         done = subprocess.run(child, stdout=subprocess.PIPE, text=True, check=True, env=os.environ, cwd=folder)
-        before, step, most = map(int, re.search(r"KiB (\d+) (\d+) (\d+)", done.stdout).groups())
+        sizes = re.search(r"KiB (\d+) (\d+) (\d+) (\d+)", done.stdout).groups()
+        before, begin, step, most = (int(size) * 1024 for size in sizes)
         rows[name] = {
-            "said": {"memory": needs["memory"][1], "model": needs["model"], "optimizer": needs["optimizer"]},
+            "said": {
+                "step": needs["step"],
+                "memory": needs["memory"][1],
+                "model": needs["model"],
+                "optimizer": needs["optimizer"],
+            },
             "taken": {
-                "memory": (step - before) * 1024,
-                "most": (most - before) * 1024,  # since that step began: while saving
+                "step": step - begin,
+                "memory": step - before,
+                "most": most - before,  # since that step began: while saving
                 "model": (out / "model.safetensors").stat().st_size,
                 "optimizer": (out / "checkpoint-2" / "optimizer.pt").stat().st_size,
             },

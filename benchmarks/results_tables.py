@@ -210,7 +210,12 @@ def three_billion() -> str:
 def dry_run_measured() -> str:
     """What dry runs say and what runs take."""
     mib, rows = 2**20, []
-    names = {"memory": "memory of a step", "model": "model.safetensors", "optimizer": "optimizer.pt"}
+    names = {
+        "step": "memory that a step adds",
+        "memory": "memory in a step, in all",
+        "model": "model.safetensors",
+        "optimizer": "optimizer.pt",
+    }
     for dtype, row in read(DRY_RUN)["measured"].items():
         rows += [
             [f"{dtype}: {names[what]}", said / mib, row["taken"][what] / mib] for what, said in row["said"].items()
