@@ -53,6 +53,8 @@ SCHEMES = {
 }
 TRAINED = {"projector": "projector", "language model": "language_model"}
 MEASURED = {"float32": [], "bfloat16": ["--dtype", "bfloat16"]}
+# or else glibc keeps what a step has freed, and what a process takes says little of what it needs
+GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
 CHILD = """
 import re, sys
 from pathlib import Path
@@ -143,7 +145,9 @@ def measure(folder: Path) -> dict:
         with contextlib.redirect_stdout(io.StringIO()):
             needs = run_dry("instruct", argv)
         child = [sys.executable, "-c", CHILD, *argv]
-        done = subprocess.run(child, stdout=subprocess.PIPE, text=True, check=True, env=os.environ, cwd=folder)
+        done = subprocess.run(
+            child, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | GIVEN_BACK, cwd=folder
+        )
         sizes = re.search(r"KiB (\d+) (\d+) (\d+) (\d+)", done.stdout).groups()
         before, begin, step, most = (int(size) * 1024 for size in sizes)
         rows[name] = {

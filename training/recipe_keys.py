@@ -56,6 +56,11 @@ class RunKeys:
         "end after so many evaluations without a better metric_for_best_model (left out: the validation loss), and "
         "keep the best checkpoint; needs eval_strategy and the same save_strategy",
     )
+    dry_run: bool = key(
+        False,
+        "only say what the run needs: clips, tokens, steps, memory, size of checkpoints, hours. Needs no weights, and "
+        "writes nothing",
+    )
 
 
 @dataclass
@@ -80,11 +85,6 @@ class DataKeys(RunKeys):
         "deviation from the data set's statistics.json, and does not group clips by length",
     )
     shuffle_buffer: int = key(1000, "clips that each reader of a stream mixes")
-    dry_run: bool = key(
-        False,
-        "only say what the run needs: clips, tokens, steps, memory, size of checkpoints, hours. Needs no weights, and "
-        "writes nothing",
-    )
 
 
 @dataclass

@@ -15,7 +15,7 @@ from .recipe import StageArguments, plain, read_yaml
 
 # What the weights do not depend on: how a run is watched, saved, evaluated, shared, and how fast it is. All else does.
 PASSING = re.compile(
-    r"output_dir|resume_\w+|restore_\w+|logging_\w+|log_\w+|save_\w+|report_to|run_name|project|trackio_\w+|disable_tqdm"
+    r"output_dir|dry_run|resume_\w+|restore_\w+|logging_\w+|log_\w+|save_\w+|report_to|run_name|project|trackio_\w+|disable_tqdm"
     r"|push_to_hub\w*|hub_\w+|eval_\w+|per_device_eval_batch_size|metric_for_best_model|greater_is_better|do_\w+"
     r"|include_\w+|prediction_loss_only|batch_eval_metrics|debug|skip_memory_metrics|dataloader_(?!drop_last)\w+"
     r"|ddp_(?!find_unused)\w+|use_cpu|torch_empty_cache_steps|(gradient|activation)_checkpointing\w*"

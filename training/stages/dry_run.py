@@ -8,6 +8,7 @@ shapes alone. What nobody can count from here, what several GPUs add and how fas
 import contextlib
 import json
 import math
+import sys
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from ...hub_cards.languages import languages_of
 from ...modeling_lslm import LslmConfig, LslmForConditionalGeneration, SignMotionVQVAE, SignMotionVQVAEConfig
 from ...processing import SignMotionProcessor
 from ..dataset.collators import EpochSampler, TranslationCollator, load_templates
@@ -261,11 +263,14 @@ def predict_translation(args, config: LslmConfig, processor: SignMotionProcessor
     state = {name: weight for name, weight in model.state_dict().items() if name in kept_names}
     everything = [*model.parameters(), *model.buffers()]
     trained = [weight for weight in model.parameters() if weight.requires_grad]
+    language_model = _bytes([*model.model.language_model.parameters(), *model.lm_head.parameters()])
+    embeddings = _bytes(model.get_input_embeddings().parameters())
     count, gradients = sum(weight.numel() for weight in trained), _bytes(trained)
 
     frames, texts = _read_lengths(args, processor.feature_extractor.fps)
     rare = rare_words(read_texts(args.data, "train")) if args.spell_rare_words else set()
-    limit = LengthLimit(TranslationCollator(processor, load_templates(args.templates), rare), args.max_length or 0)
+    templates = load_templates(args.templates, languages_of(args.data) or config.languages)
+    limit = LengthLimit(TranslationCollator(processor, templates, rare), args.max_length or sys.maxsize)
     lengths = [limit.tokens(number, text) for number, text in zip(frames, texts, strict=True)]
     used = [index for index, length in enumerate(lengths) if not args.max_length or length <= args.max_length]
     if not used:
@@ -303,8 +308,6 @@ def predict_translation(args, config: LslmConfig, processor: SignMotionProcessor
     layers = model.model.language_model.layers
     of_layer = sum(weight.numel() for weight in layers[0].parameters())
     of_language_model = sum(weight.numel() for name, weight in model.named_parameters() if ".vqvae." not in name)
-    language_model = _bytes([*model.model.language_model.parameters(), *model.lm_head.parameters()])
-    embeddings = _bytes(model.get_input_embeddings().parameters())
     notes = _optimizer_note(args)
     if args.load_in_4bit:
         notes.append(

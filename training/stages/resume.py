@@ -97,6 +97,8 @@ def run_stage(stage: type[StageArguments], argv: list[str], train: Callable[[Any
             trains there; the data or a parent cannot be read; the disk is full.
     """
     args = parse(stage, argv, f"lslm {stage.__module__.rpartition('.')[2]}")
+    if args.dry_run:
+        return train(args)  # which writes nothing
     with contextlib.ExitStack() as stack:
         answer: list[bool | None] = [None]
         try:
