@@ -50,6 +50,7 @@ class Toy:
         self.tokens, self.probabilities, self.parts = list(tokens), list(probabilities), parts
         extractor = types.SimpleNamespace(fps=20.0, downsample_factor=4, to_motion=load_motion)
         self.processor = types.SimpleNamespace(prompt="Translate <motion>.", feature_extractor=extractor)
+        self.model = types.SimpleNamespace(config=types.SimpleNamespace())
         self.asked = []
 
     def __call__(self, motion, details, prompt):
@@ -514,7 +515,7 @@ def test_what_visitors_sent_goes_with_the_page(checkpoint, tmp_path):
         said = process.stdout.readline()
         assert said == f"The demo is at http://127.0.0.1:{port}/  (Ctrl+C stops it)\n", process.stderr.read()
         page = httpx.get(f"http://127.0.0.1:{port}/").text
-        assert "LSLM: sign language motion to English" in page
+        assert "LSLM: sign language motion to text" in page
         sent = Path(send(f"http://127.0.0.1:{port}/", "clip.npz", b"half").json()[0])
         assert sent.is_file() and sent.is_relative_to(tmp_path)
         process.send_signal(signal.SIGTERM)

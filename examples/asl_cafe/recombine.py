@@ -99,7 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         recombined = signed("recombined", tqdm(drawn, "recombining", options.count, unit="utterance"), signer)
         for split in ("train", "validation"):
             shutil.copy(options.data / "data" / f"{split}.parquet", options.out)
-        shutil.copy(options.data / "README.md", options.out)  # licence and languages, for what is trained on it
+        if (options.data / "README.md").is_file():  # licence and languages, for what is trained on it
+            shutil.copy(options.data / "README.md", options.out)
         partial = options.out / "train_recombined.partial"  # renamed: a kill leaves no half a file
         Dataset.from_list(recombined, features=FEATURES).to_parquet(partial)
         partial.rename(options.out / "train_recombined.parquet")
