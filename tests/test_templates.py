@@ -41,10 +41,9 @@ class Listener:
     """Stands in for a processor and keeps the prompts."""
 
     def __init__(self):
-        self.feature_extractor, self.prompts = self, []
-        self.to_features = self.normalize = self.pad = lambda clip: clip
+        self.prompts = []
 
-    def __call__(self, prompts, motion, answer):
+    def __call__(self, prompts, motion_codes, answer):
         self.prompts += prompts
         return {"labels": torch.zeros(len(prompts), 2, dtype=torch.long)}
 
@@ -54,7 +53,7 @@ def draws(seed: int, epochs: int, clips: int) -> list[str]:
     collator = TranslationCollator(listener, TRAINED)
     for epoch in range(epochs):
         rngs = [np.random.default_rng((seed, epoch, index)) for index in range(clips)]
-        collator([{"joints": None, "text": "", "rng": rng} for rng in rngs])
+        collator([{"codes": None, "text": "", "rng": rng} for rng in rngs])
     return listener.prompts
 
 
