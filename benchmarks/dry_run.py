@@ -79,7 +79,7 @@ def keep(self, *args, **kwargs):
 transformers.Trainer.__init__ = keep
 stage.main(sys.argv[1:])
 second = next(c for c in trainer.callback_handler.callbacks if isinstance(c, OfAStep))
-print("KiB", before, second.begin, second.step, kib("VmHWM"))
+print("KiB", before, second.begin, second.step)
 """
 
 
@@ -148,8 +148,8 @@ def measure(folder: Path) -> dict:
         done = subprocess.run(
             child, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | GIVEN_BACK, cwd=folder
         )
-        sizes = re.search(r"KiB (\d+) (\d+) (\d+) (\d+)", done.stdout).groups()
-        before, begin, step, most = (int(size) * 1024 for size in sizes)
+        sizes = re.search(r"KiB (\d+) (\d+) (\d+)", done.stdout).groups()
+        before, begin, step = (int(size) * 1024 for size in sizes)
         rows[name] = {
             "said": {
                 "step": needs["step"],
@@ -160,7 +160,6 @@ def measure(folder: Path) -> dict:
             "taken": {
                 "step": step - begin,
                 "memory": step - before,
-                "most": most - before,  # since that step began: while saving
                 "model": (out / "model.safetensors").stat().st_size,
                 "optimizer": (out / "checkpoint-2" / "optimizer.pt").stat().st_size,
             },

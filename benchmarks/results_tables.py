@@ -179,48 +179,47 @@ def corpus() -> str:
 
 def three_billion() -> str:
     """What the 3B recipes need, by their dry runs."""
-    stages, gib = read(DRY_RUN)["stages"], 2**30
-    rows = []
+    stages, gib, rows = read(DRY_RUN)["stages"], 2**30, []
+
+    def minutes(needs: dict, processes: str) -> str:  # of an A100, 312 TFLOP/s
+        seconds = needs["flops"] * needs["steps"][processes] / needs["steps"]["1"] / 312e12
+        return f"{seconds / 0.4 / 60:.0f} to {seconds / 0.3 / 60:.0f}"
+
     for name, needs in stages.items():
         memory = [needs["memory"][processes] / gib for processes in ("1", "8")]
-        sharded = needs["memory_fsdp"]["8"] / gib if needs["whole"] else None
-        # of the A100, 312 TFLOP/s, at 30 to 40 %
-        hours = [
-            needs["flops"] * needs["steps"]["8"] / needs["steps"]["1"] / (312e12 * share) / 3600 for share in (0.4, 0.3)
-        ]
-        row = [name, needs["trained"] / 1e6, needs["loading"] / gib, *memory, sharded, needs["model"] / gib]
-        rows.append([*row, needs["checkpoint"] / gib, f"{hours[0]:.1f} to {hours[1]:.1f}"])
+        sharded = [needs["memory_fsdp"][processes] / gib if needs["whole"] else None for processes in ("2", "4", "8")]
+        files = [needs["model"] / gib, needs["checkpoint"] / gib]
+        row = [name, needs["trained"] / 1e6, needs["loading"] / gib, *memory, *sharded, *files]
+        rows.append([*row, minutes(needs, "1"), minutes(needs, "8")])
     head = [
-        "What trains",
+        "what trains",
         "M numbers train",
-        "host, loading",
+        "host, while loading",
         "1 GPU",
-        "each of 8",
-        "each of 8, FSDP2",
-        "model.safetensors",
+        "each of 2 to 8",
+        "FSDP2: each of 2",
+        "4",
+        "8",
     ]
+    head += ["model.safetensors", "checkpoint to go on from", "minutes, 1 A100", "8 A100"]
     needs = next(iter(stages.values()))
     remark = (
-        f"GiB. {needs['clips']:,} clips of {needs['tokens']:.0f} tokens, the longest {needs['longest']}; 16 a GPU, "
-        f"{needs['steps']['8']:,} steps on 8 (three epochs). `{read(DRY_RUN)['command']}`"
+        f"Sizes in GiB. {needs['clips']:,} clips of {needs['tokens']:.0f} tokens, the longest {needs['longest']}; "
+        f"three epochs, 16 clips a GPU: {needs['steps']['1']:,} steps on one, {needs['steps']['8']:,} on 8. "
+        f"`{read(DRY_RUN)['command']}`"
     )
-    return table([*head, "checkpoint", "hours on 8 A100"], rows) + f"\n\n{remark}"
+    return table(head, rows) + f"\n\n{remark}"
 
 
 def dry_run_measured() -> str:
     """What dry runs say and what runs take."""
-    mib, rows = 2**20, []
-    names = {
-        "step": "memory that a step adds",
-        "memory": "memory in a step, in all",
-        "model": "model.safetensors",
-        "optimizer": "optimizer.pt",
-    }
-    for dtype, row in read(DRY_RUN)["measured"].items():
-        rows += [
-            [f"{dtype}: {names[what]}", said / mib, row["taken"][what] / mib] for what, said in row["said"].items()
-        ]
-        rows.append([f"{dtype}: the process while saving", None, row["taken"]["most"] / mib])
+    names = {"step": "memory that a step adds", "memory": "memory in a step, in all"}
+    names |= {"model": "model.safetensors", "optimizer": "optimizer.pt"}
+    rows = [
+        [f"{dtype}: {names[what]}", said / 2**20, row["taken"][what] / 2**20]
+        for dtype, row in read(DRY_RUN)["measured"].items()
+        for what, said in row["said"].items()
+    ]
     return table(["MiB", "said", "taken"], rows) + f"\n\n{made_with(read(DRY_RUN))}"
 
 

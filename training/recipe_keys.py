@@ -58,7 +58,7 @@ class RunKeys:
     )
     dry_run: bool = key(
         False,
-        "only say what the run needs: clips, tokens, steps, memory, size of checkpoints, hours. Needs no weights, and "
+        "only say what the run needs: clips, tokens, steps, memory, size of checkpoints, time. Needs no weights, and "
         "writes nothing",
     )
 

@@ -378,15 +378,15 @@ def report(args, needs: Needs) -> str:
     fsdp = needs.whole and needs.tokens is not None
     head = ["processes", "clips a step", "steps", "memory of each"]
     head += ["with FSDP2"] if fsdp else []
-    rows = [head + [f"hours, {name}" for name in PEAK_FLOPS]]
+    rows = [head + [f"minutes, {name}" for name in PEAK_FLOPS]]
     for count in PROCESSES:
         together = args.per_device_train_batch_size * args.gradient_accumulation_steps * count
         row = [str(count), str(together), f"{needs.steps[count]:,}", gib(needs.memory(count))]
         row += [gib(needs.memory_fsdp(count)) if count > 1 else ""] if fsdp else []
         flops = needs.flops * needs.steps[count] / needs.steps[1]  # of each process
         for peak in PEAK_FLOPS.values():
-            fast, slow = (flops / (peak * share) / 3600 for share in reversed(UTILISATION))
-            row.append(f"{fast:.2g} to {slow:.2g}" if slow >= 0.1 else "under 0.1")
+            fast, slow = (flops / (peak * share) / 60 for share in reversed(UTILISATION))
+            row.append(f"{fast:,.0f} to {slow:,.0f}" if slow >= 1 else "under 1")
         rows.append(row)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines += ["  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
