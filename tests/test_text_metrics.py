@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import jiwer
@@ -242,6 +243,15 @@ def test_cider_without_two_different_references_has_no_value(references):
     assert "cider" not in scores and scores["bleu1"] == pytest.approx(100)
     assert "cider" not in confidence_intervals(references, references, samples=3)
     assert "cider" not in compare(references, references, references, samples=3)
+
+
+def test_letters_that_rouge_does_not_see_are_said():
+    with pytest.warns(UserWarning, match="rouge_l sees the letters a to z alone"):
+        scores = text_metrics(["Schön, Tee"], ["schon Tee"], definitions=["rouge_l", "rouge_l_coco"])
+    assert scores["rouge_l"] != scores["rouge_l_coco"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        text_metrics(["Tea – 5 €"], ["tea"], definitions=["rouge_l"])  # no letter among them
 
 
 def test_references_without_words_have_no_wer():

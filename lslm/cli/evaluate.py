@@ -1,7 +1,9 @@
 """`lslm evaluate`: the scores of a model on a split of a data set."""
 
 import sys
+import warnings
 
+from .errors import one_line
 from .recipes import RecipeParser
 
 
@@ -34,7 +36,8 @@ def run(args) -> int:
     keys = parse(EvaluateKeys, args.words, args.prog)
     require(keys, "split", "output")
     keys.model = shipped_or(keys.model)
-    with undamaged(keys.model):
+    with undamaged(keys.model), warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: print(f"lslm: {one_line(message)}", file=sys.stderr)
         results = evaluate(keys, command=" ".join([args.prog, *args.words]))
     intervals = results.get("intervals", {})
     for name, value in results["metrics"].items():

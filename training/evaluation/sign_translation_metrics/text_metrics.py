@@ -367,6 +367,10 @@ def text_metrics(
     if names is not None and len(names) != len(references):
         raise ValueError(f"{len(references)} references for {len(names)} names; expected a name or None for each")
     references, predictions = tuple(references), tuple(predictions)
+    if "rouge_l" in picked and any(not text.isascii() and re.search(r"[^\W\d_a-zA-Z]", text) for text in references):
+        warnings.warn(
+            "rouge_l sees the letters a to z alone; rouge_l_coco and chrf see all of these texts", stacklevel=2
+        )
     scores = {}
     for name, definition in picked.items():
         sums = statistics(name, references, predictions).sum(0)
