@@ -171,5 +171,7 @@ def _compare(commit: CommitInfo, before: str, repo_id: str, script: str, clip: P
         print(f"the code before does not work with transformers {version('transformers')}: {error}")
         return
     if result != expected:
-        raise ValueError(f"{commit.commit_url} was sent, but gives {result!r} where the code before gave {expected!r}")
+        raise ValueError(
+            f"{commit.commit_url} was sent, but gives {result!r:.300} where the code before gave {expected!r:.300}"
+        )
     print("the code before gave the same")

@@ -58,9 +58,9 @@ def test_rare_words_of_the_training_texts_are_spelled(toy, toy_tokenizer, tmp_pa
             collators.append(self)
 
     monkeypatch.setattr(translation, "TranslationCollator", Collator)
-    flags = {"data": toy / "set", "tokenizer": toy_tokenizer, "backbone": toy / "llm", "output_dir": tmp_path}
-    for more, expected in (({}, set()), ({"spell_rare_words": True}, {"am", "al"})):
-        assert lslm_cli.main(["align", *recipe(**TOY_ALIGN | flags | more, max_steps=1)]) == 0
+    flags = {"data": toy / "set", "tokenizer": toy_tokenizer, "backbone": toy / "llm", "max_steps": 1}
+    for name, more, expected in (("whole", {}, set()), ("spelled", {"spell_rare_words": True}, {"am", "al"})):
+        assert lslm_cli.main(["align", *recipe(**TOY_ALIGN | flags | more, output_dir=tmp_path / name)]) == 0
         assert set(collators[-1].spelled_words) == expected
 
 

@@ -255,6 +255,6 @@ def test_the_keys_that_pass_and_the_keys_that_never_do_are_keys():
     assert names >= record.FIXED | resume.RATES | set(record.PARENTS) | set(record.CLIPS_PER_STEP)
     passing = {name for name in names if record.PASSING.fullmatch(name)}
     ours = {name for keys in KEYS.values() for name in keys.__dataclass_fields__} - {"output_dir"}
-    assert passing & ours == {"resume_with_changes", "eval_translations"}  # the rest shapes the model
+    assert passing & ours == {"resume_with_changes", "dry_run", "eval_translations"}  # the rest shapes the model
     assert not passing & (record.FIXED | resume.RATES | {"data", "seed", "bf16", "max_steps", "dataloader_drop_last"})
     assert {"logging_steps", "save_steps", "report_to", "dataloader_num_workers", "eval_steps", "hub_token"} <= passing

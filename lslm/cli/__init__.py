@@ -6,6 +6,7 @@ torch and transformers, which takes seconds. Each command has a module here, wit
 """
 
 import importlib
+import logging
 import os
 import sys
 
@@ -59,6 +60,7 @@ def main(argv: list[str] | None = None) -> int:
             raise ValueError(f"no command {command!r}; there are {', '.join(COMMANDS)} (lslm --help)")
         # names of videos may begin with a dash, and so do those of their clips; what is there is a file and no flag
         words = [f"./{word}" if word.startswith("-") and os.path.lexists(word) else word for word in words]
+        logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel("ERROR")  # a kernel that nothing of ours uses
         room = importlib.import_module(f".{COMMANDS[command]}", __name__)
         return room.run(room.arguments(f"lslm {command}").parse_args(words))
     except (Exception, KeyboardInterrupt) as error:

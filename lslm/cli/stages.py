@@ -51,14 +51,13 @@ def run(args) -> int:
 
 
 def quiet() -> None:
-    """Leave out the lines of libraries on which nobody can act: a kernel that nothing uses, bars of a second at every
+    """Leave out the lines of libraries on which nobody can act: bars of a second at every
     checkpoint, a padding token that the tokenizer and the language model now share. Downloads keep their bars."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log file has each line when it is printed
     from huggingface_hub.utils import enable_progress_bars
     from transformers.utils import logging
 
-    logging.get_logger("bitsandbytes.backends.cpu.ops").setLevel("ERROR")
     logging.disable_progress_bar()
     enable_progress_bars()
     tokens = "The tokenizer has new PAD/BOS/EOS tokens"

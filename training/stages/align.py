@@ -37,6 +37,14 @@ from .translation import TranslationArguments, run
 class AlignArguments(AlignKeys, TranslationArguments):
     """All keys of a `2_align` recipe."""
 
+    def __post_init__(self):
+        if self.ctc_steps and (self.stream or self.motion_input == "vocabulary" or "projector" not in self.trainable):
+            raise ValueError(
+                "ctc_steps start a projector that trains, on clips in memory: they need trainable projector, "
+                "motion_input projector or latents, and stream false"
+            )
+        super().__post_init__()
+
 
 def main(argv: list[str]) -> None:
     """Run the stage; see the module's docstring."""
@@ -44,11 +52,6 @@ def main(argv: list[str]) -> None:
 
 
 def train(args: AlignArguments) -> None:
-    if args.ctc_steps and (args.stream or args.motion_input == "vocabulary" or "projector" not in args.trainable):
-        raise ValueError(
-            "ctc_steps start a projector that trains, on clips in memory: they need trainable projector, motion_input "
-            "projector or latents, and stream false"
-        )
     set_seed(args.seed)
     dtype = getattr(torch, args.dtype)
     if not args.dry_run:
