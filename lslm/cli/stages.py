@@ -51,8 +51,8 @@ def run(args) -> int:
 
 
 def quiet() -> None:
-    """Leave out the lines of libraries on which nobody can act: bars of a second at every
-    checkpoint, a padding token that the tokenizer and the language model now share. Downloads keep their bars."""
+    """Leave out the lines of libraries on which nobody can act: bars of a second at every checkpoint, a padding token
+    that the tokenizer and the language model now share. Downloads keep their bars."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log file has each line when it is printed
     from huggingface_hub.utils import enable_progress_bars

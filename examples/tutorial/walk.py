@@ -1,0 +1,82 @@
+"""Give every command of docs/tutorial.md, in its order, and compare what is printed with what the page shows.
+
+    python examples/tutorial/walk.py            # from the root of the checkout; about 12 minutes on two cores
+    python examples/tutorial/walk.py --quick    # two steps of each stage: do the commands run?
+
+Each line of the page is to be printed, in this order; "..." stands for any lines. Figures of training, which depend on
+the machine, may differ.
+"""
+
+import argparse
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "tutorial.md"
+TRAINING = ("tokenizer", "align", "instruct", "evaluate")
+FEW_STEPS = "--max_steps 2 --save_steps 1 --warmup_steps 0 --per_device_train_batch_size 4".split()
+QUICK = {
+    "tokenizer": [*FEW_STEPS, "--codebook_size", "16"],
+    "align": [*FEW_STEPS, "--ctc_steps", "2"],
+    "instruct": FEW_STEPS,
+    "evaluate": "--limit 10 --report_clips 1".split(),
+}
+
+
+def commands_of(page: str) -> list[tuple[str, list[str]]]:
+    """(command, lines that it prints) of each command in the console blocks of a Markdown page."""
+    commands: list[tuple[str, list[str]]] = []
+    for block in re.findall(r"^```console\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
+        for line in block.replace("\\\n", " ").split("\n")[:-1]:
+            if line.startswith("$ "):
+                commands.append((" ".join(line[2:].split()), []))
+            else:
+                commands[-1][1].append(line)
+    return commands
+
+
+def missing_line(expected: list[str], printed: str, any_figures: bool) -> str | None:
+    """The first line of `expected` that was not printed after those before it, or None."""
+
+    def plain(line: str) -> str:
+        return re.sub(r"-?\d+(\.\d+)?(e-?\d+)?", "0", line.strip()) if any_figures else line.strip()
+
+    lines = iter([plain(line) for line in re.split(r"[\r\n]", printed)])
+    return next((line for line in expected if line.strip() not in ("", "...") and plain(line) not in lines), None)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="two steps of each stage, and their output not compared")
+    quick = parser.parse_args().quick
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    faults, started = 0, time.time()
+    for command, expected in commands_of(PAGE.read_text(encoding="utf-8")):
+        words = shlex.split(command)
+        stage = words[1] if words[0] == "lslm" and words[1] in TRAINING else None
+        if quick and stage:
+            words += QUICK[stage]
+        print(f"$ {shlex.join(words)}", flush=True)
+        begun = time.time()
+        done = subprocess.run(
+            words, env={**os.environ, "PATH": path}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        print(f"{done.stdout}[{time.time() - begun:.0f} s, exit code {done.returncode}]", flush=True)
+        fault = "a traceback" if "Traceback" in done.stdout else None
+        if not (quick and stage):
+            fault = fault or missing_line(expected, done.stdout, any_figures=stage is not None)
+        elif done.returncode and not any(line.startswith("lslm: ") for line in expected):
+            fault = f"exit code {done.returncode}"
+        if fault:
+            faults += 1
+            print(f"!!! not as in {PAGE.name}: {fault}", flush=True)
+    print(f"{faults} of the commands not as in {PAGE.name}; {(time.time() - started) / 60:.1f} minutes")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
