@@ -1,5 +1,6 @@
 """docs/tutorial.md: every command runs, with two steps of each stage, and prints what the page shows."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -18,11 +19,11 @@ def test_the_tutorial_runs_as_it_stands(tmp_path):
 
 def test_what_is_not_printed_is_told(monkeypatch):
     monkeypatch.syspath_prepend(str(WALK.parent))
-    from walk import commands_of, missing_line
+    walk = importlib.import_module("walk")
 
     page = "text\n```console\n$ lslm data \\\n    build\nfirst\n...\nlast 1\n$ ls\n```\n```bash\n$ not this\n```\n"
-    assert commands_of(page) == [("lslm data build", ["first", "...", "last 1"]), ("ls", [])]
-    assert missing_line(["first", "...", "last 1"], "first\nmore\n  last 1\n", any_figures=False) is None
-    assert missing_line(["first", "last 1"], "last 1\nfirst\n", any_figures=False) == "last 1"
-    assert missing_line(["last 1"], "last 2\n", any_figures=False) == "last 1"
-    assert missing_line(["last 1"], "last 2.5\n", any_figures=True) is None
+    assert walk.commands_of(page) == [("lslm data build", ["first", "...", "last 1"]), ("ls", [])]
+    assert walk.missing_line(["first", "...", "last 1"], "first\nmore\n  last 1\n", any_figures=False) is None
+    assert walk.missing_line(["first", "last 1"], "last 1\nfirst\n", any_figures=False) == "last 1"
+    assert walk.missing_line(["last 1"], "last 2\n", any_figures=False) == "last 1"
+    assert walk.missing_line(["last 1"], "last 2.5\n", any_figures=True) is None

@@ -49,6 +49,17 @@ def missing_line(expected: list[str], printed: str, any_figures: bool) -> str | 
     return next((line for line in expected if line.strip() not in ("", "...") and plain(line) not in lines), None)
 
 
+def run(words: list[str], env: dict[str, str]) -> tuple[int, str]:
+    """The exit code of a command and what it prints, which is shown as it comes."""
+    with subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0) as process:
+        printed = b""
+        while process.stdout and (part := os.read(process.stdout.fileno(), 2**16)):
+            sys.stdout.buffer.write(part)
+            sys.stdout.flush()
+            printed += part
+    return process.returncode, printed.decode("utf-8", "replace")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two steps of each stage, and their output not compared")
@@ -62,15 +73,13 @@ def main() -> int:
             words += QUICK[stage]
         print(f"$ {shlex.join(words)}", flush=True)
         begun = time.time()
-        done = subprocess.run(
-            words, env={**os.environ, "PATH": path}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        print(f"{done.stdout}[{time.time() - begun:.0f} s, exit code {done.returncode}]", flush=True)
-        fault = "a traceback" if "Traceback" in done.stdout else None
+        code, printed = run(words, env={**os.environ, "PATH": path})
+        print(f"[{time.time() - begun:.0f} s, exit code {code}]", flush=True)
+        fault = "a traceback" if "Traceback" in printed else None
         if not (quick and stage):
-            fault = fault or missing_line(expected, done.stdout, any_figures=stage is not None)
-        elif done.returncode and not any(line.startswith("lslm: ") for line in expected):
-            fault = f"exit code {done.returncode}"
+            fault = fault or missing_line(expected, printed, any_figures=stage is not None)
+        elif code and not any(line.startswith("lslm: ") for line in expected):
+            fault = f"exit code {code}"
         if fault:
             faults += 1
             print(f"!!! not as in {PAGE.name}: {fault}", flush=True)
