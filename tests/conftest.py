@@ -50,6 +50,12 @@ class RefuseDeprecations(logging.Handler):
 logging.getLogger("transformers").addHandler(RefuseDeprecations())
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, torch.get_num_threads()))
 
+
+def pytest_collection_modifyitems(items):
+    """The one that takes minutes first: at the end, all others would have to wait for it."""
+    items.sort(key=lambda item: "test_the_tutorial_runs" not in item.nodeid)
+
+
 FPS = 20.0
 SENTENCES = [
     "Translate the American Sign Language in <motion> into English.",

@@ -1,6 +1,7 @@
 """docs/tutorial.md: every command runs, with two steps of each stage, and prints what the page shows."""
 
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ WALK = ROOT / "examples" / "tutorial" / "walk.py"
 def test_the_tutorial_runs_as_it_stands(tmp_path):
     for folder in ("examples", "training"):
         (tmp_path / folder).symlink_to(ROOT / folder)
-    walk = subprocess.run([sys.executable, str(WALK), "--quick"], cwd=tmp_path, capture_output=True, text=True)
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    walk = subprocess.run([sys.executable, str(WALK), "--quick"], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert walk.returncode == 0, walk.stdout + walk.stderr
     assert walk.stdout.count("\n$ lslm ") >= 12 and not (tmp_path / "docs").exists()
 

@@ -17,13 +17,13 @@ import time
 from pathlib import Path
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "tutorial.md"
-TRAINING = ("tokenizer", "align", "instruct", "evaluate")
 FEW_STEPS = "--max_steps 2 --save_steps 1 --warmup_steps 0 --per_device_train_batch_size 4".split()
-QUICK = {
-    "tokenizer": [*FEW_STEPS, "--codebook_size", "16"],
-    "align": [*FEW_STEPS, "--ctc_steps", "2"],
-    "instruct": FEW_STEPS,
-    "evaluate": "--limit 10 --report_clips 1".split(),
+QUICK = {  # what is added to the commands whose output depends on training
+    "tokenizer": [*FEW_STEPS, "--codebook_size", "16", "--limit", "8"],
+    "align": [*FEW_STEPS, "--ctc_steps", "2", "--limit", "8"],
+    "instruct": [*FEW_STEPS, "--limit", "8"],
+    "evaluate": "--limit 2 --report_clips 1".split(),
+    "translate": [],
 }
 
 
@@ -68,7 +68,7 @@ def main() -> int:
     faults, started = 0, time.time()
     for command, expected in commands_of(PAGE.read_text(encoding="utf-8")):
         words = shlex.split(command)
-        stage = words[1] if words[0] == "lslm" and words[1] in TRAINING else None
+        stage = words[1] if words[0] == "lslm" and words[1] in QUICK else None
         if quick and stage:
             words += QUICK[stage]
         print(f"$ {shlex.join(words)}", flush=True)
