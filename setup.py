@@ -75,7 +75,7 @@ setup(
             # tools have no upper bound: constraints.txt says which are used here
             "jiwer>=4.0",
             "pytest>=8",
-            "pytest-xdist>=3.0.2",
+            "pytest-xdist>=3.8",
             "hypothesis>=6.0",
             "ruff>=0.9",
             "import-linter>=2.17",
