@@ -1,6 +1,6 @@
 """Give every command of docs/tutorial.md, in its order, and compare what is printed with what the page shows.
 
-    python examples/tutorial/walk.py            # from the root of the checkout; about 12 minutes on two cores
+    python examples/tutorial/walk.py            # from the root of the checkout; about ten minutes on two cores
     python examples/tutorial/walk.py --quick    # two steps of each stage: do the commands run?
 
 Each line of the page is to be printed, in this order; "..." stands for any lines. Figures of training, which depend on

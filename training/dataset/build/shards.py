@@ -33,7 +33,7 @@ from ....processing.motion_errors import printable
 from ....processing.motion_features import CONVENTIONS, FEATURE_SIZE, LOWER_BODY, NUM_JOINTS
 from ....processing.readers.confined import Confined
 from ....processing.readers.motion_repair import MAX_GAP, repair_joints, repair_motion
-from ....processing.readers.wording import as_flags
+from ....processing.readers.wording import as_flags, flag_of
 from ....processing.smplx_formats import UP_TURNS
 from ..motion_text import MAX_SECONDS, read_array
 from ..validity import resample_valid
@@ -348,7 +348,7 @@ def _fault(error: Exception, source: str, file: str) -> dict[str, str]:
 
 def with_flag(of: MotionFileError | Remark, kind: str) -> str:
     """What is counted of an error or a remark, and the flag that decides otherwise."""
-    return kind if of.argument is None else f"{kind} ({FLAGS.get(of.argument, '--' + of.argument.replace('_', '-'))})"
+    return kind if of.argument is None else f"{kind} ({flag_of(of.argument, FLAGS)})"
 
 
 class OldShards:
