@@ -21,13 +21,13 @@ import numpy as np
 import pytest
 import test_mocap_formats as mocap
 from conftest import make_clip
-from lslm_cli.motion_files import MEMORY
 from safetensors import SafetensorError
 from test_motion_formats import signer
 from training_fixtures import FPS
 from transformers import BertConfig, BertModel, TrainingArguments
 
 from lslm.processing import Remark
+from lslm.processing.readers.confined import Confined
 from lslm.processing.readers.wording import as_flags
 from lslm.training.dataset.motion_text import MotionText
 from lslm.training.recipe_keys import EvaluateKeys
@@ -367,14 +367,30 @@ def clip(tmp_path_factory):
     return str(path)
 
 
+HOSTILE = {  # protocol 4, each a dictionary
+    # number 2**28 of what the unpickler remembers: 4 GB
+    "memory": (b"r" + (2**28).to_bytes(4, "little"), "reading takes more than 1792 MB of memory, the limit; cut"),
+    # a key whose hash takes 2**99 steps: a pair of what was on the stack, 99 times
+    "time": (b"K\x01" + b"2\x86" * 99 + b"Ns", "reading takes more than 3 s, the limit; cut it into utterances"),
+    # a key of 300,000 tuples, one in the other, whose hash takes the whole stack
+    "stack": (b")" + b"\x85" * 300_000 + b"Ns", "reading ended the process that read; export the file again"),
+}
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")
-def test_a_file_that_takes_the_memory_of_the_machine_gets_a_line(tmp_path, capsys):
-    path = tmp_path / "clip.pkl"
-    path.write_bytes(b"\x80\x04}r" + (2**28).to_bytes(4, "little") + b".")  # number 2**28 of the unpickler's memo: 4 GB
-    before = resource.getrlimit(resource.RLIMIT_DATA)
-    assert lslm_cli.main(["inspect", str(path), "--fps", "24"]) == 2
-    assert f"reading takes more than {MEMORY >> 20} MB of memory, the limit" in capsys.readouterr().err
-    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+def test_a_file_that_keeps_the_machine_busy_gets_a_line(tmp_path, capsys, monkeypatch):
+    for name, (pickled, _) in HOSTILE.items():
+        (tmp_path / f"{name}.pkl").write_bytes(b"\x80\x04}" + pickled + b".")
+    np.savez(tmp_path / "good.npz", joints=make_clip(20), fps=20.0)
+    files = [str(tmp_path / f"{name}.pkl") for name in HOSTILE] + [str(tmp_path / "good.npz")]
+    reader = Confined(seconds=3.0)
+    monkeypatch.setattr("lslm_cli.motion_files._reader", lambda: reader)
+    assert lslm_cli.main(["inspect", *files, "--fps", "24"]) == 2
+    out, err = capsys.readouterr()
+    said = [f"lslm: {file}: {words}" for file, (_, words) in zip(files, HOSTILE.values(), strict=False)]
+    lines = err.splitlines()
+    assert len(lines) == 3 and all(line.startswith(words) for line, words in zip(lines, said, strict=True)), err
+    assert out.startswith(files[-1])
 
 
 def test_what_files_say_steers_no_terminal(tmp_path, capsys, monkeypatch):

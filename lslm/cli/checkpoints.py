@@ -2,8 +2,14 @@
 
 import os
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+try:
+    import resource
+except ImportError:  # Windows: memory is not limited
+    resource = None
 
 from safetensors import SafetensorError
 from transformers import AutoModel, AutoProcessor, Pipeline, pipeline
@@ -13,11 +19,10 @@ import lslm
 from lslm.modeling_lslm import LslmForConditionalGeneration
 from lslm.modeling_lslm.configuration_lslm import GENERATION_RANGES, check_ranges
 
-from .motion_files import memory_limit
-
 # peft imports bitsandbytes where there is one, which then complains of a CPU kernel that nothing here uses
 logging.get_logger("bitsandbytes.backends.cpu.ops").setLevel("ERROR")
 
+TEMPLATE_MEMORY = 3 * 2**29  # bytes that a prompt may take, beside what the process has
 SHIPPED = Path(lslm.__file__).parent.parent / "examples" / "asl_cafe" / "checkpoint"
 
 PROCESSOR_RANGES = {"codes_per_embedding": (1, 64)}
@@ -75,6 +80,24 @@ def load_pipeline(model: str) -> Pipeline:
             what = f"{type(error).__name__}: {error}"
             raise ValueError(f"{model}: its chat template or tokenizer writes no prompt ({what[:300]})") from error
         return pipeline("sign-translation", model=loaded, processor=processor)
+
+
+@contextmanager
+def memory_limit() -> Iterator[None]:
+    """A block that may allocate `TEMPLATE_MEMORY` and then gets a MemoryError, where the system limits that (Linux)."""
+    if resource is None or not os.path.exists("/proc/self/statm"):
+        yield
+        return
+    with open("/proc/self/statm", encoding="ascii") as file:
+        used = int(file.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limits = [used + TEMPLATE_MEMORY, soft, hard]
+    lowest = min(limit for limit in limits if limit != resource.RLIM_INFINITY)
+    resource.setrlimit(resource.RLIMIT_DATA, (lowest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from .motion_files import files_parser, load, report_failure
+from .motion_files import files_parser, load, report_failure, start_reader
 
 
 def arguments(prog: str) -> argparse.ArgumentParser:
@@ -21,6 +21,7 @@ def arguments(prog: str) -> argparse.ArgumentParser:
 
 def run(args) -> int:
     """`lslm inspect`: facts about every file; exit code 2 if any could not be read."""
+    start_reader()
     from lslm.processing.readers.inspection import as_text, draw_strip, inspect_motion
 
     failed = False

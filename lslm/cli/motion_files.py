@@ -1,20 +1,14 @@
 """Motion files on the command line: what can be said of them, and reading one."""
 
 import argparse
-import contextlib
+import functools
 import json
+import multiprocessing
 import os
 import sys
-from collections.abc import Iterator
-
-try:
-    import resource
-except ImportError:  # Windows: memory is not limited
-    resource = None
 
 from .errors import one_line, printable
 
-MEMORY = 3 * 2**29  # bytes that reading one file may take, beside what the process has
 FILES = """\
 files, told apart by what is in them
   our .npz: joints (T, 52, 3) in metres, y up, and fps
@@ -84,26 +78,27 @@ def report_failure(file: str, message: str, args) -> None:
     print(f"lslm: {message}" if file in message else f"lslm: {file}: {message}", file=sys.stderr)
 
 
-@contextlib.contextmanager
-def memory_limit() -> Iterator[None]:
-    """A block that may allocate `MEMORY` and then gets a MemoryError, where the system limits that (Linux)."""
-    if resource is None or not os.path.exists("/proc/self/statm"):
-        yield
-        return
-    with open("/proc/self/statm", encoding="ascii") as file:
-        used = int(file.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")
-    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    limits = [used + MEMORY, soft, hard]
-    lowest = min(limit for limit in limits if limit != resource.RLIM_INFINITY)
-    resource.setrlimit(resource.RLIMIT_DATA, (lowest, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+def start_reader() -> None:
+    """Begin what reads the files: it imports its libraries while the command imports its own."""
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        from multiprocessing import forkserver
+
+        os.environ.setdefault("PYTHONSAFEPATH", "1")  # no torch.py of the folder we happen to be in
+        forkserver.set_forkserver_preload(["lslm.processing"])
+        forkserver.ensure_running()
+
+
+@functools.cache
+def _reader():
+    from lslm.processing.readers.confined import Confined
+
+    return Confined()
 
 
 def load(file: str, args):
     """One file as the flags say; remarks that need attention go to standard error.
+
+    It is read in a process of its own, which no file can keep busy or make swell beyond the limits of `Confined`.
 
     Returns:
         A `Motion`.
@@ -113,17 +108,12 @@ def load(file: str, args):
     """
     import lslm
     from lslm.processing import MotionFileError
-    from lslm.processing.readers.confined import lacks_memory
     from lslm.processing.readers.wording import as_flags
 
     names = ("fps", "format", "clip", "up", "flat_hand_mean", "image_size", "body_model")
     try:
-        with memory_limit():
-            motion = lslm.load_motion(file, **{name: getattr(args, name) for name in names})
+        motion = _reader()(lslm.load_motion, file, **{name: getattr(args, name) for name in names})
     except MotionFileError as error:
-        if lacks_memory(error):
-            reason = f"reading takes more than {MEMORY >> 20} MB of memory, the limit"
-            raise ValueError(f"{file}: {reason}; cut it into utterances") from error
         raise ValueError(as_flags(error, f"{file}: {error.problem}")) from error
     except OSError as error:
         raise ValueError(one_line(error)) from error

@@ -6,7 +6,7 @@ import os
 import time
 
 from .errors import one_line, printable
-from .motion_files import files_parser, load, report_failure
+from .motion_files import files_parser, load, report_failure, start_reader
 
 
 def arguments(prog: str) -> argparse.ArgumentParser:
@@ -24,6 +24,7 @@ def arguments(prog: str) -> argparse.ArgumentParser:
 
 def run(args) -> int:
     """`lslm translate`: every readable file to one line; exit code 2 if any could not be read."""
+    start_reader()
     # Read when tqdm is imported. transformers draws a bar of its own while it unpacks a GGUF file for the first time.
     os.environ.setdefault("TQDM_DISABLE", "1")
     from .checkpoints import load_pipeline, quiet, shipped_or
