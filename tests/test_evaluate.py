@@ -21,6 +21,7 @@ from lslm.training.dataset.encodings import encode_clips
 from lslm.training.dataset.motion_text import MotionText
 from lslm.training.evaluation import evaluate as module
 from lslm.training.evaluation.motion_verdict import motion_verdict, other_clips
+from lslm.training.evaluation.robustness import CONDITIONS
 from lslm.training.evaluation.sign_translation_metrics import confidence_intervals
 from lslm.training.recipe_keys import EvaluateKeys
 
@@ -344,3 +345,39 @@ def test_a_confidence_that_knows_when_it_guesses():
     assert module.area_under_curve([0.1, 0.9, 0.2, 0.8], right) == 0
     assert module.area_under_curve([0.5] * 4, right) == 50
     assert module.area_under_curve([0.9, 0.8, 0.3, 0.3], right) == pytest.approx(100 * 2.5 / 4)
+
+
+def test_robustness_is_a_table_and_a_picture(toy, toy_model, tmp_path, capsys):
+    argv = ["evaluate", "--data", str(toy / "set"), "--split", "train", "--limit", "4", "--model", str(toy_model)]
+    assert lslm_cli.main([*argv, "--robustness", "--report-clips", "0", "--output", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    rows = results["robustness"]
+    assert list(rows) == list(CONDITIONS) and all(f"\n{name} " in shown for name in rows)
+    assert results["metrics"]["wer"] == 0
+    # where a camera stands and how fast the toy model's signs are made is nothing to its features, or all
+    assert rows["camera turned by 45 degrees"] == {"wer": 0, "difference": 0, "interval": [0, 0]}
+    assert (
+        all(row["wer"] == row["difference"] for row in rows.values()) and max(row["wer"] for row in rows.values()) > 0
+    )
+    assert (tmp_path / "robustness.png").read_bytes().startswith(b"\x89PNG")
+    assert "robustness.png" in shown
+
+
+def test_scores_for_each_signer(takes, toy_model, tmp_path, capsys):
+    rows = Dataset.from_parquet(str(takes / "test.parquet"))
+    signers = ["Ada"] * 10 + ["Ben"] * 4 + [None, ""]
+    rows.add_column("signer", signers).to_parquet(tmp_path / "test.parquet")
+    argv = ["evaluate", "--data", str(tmp_path), "--split", "test", "--model", str(toy_model), "--controls", "false"]
+    assert lslm_cli.main([*argv, "--report-clips", "2", "--output", str(tmp_path / "scores")]) == 0
+    results = json.loads((tmp_path / "scores" / "results.json").read_text(encoding="utf-8"))
+    said = read_jsonl(tmp_path / "scores" / "predictions.jsonl")
+    assert list(results["signers"]) == ["Ada", "Ben"]
+    for name, chosen in (("Ada", said[:10]), ("Ben", said[10:14])):
+        texts = [[row[key] for row in chosen] for key in ("reference", "prediction")]
+        row = results["signers"][name]
+        assert row["clips"] == len(chosen) and row["wer"] == pytest.approx(module.text_metrics(*texts)["wer"], abs=1e-4)
+        assert ("interval" in row) == (name == "Ada")  # of ten clips or more
+    shown = capsys.readouterr().out
+    assert re.search(r"signer Ada +\d", shown) and re.search(r"signer Ben +\d", shown)
+    assert "Ben" in (tmp_path / "scores" / "report.html").read_text(encoding="utf-8")

@@ -217,6 +217,11 @@ class EvaluateKeys:
         nargs="?",
         const=str(TEMPLATES / "unseen.json"),
     )
+    robustness: bool = key(
+        False,
+        "also the WER under 15 conditions of other cameras, trackers and signers (tilted, tremor, slower, left-handed "
+        "...), as a table and robustness.png. Costs 15 more translations of the split",
+    )
     report_clips: int = key(24, "clips in report.html, drawn at random; 0: no report")
     fid: str | None = key(
         None,

@@ -3,7 +3,7 @@
 import sys
 import warnings
 
-from .errors import one_line
+from .errors import one_line, printable
 from .recipes import RecipeParser
 
 
@@ -27,6 +27,7 @@ examples
 def run(args) -> int:
     """Evaluate and print the scores."""
     from lslm.training.evaluation.evaluate import evaluate
+    from lslm.training.evaluation.robustness import as_text
     from lslm.training.recipe import parse, require
     from lslm.training.recipe_keys import EvaluateKeys
 
@@ -44,10 +45,18 @@ def run(args) -> int:
         number = f"{value:10.2f}" if isinstance(value, float) else f"{value:10d}"
         interval = "  [{:.2f}, {:.2f}]".format(*intervals[name]) if name in intervals else ""
         print(f"{name:32} {number}{interval}")
+    for signer, row in results.get("signers", {}).items():
+        interval = "  [{:.2f}, {:.2f}]".format(*row["interval"]) if "interval" in row else ""
+        print(printable(f"WER of signer {signer:18} {row['wer']:10.2f}{interval}  ({row['clips']} clips)"))
     for note in results["notes"]:
         print(f"lslm: {note}", file=sys.stderr)
     if "motion" in results:
         print(results["motion"]["summary"])
-    also = " and report.html" if keys.report_clips > 0 else ""
-    print(f"written to {keys.output}: results.json, predictions.jsonl{also}")
+    written = ["results.json", "predictions.jsonl"]
+    if "robustness" in results:
+        print(as_text(results["robustness"], results["metrics"]["wer"]))
+        written.append("robustness.png")
+    if keys.report_clips > 0:
+        written.append("report.html")
+    print(f"written to {keys.output}: {', '.join(written)}")
     return 0

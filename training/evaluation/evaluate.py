@@ -23,10 +23,11 @@ from ...processing import SignMotionFeatureExtractor, SignMotionProcessor
 from ...processing.pipeline_lslm import Translation, generate_with_probabilities, spell_out
 from ..dataset.collators import load_templates
 from ..dataset.encodings import encode_clips
-from ..dataset.motion_text import MotionText
+from ..dataset.motion_text import MotionText, clip_features
 from ..provenance import machine, save_results, versions
 from ..recipe_keys import EvaluateKeys
 from . import motion_metrics
+from . import robustness as robust
 from .motion_embedding import MotionEmbedding, motion_embedding
 from .motion_verdict import FEWEST, NOT_TESTED, SAMPLES, motion_verdict, other_clips
 from .report import report_html
@@ -88,6 +89,16 @@ def evaluate(keys: EvaluateKeys, command: str = "") -> dict:
         scores, of_translations, rows = translation_metrics(
             translate, processor.prompt, dataset, clips, templates, zeroed, keys.seed
         )
+    if keys.robustness and "wer" in scores:
+
+        def under(condition: str) -> list[str]:
+            rate, joints = extractor.fps, enumerate(dataset.joints)
+            there = (robust.changed(clip, condition, rate, keys.seed, index) for index, clip in joints)
+            encodings = encode_clips(vqvae, extractor, [clip_features(extractor, clip) for clip in there])
+            return [translation.text for translation in translate(encodings, what=condition)]
+
+        clean = [row["prediction"] for row in rows]
+        of_translations["robustness"] = robust.robustness(dataset.texts, clean, under, SAMPLES, keys.seed)
     scores |= tokenizer_metrics(vqvae, extractor, dataset, features, clips, keys.data, embedding)
     scores["parameters_m"] = parameters / 1e6
     notes = []
@@ -117,6 +128,8 @@ def evaluate(keys: EvaluateKeys, command: str = "") -> dict:
     if rows:
         with open(folder / "predictions.jsonl", "w", encoding="utf-8") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    if "robustness" in results:
+        robust.draw(results["robustness"], scores["wer"], folder / "robustness.png")
     if rows and keys.report_clips > 0:
         chosen = np.sort(np.random.default_rng(keys.seed).permutation(len(rows))[: keys.report_clips])
         clips = [extractor.to_joints(features[index]) for index in chosen]
@@ -180,6 +193,7 @@ def translation_metrics(
         scores |= {"wer_unseen_combinations": apart["wer"]} if "wer" in apart else {}
         bounds = _intervals(*texts, seed).items()
         intervals |= {f"{name}_unseen_combinations": interval for name, interval in bounds}
+    signers = _signer_scores(dataset, predictions, seed)
     if templates:
         draws = (np.random.default_rng((seed, index)) for index in range(len(clips)))
         prompts = [templates[draw.integers(len(templates))] for draw in draws]
@@ -204,7 +218,25 @@ def translation_metrics(
             row["prediction_zeroed"] = prediction
         motion = motion_verdict(dataset.texts, predictions, controls.get("shuffled", []), controls["zeroed"], seed)
     intervals = {name: interval for name, interval in intervals.items() if name in scores}
-    return scores, {"intervals": intervals, "motion": motion}, rows
+    told = {"intervals": intervals, "motion": motion} | ({"signers": signers} if signers else {})
+    return scores, told, rows
+
+
+def _signer_scores(dataset: MotionText, predictions: list[str], seed: int) -> dict[str, dict]:
+    """`clips`, `wer` and its 95 % `interval` for each signer, of data that names them: one person's clips say nothing
+    of another's."""
+    of_signer: dict[str, list[int]] = {}
+    for index, signer in enumerate(dataset.rows["signer"] if "signer" in dataset.rows.column_names else ()):
+        of_signer.setdefault(str(signer or ""), []).append(index)
+    scores = {}
+    for signer, indices in sorted(of_signer.items()):
+        texts = [[texts[index] for index in indices] for texts in (dataset.texts, predictions)]
+        values = text_metrics(*texts, definitions=["wer"])
+        if signer and "wer" in values:
+            scores[signer] = {"clips": len(indices), "wer": round(values["wer"], 4)}
+            if interval := _intervals(*texts, seed).get("wer"):
+                scores[signer]["interval"] = interval
+    return scores
 
 
 def _intervals(references, predictions, seed, names=None) -> dict[str, list[float]]:
