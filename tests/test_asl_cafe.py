@@ -370,6 +370,42 @@ def test_a_test_split_from_other_takes(raw_folder, tmp_path):
     }
 
 
+def test_strangers_say_what_their_labels_allow(raw_folder, tmp_path, capsys):
+    """Ann said two words, in takes of 12 frames; of Bob there are single frames of letters in a mirrored picture."""
+    new = tmp_path / "raw"
+    new.mkdir()
+    with np.load(tiny_raw(new, labels=("hello", "thank-you"), takes=range(8)) / "words.npz") as file:
+        words = dict(file)
+    (new / "letters.npz").unlink()
+    for key in ("pose", "left_hand", "right_hand"):
+        words[key][:, 12:] = 0
+    count = len(words["labels"])
+    words |= {"signer": np.full(count, "Ann"), "num_frames": np.full(count, 12)}
+    np.savez(new / "words.npz", **words)
+    hand = np.zeros((100, 21, 3))
+    hand[..., 0] = 0.7 + 0.01 * (np.arange(21) // 4)  # the middle finger is right of the wrist, in the mirror
+    hand[..., 1] = 0.5 - 0.01 * (np.arange(21) % 5)
+    np.savez(new / "letters_frames.npz", hand=hand, labels=np.repeat([*"adn-"], 25), frame=np.tile(np.arange(25), 4))
+    command = ["--raw", str(new), "--out", str(tmp_path / "out"), "--split", "strangers", "--limit", "40"]
+    assert build.main([*command, "--bodies", str(raw_folder)]) == 0
+    rows = pq.read_table(tmp_path / "out" / "data" / "strangers.parquet").to_pylist()
+    of = {name: [row for row in rows if row["signer"] == name] for name in ("Ann", "letters")}
+    assert len(rows) == 80 and all(len(part) == 40 for part in of.values())
+    assert [row["id"] for row in rows] == [f"strangers-{number:04d}" for number in range(80)]
+    assert {row["text"] for row in of["Ann"]} == {"Hello.", "Thank you."}
+    assert all(take.startswith("words/Ann/") for take in takes_of(of["Ann"]))
+    test_names = cafe_grammar.split_names(cafe_grammar.read_names(), seed=0)["test"]
+    names = {row["name"] for row in of["letters"]}
+    assert names and set("".join(names).lower()) <= set("adn") and names <= {*test_names}
+    assert all(take.startswith("letters_frames/letters/") for take in takes_of(of["letters"]))
+    # a right hand that points up, its index finger towards the person's left, which is +x
+    wrist, index, pinky = (np.asarray(of["letters"][0]["joints_mm"])[5, joint] for joint in (21, 37, 43))
+    assert index[1] > wrist[1] and index[0] > pinky[0]
+    (new / "words.npz").unlink()
+    capsys.readouterr()
+    assert build.main(command) == 2 and "--bodies" in capsys.readouterr().err
+
+
 def test_all_splits_and_another_seed(raw_folder, tmp_path):
     report = build.build(raw_folder, tmp_path / "a", limit=12)
     assert set(digest(tmp_path / "a")) >= {f"data/{split}.parquet" for split in SPLITS}

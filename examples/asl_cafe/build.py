@@ -2,6 +2,7 @@
 
     python examples/asl_cafe/build.py --raw RAW --out examples/asl_cafe        # train, validation, test, and six clips
     python examples/asl_cafe/build.py --raw RAW --out /tmp/more --split test   # every take of RAW into one test split
+    python examples/asl_cafe/build.py --raw NEW --out /tmp/new --split strangers --bodies RAW   # other people's takes
 
 The same raw folder and seed give the same bytes. What is said (cafe_grammar.py) does not depend on which takes exist;
 how it is signed (`Stitcher`) draws on the takes of one split only. The rules are in README.md, their tests in
@@ -41,7 +42,13 @@ FIRST_FRAME = 1
 BLOCK = 30  # takes of one signer at one sitting
 GRID = 2  # millimetres; the landmarks are good to centimetres, and a grid of 1 mm takes 3 MB more in git
 WORD_FRAMES, LETTER_FRAMES, TRANSITION_FRAMES = (14, 20), (12, 16), (3, 5)
-RAW_KEYS = {"words": {"pose", "left_hand", "right_hand"}, "letters": {"left_hand", "right_hand"}}
+STRANGER_FRAMES = (15, 30)  # of a word or a letter: who does not practise spells one in 1 to 2 seconds
+STILL_FRAMES = 20  # of letters_frames.npz, in the order of recording, that make a take
+RAW_KEYS = {
+    "words": {"pose", "left_hand", "right_hand", "take"},
+    "letters": {"left_hand", "right_hand", "take"},
+    "letters_frames": {"hand"},
+}
 TABLE_COLUMNS = ("utterances", "combinations", "unseen_combinations", "with_name", "names", "takes")
 TABLE_COLUMNS += ("signs_per_utterance", "frames_per_utterance")
 
@@ -68,7 +75,8 @@ def split_takes(takes: Sequence[int]) -> dict[int, str]:
 
 @dataclass
 class Take:
-    """One recording: `id` like "words/coffee/113"; pose (T, 25, 4), hands (T, 21, 3); letters.npz has no pose."""
+    """One recording: `id` like "words/coffee/113"; pose (T, 25, 4), hands (T, 21, 3); letters.npz has no pose. `signer`
+    where the file tells."""
 
     id: str
     label: str
@@ -76,6 +84,7 @@ class Take:
     pose: np.ndarray | None
     left_hand: np.ndarray
     right_hand: np.ndarray
+    signer: str = ""
 
 
 @dataclass
@@ -90,10 +99,11 @@ def _detected(landmarks: np.ndarray) -> np.ndarray:
 
 
 def read_raw(folder: Path, only_split: str | None = None) -> Raw:
-    """Read words.npz and letters.npz (either may be missing), drop what cannot be used, deal takes to splits."""
+    """Read words.npz, letters.npz and letters_frames.npz (each may be missing), drop what cannot be used, deal takes to
+    splits."""
     no_pose, no_hand = "pose lost in a frame", "signing hand lost in half of the frames"
-    raw = Raw({split: [] for split in cafe.SPLITS}, {no_pose: [], no_hand: []}, {})
-    for source in ("words", "letters"):
+    raw = Raw({split: [] for split in (*cafe.SPLITS, cafe.STRANGERS)}, {no_pose: [], no_hand: []}, {})
+    for source in ("words", "letters", "letters_frames"):
         path = folder / f"{source}.npz"
         if not path.is_file():
             continue
@@ -103,19 +113,23 @@ def read_raw(folder: Path, only_split: str | None = None) -> Raw:
                 arrays = {key: file[key] for key in file.files}  # once: an npz reads the array again at every index
         except (zipfile.BadZipFile, EOFError) as error:
             raise ValueError(f"{path} is damaged ({error}); copy it again") from error
-        if missing := (RAW_KEYS[source] | {"labels", "take"}) - arrays.keys():
+        if missing := (RAW_KEYS[source] | {"labels"}) - arrays.keys():
             raise ValueError(f"{path} lacks {', '.join(sorted(missing))}; the layout is described in README.md")
-        for key in RAW_KEYS[source]:
-            arrays[key] = arrays[key][:, FIRST_FRAME:]
+        if source == "letters_frames":
+            arrays = _still_takes(arrays)
+        ends = arrays.get("num_frames", [None] * len(arrays["labels"]))  # zeros after that
         labels = arrays["labels"].astype(str)
         for label in sorted(set(labels) - {"-", "space"}):  # hands at rest, and no sign
             rows = np.flatnonzero(labels == label)
             splits = split_takes([int(take) for take in arrays["take"][rows]])
             for row in rows:
                 number = int(arrays["take"][row])
-                pose = arrays["pose"][row].astype(np.float32) if source == "words" else None
-                hands = [arrays[key][row].astype(np.float32) for key in ("left_hand", "right_hand")]
-                take = Take(f"{source}/{label}/{number}", label, only_split or splits[number], pose, *hands)
+                signer = str(arrays["signer"][row]) if "signer" in arrays else ""
+                shown = slice(FIRST_FRAME, ends[row])
+                pose = arrays["pose"][row, shown].astype(np.float32) if source == "words" else None
+                hands = [arrays[key][row, shown].astype(np.float32) for key in ("left_hand", "right_hand")]
+                name = "/".join([source, *([signer] if signer else []), label, str(number)])
+                take = Take(name, label, only_split or splits[number], pose, *hands, signer)
                 if pose is not None and not _detected(pose).all():
                     raw.dropped[no_pose].append(take.id)
                 elif _detected(take.right_hand).mean() < 0.5:  # all three sign with the right hand
@@ -125,6 +139,20 @@ def read_raw(folder: Path, only_split: str | None = None) -> Raw:
     if not any(raw.takes.values()):
         raise ValueError(f"no usable take in {folder}; expected words.npz and letters.npz there, see README.md")
     return raw
+
+
+def _still_takes(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Single frames of a right hand in a mirrored picture, in the order of recording -> takes as in letters.npz."""
+    hand, labels = arrays["hand"].copy(), arrays["labels"].astype(str)
+    hand[..., 0] = 1 - hand[..., 0]
+    rows = [np.flatnonzero(labels == label) for label in sorted(set(labels))]
+    takes = [part for row in rows for part in np.split(row, range(STILL_FRAMES, len(row), STILL_FRAMES))]
+    if not (takes := [part for part in takes if len(part) == STILL_FRAMES]):
+        raise ValueError(f"letters_frames.npz shows no letter in {STILL_FRAMES} frames, which a take is made of")
+    takes = np.stack(takes)
+    right = hand[takes]
+    named = {"labels": labels[takes[:, 0]], "take": np.arange(len(takes)), "signer": np.full(len(takes), "letters")}
+    return named | {"left_hand": np.zeros_like(right), "right_hand": right}
 
 
 def borrow_body(take: Take, donor: Take) -> Take:
@@ -185,13 +213,15 @@ def transition(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 class Stitcher:
     """Signs sentences with the takes of one split, each take at one speed of its own, used in turn."""
 
-    def __init__(self, takes: Sequence[Take], split: str, seed: int):
-        self.seed = seed
-        self.rng = np.random.default_rng([seed, (*cafe.SPLITS, cafe.SPELLING).index(split), 1])
+    def __init__(self, takes: Sequence[Take], split: str, seed: int, lenders: Sequence[Take] = ()):
+        self.seed, self.split = seed, split
+        self.rng = np.random.default_rng([seed, (*cafe.SPLITS, cafe.SPELLING, cafe.STRANGERS).index(split), 1])
         self.by_label: dict[str, list[Take]] = {}
         for take in takes:
             self.by_label.setdefault(take.label, []).append(take)
-        bodies = [take for take in takes if take.pose is not None]
+        bodies = [take for take in takes if take.pose is not None] or [
+            take for take in lenders if take.pose is not None
+        ]
         self.donors = [take for take in bodies if take.label in cafe.LETTERS] or bodies
         self.queues: dict[str, list[Take]] = {}
         self.clips: dict[tuple[str, bool], np.ndarray] = {}
@@ -228,11 +258,15 @@ class Stitcher:
             body = take
             if take.pose is None:
                 if not self.donors:
-                    raise ValueError("letters.npz holds hands only, and words.npz has no take to borrow a body from")
+                    raise ValueError(
+                        f"{take.id} is a hand only, and there is no take to borrow a body from: give a folder whose "
+                        "words.npz has some as --bodies"
+                    )
                 same = [donor for donor in self.donors if donor.label == take.label] or self.donors
                 body = borrow_body(take, same[rng.integers(len(same))])
             joints, _ = mediapipe_to_joints(body.pose, body.left_hand, body.right_hand, image_size=IMAGE_SIZE)
             low, high = LETTER_FRAMES if is_letter else WORD_FRAMES
+            low, high = STRANGER_FRAMES if self.split == cafe.STRANGERS else (low, high)
             self.clips[key] = _on_grid(1000 * _retime(_smooth(joints), int(rng.integers(low, high + 1))))
         return self.clips[key]
 
@@ -264,24 +298,43 @@ def write_parquet(rows: Sequence[dict], split: str, data: Path) -> None:
         with open(source / "texts.jsonl", "w", encoding="utf-8") as texts:
             for row in rows:
                 np.savez(source / f"{row['id']}.npz", joints=row["joints_mm"] / 1000, fps=FPS)
-                told = {name: row[name] for name in ("id", "text", "gloss", "name", "signs", "seen_combination")}
+                told = {name: value for name, value in row.items() if name not in ("fps", "num_frames", "joints_mm")}
                 texts.write(json.dumps(told | {"file": f"{row['id']}.npz", "split": "test"}) + "\n")
-        options = {"columns": FEATURES, "fps": FPS, "shard_size": len(rows), "compression_level": 22}
+        columns = {**FEATURES, "signer": Value("string")} if "signer" in rows[0] else FEATURES
+        options = {"columns": Features(columns), "fps": FPS, "shard_size": len(rows), "compression_level": 22}
         report = build_data_set(source, out, workers=0, progress=False, **options)
         if report["dropped"]:
             raise ValueError(f"{report['dropped']} utterances of {split} were left out; see dropped.jsonl")
         shutil.move(out / "data" / "test-00000.parquet", data / f"{split}.parquet")
 
 
-def signed(split: str, sentences: Iterable[cafe.Sentence], stitcher: Stitcher) -> list[dict]:
-    """A row of the split for each sentence, as `stitcher` signs it."""
+def signed(split: str, sentences: Iterable[cafe.Sentence], stitcher: Stitcher, start: int = 0) -> list[dict]:
+    """A row of the split for each sentence, as `stitcher` signs it; their numbers begin with `start`."""
     rows = []
-    for number, sentence in enumerate(sentences):
+    for number, sentence in enumerate(sentences, start):
         joints, signs = stitcher.sign(sentence)
         text, gloss = cafe.gloss_to_english(sentence.gloss), sentence.gloss
         row = {"id": f"{split}-{number:04d}", "text": text, "gloss": gloss, "name": sentence.name, "signs": signs}
         row |= {"fps": FPS, "num_frames": len(joints), "joints_mm": joints, "seen_combination": sentence.seen}
         rows.append(row)
+    return rows
+
+
+def _of_strangers(
+    takes: Sequence[Take], lenders: Sequence[Take], train: Sequence[cafe.Sentence], seed: int, limit: int | None
+) -> list[dict]:
+    """Rows with a `signer`: each person says what the labels at hand allow, and nobody else signs in them.
+
+    `lenders` lend bodies to hands without. Raises a ValueError if somebody's labels allow nothing.
+    """
+    rows: list[dict] = []
+    for signer in sorted({take.signer for take in takes}):
+        stitcher = Stitcher([take for take in takes if take.signer == signer], cafe.STRANGERS, seed, lenders)
+        size, labels = min(cafe.STRANGERS_SIZE, limit or cafe.STRANGERS_SIZE), stitcher.by_label.keys()
+        orders = {*labels} & {*map(str.lower, cafe.DRINKS_AND_FOOD)}
+        known = {"seed": seed, "labels": labels, "train": train}
+        sentences = cafe.compose("test", size, **known) if orders else cafe.compose_short(size, **known)
+        rows += [row | {"signer": signer} for row in signed(cafe.STRANGERS, sentences, stitcher, len(rows))]
     return rows
 
 
@@ -315,9 +368,17 @@ def _write_clips(rows: Sequence[dict], folder: Path) -> dict[str, str]:
 
 
 def build(
-    raw_folder: Path, out: Path, *, only_split: str | None = None, seed: int = 0, limit: int | None = None
+    raw_folder: Path,
+    out: Path,
+    *,
+    only_split: str | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    bodies: Path | None = None,
 ) -> dict:
     """Write OUT/data/*.parquet and build.json, and OUT/clips when all splits are built; -> what build.json holds.
+
+    `bodies`: another raw folder, whose takes lend bodies to hands of people of whom nothing else was filmed.
 
     Raises:
         ValueError: the raw folder lacks takes for a split.
@@ -327,8 +388,7 @@ def build(
     data.mkdir(parents=True, exist_ok=True)
     report = {"seed": seed, "fps": FPS, "raw_sha256": raw.sha256, "dropped": raw.dropped, "splits": {}}
 
-    def write(split: str, sentences: Sequence[cafe.Sentence], stitcher: Stitcher) -> list[dict]:
-        rows = signed(split, sentences, stitcher)
+    def write(split: str, rows: list[dict]) -> list[dict]:
         write_parquet(rows, split, data)
         report["splits"][split] = _statistics(rows)
         return rows
@@ -336,7 +396,10 @@ def build(
     # A single held-out split is compared with the train sentences of the same seed, which need every label.
     every_label = {*map(str.lower, cafe.WORDS), *cafe.LETTERS}
     train = cafe.compose("train", cafe.SIZES["train"], seed=seed, labels=every_label) if only_split else []
-    for split in (only_split,) if only_split else cafe.SPLITS:
+    if only_split == cafe.STRANGERS:
+        lenders = read_raw(bodies, only_split).takes[only_split] if bodies else raw.takes[only_split]
+        write(only_split, _of_strangers(raw.takes[only_split], lenders, train, seed, limit))
+    for split in cafe.SPLITS if only_split is None else {only_split} & {*cafe.SPLITS}:
         if not raw.takes[split]:
             remedy = "with --split test all of them make one test split"
             raise ValueError(f"no take of {raw_folder} falls into {split}; {remedy}")
@@ -344,11 +407,12 @@ def build(
         size, labels = min(cafe.SIZES[split], limit or cafe.SIZES[split]), stitcher.by_label.keys()
         sentences = cafe.compose(split, size, seed=seed, labels=labels, train=train)
         train = train or sentences
-        rows = write(split, sentences, stitcher)
+        rows = write(split, signed(split, sentences, stitcher))
         if split == "test":
             size = min(cafe.SPELLING_SIZE, limit or cafe.SPELLING_SIZE)
             if spelled := cafe.compose_spelling(size, seed=seed, labels=labels, train=train):
-                write(cafe.SPELLING, spelled, Stitcher(raw.takes[split], cafe.SPELLING, seed))
+                stitcher = Stitcher(raw.takes[split], cafe.SPELLING, seed)
+                write(cafe.SPELLING, signed(cafe.SPELLING, spelled, stitcher))
             if not only_split:
                 report["clips"] = _write_clips(rows, out / "clips")
     (data / "build.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -361,13 +425,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     raw = "takes as MediaPipe landmarks, keys pose, left_hand, right_hand, labels, take"
     add("--raw", type=Path, required=True, help=f"folder with words.npz and letters.npz: {raw}")
     add("--out", type=Path, required=True, help="folder to fill: data/*.parquet, data/build.json, clips/*.npz")
-    one_split = "put every take into this one split, for takes recorded later; default: deal by recording block"
-    add("--split", choices=cafe.SPLITS, help=one_split)
+    one_split = "put every take into this one split, for takes recorded later; default: deal by recording block. "
+    one_split += "strangers: of other people, with any of the labels; each says what theirs allow"
+    add("--split", choices=(*cafe.SPLITS, cafe.STRANGERS), help=one_split)
+    add(
+        "--bodies",
+        type=Path,
+        metavar="RAW",
+        help="whose takes lend bodies to strangers of whom hands alone were filmed",
+    )
     add("--seed", type=int, default=0, help="of sentences, names, takes and speeds (default: %(default)s)")
     add("--limit", type=int, help="at most this many utterances a split: a quick look")
     options = parser.parse_args(arguments)
     try:
-        report = build(options.raw, options.out, only_split=options.split, seed=options.seed, limit=options.limit)
+        more = {"seed": options.seed, "limit": options.limit, "bodies": options.bodies}
+        report = build(options.raw, options.out, only_split=options.split, **more)
     except (ValueError, OSError) as error:
         print(f"build.py: {error}", file=sys.stderr)
         return 2

@@ -23,6 +23,10 @@ SPELLING = "spelling"  # the harder set, made of test takes: every utterance spe
 SPELLING_SIZE = 300
 SPELLING_FRAMES = ("I {}", "HELLO {}", "THANK-YOU {}", "CAN {} GET TEA", "LARGE COFFEE {}", "MUFFIN {} PLEASE")
 
+STRANGERS = "strangers"  # people that no other split shows, with whatever labels there are of each
+STRANGERS_SIZE = 100  # utterances a person
+SHORT = ("{}", "HELLO", "NO", "THANK-YOU", "NO THANK-YOU", "HELLO {}", "THANK-YOU {}", "I {}", "HELLO I {}")
+
 DRINKS_AND_FOOD, MEASURES = ("COFFEE", "TEA", "WATER", "MUFFIN"), ("SMALL", "MEDIUM", "LARGE")
 WORDS = (*DRINKS_AND_FOOD, *MEASURES, "CAN", "I", "GET", "HELLO", "NO", "PLEASE", "THANK-YOU")
 NAME_PLACES = ("greeting", "myself", "asker", "items", "thanks", "refusal")
@@ -231,6 +235,38 @@ def compose_spelling(count: int, *, seed: int, labels: Iterable[str], train: Seq
         word = pool[index // 2 % len(pool)]
         gloss = str(rng.choice(frames)).format(f"fs-{word.upper()}")
         sentences.append(Sentence(gloss, word.capitalize(), combination(gloss) in trained))
+    return sentences
+
+
+def compose_short(count: int, *, seed: int, labels: Iterable[str], train: Sequence[Sentence]) -> list[Sentence]:
+    """What people say whose labels allow no order of the cafe: greetings, thanks, the test names that they can spell.
+
+    Raises:
+        ValueError: not even that.
+    """
+    labels = set(labels)
+    rng = np.random.default_rng([seed, len(SPLITS) + 1])
+    trained = {combination(sentence.gloss) for sentence in train}
+    names = [name for name in split_names(read_names(), seed)["test"] if set(name.lower()) <= labels]
+    frames = [
+        frame
+        for frame in SHORT
+        if {word.lower() for word in frame.split()} - {"{}"} <= labels and (names or "{}" not in frame)
+    ]
+    if any("{}" in frame for frame in frames):  # what has no name has few forms
+        frames = [frame for frame in frames if "{}" in frame] * 4 + [frame for frame in frames if "{}" not in frame]
+    if not frames:
+        raise ValueError(
+            f"the labels {sorted(labels)} allow no utterance: expected letters of a name, hello or thank-you"
+        )
+    sentences, queue = [], []
+    for _ in range(count):
+        frame, name = str(rng.choice(frames)), None
+        if "{}" in frame:
+            queue = queue or [names[pick] for pick in rng.permutation(len(names))]
+            name = queue.pop()
+        gloss = frame.format(f"fs-{name.upper()}" if name else "")
+        sentences.append(Sentence(gloss, name, combination(gloss) in trained))
     return sentences
 
 
