@@ -12,7 +12,16 @@ from training_fixtures import recipe
 from lslm.modeling_lslm import LslmForConditionalGeneration
 from lslm.processing import SignMotionFeatureExtractor, SignMotionProcessor
 from lslm.processing.motion_features import JOINT_NAMES, LEFT_HAND, PARENTS, RIGHT_HAND, feature_slices
-from lslm.training.dataset.augmentation import Variation, at_a_lower_rate, augmented, mirrored, of_another_body
+from lslm.training.dataset.augmentation import (
+    VARIATION_KEYS,
+    Variation,
+    at_a_lower_rate,
+    augmented,
+    facing_the_camera,
+    mirrored,
+    of_another_body,
+    seen_by_another_camera,
+)
 from lslm.training.dataset.collators import EpochSampler, TranslationCollator, WindowCollator, load_templates
 from lslm.training.dataset.motion_text import MotionText, feature_statistics, load_split, read_joints
 from lslm.training.dataset.streaming import StreamedMotionText, training_clips
@@ -180,12 +189,45 @@ def test_a_slower_camera_sees_slow_movements_as_they_are_and_fast_ones_less():
     assert len(at_a_lower_rate(slow[:2], np.random.default_rng(0))) == 2
 
 
+def test_another_camera_tilts_and_misjudges_depth():
+    clip = make_clip(12, 3).astype(np.float32)
+    facing = facing_the_camera(clip)
+    lengths = [np.linalg.norm(joints[:, 1:] - joints[:, :1], axis=-1) for joints in (clip, facing)]
+    assert np.allclose(*lengths, atol=1e-5) and np.allclose(facing[..., 1], (clip - clip[:1, :1])[..., 1], atol=1e-6)
+    across = facing[0, 1] - facing[0, 2] + facing[0, 16] - facing[0, 17]
+    assert across[0] > 0 and abs(across[2]) < 1e-6
+    angles, factors = [], []
+    for seed in range(400):
+        tilted = seen_by_another_camera(clip, np.random.default_rng(seed), 8.0, 0.0)
+        assert np.allclose(np.linalg.norm(tilted, axis=-1), np.linalg.norm(facing, axis=-1), atol=1e-5)
+        up = np.linalg.lstsq(facing.reshape(-1, 3), tilted.reshape(-1, 3), rcond=None)[0][1]
+        angles.append(np.degrees([np.arctan2(up[2], up[1]), np.arctan2(up[0], up[1])]))
+        deep = seen_by_another_camera(clip, np.random.default_rng(seed), 0.0, 0.3)
+        assert np.allclose(deep[..., :2], facing[..., :2], atol=1e-6)
+        factors.append(np.log(np.abs(deep[..., 2]).sum() / np.abs(facing[..., 2]).sum()))
+    assert np.allclose(np.std(angles, axis=0), 8.0, rtol=0.12) and np.std(factors) == pytest.approx(0.3, rel=0.12)
+
+
+def test_tremor_and_tempo(toy_set):
+    plain, noisy, paced = (MotionText(toy_set, "train", 15.0, **key) for key in ({}, {"tremor": 4.0}, {"tempo": 2.0}))
+    off = np.array([(noisy[epoch, 0]["joints"] - plain[epoch, 0]["joints"]).std() for epoch in range(60)])
+    assert 0 <= off.min() < 0.001 and 0.003 < off.max() <= 0.0041
+    ratio = np.array([len(paced[epoch, 0]["joints"]) / len(plain.joints[0]) for epoch in range(60)])
+    assert 0.45 < ratio.min() < 0.7 and 1.5 < ratio.max() <= 2.05
+    window = MotionText(toy_set, "train", 15.0, augment=True, window=5, tempo=2.0)
+    long = [index for index in range(len(window)) if len(window.joints[index]) > 30]
+    assert all(len(window[epoch, index]["joints"]) >= 5 for epoch in range(30) for index in long)
+
+
 def test_a_new_key_leaves_the_random_numbers_of_the_old_ones(toy_set):
-    keys = ({}, {"mirror": 1.0}, {"frame_rate_jitter": 1.0}, {"body_proportions": 0.1})
-    plain, mirror, slow, body = (MotionText(toy_set, "train", 15.0, augment=True, window=17, **key) for key in keys)
+    keys = ({}, {"mirror": 1.0}, {"frame_rate_jitter": 1.0}, {"body_proportions": 0.1}, {"mirror": 1.0, "tremor": 1.0})
+    plain, mirror, slow, body, trembling = (
+        MotionText(toy_set, "train", 15.0, augment=True, window=17, **key) for key in keys
+    )
     for index in range(8):
         item = plain[3, index]
         assert np.array_equal(mirror[3, index]["joints"], mirrored(item["joints"]))
+        assert 0 < np.abs(trembling[3, index]["joints"] - mirror[3, index]["joints"]).max() < 0.006
         assert not np.array_equal(body[3, index]["joints"][:, 0], item["joints"][:, 0])
         assert not np.array_equal(slow[3, index]["joints"], item["joints"])
     half = MotionText(toy_set, "train", 15.0, mirror=0.5)
@@ -194,11 +236,11 @@ def test_a_new_key_leaves_the_random_numbers_of_the_old_ones(toy_set):
     assert not plain.vary == Variation() and not Variation().changes_clips and Variation(mirror=0.5).changes_clips
 
 
-@pytest.mark.parametrize("key", ["mirror", "frame_rate_jitter", "body_proportions"])
+@pytest.mark.parametrize("key", VARIATION_KEYS)
 @pytest.mark.parametrize("wrong", [-0.1, 1.1, float("nan")])
 def test_a_variation_that_cannot_be_is_refused(key, wrong):
-    if (key, wrong) != ("body_proportions", 1.1):
-        with pytest.raises(ValueError, match=f"{key} is {wrong}, expected a"):
+    if key in ("mirror", "frame_rate_jitter") or wrong != 1.1:
+        with pytest.raises(ValueError, match=f"{key} is {wrong}, expected "):
             Variation(**{key: wrong})
 
 

@@ -21,13 +21,15 @@ def key(default, help: str, **more):
 # Numbers that make a run: the least and the most. Those of the network are in its configuration.
 RANGES = {
     **dict.fromkeys(("mirror", "frame_rate_jitter", "codebook_warmup"), (0.0, 1.0)),
+    **dict.fromkeys(("body_proportions", "depth_scale"), (0.0, 1.0)),
+    **{"camera_tilt": (0.0, 45.0), "tremor": (0.0, 100.0), "tempo": (1.0, 10.0)},
     **dict.fromkeys(("code_dropout", "ctc_code_dropout", "lora_dropout"), (0.0, 1.0)),
     **dict.fromkeys(("arm_weight", "finger_weight"), (0.0, 1e6)),
     **dict.fromkeys(("learning_rate", "projector_learning_rate", "ctc_learning_rate"), (0.0, 100.0)),
     **dict.fromkeys(("limit", "max_length", "ctc_batch_size", "batch_size", "gradient_accumulation_steps"), (1, 2**30)),
     **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), (1, 2**30)),
     **dict.fromkeys(("shuffle_buffer", "ctc_steps", "report_clips"), (0, 2**30)),
-    **{"fps": (1.0, 1000.0), "window": (2, 2**20), "body_proportions": (0.0, 1.0), "num_beams": (1, 64)},
+    **{"fps": (1.0, 1000.0), "window": (2, 2**20), "num_beams": (1, 64)},
     **{"lora_r": (0, 2**14), "lora_alpha": (0.0, 2.0**20), "weight_decay": (0.0, 100.0), "seed": (0, 2**32 - 1)},
     **{"num_train_epochs": (0.0, 1e6), "dataloader_num_workers": (0, 1024), "max_grad_norm": (0.0, 1e6)},
     **dict.fromkeys(("save_steps", "eval_steps", "logging_steps"), (1e-9, 2.0**30)),
@@ -78,6 +80,10 @@ class DataKeys(RunKeys):
     body_proportions: float = key(
         0.0, "deviation of the lengths of body, arms and hands; 0.1 is a tenth. Needs target_skeleton none"
     )
+    camera_tilt: float = key(0.0, "deviation, in degrees, of a camera that is pitched and rolled")
+    depth_scale: float = key(0.0, "deviation of the depths that a camera in front judges; 0.3 is about a third")
+    tremor: float = key(0.0, "millimetres of noise: each clip gets up to so much on every coordinate")
+    tempo: float = key(1.0, "clips are up to so many times slower or faster")
     limit: int | None = key(None, "use the first N training clips only, to try something")
     stream: bool = key(
         False,

@@ -1,11 +1,11 @@
 """How a clip differs from epoch to epoch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from ...processing.feature_extraction_lslm import resample
-from ...processing.motion_features import JOINT_NAMES, LEFT_HAND, NUM_JOINTS, PARENTS, RIGHT_HAND
+from ...processing.motion_features import HEADING_JOINTS, JOINT_NAMES, LEFT_HAND, NUM_JOINTS, PARENTS, RIGHT_HAND
 from .validity import ALL_OBSERVED
 
 # Augmentation in time: how many times as many frames, and how many frames later it starts (a code stands for four).
@@ -30,6 +30,10 @@ class Variation:
         frame_rate_jitter: probability that it is seen at a lower frame rate.
         body_proportions: deviation of the lengths of body, arms and hands; 0.1: a tenth.
         mirror: probability that it is mirrored.
+        camera_tilt: deviation, in degrees, of a camera that is pitched and rolled.
+        depth_scale: deviation of the depth, as a camera in front of the signer judges it; 0.3: about a third.
+        tremor: millimetres; each clip gets noise of up to this deviation on every coordinate.
+        tempo: the clip is up to so many times slower or faster; 1: as it is.
     """
 
     augment: bool = False
@@ -37,18 +41,26 @@ class Variation:
     frame_rate_jitter: float = 0.0
     body_proportions: float = 0.0
     mirror: float = 0.0
+    camera_tilt: float = 0.0
+    depth_scale: float = 0.0
+    tremor: float = 0.0
+    tempo: float = 1.0
 
     def __post_init__(self):
         for name in ("frame_rate_jitter", "mirror"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a probability from 0 to 1")
-        if not (deviation := self.body_proportions) >= 0:
-            raise ValueError(f"body_proportions is {deviation}, expected a deviation from 0 on; 0.1: a tenth")
+        least = {"body_proportions": (0, "a deviation from 0 on; 0.1: a tenth"), "tempo": (1, "a factor from 1 on")}
+        least |= {"camera_tilt": (0, "a deviation in degrees, from 0 on"), "tremor": (0, "millimetres, from 0 on")}
+        least |= {"depth_scale": (0, "a deviation from 0 on; 0.3: a third")}
+        for name, (low, what) in least.items():
+            if not getattr(self, name) >= low:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected {what}")
 
     @property
     def changes_clips(self) -> bool:
         """Whether a clip differs from epoch to epoch at all."""
-        return any((self.augment, self.window, self.frame_rate_jitter, self.body_proportions, self.mirror))
+        return self != Variation()
 
     def __call__(self, joints: np.ndarray, valid: np.ndarray | None, rng: np.random.Generator) -> dict:
         """`joints` (T', 52, 3) float32 of a clip (T, 52, 3) this time, and `valid` (T', 52) if that is not None."""
@@ -56,7 +68,7 @@ class Variation:
             # as a fourth number beside x, y and z: what happens in time happens to both
             joints = np.concatenate([joints, valid[..., None]], -1)
         if self.window:
-            enough = int(self.window / STRETCH[0]) + DELAY + 2  # for a window after augmentation
+            enough = int(self.window * self.tempo / STRETCH[0]) + DELAY + 2  # for a window after augmentation
             start = rng.integers(0, max(len(joints) - enough, 0) + 1)
             joints = joints[start : start + enough]
         if self.augment:
@@ -67,8 +79,20 @@ class Variation:
             joints = of_another_body(joints, rng, self.body_proportions)
         if self.mirror and rng.random() < self.mirror:
             joints = mirrored(joints)
+        if self.tempo > 1:
+            joints = resample(joints, 1.0, self.tempo ** rng.uniform(-1, 1)).astype(np.float32)
+        if self.camera_tilt or self.depth_scale:
+            joints = seen_by_another_camera(joints, rng, self.camera_tilt, self.depth_scale)
+        if self.tremor:
+            joints = joints.copy()
+            deviation = rng.uniform(0.0, self.tremor) / 1000
+            joints[..., :3] += rng.normal(0.0, deviation, (*joints.shape[:-1], 3)).astype(np.float32)
         item = {"joints": joints[..., :3]}
         return item if valid is None else item | {"valid": joints[..., 3] > ALL_OBSERVED}
+
+
+# what a recipe says of it, but for `augment` and what each stage chooses itself
+VARIATION_KEYS = [field.name for field in fields(Variation) if field.name not in ("augment", "window")]
 
 
 def augmented(joints: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -119,6 +143,35 @@ def mirrored(joints: np.ndarray) -> np.ndarray:
     joints = joints[..., _MIRROR, :]
     joints[..., 0] *= -1
     return joints
+
+
+def facing_the_camera(joints: np.ndarray) -> np.ndarray:
+    """(T, 52, 3) joints turned about y and moved so that the signer starts at the origin and faces +z, as features have
+    it: there the camera is."""
+    left_hip, right_hip, left_shoulder, right_shoulder = joints[0, HEADING_JOINTS, :3].astype(np.float64)
+    across = left_hip - right_hip + left_shoulder - right_shoulder
+    facing = joints.copy()
+    facing[..., :3] = (joints[..., :3] - joints[:1, :1, :3]) @ rotation(1, np.arctan2(across[2], across[0])).T
+    return facing
+
+
+def seen_by_another_camera(joints: np.ndarray, rng: np.random.Generator, tilt: float, depth: float) -> np.ndarray:
+    """(T, 52, 3) joints from a camera in front that is pitched and rolled (deviation `tilt`, in degrees) and takes
+    depths for larger or smaller (deviation of their factor `depth`)."""
+    joints = facing_the_camera(joints)
+    pitch, roll = np.deg2rad(rng.normal(0.0, 1.0, 2) * tilt)
+    joints[..., 2] *= np.exp(rng.normal(0.0, 1.0) * depth)
+    joints[..., :3] = joints[..., :3] @ (rotation(0, pitch) @ rotation(2, roll)).T
+    return joints
+
+
+def rotation(axis: int, radians: float) -> np.ndarray:
+    """(3, 3): about x, y or z, from the next axis towards the one after it."""
+    matrix, (b, c) = np.eye(3), ((axis + 1) % 3, (axis + 2) % 3)
+    matrix[b, b] = matrix[c, c] = np.cos(radians)
+    matrix[c, b] = np.sin(radians)
+    matrix[b, c] = -matrix[c, b]
+    return matrix
 
 
 def _turned(points: np.ndarray, centre: np.ndarray, turn: np.ndarray) -> np.ndarray:

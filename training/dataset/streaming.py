@@ -19,7 +19,7 @@ from transformers import Trainer
 
 from ...processing.feature_extraction_lslm import SignMotionFeatureExtractor, resample
 from ...processing.readers.wording import counted
-from .augmentation import Variation
+from .augmentation import VARIATION_KEYS, Variation
 from .motion_text import (
     MotionText,
     check_columns,
@@ -208,8 +208,7 @@ def training_clips(
             "body_proportions changes nothing, since the target skeleton gives everybody the same bones; leave it out, "
             "or train the sign tokenizer with target_skeleton: none"
         )
-    keys = ("seed", "augment", "frame_rate_jitter", "body_proportions", "mirror")
-    options = {key: getattr(args, key) for key in keys} | {"window": window}
+    options = {key: getattr(args, key) for key in ("seed", "augment", *VARIATION_KEYS)} | {"window": window}
     if not args.stream:
         return MotionText(args.data, "train", extractor.fps, limit=args.limit, **options)
     options |= {"rank": args.process_index, "world_size": args.world_size, "shuffle_buffer": args.shuffle_buffer}

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from ...processing.feature_extraction_lslm import resample
-from ...processing.motion_features import HEADING_JOINTS, LEFT_HAND, RIGHT_HAND, fill_in_time
-from ..dataset.augmentation import mirrored, of_another_body
+from ...processing.motion_features import LEFT_HAND, RIGHT_HAND, fill_in_time
+from ..dataset.augmentation import facing_the_camera, mirrored, of_another_body, rotation
 from .sign_translation_metrics import compare, text_metrics
 
 LOST_SECONDS, EVERY_SECONDS = 0.5, 2.0  # how long a hand is out of sight, and how often
@@ -22,18 +22,9 @@ DRIFT_SECONDS = 1.0  # between the points that a drift goes through
 Change = Callable[[np.ndarray, np.random.Generator, float], np.ndarray]
 
 
-def _rotation(axis: int, radians: float) -> np.ndarray:
-    """(3, 3): about x, y or z, from the next axis towards the one after it."""
-    matrix, (b, c) = np.eye(3), ((axis + 1) % 3, (axis + 2) % 3)
-    matrix[b, b] = matrix[c, c] = np.cos(radians)
-    matrix[c, b] = np.sin(radians)
-    matrix[b, c] = -matrix[c, b]
-    return matrix
-
-
 def _turned(axis: int, degrees: float) -> Change:
     """The camera is turned about x (pitched), y (stands elsewhere) or z (rolled) by so much, to either side."""
-    return lambda joints, rng, fps: joints @ _rotation(axis, np.deg2rad(rng.choice([-degrees, degrees]))).T
+    return lambda joints, rng, fps: joints @ rotation(axis, np.deg2rad(rng.choice([-degrees, degrees]))).T
 
 
 def _deeper(factor: float) -> Change:
@@ -103,10 +94,7 @@ def changed(joints: np.ndarray, condition: str, fps: float, seed: int, index: in
     The same for the same `seed`, whatever other conditions there are.
     """
     rng = np.random.default_rng([seed, index, zlib.crc32(condition.encode())])
-    left_hip, right_hip, left_shoulder, right_shoulder = joints[0, HEADING_JOINTS].astype(np.float64)
-    across = left_hip - right_hip + left_shoulder - right_shoulder
-    facing = (joints - joints[:1, :1]) @ _rotation(1, np.arctan2(across[2], across[0])).T
-    return CONDITIONS[condition](facing, rng, fps).astype(np.float32)
+    return CONDITIONS[condition](facing_the_camera(joints), rng, fps).astype(np.float32)
 
 
 def robustness(references: Sequence[str], clean: Sequence[str], translate: Callable, samples: int, seed: int) -> dict:
