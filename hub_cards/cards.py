@@ -65,6 +65,7 @@ class SignData:
 
     Args:
         name: as people call it.
+        repo_id: its id on the Hub, if it was read from there.
         license: the Hub's identifier; "other" needs name and link. None: not known.
         origin: what it was made from: an address, or in words.
         about: one sentence: what is in it; None: the languages.
@@ -85,6 +86,7 @@ class SignData:
     license: str | None = None
     license_name: str | None = None
     license_link: str | None = None
+    repo_id: str | None = None
     origin: str | None = None
     about: str | None = None
     language: Sequence[str] = ()
@@ -357,6 +359,7 @@ def _of_both_models(repo_id: str, config: Mapping, terms: License, known: Record
     results = known.results or {}
     languages = config.get("languages") or named(known.data.language if known.data else ())
     codes = [code for kind in ("written", "signed") for code in (languages or {}).get(kind) or {}]
+    front_matter["datasets"] = [known.data.repo_id] if known.data and known.data.repo_id else None
     front_matter |= {"language": codes or None, "library_name": "transformers", **terms.metadata}
     front_matter["tags"] += _tags(languages)
     return {
@@ -435,7 +438,7 @@ def _evaluations(results: Mapping, data: SignData | None) -> list[EvalResult]:
         EvalResult(
             task_type="translation",
             task_name="sign language translation",
-            dataset_type=folder or name,
+            dataset_type=(data and data.repo_id) or folder or name,
             dataset_name=name,
             dataset_split=results.get("split"),
             metric_type=metric,

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import yaml
 
+from .data_sets import data_card
+
 NAMES = yaml.safe_load(Path(__file__).with_name("languages.yaml").read_text(encoding="utf-8"))
 
 
@@ -55,13 +57,14 @@ def metadata_of(card: str) -> dict:
     return metadata if isinstance(metadata, dict) else {}
 
 
-def read_metadata(folder: str | Path) -> dict:
-    """The metadata of the card in a folder; none where there is no card."""
-    card = Path(folder, "README.md")
-    return metadata_of(card.read_text(encoding="utf-8")) if card.is_file() else {}
+def read_metadata(place: str | Path) -> dict:
+    """The metadata of the card of a data set, a folder or a Hub id; none where there is no card. Errors as of
+    [`data_card`]."""
+    return metadata_of(data_card(place) or "")
 
 
-def languages_of(folder: str | Path) -> dict[str, dict[str, str]] | None:
-    """What the card in the folder of a data set says of its languages, as [`named`] has them."""
-    codes = read_metadata(folder).get("language") or []
+def languages_of(place: str | Path) -> dict[str, dict[str, str]] | None:
+    """What the card of a data set, a folder or a Hub id, says of its languages, as [`named`] has them. Errors as of
+    [`data_card`]."""
+    codes = read_metadata(place).get("language") or []
     return named([codes] if isinstance(codes, str) else [code for code in codes if isinstance(code, str)])

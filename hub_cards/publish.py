@@ -37,6 +37,7 @@ from .cards import (
     with_license,
     with_owner,
 )
+from .data_sets import data_folder, is_hub_id
 from .languages import is_written, metadata_of, read_metadata
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -124,11 +125,11 @@ def publish(
         out = Path(scratch) / repo_id.replace("/", "--")
         out.mkdir()
         facts = {**_record(folder, results), **terms}
-        data_folder = facts.pop("data_folder")
+        folder_of_data = facts.pop("data_folder")
         if clip and clip != "none":
             shutil.copyfile(clip, out / CLIP)
         elif not clip:
-            facts["example"] = _own_example(data_folder, facts["data"], out / CLIP)
+            facts["example"] = _own_example(folder_of_data, facts["data"], out / CLIP)
         facts["clip"] = CLIP if (out / CLIP).is_file() else None
         if kind == "lslm":
             card, expected = _stage_model(folder, repo_id, out, facts, base_model, adapter_only)
@@ -343,8 +344,7 @@ def _record(folder: str, results: str | None) -> dict:
         recipes = yaml.safe_load(stages.read_text(encoding="utf-8"))
         made_with = recipes.pop("made_with", {})
         facts |= {"commit": made_with.pop("commit", None), "machine": made_with.pop("machine", None)}
-        facts["data_folder"] = list(recipes.values())[-1].get("data")
-        facts["data"] = _sign_data(facts["data_folder"], made_with.pop("data_set", None))
+        facts |= _data(list(recipes.values())[-1].get("data"), made_with.pop("data_set", {}))
         facts |= {"recipes": recipes, "versions": made_with}
     beside = Path(folder).parent / "scores" / "results.json"
     path = Path(results) if results else next(filter(Path.is_file, (Path(folder, "results.json"), beside)), None)
@@ -354,19 +354,29 @@ def _record(folder: str, results: str | None) -> dict:
     if scores:
         facts["results"] = scores
         if not facts["data"]:
-            facts["data_folder"], facts["data"] = scores.get("data"), _sign_data(scores.get("data"))
+            revision = scores.get("data_revision")
+            facts |= _data(scores.get("data"), {"revision": revision} if revision else {})
     else:
         print("no scores for the card; give --results, a results.json of lslm evaluate", flush=True)
     return facts
 
 
-def _sign_data(folder: str | None, recorded: dict | None = None) -> SignData | None:
-    """What the card of the data set in `folder` says, or said when it was `recorded`; None if there is neither."""
-    metadata = (read_metadata(folder) if folder else {}) or recorded
-    if not folder or not metadata:
-        return None
+def _data(place: str | None, recorded: dict) -> dict:
+    """`data`: what the card of the data set at `place` says, or said when it was `recorded`; None if there is neither.
+    `data_folder`: where its files are. Only a record with a `revision` is of a data set on the Hub; another one may be
+    of a path that merely looks like an id."""
+    on_hub = bool(place) and is_hub_id(place) and "revision" in recorded
+    folder, metadata = place, {}
+    if on_hub or (place and Path(place).is_dir()):
+        try:
+            folder, metadata = str(data_folder(place, *SPLITS)), read_metadata(place)
+        except FileNotFoundError as error:
+            print(f"the card says of the data what the model's files say: {error}", flush=True)
+    metadata = metadata or recorded
+    if not place or not metadata:
+        return {"data": None, "data_folder": folder}
     if metadata.get("pretty_name") == ASL_CAFE.name:
-        return ASL_CAFE
+        return {"data": ASL_CAFE, "data_folder": folder}
     names = ("license", "license_name", "license_link", "language")
     facts = {name: metadata[name] for name in names if name in metadata and metadata[name] != "unknown"}
     if isinstance(facts.get("language"), str):
@@ -374,7 +384,8 @@ def _sign_data(folder: str | None, recorded: dict | None = None) -> SignData | N
     import pyarrow.parquet as pq
 
     splits = {split: sum(pq.read_metadata(file).num_rows for file in files) for split, files in _splits(folder).items()}
-    return SignData(name=metadata.get("pretty_name", Path(folder).name), splits=splits, **facts)
+    name = metadata.get("pretty_name", Path(place).name)
+    return {"data": SignData(name, repo_id=place if on_hub else None, splits=splits, **facts), "data_folder": folder}
 
 
 def _splits(folder: str) -> dict[str, list[Path]]:

@@ -326,7 +326,9 @@ async def resolve(repo: Repo, hub: Hub, revision: str, path: str):
     oid = find_commit(repo, revision)
     file = hub.files(repo["path"], revision).get(path)
     if file is None:
-        raise refusal(404, "Entry not found", "EntryNotFound")
+        no_entry = refusal(404, "Entry not found", "EntryNotFound")
+        no_entry.headers["X-Repo-Commit"] = oid  # clients note that it is not there
+        raise no_entry
     return FileResponse(hub.object_path(file["sha256"]), headers={"X-Repo-Commit": oid, "ETag": f'"{file["oid"]}"'})
 
 

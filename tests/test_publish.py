@@ -252,6 +252,71 @@ def test_a_stage_takes_hub_ids_wherever_a_folder_goes(published, toy, toy_align,
     assert nowhere.returncode == 2 and "no data set at lslm/nowhere: expected a folder" in nowhere.stderr
 
 
+def test_a_data_set_given_by_its_id_speaks_as_its_card_does(published, toy, toy_align, tmp_path):
+    """Prompts, stages.yaml, scores and the model's card: as of a folder with the same README.md."""
+    hub, _, _ = published
+    folder = shutil.copytree(toy / "set", tmp_path / "wetter")
+    data = SignData("Wetter", "cc-by-nc-4.0", language=["de", "gsg"], splits={"train": 8})
+    (folder / "README.md").write_text(dataset_card("OWNER/wetter", data))
+    upload = f"upload_folder(repo_id='lslm/by-id', repo_type='dataset', folder_path={str(folder)!r})"
+    create = "create_repo('lslm/by-id', repo_type='dataset')"
+    hub.forks.run(f"import huggingface_hub as h; h.{create}; h.{upload}")
+    out, home = tmp_path / "align", {"HF_HOME": str(tmp_path / "home")}
+    flags = toy_align | {"data": "lslm/by-id", "output_dir": out, "max_steps": 1}
+    done = hub.forks.run(["align", *recipe(**flags)], **home)
+    assert "has no README.md" not in done.stdout
+    config = json.loads((out / "config.json").read_text())
+    assert config["languages"] == {"signed": {"gsg": "German Sign Language"}, "written": {"de": "German"}}
+    revision = hub.repos["datasets/lslm/by-id"]["branches"]["main"]
+    stated = {"pretty_name": "Wetter", "license": "cc-by-nc-4.0", "language": ["de", "gsg"], "revision": revision}
+    assert yaml.safe_load((out / "stages.yaml").read_text())["made_with"]["data_set"] == stated
+    scores = ["evaluate", "--data", "lslm/by-id", "--split", "test", "--model", out, "--report_clips", "0"]
+    hub.forks.run([*scores, "--output", tmp_path / "scores"], **home)
+    assert json.loads((tmp_path / "scores" / "results.json").read_text())["data_revision"] == revision
+    publish = ["publish", out, "lslm/german", *BASE, "--dry-run"]
+    card = hub.forks.run(publish, **home).stdout
+    for fact in (
+        "datasets:\n- lslm/by-id\n",
+        "- gsg\n",
+        "license: cc-by-nc-4.0\n",
+        "type: lslm/by-id\n",
+        "Data: Wetter (German Sign Language, German), 8 sentences",
+        " of the test split of Wetter.\n",
+        "- Data: [Wetter](https://huggingface.co/datasets/lslm/by-id), `cc-by-nc-4.0`.",
+    ):
+        assert fact in card, fact
+    assert not re.search(r"\b(ASL|ase|American|en)\b", card.partition("\n---\n")[2])
+    argv = [str(part) for part in publish]
+    offline = "import sys, huggingface_hub, lslm_cli; huggingface_hub.constants.HF_HUB_OFFLINE = True"
+    away = hub.forks.run(f"{offline}\nsys.exit(lslm_cli.main({argv}))").stdout
+    assert "the card says of the data what the model's files say" in away and "German Sign Language" in away
+
+
+def test_a_card_that_cannot_be_read_is_not_taken_for_none(published):
+    """Where the Hub is not reached, its cache serves, also with what is known not to be there; else it is an error."""
+    hub, _, _ = published
+    hub.forks.run("""
+import sys
+from pathlib import Path
+import huggingface_hub as h, pytest
+from huggingface_hub import constants
+from lslm.hub_cards.languages import languages_of, read_metadata
+
+for name in ("lslm/carded", "lslm/bare"):
+    h.create_repo(name, repo_type="dataset")
+card = b"---\\nlanguage: [de, gsg]\\n---\\n"
+h.upload_file(repo_id="lslm/carded", repo_type="dataset", path_in_repo="README.md", path_or_fileobj=card)
+with pytest.raises(FileNotFoundError, match="the data set lslm/nowhere can be read neither"):
+    languages_of("lslm/nowhere")
+for constants.HF_HUB_OFFLINE in (False, True):
+    assert languages_of("lslm/carded")["written"] == {"de": "German"} and read_metadata("lslm/bare") == {}
+constants.HF_HUB_CACHE += "-empty"
+for name in ("lslm/carded", "lslm/bare"):
+    with pytest.raises(FileNotFoundError, match=f"{name} .* languages and its licence are not known; go online"):
+        languages_of(name)
+""")
+
+
 def test_a_dry_run_sends_nothing(published, toy_aligned, clip):
     hub, _, _ = published
     before = len(hub.requests)

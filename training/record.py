@@ -8,8 +8,9 @@ from pathlib import Path
 
 import yaml
 
+from ..hub_cards.data_sets import data_folder, data_revision
 from ..hub_cards.languages import read_metadata
-from .dataset.motion_text import data_folder, split_files
+from .dataset.motion_text import split_files
 from .provenance import commit, machine, versions
 from .recipe import StageArguments, plain, read_yaml
 
@@ -74,7 +75,7 @@ def _data_fingerprint(args: StageArguments) -> str:
             size = shard.seek(-8, 2)
             shard.seek(max(size - struct.unpack("<I", shard.read(4))[0], 0))
             digest.update(str(size).encode() + shard.read())
-    statistics = Path(data_folder(args.data, "train"), "statistics.json")
+    statistics = data_folder(args.data, "train") / "statistics.json"
     digest.update(statistics.read_bytes() if statistics.is_file() else b"")
     return digest.hexdigest()[:16]
 
@@ -143,8 +144,9 @@ def changed(args: StageArguments, earlier: dict) -> dict[str, tuple]:
 
 def read_stages(args: StageArguments, parent: str | None, checkpoint: Path | None = None) -> dict:
     """What stages.yaml is to hold: the recipe of each stage that led here by the stage's name, and under `made_with`
-    what the last one ran on, with what the card of its data set says. `used` in a recipe is of [`used`]. A recipe that
-    was changed when its run went on has the earlier values under `until_step_N`.
+    what the last one ran on, with what the card of its data set says and, of one on the Hub, its commit (`revision`).
+    `used` in a recipe is of [`used`]. A recipe that was changed when its run went on has the earlier values under
+    `until_step_N`.
 
     Args:
         args: from `parse`.
@@ -159,8 +161,11 @@ def read_stages(args: StageArguments, parent: str | None, checkpoint: Path | Non
         stages.pop(key, None)
     made_with = versions("lslm", "torch", "transformers")
     names = ("pretty_name", "license", "license_name", "license_link", "language")
-    if card := {name: value for name, value in read_metadata(args.data).items() if name in names}:
-        made_with["data_set"] = card
+    data_set = {name: value for name, value in read_metadata(args.data).items() if name in names}
+    if revision := data_revision(args.data, "train"):
+        data_set["revision"] = revision
+    if data_set:
+        made_with["data_set"] = data_set
     made_with["machine"] = machine(f"{args.world_size} x {args.device.type}")
     if code := commit():
         made_with["commit"] = code

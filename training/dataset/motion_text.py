@@ -1,7 +1,5 @@
 """Data sets of motion and text: a folder of parquet files, read with `datasets`."""
 
-import os
-import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -12,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from datasets import load_dataset
-from huggingface_hub import snapshot_download
 from tqdm import tqdm
 
+from ...hub_cards.data_sets import data_folder
 from ...processing.feature_extraction_lslm import SignMotionFeatureExtractor, resample
 from ...processing.motion import MAX_FPS, check_joints
 from ...processing.motion_errors import printable
@@ -50,27 +48,12 @@ def load_split(folder: str, split: str):
 def split_files(folder: str, split: str) -> list[str]:
     """The shards of a split, sorted; errors as of [`load_split`]."""
     place = data_folder(folder, split)
-    shards = [file for part in (Path(place, "data"), Path(place)) for file in part.glob("*.parquet")]
+    shards = [file for part in (place / "data", place) for file in part.glob("*.parquet")]
     files = sorted(str(file) for file in shards if file.name.startswith(split))
     if not files:
         names = ", ".join(sorted({file.name for file in shards})) or "no parquet files"
         raise FileNotFoundError(f"no split {split!r} in {folder}: it has {names}")
     return files
-
-
-def data_folder(place: str, split: str) -> str:
-    """`place` if it is a folder; of a data set on the Hub, the folder of its copy with that split's shards and its
-    statistics. Errors as of [`load_split`]."""
-    if os.path.isdir(place):
-        return place
-    missing = f"no data set at {place}: expected a folder with {split}*.parquet, or the Hub id of a data set"
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", place):
-        raise FileNotFoundError(missing)
-    patterns = [f"{split}*.parquet", f"data/{split}*.parquet", "statistics.json"]
-    try:
-        return snapshot_download(place, repo_type="dataset", allow_patterns=patterns)
-    except (OSError, ValueError) as error:  # those of the Hub's client are of these
-        raise FileNotFoundError(f"{missing} ({' '.join(str(error).split())[:200]})") from error
 
 
 def check_columns(file: str, names: list[str]) -> None:

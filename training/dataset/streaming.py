@@ -6,7 +6,6 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -17,13 +16,13 @@ from datasets.distributed import split_dataset_by_node
 from torch.utils.data import DataLoader, get_worker_info
 from transformers import Trainer
 
+from ...hub_cards.data_sets import data_folder
 from ...processing.feature_extraction_lslm import SignMotionFeatureExtractor, resample
 from ...processing.readers.wording import counted
 from .augmentation import VARIATION_KEYS, Variation
 from .motion_text import (
     MotionText,
     check_columns,
-    data_folder,
     feature_statistics,
     read_array,
     read_clip,
@@ -239,7 +238,7 @@ def streamed_statistics(data: StreamedMotionText, folder: str, extractor: SignMo
     Raises:
         ValueError: a statistics.json of another form.
     """
-    path = Path(data_folder(folder, "train")) / STATISTICS
+    path = data_folder(folder, "train") / STATISTICS
     if path.is_file():
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))

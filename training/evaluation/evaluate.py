@@ -18,6 +18,7 @@ import torch
 from tqdm import tqdm
 from transformers import AutoConfig, set_seed
 
+from ...hub_cards.data_sets import data_revision
 from ...modeling_lslm import LslmForConditionalGeneration, MotionEncoding, SignMotionVQVAE, SignMotionVQVAEConfig
 from ...processing import SignMotionFeatureExtractor, SignMotionProcessor
 from ...processing.pipeline_lslm import Translation, generate_with_probabilities, spell_out
@@ -113,6 +114,7 @@ def evaluate(keys: EvaluateKeys, command: str = "") -> dict:
         "notes": notes,
         "model": keys.model,
         "data": keys.data,
+        **({"data_revision": revision} if (revision := data_revision(keys.data, keys.split)) else {}),
         "split": keys.split,
         "command": command,
         "seed": keys.seed,
