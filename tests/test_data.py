@@ -23,6 +23,7 @@ from lslm.training.dataset.augmentation import (
     seen_by_another_camera,
 )
 from lslm.training.dataset.collators import EpochSampler, TranslationCollator, WindowCollator, load_templates
+from lslm.training.dataset.encodings import encode_clips
 from lslm.training.dataset.motion_text import MotionText, feature_statistics, load_split, read_joints
 from lslm.training.dataset.streaming import StreamedMotionText, training_clips
 from lslm.training.recipe import parse
@@ -106,6 +107,33 @@ def test_a_clip_that_stops_training_is_named_with_its_file(toy_set, tmp_path, ch
         if stream:
             list(StreamedMotionText(str(tmp_path), "train", 15.0).joints)
         MotionText(str(tmp_path), "train", 15.0)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_clip_longer_than_this_model_takes_is_named(toy_set, stream):
+    kind = StreamedMotionText if stream else MotionText
+    reason = r"^clip train-000\d in .*train.parquet: it lasts [23] s, the limit is 1.5; .*--max-seconds 1.5"
+    with pytest.raises(ValueError, match=reason):
+        list(kind(toy_set, "train", 15.0, max_seconds=1.5).joints)
+
+
+def test_a_clip_may_become_longer_than_the_limit_by_augmentation(toy_model, tmp_path):
+    """The limit is for what comes from outside: a clip of 119 seconds is also trained on when it lasts 140, and also by
+    the start of a projector."""
+    joints = np.round(make_clip(119) * 1000).astype(int).tolist()
+    rows = Dataset.from_list([{"id": "long", "text": "Tea.", "fps": 1.0, "joints_mm": joints}])
+    rows.to_parquet(tmp_path / "train.parquet")
+    processor = SignMotionProcessor.from_pretrained(toy_model)
+    extractor = processor.feature_extractor
+    clips = MotionText(str(tmp_path), "train", 15.0, augment=True, max_seconds=extractor.max_seconds)
+    longest = max((clips[epoch, 0] for epoch in range(3)), key=lambda item: len(item["joints"]))
+    frames = len(longest["joints"])
+    assert frames / extractor.fps > 1.1 * extractor.max_seconds
+    batch = TranslationCollator(processor, ["<motion>"])([longest])
+    assert batch["input_features_mask"].sum() == frames - 1
+    vqvae = LslmForConditionalGeneration.from_pretrained(toy_model).model.vqvae
+    (encoding,) = encode_clips(vqvae, extractor, [longest["joints"]], torch.float32)
+    assert int(encoding.lengths) == extractor.num_codes(frames - 1)
 
 
 @pytest.mark.parametrize("lengths", [None, [7, 90, 8, 91, 9, 92, 10, 93, 11, 94]])

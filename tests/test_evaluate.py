@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from types import SimpleNamespace
 
 import lslm_cli
@@ -11,7 +12,7 @@ import torch
 from datasets import Dataset
 from markupsafe import escape
 from test_cards import section
-from training_fixtures import ENGLISH, FPS, UTTERANCES, read_jsonl, sign_joints
+from training_fixtures import ENGLISH, FPS, TOY_INSTRUCT, UTTERANCES, read_jsonl, recipe, sign_joints
 
 from lslm.hub_cards.cards import markdown, model_card
 from lslm.modeling_lslm import LslmForConditionalGeneration, SignMotionVQVAE
@@ -86,22 +87,31 @@ def test_the_batch_size_does_not_change_a_translation(toy, toy_model, tmp_path, 
     assert [texts[f"train-{n:04d}"] for n in range(4)] == [text[0].upper() + text[1:] + "." for text in known]
 
 
-@pytest.fixture(scope="module")
-def takes(toy, tmp_path_factory):
-    """A test split of 16 clips: the four utterances that the toy model learnt, each four times, of other takes."""
-    rows, rng = [], np.random.default_rng(7)
+def write_takes(file, seed, text_of) -> None:
+    """16 clips: the four utterances that the toy model learnt, each in four takes, with the text of number
+    `text_of(utterance, take)`."""
+    rows, rng = [], np.random.default_rng(seed)
+    texts = [ENGLISH.get(g) or " and ".join(ENGLISH[word] for word in g.split()) for g in UTTERANCES["train"][:4]]
     for number in range(16):
-        gloss = UTTERANCES["train"][number % 4]
-        text = ENGLISH.get(gloss) or " and ".join(ENGLISH[word] for word in gloss.split())
-        joints, _ = sign_joints(gloss.split(), rng)
+        joints, _ = sign_joints(UTTERANCES["train"][number % 4].split(), rng)
+        text = texts[text_of(number % 4, number // 4) % 4]
         rows.append({"text": text[0].upper() + text[1:] + ".", "fps": FPS, "joints": joints.tolist()})
+    Dataset.from_list(rows).to_parquet(file)
+
+
+@pytest.fixture(scope="module")
+def takes(tmp_path_factory):
+    """A data set folder with a test split of takes with their own texts, and a training split of others, where each
+    utterance has each text once: the motion tells nothing of the text."""
     folder = tmp_path_factory.mktemp("takes")
-    Dataset.from_list(rows).to_parquet(folder / "test.parquet")
+    write_takes(folder / "test.parquet", 7, lambda utterance, take: utterance)
+    write_takes(folder / "train.parquet", 8, lambda utterance, take: utterance + take)
     return folder
 
 
-def test_a_model_that_reads_is_told_from_one_that_does_not(takes, toy_model, tmp_path, capsys):
-    """The second is the first with a projector that nobody trained; what they say of it, people see everywhere."""
+def test_a_model_that_reads_is_told_from_those_that_do_not(takes, toy_align, toy_model, tmp_path, capsys):
+    """The second is the first with a projector that nobody trained, the third was trained on shuffled pairs; what is
+    found, people see everywhere."""
     model, processor = (
         LslmForConditionalGeneration.from_pretrained(toy_model),
         SignMotionProcessor.from_pretrained(toy_model),
@@ -112,17 +122,17 @@ def test_a_model_that_reads_is_told_from_one_that_does_not(takes, toy_model, tmp
             parameter.normal_(std=0.02)
     model.save_pretrained(tmp_path / "blind")
     processor.save_pretrained(tmp_path / "blind")
+    shuffled = {"data": takes, "augment": "false", "learning_rate": 6e-3, "max_steps": 60}
+    assert lslm_cli.main(["align", *recipe(**toy_align | shuffled, output_dir=tmp_path / "shuffled")]) == 0
+    blind = "no evidence", r"No evidence that the motion is read: other clips' translations fit as well"
     for folder, verdict, words in (
         (
             toy_model,
             "helps",
             r"The motion helps by [\d.]+ points of WER over another clip's \([\d.]+ to [\d.]+; 16 clips\)\.",
         ),
-        (
-            tmp_path / "blind",
-            "no evidence",
-            r"No evidence that the motion is read: other clips' translations fit as well",
-        ),
+        (tmp_path / "blind", *blind),
+        (tmp_path / "shuffled", *blind),
     ):
         argv = ["evaluate", "--data", str(takes), "--split", "test", "--model", str(folder), "--output", str(tmp_path)]
         assert lslm_cli.main(argv) == 0
@@ -137,6 +147,25 @@ def test_a_model_that_reads_is_told_from_one_that_does_not(takes, toy_model, tmp
         card = model_card("me/mine", config={}, processor={}, base_model="me/tuned", license="mit", results=results)
         assert markdown(motion["summary"]) in section(card, "Scores")
         assert card[: card.index("## Quick start")].count("No evidence") == (verdict == "no evidence")
+    # it has learnt to speak all the same
+    known = set(Dataset.from_parquet(str(takes / "test.parquet"))["text"])
+    assert {row["prediction"] for row in read_jsonl(tmp_path / "predictions.jsonl")} <= known
+
+
+def test_a_clip_longer_than_the_model_takes_is_named(toy, toy_model, tmp_path, capsys):
+    model = shutil.copytree(toy_model, tmp_path / "model")
+    config = json.loads((model / "processor_config.json").read_text())
+    config["feature_extractor"]["max_seconds"] = 1.5
+    (model / "processor_config.json").write_text(json.dumps(config))
+    keys = {"data": toy / "set", "model": model}
+    assert lslm_cli.main(["evaluate", *recipe(**keys, split="test", output=tmp_path / "scores")]) == 2
+    stage = TOY_INSTRUCT | keys | {"max_steps": 1, "output_dir": tmp_path / "run"}
+    assert lslm_cli.main(["instruct", *recipe(**stage)]) == 2
+    error = capsys.readouterr().err
+    for split in ("test", "train"):
+        assert re.search(rf"clip {split}-000\d in .*{split}.parquet: it lasts . s, the limit is 1.5; cut it", error), (
+            split
+        )
 
 
 def test_what_was_not_tested_is_said(takes, toy_model, tmp_path, capsys):

@@ -88,8 +88,11 @@ def read_joints(row: dict) -> np.ndarray:
     return np.asarray(row["joints"], np.float64)
 
 
-def read_clip(row: dict, fps: float, files: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray | None]:
+def read_clip(
+    row: dict, fps: float, files: Sequence[str] = (), max_seconds: float = MAX_SECONDS
+) -> tuple[np.ndarray, np.ndarray | None]:
     """A row at another frame rate: joints (T, 52, 3) float32 in metres, and which were observed, see [`read_valid`].
+    `max_seconds`: what the model takes, at most `MAX_SECONDS`.
 
     Raises:
         ValueError: nothing can be learnt from it; names the clip, and that of `files` that has it.
@@ -100,10 +103,10 @@ def read_clip(row: dict, fps: float, files: Sequence[str] = ()) -> tuple[np.ndar
             raise ValueError(f"its joints have shape {joints.shape}, expected (frames, {NUM_JOINTS}, 3)")
         if rate is None or not 1 <= rate <= MAX_FPS:
             raise ValueError(f"its fps is {rate}, expected frames per second: 1 to {MAX_FPS:g}")
-        if len(joints) / rate > MAX_SECONDS:
+        if len(joints) / rate > (limit := min(max_seconds, MAX_SECONDS)):
             raise ValueError(
-                f"it lasts {len(joints) / rate:.0f} s, the limit is {MAX_SECONDS:g}; cut it into utterances, or build "
-                f"the data set without it: --max-seconds {MAX_SECONDS:g}"
+                f"it lasts {len(joints) / rate:.0f} s, the limit is {limit:g}; cut it into utterances, or build the "
+                f"data set without it: --max-seconds {limit:g}"
             )
         if len(joints) > 1:
             check_joints(joints)
@@ -134,7 +137,7 @@ class MotionText(torch.utils.data.Dataset):
     """Clips and their texts in memory, at the frame rate of the model.
 
     What a clip looks like depends on (seed, epoch, index) alone, so a resumed run sees what an uninterrupted one sees.
-    `augment` and the further keywords are those of [`Variation`].
+    `max_seconds` is that of [`read_clip`], `augment` and the further keywords are those of [`Variation`].
     """
 
     def __init__(
@@ -145,6 +148,7 @@ class MotionText(torch.utils.data.Dataset):
         augment: bool = False,
         seed: int = 0,
         limit: int | None = None,
+        max_seconds: float = MAX_SECONDS,
         **variation,
     ):
         rows, files = load_split(folder, split), split_files(folder, split)
@@ -154,7 +158,7 @@ class MotionText(torch.utils.data.Dataset):
         self.joints, self.valid, usable, skipped = [], [], [], {"without text": [], "of fewer than 2 frames": []}
         clips = tqdm(rows.with_format("numpy"), desc=f"reading {split} clips", unit="clip", delay=1)
         for index, row in enumerate(clips):
-            joints, valid = read_clip(row, fps, files)
+            joints, valid = read_clip(row, fps, files, max_seconds)
             if not str(row["text"] or "").strip():
                 skipped["without text"].append(str(row.get("id", index)))
             elif len(joints) < 2:

@@ -21,6 +21,7 @@ from ...processing.feature_extraction_lslm import SignMotionFeatureExtractor, re
 from ...processing.readers.wording import counted
 from .augmentation import VARIATION_KEYS, Variation
 from .motion_text import (
+    MAX_SECONDS,
     MotionText,
     check_columns,
     feature_statistics,
@@ -52,7 +53,7 @@ class StreamedMotionText(torch.utils.data.IterableDataset):
         shuffle_buffer: clips that a reader mixes; 0: in the order of the shards.
         rank, world_size: number of this process, and how many there are.
         fits: whether a clip of so many frames at `fps` and this text is to be used.
-        variation: see [`Variation`].
+        max_seconds: see [`read_clip`]. variation: see [`Variation`].
 
     Raises:
         FileNotFoundError: no such folder or split. ValueError: a column is missing; when read, a clip that contradicts
@@ -70,12 +71,13 @@ class StreamedMotionText(torch.utils.data.IterableDataset):
         rank: int = 0,
         world_size: int = 1,
         fits: Callable[[int, str], bool] | None = None,
+        max_seconds: float = MAX_SECONDS,
         **variation,
     ):
         self.files, self.name = split_files(folder, split), f"{folder}, {split}"
         self.fps, self.seed, self.shuffle_buffer = fps, seed, shuffle_buffer
         self.rank, self.world_size, self.fits, self.vary = rank, world_size, fits, Variation(**variation)
-        self.batch_size, self.seen_batches = 1, 0
+        self.max_seconds, self.batch_size, self.seen_batches = max_seconds, 1, 0
         names = self._read(None).column_names
         check_columns(self.files[0], names)
         small = [name for name in ("id", "text", "fps", "num_frames") if name in names]
@@ -178,7 +180,7 @@ class StreamedMotionText(torch.utils.data.IterableDataset):
         """Joints, which of them were observed, and the text of a row of a table."""
         arrays = {name: read_array(table[name], row) for name in MOTION if name in table.column_names}
         clip = {name: table[name][row].as_py() for name in table.column_names if name not in MOTION} | arrays
-        joints, valid = read_clip(clip, self.fps, self.files)
+        joints, valid = read_clip(clip, self.fps, self.files, self.max_seconds)
         if len(joints) < 2:
             raise ValueError(
                 f"{self.name}: clip {clip.get('id', '')} has {counted(len(joints), 'frame')}, and more by its column "
@@ -207,7 +209,8 @@ def training_clips(
             "body_proportions changes nothing, since the target skeleton gives everybody the same bones; leave it out, "
             "or train the sign tokenizer with target_skeleton: none"
         )
-    options = {key: getattr(args, key) for key in ("seed", "augment", *VARIATION_KEYS)} | {"window": window}
+    options = {key: getattr(args, key) for key in ("seed", "augment", *VARIATION_KEYS)}
+    options |= {"window": window, "max_seconds": extractor.max_seconds}
     if not args.stream:
         return MotionText(args.data, "train", extractor.fps, limit=args.limit, **options)
     options |= {"rank": args.process_index, "world_size": args.world_size, "shuffle_buffer": args.shuffle_buffer}

@@ -72,8 +72,8 @@ def evaluate(keys: EvaluateKeys, command: str = "") -> dict:
         lslm = lslm.merge_lora().eval()
     if torch.cuda.is_available():
         (lslm or vqvae).cuda()
-    dataset = MotionText(keys.data, keys.split, extractor.fps, limit=keys.limit)
-    features = [extractor.normalize(extractor.to_features(joints)) for joints in dataset.joints]
+    dataset = MotionText(keys.data, keys.split, extractor.fps, limit=keys.limit, max_seconds=extractor.max_seconds)
+    features = [clip_features(extractor, joints) for joints in dataset.joints]
     if keys.fid and len(features) < 2:
         which = f"{keys.data} {keys.split}"
         raise ValueError(f"an FID needs at least 2 clips, {which} has {len(features)}; leave the FID out")
@@ -320,12 +320,10 @@ def tokenizer_metrics(
         scores["fid"] = motion_metrics.frechet_distance(before, after)
         scores["fid_clips"] = len(features)
     try:
-        train = MotionText(data, "train", extractor.fps)
+        train = MotionText(data, "train", extractor.fps, max_seconds=extractor.max_seconds)
     except FileNotFoundError:
         return scores
-    known, labels = _signs(
-        train, lambda index: extractor.to_joints(extractor.normalize(extractor.to_features(train.joints[index])))
-    )
+    known, labels = _signs(train, lambda index: extractor.to_joints(clip_features(extractor, train.joints[index])))
     for name, clips in (("decoded", decoded), ("original", originals)):
         query, truth = _signs(dataset, clips.__getitem__)
         if labels and truth:

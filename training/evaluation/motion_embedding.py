@@ -182,7 +182,7 @@ def motion_embedding(folder: str, data: str, extractor: SignMotionFeatureExtract
         raise ValueError(f"{folder}: neither empty nor a motion embedding; name a folder for one")
     model = _train(data, extractor, settings)
     try:
-        validation = MotionText(data, "validation", extractor.fps)
+        validation = MotionText(data, "validation", extractor.fps, max_seconds=extractor.max_seconds)
     except FileNotFoundError:
         pass
     else:
@@ -194,7 +194,7 @@ def motion_embedding(folder: str, data: str, extractor: SignMotionFeatureExtract
 
 def _train(data: str, extractor: SignMotionFeatureExtractor, settings: dict) -> MotionEmbedding:
     """InfoNCE in both directions. Clips of one length meet in a batch: length alone must not tell them apart."""
-    split = MotionText(data, "train", extractor.fps)
+    split = MotionText(data, "train", extractor.fps, max_seconds=extractor.max_seconds)
     order = np.random.default_rng(settings["seed"]).permutation(len(split))
     chosen = [i for i in order if words_of(split.texts[i])][: settings["clips"]]
     texts = [split.texts[i] for i in chosen]

@@ -315,7 +315,9 @@ def run(
     collator = TranslationCollator(processor, templates, rare)
     fits = LengthLimit(collator, args.max_length) if args.max_length else None
     train = training_clips(args, extractor, fits=fits if args.stream else None)
-    validation = MotionText(args.data, "validation", extractor.fps) if args.eval_strategy != "no" else None
+    validation = None
+    if args.eval_strategy != "no":
+        validation = MotionText(args.data, "validation", extractor.fps, max_seconds=extractor.max_seconds)
     if fits and not args.stream:
         fits.leave_out(train)
     vqvae = model.model.vqvae.to(args.device)
