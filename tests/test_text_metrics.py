@@ -357,6 +357,16 @@ def test_a_difference_in_most_sentences_is_none():
         assert {key: back[name][key] for key in mirrored} == pytest.approx(mirrored)
 
 
+def test_sentences_of_a_group_are_drawn_together():
+    references, worse = ["a b", "a b", "c d", "e f"] * 5, ["a x", "a x", "c d", "e f"] * 5
+    plain, alone, pairs, all_in_one = (
+        compare(references, worse, references, ["wer"], samples=99, groups=groups)["wer"]
+        for groups in (None, [*map(str, range(20))], references, ["one"] * 20)
+    )
+    assert plain == alone and pairs["low"] == 0 < plain["low"] and pairs["high"] > plain["high"]
+    assert all_in_one["low"] == all_in_one["high"] == all_in_one["difference"] == plain["difference"] == 25
+
+
 def test_chance_is_found_to_be_chance():
     """Two systems that err at random alike: p is small in few of many repetitions."""
     rng = np.random.default_rng(0)

@@ -43,6 +43,7 @@ def compare(
     definitions: Sequence[str] = DEFAULT,
     samples: int = 1000,
     seed: int = 0,
+    groups: Sequence[str] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Two systems on the same references: score name -> score, other, difference, low, high, p.
 
@@ -50,11 +51,14 @@ def compare(
     approximate randomisation (Riezler and Maxwell 2005), two-sided: how often a difference at least as large arises
     when a coin decides, for each sentence, which system said which of the two translations.
 
-    Args, Raises: as [`confidence_intervals`].
+    Args, Raises: as [`confidence_intervals`]. groups: a label of each sentence; a resample takes all sentences of a
+    label or none. None: each stands for itself.
     """
     check_pairs(references, predictions)
     check_pairs(references, others)
-    resampled = _draws(len(references), samples, seed)
+    numbers = {label: number for number, label in enumerate(dict.fromkeys(groups or range(len(references))))}
+    group = [numbers[label] for label in groups or numbers]
+    resampled = _draws(len(numbers), samples, seed)[:, group]
     swapped = np.random.default_rng([seed, 1]).random((samples, len(references))) < 0.5
     theirs = _scored(references, others, definitions)
     tests = {}
