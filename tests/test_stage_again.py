@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import shutil
+import time
 from pathlib import Path
 
 import lslm_cli
@@ -36,13 +37,17 @@ def finished(toy, tmp_path_factory) -> Path:
     return folder
 
 
-def give(folder: Path, *words: str, relative: bool = False, **flags) -> int:
-    """The command of the fixture in its copy `folder`, with other flags."""
+def give(folder: Path, *words: str, **flags) -> int:
+    """Run the command of the fixture in its copy `folder`, with other flags."""
+    return lslm_cli.main([*command(folder, **flags), *words])
+
+
+def command(folder: Path, relative: bool = False, **flags) -> list[str]:
     places = {"data": folder / "set", "output_dir": folder / "run"}
     if relative:
         places = {key: os.path.relpath(place) for key, place in places.items()}
     flags = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "logging_steps": 1, "quantizer": "ema"} | flags
-    return lslm_cli.main(["tokenizer", *recipe(**TOY_VQVAE | places | flags), *words])
+    return ["tokenizer", *recipe(**TOY_VQVAE | places | flags)]
 
 
 @pytest.fixture
@@ -153,6 +158,48 @@ def test_a_folder_in_use_is_refused(folder, capsys):
         assert give(folder) == 2
     assert f"another run writes to {folder}/run (process {os.getpid()} on " in capsys.readouterr().err
     assert content(folder) == before and give(folder) == 0  # a lock that nobody holds any more
+
+
+def test_a_second_process_is_refused_and_the_first_loses_nothing(folder, finished, commands):
+    kill(folder)
+    first, holding = commands.start(command(folder), hold_at=3), commands.holding
+    while not holding.exists():
+        assert first.is_alive()
+        time.sleep(0.01)
+    before = content(folder)
+    second, log = commands.start(command(folder), LSLM_DEBUG=""), commands.log
+    second.join(60)
+    assert second.exitcode == 2 and content(folder) == before
+    (line,) = log.read_text().splitlines()
+    assert f"another run writes to {folder}/run (process {first.pid} on " in line and "wait for its end" in line
+    first.kill()
+    first.join()
+    commands.run(command(folder))
+    assert same(folder, finished)
+
+
+def test_of_two_at_the_same_moment_one_trains(folder, finished, commands):
+    kill(folder)
+    started = [(commands.start(command(folder), LSLM_DEBUG=""), commands.log) for _ in range(2)]
+    ends = []
+    for process, log in started:
+        process.join(60)
+        ends.append((process.exitcode, log.read_text()))
+    trained = [log for code, log in ends if code == 0 and "trained for 4 steps" in log]
+    other = [log for code, log in ends if (code == 2 and "another run writes" in log) or "left as it is" in log]
+    assert len(trained) == len(other) == 1, ends
+    assert same(folder, finished)
+
+
+def test_several_processes_are_refused_as_one_is(folder, commands):
+    before = content(folder)
+    started = [(commands.start(command(folder), LSLM_DEBUG="", **rank), commands.log) for rank in commands.ranks(2)]
+    for process, _ in started:
+        process.join(60)
+        assert process.exitcode == 2
+    logs = [log.read_text() for _, log in started]
+    assert "clips_per_step 3 -> 6" in logs[0] and "Traceback" not in "".join(logs) and logs[0].count("lslm: ") == 1
+    assert "lslm: " not in logs[1] and content(folder) == before
 
 
 def test_changes_are_made_when_they_are_asked_for_and_recorded(folder, capsys):

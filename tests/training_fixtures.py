@@ -208,11 +208,10 @@ def fresh(toy, toy_tokenizer):
 
 def _command(argv: list[str], log: str, hold_at: int | None, holding: str, environment: dict[str, str]) -> None:
     """`lslm ARGV` in this process; before the end of step `hold_at` it says so and waits to be killed."""
-    os.environ.update(environment)
+    os.environ.update({"LSLM_DEBUG": "1"} | environment)  # a log that explains a failure
     with open(log, "a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    os.environ["LSLM_DEBUG"] = "1"  # a log that explains a failure
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)  # as in a command: data workers end when it is killed
     if hold_at is not None:
@@ -256,13 +255,17 @@ class Commands:
 
     def run(self, argv: list[str], processes: int = 1) -> None:
         """Run to the end; in several processes as torchrun would start them."""
-        world = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-        ranks = [{"RANK": str(n), "LOCAL_RANK": str(n), **world} for n in range(processes)] if processes > 1 else [{}]
-        for process in [self.start(argv, **rank) for rank in ranks]:
+        for process in [self.start(argv, **rank) for rank in self.ranks(processes)]:
             process.join(300)
             if process.exitcode != 0:
                 process.kill()
                 raise RuntimeError(f"lslm {argv[0]} ended with {process.exitcode}\n{self.log.read_text()[-3000:]}")
+
+    @staticmethod
+    def ranks(processes: int) -> list[dict[str, str]]:
+        """What torchrun would put into the environment of each."""
+        world = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        return [{"RANK": str(n), "LOCAL_RANK": str(n), **world} for n in range(processes)] if processes > 1 else [{}]
 
     def kill(self, argv: list[str], checkpoint: Path, at_step: int) -> None:
         """Run, wait until `checkpoint` is there and `at_step` reached, then kill -9."""
