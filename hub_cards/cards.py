@@ -3,7 +3,7 @@
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -240,6 +240,7 @@ def dataset_card(repo_id: str, data: SignData, *, data_files: Mapping[str, str] 
         task_categories=["translation"],
         size_categories=[_size_category(clips)] if clips else None,
         tags=[*TAGS, *_tags(languages)],
+        origin=data.origin,
         configs=[{"config_name": "default", "data_files": files}] if files else None,
     )
     return _render(
@@ -270,6 +271,18 @@ def with_license(card: str, terms: License) -> str:
 def with_owner(card: str, repo_id: str) -> str:
     """A data set's card whose example loads `repo_id`, where [`dataset_card`] was not told an owner."""
     return re.sub(r'(load_dataset\(")' + NO_OWNER + r'/[^"]*', rf"\g<1>{repo_id}", card)
+
+
+def limits_of_signers(signers: Mapping[str, Collection[str]]) -> list[str]:
+    """What a card says of who signs in each split (an empty one: not stated)."""
+    if all(signers.values()) and {"train", "test"} <= signers.keys():
+        shared = len(set(signers["train"]) & set(signers["test"]))
+        people = f"{shared} of the {len(set(signers['test']))} people" if shared else "Nobody"
+        little = ": scores say little about new signers" if shared else ""
+        return [f"{people} in test can also be seen in train{little}."]
+    if "test" in signers:
+        return ["Who signs is not stated for every split: the same people may sign in train and test."]
+    return []
 
 
 def type_name(feature) -> str:

@@ -32,6 +32,7 @@ from .cards import (
     base_license_of,
     columns_of,
     dataset_card,
+    limits_of_signers,
     model_card,
     tokenizer_card,
     with_license,
@@ -377,15 +378,23 @@ def _data(place: str | None, recorded: dict) -> dict:
         return {"data": None, "data_folder": folder}
     if metadata.get("pretty_name") == ASL_CAFE.name:
         return {"data": ASL_CAFE, "data_folder": folder}
-    names = ("license", "license_name", "license_link", "language")
+    names = ("license", "license_name", "license_link", "language", "origin")
     facts = {name: metadata[name] for name in names if name in metadata and metadata[name] != "unknown"}
     if isinstance(facts.get("language"), str):
         facts["language"] = [facts["language"]]
     import pyarrow.parquet as pq
 
-    splits = {split: sum(pq.read_metadata(file).num_rows for file in files) for split, files in _splits(folder).items()}
+    files = _splits(folder)
+    facts["splits"] = {split: sum(pq.read_metadata(file).num_rows for file in files[split]) for split in files}
+    signers = {split: set() for split in files}
+    for split in files:
+        for file in files[split]:
+            if "signer" in pq.read_schema(file).names:
+                signers[split] |= {*pq.read_table(file, columns=["signer"])["signer"].to_pylist()} - {None, ""}
+    facts["signers"] = len(set().union(*signers.values())) or None
+    facts["limits"] = limits_of_signers(signers)
     name = metadata.get("pretty_name", Path(place).name)
-    return {"data": SignData(name, repo_id=place if on_hub else None, splits=splits, **facts), "data_folder": folder}
+    return {"data": SignData(name, repo_id=place if on_hub else None, **facts), "data_folder": folder}
 
 
 def _splits(folder: str) -> dict[str, list[Path]]:

@@ -90,6 +90,7 @@ def test_the_data_card_says_what_a_stranger_asks(weather):
         "| source | [example.org/wetter](https://example.org/wetter) |",
         "| licence | not stated yet",
         "`signavatars` 10",
+        "- **Estimates.** Where its files were estimated from video, the motion has the errors of that estimate.",
         "24 (10 clips); resampled to 15",
         "taken as 24 fps",
         "built-in skeleton (no SMPL-X model): 10 clips",
@@ -139,6 +140,14 @@ def test_model_cards_are_in_the_languages_of_the_data(weather, trained, capsys):
     assert front_matter(card)["language"] == ["de", "gsg"] and front_matter(card)["license"] == "llama3.2"
     for fact in (
         "3D motion of German Sign Language into German text",
+        "| signed | German Sign Language (`gsg`) |",
+        "| trained on | wetter: 6 sentences, 2 people sign; source: [example.org/wetter](https://example.org/wetter) |",
+        ", of 2 sentences of the test split; [all scores](#scores) |",
+        "| is the motion read? | **2 clips are too few to tell whether the motion is read; it takes 10.** |",
+        "models/llama3_2/LICENSE); of the data: `cc-by-nc-4.0`; [what they ask for](#licences) |",
+        "| limits | [what it is not for](#what-it-is-for-and-what-it-is-not-for) |",
+        "- **Few signers.** 2 people sign in wetter.",
+        "- 2 of the 2 people in test can also be seen in train: scores say little about new signers.",
         "Data: wetter (German Sign Language, German), 6 sentences",
         "Scored on wetter: 2 sentences",
         "The clip is `test-0` of the test split of wetter.",
@@ -150,6 +159,7 @@ def test_model_cards_are_in_the_languages_of_the_data(weather, trained, capsys):
     assert lslm_cli.main(["publish", str(trained["tokenizer"]), "me/codes", "--dry-run"]) == 0
     card = printed_card(capsys)
     assert lint_card(card) == [] and not OTHER_LANGUAGES.search(card)
+    assert "| trained on | wetter: 6 sentences, 2 people sign; source: [example.org/wetter]" in card
     assert "3D motion of German Sign Language into codes" in card and front_matter(card)["license"] == "cc-by-nc-4.0"
 
 

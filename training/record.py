@@ -160,7 +160,7 @@ def read_stages(args: StageArguments, parent: str | None, checkpoint: Path | Non
     for key in (args.stage, "made_with"):  # a stage that goes on from one of its own kind comes last
         stages.pop(key, None)
     made_with = versions("lslm", "torch", "transformers")
-    names = ("pretty_name", "license", "license_name", "license_link", "language")
+    names = ("pretty_name", "license", "license_name", "license_link", "language", "origin")
     data_set = {name: value for name, value in read_metadata(args.data).items() if name in names}
     if revision := data_revision(args.data, "train"):
         data_set["revision"] = revision

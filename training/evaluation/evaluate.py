@@ -22,6 +22,7 @@ from ...hub_cards.data_sets import data_revision
 from ...modeling_lslm import LslmForConditionalGeneration, MotionEncoding, SignMotionVQVAE, SignMotionVQVAEConfig
 from ...processing import SignMotionFeatureExtractor, SignMotionProcessor
 from ...processing.pipeline_lslm import Translation, generate_with_probabilities, spell_out
+from ...processing.readers.wording import counted
 from ..dataset.collators import load_templates
 from ..dataset.encodings import encode_clips
 from ..dataset.motion_text import MotionText, clip_features
@@ -120,7 +121,7 @@ def evaluate(keys: EvaluateKeys, command: str = "") -> dict:
         "seed": keys.seed,
         "seconds": round(time.time() - started, 1),
         "versions": versions("torch", "transformers", "python"),
-        "machine": machine(f"{torch.get_num_threads()} threads", vqvae.device.type),
+        "machine": machine(counted(torch.get_num_threads(), "thread"), vqvae.device.type),
         "signatures": {name: text for name, text in (signatures() | SIGNATURES).items() if name in scores},
     }
     if embedding is not None:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ....hub_cards.cards import NO_OWNER, SignData, code, columns_of, dataset_card, markdown
+from ....hub_cards.cards import NO_OWNER, SignData, code, columns_of, dataset_card, limits_of_signers, markdown
 from ....hub_cards.languages import is_written, read_metadata
 from ....processing.motion_errors import printable
 from ....processing.motion_features import LEFT_HAND, LOWER_BODY, RIGHT_HAND, UPPER_BODY
@@ -199,7 +199,8 @@ def _how_made(report: Mapping, total: Mapping) -> list[str]:
     """Sentences: what the files were, their rates, what was assumed and changed while they were read."""
     options = report["options"]
     formats = ", ".join(f"{code(name)} {count}" for name, count in _most(total["formats"]))
-    made = [f"Clips by the format of their files: {formats}."] if formats else []
+    made = ["With `lslm data build`; `--` begins its options."]
+    made += [f"Clips by the format of their files: {formats}."] if formats else []
     tables = ", ".join(f"{code(name)} ({rows} rows)" for name, rows in report["tables"].items())
     made += [f"Texts: {tables}."]
     rates = ", ".join(f"{rate} ({count} clips)" for rate, count in _most(total["source_fps"]))
@@ -218,12 +219,5 @@ def _limits(report: Mapping, total: Mapping) -> list[str]:
     seen = {part: total["observed"][part] / max(total["frames"], 1) / len(joints) for part, joints in PARTS.items()}
     shares = ", ".join(f"{part.replace('_', ' ')} {100 * share:.0f} %" for part, share in seen.items())
     limits = [f"Joints that were observed, and not filled in: {shares}."] if total["frames"] else []
-    signers = {split: set(summary["signers"]) for split, summary in report["splits"].items() if summary["clips"]}
-    if all(signers.values()) and {"train", "test"} <= signers.keys():
-        shared = len(signers["train"] & signers["test"])
-        people = f"{shared} of the {len(signers['test'])} people" if shared else "Nobody"
-        little = ": scores say little about new signers" if shared else ""
-        limits += [f"{people} in test can also be seen in train{little}."]
-    elif "test" in signers:
-        limits += ["Who signs is not stated for every split: the same people may sign in train and test."]
-    return limits
+    signers = {split: summary["signers"] for split, summary in report["splits"].items() if summary["clips"]}
+    return limits + limits_of_signers(signers)
