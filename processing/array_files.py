@@ -24,9 +24,8 @@ class NpzFile(Mapping):
         # zipfile reads no more of an entry than the directory promises, so that this is enough against a zip bomb
         unpacked = sum(info.file_size for info in archive.infolist())
         if unpacked > MAX_BYTES:
-            raise ValueError(
-                f"the .npz unpacks to {unpacked >> 20} MB, the limit is {MAX_BYTES >> 20} MB; cut the clip"
-            )
+            limit = f"the limit is {MAX_BYTES >> 20} MB"
+            raise ValueError(f"the .npz unpacks to {unpacked >> 20} MB, {limit}; cut the clip")
         # zipfile unpacks the other methods without a bound on what one read may yield
         if any(info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for info in archive.infolist()):
             raise ValueError("the .npz is compressed as numpy does not write it; save it with np.savez_compressed")

@@ -101,10 +101,8 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
             motion, fps, valid, notes = motion.joints, motion.fps, motion.valid, motion.notes
         array, fps = self._array(motion, fps)
         if array.ndim != 3 or array.shape[1:] != (NUM_JOINTS, 3):
-            raise ValueError(
-                f"expected joints (frames, {NUM_JOINTS}, 3) or motion features (frames, {self.feature_size}), "
-                f"got an array of shape {array.shape}"
-            )
+            expected = f"joints (frames, {NUM_JOINTS}, 3) or motion features (frames, {self.feature_size})"
+            raise ValueError(f"expected {expected}, got an array of shape {array.shape}")
         fps = self.fps if fps is None else fps
         self._check_length(len(array), fps, shortest=2)
         joints = array / 1000.0 if array.dtype.kind in "iu" else array
@@ -128,10 +126,8 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
         if frames < shortest:
             raise ValueError(f"the clip has {frames} frame(s); motion needs at least {shortest}")
         if frames / fps > self.max_seconds:
-            raise ValueError(
-                f"the clip lasts {frames / fps:.0f} s ({frames} frames at {fps:g} fps), the limit is "
-                f"{self.max_seconds:g} s: cut it into utterances and translate them one by one"
-            )
+            lasts = f"lasts {frames / fps:.0f} s ({frames} frames at {fps:g} fps), the limit is {self.max_seconds:g} s"
+            raise ValueError(f"the clip {lasts}: cut it into utterances and translate them one by one")
 
     def normalize(self, features: np.ndarray) -> np.ndarray:
         """(..., feature_size) features -> normalised float32 features."""

@@ -37,7 +37,6 @@ from .smplx_formats import (
     unseen_hands,
 )
 
-FORMATS = ("lslm", "features", *LAYOUTS, "mediapipe", "pose", "bvh", "gltf")
 MAX_SECONDS = 20 * 60.0  # an utterance lasts seconds; a longer file is a recording that nobody has cut yet
 MAX_FPS = 1000.0
 MAX_COORDINATE = 100.0  # metres; beyond it the numbers are millimetres, centimetres or pixels
@@ -55,6 +54,7 @@ CONTAINERS = {
     "pose": ("a .pose file", "pose", (b"\xcd\xcc\xcc\x3d", b"\xcd\xcc\x4c\x3e")),  # its version as float32: 0.1, 0.2
     "other": ("a file of another kind", None, ()),
 }
+FORMATS = ("lslm", "features", *LAYOUTS, *dict.fromkeys(format for _, format, _ in CONTAINERS.values() if format))
 COMPRESSED = (b"\x1f\x8b", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")  # gzip, and zlib's levels
 PICKLE_SUFFIXES = (".pkl", ".pickle", ".pt", ".pth")  # protocols 0 and 1 have no first byte of their own
 

@@ -263,9 +263,8 @@ def fill_broken_joints(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             continue
         if not valid[clip].any():
             what = "everything is NaN, infinite or collapsed to one point; leave that clip out"
-            raise ValueError(
-                f"expected a person in every clip, no valid joint in clip {number} of {len(clips)}: {what}"
-            )
+            where = f"no valid joint in clip {number} of {len(clips)}"
+            raise ValueError(f"expected a person in every clip, {where}: {what}")
         _repair_clip(positions[clip], valid[clip])
     return positions, ~valid
 

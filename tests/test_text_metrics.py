@@ -26,7 +26,7 @@ from lslm.training.evaluation.sign_translation_metrics import (
     text_metrics,
 )
 from lslm.training.evaluation.sign_translation_metrics.significance import _draws
-from lslm.training.evaluation.sign_translation_metrics.text_metrics import BLOCKED, BLOCKLIST, align
+from lslm.training.evaluation.sign_translation_metrics.text_metrics import BLOCKED, BLOCKLIST, DEFINITIONS, align
 
 REFERENCES = ["Can I have a small coffee, please?", "My name is Dana and I want tea.", "No sugar for me today.", "Hi!"]
 PREDICTIONS = ["Can I have a large coffee please?", "my name is Dana and I want tea.", "No milk for you.", ""]
@@ -348,7 +348,7 @@ def test_a_difference_in_most_sentences_is_none():
     worse = [f"Can I have {number} cookies?" for number in range(20)]
     tests = compare(references, references, worse, ALL, samples=999)
     back = compare(references, worse, references, ALL, samples=999)
-    assert len(tests) == 4 * 4 + 7 and set(tests) <= set(signatures(ALL))
+    assert set(tests) == {name for definition in DEFINITIONS.values() for name in definition.names}
     for name in ("bleu1", "bleu4", "chrf", "rouge_l", "wer", "cider"):
         low, difference, high, p = (tests[name][key] for key in ("low", "difference", "high", "p"))
         assert p == 0.001 and difference * (-1 if name == "wer" else 1) > 0, name

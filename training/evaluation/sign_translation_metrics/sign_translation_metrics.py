@@ -35,8 +35,7 @@ class SignTranslationMetrics(evaluate.Metric):
 
         Args:
             names: the fingerspelled name in each reference, or None.
-            definitions: bleu, bleu_lower, bleu_none, bleu_motiongpt, rbleu, chrf, rouge_l, rouge_l_coco, cider, wer,
-                exact_match.
+            definitions: names of `DEFINITIONS` in text_metrics.py; `lslm score --help` says what each is.
             bootstrap: number of resamples for 95 % intervals; 0: none.
             seed: of the resamples.
 
