@@ -1,5 +1,6 @@
 """What the repository ships: the checkpoint, its recorded scores, the README."""
 
+import importlib.util
 import json
 import re
 import runpy
@@ -111,6 +112,11 @@ def test_the_readme_is_short_and_its_links_lead_somewhere():
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
             assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_nothing_of_the_checkout_is_below_the_package_but_its_folders():
+    for name in ("tests", "setup", "benchmarks", "examples"):
+        assert importlib.util.find_spec(f"lslm.{name}") is None
 
 
 def test_readme_python_runs(monkeypatch, capsys):
