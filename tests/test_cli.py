@@ -393,6 +393,14 @@ def test_a_file_that_keeps_the_machine_busy_gets_a_line(tmp_path, capsys, monkey
     assert out.startswith(files[-1])
 
 
+def test_output_that_nobody_reads_any_more_ends_quietly(clip):
+    code = "import sys, lslm_cli; sys.exit(lslm_cli.main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "inspect", *[clip] * 3]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.stderr.read() == "" and process.wait() == 141
+
+
 def test_what_files_say_steers_no_terminal(tmp_path, capsys, monkeypatch):
     """Escape sequences from the names of files and of arrays, and from what a model says."""
     hostile = "\x1b]0;owned\x07\x9b31m\u202egnp"

@@ -22,11 +22,15 @@ def report(error: Exception | KeyboardInterrupt) -> int:
     """Say on standard error what went wrong, after the traceback if LSLM_DEBUG is set.
 
     Returns:
-        The exit code: 2 for what the user can put right, 1 for a fault of ours, 130 or 143 after a signal.
+        The exit code: 2 for what the user can put right, 1 for a fault of ours, 130 or 143 after a signal, 141 if no one
+        reads the output any more.
     """
     if isinstance(error, KeyboardInterrupt):
         print(f"lslm: {one_line(error) if error.args else 'interrupted'}", file=sys.stderr)
         return getattr(error, "exit_code", 130)
+    if isinstance(error, BrokenPipeError):  # `| head` has what it wants
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes there when Python ends
+        return 141
     if os.environ.get("LSLM_DEBUG"):
         traceback.print_exception(error)
     kinds = {kind.__name__ for kind in type(error).__mro__}
