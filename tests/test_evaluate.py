@@ -212,6 +212,7 @@ def test_another_clip_is_about_as_long(count):
     assert count < 10 or (others != other_clips(lengths, seed=1)).any()
 
 
+LONG = [" ".join(f"word{number}x{place}" for place in range(30)) for number in range(12)]
 SENTENCES = [f"Can I have {number} {thing}, please?" for number in range(4) for thing in ("teas", "coffees", "muffins")]
 
 
@@ -233,11 +234,21 @@ SENTENCES = [f"Can I have {number} {thing}, please?" for number in range(4) for 
     ids=["reads", "says one thing", "guesses", "babbles"],
 )
 def test_the_verdict(predictions, shuffled, zeroed, verdict):
-    motion = motion_verdict(SENTENCES, predictions, shuffled, zeroed, seed=0)
+    check_verdict(SENTENCES, predictions, shuffled, zeroed, verdict)
+
+
+def test_a_gain_as_small_as_chance_makes_it_is_no_help():
+    """One word of thirty, in every clip."""
+    predictions = [" ".join(text.split()[:1] + ["so"] * 29) for text in LONG]
+    check_verdict(LONG, predictions, [" ".join(["so"] * 30)] * 12, ["so"] * 12, "hardly read")
+
+
+def check_verdict(references, predictions, shuffled, zeroed, verdict):
+    motion = motion_verdict(references, predictions, shuffled, zeroed, seed=0)
     assert motion["verdict"] == verdict and motion["summary"].endswith("; 12 clips).")
     low, high = motion["interval"]
     assert (low > 0) == (verdict != "no evidence") and low <= motion["difference"] <= high
-    assert motion == motion_verdict(SENTENCES, predictions, shuffled, zeroed, seed=0)
+    assert motion == motion_verdict(references, predictions, shuffled, zeroed, seed=0)
 
 
 @pytest.mark.parametrize("by_sentence", [False, True])

@@ -22,8 +22,8 @@ def report(error: Exception | KeyboardInterrupt) -> int:
     """Say on standard error what went wrong, after the traceback if LSLM_DEBUG is set.
 
     Returns:
-        The exit code: 2 for what the user can put right, 1 for a fault of ours, 130 or 143 after a signal, 141 if no one
-        reads the output any more.
+        The exit code: 2 for what the user can put right, 1 for a fault of ours, 130 or 143 after a signal, 141 if
+        nobody reads the output any more.
     """
     if isinstance(error, KeyboardInterrupt):
         print(f"lslm: {one_line(error) if error.args else 'interrupted'}", file=sys.stderr)
