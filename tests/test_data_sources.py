@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lslm.training.dataset.build import tables
 from lslm.training.dataset.build.sources import Catalogue, find_tables
 from lslm.training.dataset.build.texts import SPLITS, Fault, Text, read_texts
 
@@ -138,7 +139,7 @@ def test_tables_that_cannot_be_used(tmp_path, name, content, message):
 SAID = 'He said "hi" to me.'
 QUOTED = '"He said ""hi"" to me."'
 WHOLE = "fields in quotation marks, taken for those of csv and taken off"
-STAY = "fields with quotation marks that are not those of csv, and stay"
+STAY = "fields with quotation marks that are not those of csv, and stay (the first in line {})"
 AROUND = "texts with quotation marks around them or doubled; are they the table's own?"
 
 
@@ -147,7 +148,7 @@ AROUND = "texts with quotation marks around them or doubled; are they the table'
     [
         # csv quoting, whatever the delimiter; a raw mark beside it stays
         ("a.tsv", f"id\ttext\na\t{QUOTED}\nb\tplain\n", [SAID, "plain"], {}),
-        ("a.csv", f'id\ttext\na\t{QUOTED}\nb\t5" long\n', [SAID, '5" long'], {STAY: 1}),
+        ("a.csv", f'id\ttext\na\t{QUOTED}\nb\t5" long\n', [SAID, '5" long'], {STAY.format(3): 1}),
         ("a.csv", f"id;text\r\na;{QUOTED}\r\n", [SAID], {}),
         ("a.csv", 'id,text\na, "one, two" \n', ["one, two"], {}),
         ("a.tsv", '"id"\t"text"\n"a"\t"x"\n', ["x"], {WHOLE: 4}),
@@ -158,8 +159,8 @@ AROUND = "texts with quotation marks around them or doubled; are they the table'
         ("a.tsv", 'id\ttext\na\t"Hi, she said\nb\tyou."\n', ['"Hi, she said', 'you."'], {}),
         ("a.csv", 'name|orth|translation\nx-1|O|"ja"\n', ['"ja"'], {AROUND: 1}),
         # a mark that nothing closes does not take the rest of the table
-        ("a.csv", 'id,text\na,"Hi\nb,"x"\nc,y\n', ['"Hi', "x", "y"], {STAY: 1}),
-        ("a.csv", 'id,text\na,"Hi" she said\nb,x\n', ['"Hi" she said', "x"], {STAY: 1}),
+        ("a.csv", 'id,text\na,"Hi\nb,"x"\nc,y\n', ['"Hi', "x", "y"], {STAY.format(2): 1}),
+        ("a.csv", 'id,text\na,"Hi" she said\nb,x\n', ['"Hi" she said', "x"], {STAY.format(2): 1}),
         ("a.csv", 'id,text\na,"""All."""\n', ['"All."'], {AROUND: 1}),
         # which delimiter
         ("a.csv", "id,gloss|split|x,text\na,b,hello\n", ["hello"], {}),
@@ -193,6 +194,18 @@ def test_dialects(tmp_path, name, content, texts, remarks):
         assert len(found) == 1
     else:
         assert found == {f"{name}: {remark}": count for remark, count in remarks.items()}
+
+
+@pytest.mark.parametrize("line", ['a,"Hi, she said', '"a,"Hi', 'a,"He said ""no""', 'a,b","c'])
+def test_marks_that_nothing_closes_are_looked_at_twice_at_most(monkeypatch, line):
+    """Each such mark looks for its end in the lines that follow: not again and again from its own line on."""
+    looked_at = []
+    monkeypatch.setattr(
+        tables, "_cells", lambda text, mark, cells=tables._cells: (looked_at.append(text), cells(text, mark))[1]
+    )
+    rows = list(tables._records([f"{line}\n"] * 300, ",", True, seen := Counter()))
+    assert [cells for _, cells in rows] == [line.split(",")] * 300 and seen["first"] == 1
+    assert sum(map(len, looked_at)) < 3 * 300 * (len(line) + 1)
 
 
 def test_one_bad_row_is_left_out_alone(tmp_path):

@@ -138,7 +138,8 @@ def _delimited_rows(path, encoding, known, remarks) -> Iterator[tuple[int, dict 
     if delimiter == "\t" and quoting and seen["quoted"] and not seen["needed"]:
         remarks[f"{path.name}: fields in quotation marks, taken for those of csv and taken off"] = seen["quoted"]
     if seen["other"]:
-        remarks[f"{path.name}: fields with quotation marks that are not those of csv, and stay"] = seen["other"]
+        stay = f"fields with quotation marks that are not those of csv, and stay (the first in line {seen['first']})"
+        remarks[f"{path.name}: {stay}"] = seen["other"]
 
 
 def _named(path, header, records, encoding, remarks) -> Iterator[tuple[int, dict | str]]:
@@ -165,9 +166,14 @@ def _named(path, header, records, encoding, remarks) -> Iterator[tuple[int, dict
 
 def _records(lines: Iterable[str], delimiter: str, quoting: bool, seen: Counter) -> Iterator[tuple[int, list[str]]]:
     """(first line, fields) of the records of a table. `seen` counts fields that are `quoted`, those whose content
-    `needed` it, and those with quotation marks that are `other` than csv's."""
+    `needed` it, and those with quotation marks that are `other` than csv's; `first` is the line of the first of these.
+    """
     numbered, back, width = enumerate(lines, 1), deque(), 0
-    while (pair := back.popleft() if back else next(numbered, None)) is not None:
+
+    def following():
+        return back.popleft() if back else next(numbered, None)
+
+    while (pair := following()) is not None:
         number, line = pair
         text = line.rstrip("\r\n")
         if not text:
@@ -175,30 +181,30 @@ def _records(lines: Iterable[str], delimiter: str, quoting: bool, seen: Counter)
         if not quoting or '"' not in text:
             cells = text.split(delimiter)
         else:
-            cells, counts, is_open = _cells(text, delimiter)
+            cells, counts, opened = _cells(text, delimiter)
             taken = []
-            while is_open and len(taken) < MAX_LINES:
-                if (pair := back.popleft() if back else next(numbered, None)) is None:
-                    break
+            while opened is not None and len(taken) < MAX_LINES and (pair := following()) is not None:
                 taken.append(pair)
-                text += line[len(line.rstrip("\r\n")) :] + pair[1].rstrip("\r\n")
-                line = pair[1]
-                if delimiter == "\t" and len(cells) == width == line.count(delimiter) + 1:
+                if delimiter == "\t" and len(cells) == width == pair[1].count(delimiter) + 1:
                     break  # two whole rows: a text has no tabs
-                if '"' not in line:
-                    continue
-                more, its_counts, is_open = _cells(text, delimiter)
-                if not is_open and not its_counts["other"]:
-                    cells, counts, taken = more, its_counts, []
+                if '"' in pair[1]:  # each line is looked at by itself, as what the open field goes on with
+                    _, its_counts, opened = _cells('"' + pair[1].rstrip("\r\n"), delimiter)
+                    if opened is None and not its_counts["other"]:
+                        text = (line + "".join(more for _, more in taken)).rstrip("\r\n")
+                        cells, counts, _ = _cells(text, delimiter)
+                        taken = []
             back.extendleft(reversed(taken))
+            if counts["other"]:
+                seen.setdefault("first", number)
             seen.update(counts)
         width = width or len(cells)
         yield number, cells
 
 
-def _cells(text: str, delimiter: str) -> tuple[list[str], Counter, bool]:
-    """Fields of a record, what `_records` counts, and whether a quotation mark is open at its end."""
-    cells, counts, is_open, place = [], Counter(), False, 0
+def _cells(text: str, delimiter: str) -> tuple[list[str], Counter, int | None]:
+    """Fields of a record, what `_records` counts, and the first field in which a quotation mark is open at the end;
+    None: there is none, or a field before it has marks that are not csv's."""
+    cells, counts, opened, place = [], Counter(), None, 0
     while place <= len(text):
         if match := _CLOSED[delimiter].match(text, place):
             cell, end = match[1], match.end()
@@ -206,13 +212,14 @@ def _cells(text: str, delimiter: str) -> tuple[list[str], Counter, bool]:
             counts["needed"] += any(mark in cell for mark in ('""', delimiter, "\n", "\r"))
             cells.append(cell.replace('""', '"'))
         else:
-            is_open = is_open or _OPEN.match(text, place) is not None
+            if not counts["other"] and _OPEN.match(text, place):
+                opened = len(cells)
             end = text.find(delimiter, place)
             end = len(text) if end < 0 else end
             cells.append(text[place:end])
             counts["other"] += '"' in cells[-1]
         place = end + 1
-    return cells, counts, is_open
+    return cells, counts, opened
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------
