@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..processing.motion_errors import printable
 from .languages import in_words, metadata_of, named
+from .yaml_files import read_yaml
 
 # What `pip install` needs for remote code, as in setup.py
 TRANSFORMERS, TORCH = "transformers>=5.16,<5.25", "torch>=2.11,<2.14"
@@ -109,7 +110,7 @@ class SignData:
         return License(self.license or "other", self.license_name, self.license_link) if stated else None
 
 
-FACTS = yaml.safe_load(Path(__file__).with_name("facts.yaml").read_text(encoding="utf-8"))
+FACTS = read_yaml(Path(__file__).with_name("facts.yaml"))
 ASL_CAFE = SignData(**FACTS["asl_cafe"])
 
 

@@ -4,11 +4,10 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import yaml
-
 from .data_sets import data_card
+from .yaml_files import load_yaml, read_yaml
 
-NAMES = yaml.safe_load(Path(__file__).with_name("languages.yaml").read_text(encoding="utf-8"))
+NAMES = read_yaml(Path(__file__).with_name("languages.yaml"))
 
 
 def check_code(kind: str, code: str) -> None:
@@ -47,20 +46,21 @@ def in_words(languages: Mapping | None, kind: str) -> str | None:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]])) or None
 
 
-def metadata_of(card: str) -> dict:
-    """The metadata of a card (README.md); none where it has none that can be read."""
+def metadata_of(card: str, where: str | Path = "README.md") -> dict:
+    """The metadata of a card; none where it has none. `where`: its file, for messages.
+
+    Raises:
+        ValueError: what is there cannot be read.
+    """
     match = re.match(r"---\s*\n(.*?)^---\s*$", card, re.DOTALL | re.MULTILINE)
-    try:
-        metadata = yaml.safe_load(match[1]) if match else None
-    except yaml.YAMLError:
-        metadata = None
+    metadata = load_yaml(match[1], where, 1 + card[: match.start(1)].count("\n")) if match else None
     return metadata if isinstance(metadata, dict) else {}
 
 
 def read_metadata(place: str | Path) -> dict:
     """The metadata of the card of a data set, a folder or a Hub id; none where there is no card. Errors as of
     [`data_card`]."""
-    return metadata_of(data_card(place) or "")
+    return metadata_of(data_card(place) or "", Path(place, "README.md"))
 
 
 def languages_of(place: str | Path) -> dict[str, dict[str, str]] | None:

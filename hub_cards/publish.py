@@ -20,7 +20,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import yaml
 from huggingface_hub import CommitInfo, HfApi, RepoCard, constants, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from huggingface_hub.utils import validate_repo_id
@@ -40,6 +39,7 @@ from .cards import (
 )
 from .data_sets import data_folder, is_hub_id
 from .languages import is_written, metadata_of, read_metadata
+from .yaml_files import read_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIP = "example.npz"
@@ -180,7 +180,7 @@ def publish_data(
         readme, features = Path(folder, "README.md"), next(iter(rows.values())).features
         card = readme.read_text(encoding="utf-8") if readme.is_file() else None
         given = SignData(Path(folder).name, license, license_name, license_link, splits=rows.num_rows)
-        stated = metadata_of(card or "").get("license")
+        stated = metadata_of(card or "", readme).get("license")
         if stated in (None, "unknown") and not given.terms:
             raise ValueError(f"{folder} has no README.md with a licence; give --license (mit, cc-by-nc-4.0, ...)")
         if stated not in (None, "unknown", given.terms and given.terms.id) and given.terms:
@@ -342,7 +342,7 @@ def _record(folder: str, results: str | None) -> dict:
     facts: dict = {"results": None, "recipes": None, "data": None, "data_folder": None}
     stages = Path(folder, "stages.yaml")
     if stages.is_file():
-        recipes = yaml.safe_load(stages.read_text(encoding="utf-8"))
+        recipes = read_yaml(stages)
         made_with = recipes.pop("made_with", {})
         facts |= {"commit": made_with.pop("commit", None), "machine": made_with.pop("machine", None)}
         facts |= _data(list(recipes.values())[-1].get("data"), made_with.pop("data_set", {}))

@@ -775,7 +775,7 @@ def test_the_command(source, tmp_path, capsys, monkeypatch):
         (["--tasks", "3"], "belong to --executor"),
         (["--texts", str(tmp_path / "no.csv")], "No such file"),
         (["--workers", "0"], "expected 1 or more"),
-        (["--executor-options", str(source / "texts.jsonl")], "is not YAML|belong to"),
+        (["--executor-options", str(source / "texts.jsonl")], "not YAML|belong to"),
     ):
         assert lslm_cli.main([*arguments, *more]) == 2
         error = capsys.readouterr().err

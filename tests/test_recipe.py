@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from lslm.training import recipe
+from lslm.hub_cards.languages import languages_of
+from lslm.hub_cards.yaml_files import load_yaml
+from lslm.training import ablate, recipe
 from lslm.training.recipe import parse
 from lslm.training.recipe_keys import TEMPLATES, EvaluateKeys
 from lslm.training.stages.align import AlignArguments
@@ -22,7 +24,8 @@ def read(tmp_path):
 
     def read(content: str, *flags: str, stage=TokenizerArguments):
         path = tmp_path / "recipe.yaml"
-        path.write_text(f"data: somewhere\noutput_dir: {tmp_path}/out\n{content}\n")
+        out = "" if content.startswith("output_dir:") else f"output_dir: {tmp_path}/out\n"
+        path.write_text(f"data: somewhere\n{out}{content}\n")
         return parse(stage, ["--config", str(path), *flags], "lslm test")
 
     return read
@@ -121,7 +124,7 @@ def test_values_with_which_there_can_be_no_run_are_refused_before_data_is_read(t
 
 
 def test_what_is_missing(read, tmp_path):
-    with pytest.raises(FileNotFoundError, match="no recipe at .*nowhere.yaml"):
+    with pytest.raises(FileNotFoundError, match="no file .*nowhere.yaml"):
         parse(TokenizerArguments, ["--config", str(tmp_path / "nowhere.yaml")], "lslm test")
     with pytest.raises(ValueError, match="--config needs a recipe file"):
         parse(TokenizerArguments, ["--config"], "lslm test")
@@ -138,6 +141,29 @@ def test_what_is_missing(read, tmp_path):
     path.write_text("window: [3\n")
     with pytest.raises(ValueError, match="list.yaml"):  # not YAML at all
         parse(TokenizerArguments, ["--config", str(path)], "lslm test")
+
+
+def test_a_key_that_is_there_twice_is_refused_with_both_lines(read, tmp_path):
+    with pytest.raises(ValueError, match=r"recipe.yaml: 'window' is there twice, in lines 3 and 5; leave one out$"):
+        read("window: 48\nseed: 3\n'window': 32")
+    matrix = tmp_path / "matrix.yaml"
+    matrix.write_text("rows:\n  vq: {stage: tokenizer}\n  vq: {stage: align, from: vq}\n")
+    with pytest.raises(ValueError, match="matrix.yaml: 'vq' is there twice, in lines 2 and 3"):
+        ablate.read_config(matrix)
+    (tmp_path / "README.md").write_text("---\nlanguage: [en, ase]\nlicense: mit\nlanguage: [de, gsg]\n---\n# A set\n")
+    with pytest.raises(ValueError, match="README.md: 'language' is there twice, in lines 2 and 4"):
+        languages_of(tmp_path)
+    # what YAML merges is not there twice
+    assert load_yaml("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}", "") == {"a": {"x": 1, "y": 2}, "b": {"x": 3, "y": 2}}
+
+
+def test_nothing_reads_yaml_past_the_one_reader():
+    root = Path(recipe.__file__).parents[1]
+    files = [
+        file for folder in ("training", "hub_cards", "lslm", "processing") for file in (root / folder).rglob("*.py")
+    ]
+    readers = [file.name for file in files if re.search(r"yaml\.(safe_|full_)?load", file.read_text(encoding="utf-8"))]
+    assert len(files) > 60 and set(readers) == {"yaml_files.py"}
 
 
 def test_there_are_recipes_for_all_stages_and_their_scores():

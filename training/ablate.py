@@ -24,9 +24,10 @@ from pathlib import Path
 
 import yaml
 
+from ..hub_cards.yaml_files import read_yaml
 from .locks import is_locked
 from .provenance import save_results
-from .recipe import check_keys, parse, read_yaml
+from .recipe import check_keys, parse
 from .recipe_keys import EvaluateKeys
 from .stages.align import AlignArguments
 from .stages.instruct import InstructArguments

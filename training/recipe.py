@@ -12,11 +12,11 @@ from types import UnionType
 from typing import ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
-import yaml
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 from transformers.trainer_utils import IntervalStrategy
 
+from ..hub_cards.yaml_files import read_yaml
 from ..modeling_lslm.configuration_lslm import RANGES as NETWORK_RANGES
 from ..modeling_lslm.configuration_lslm import check_ranges
 from ..processing.motion_errors import printable
@@ -162,23 +162,6 @@ class _Parser(HfArgumentParser):
     def error(self, message):
         """Instead of the usage, which runs over the 130 fields of `TrainingArguments`."""
         raise ValueError(message)
-
-
-def read_yaml(path: Path) -> dict:
-    """Keys and values of a recipe or a matrix of them.
-
-    Raises:
-        FileNotFoundError: no such file. ValueError: not YAML, or no keys and values.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"no recipe at {path}")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise ValueError(f"{path}: expected a list of `key: value` lines, and words for keys")
-    return values
 
 
 def _read(path: Path, known: set[str]) -> dict:

@@ -10,9 +10,10 @@ import yaml
 
 from ..hub_cards.data_sets import data_folder, data_revision
 from ..hub_cards.languages import read_metadata
+from ..hub_cards.yaml_files import read_yaml
 from .dataset.motion_text import split_files
 from .provenance import commit, machine, versions
-from .recipe import StageArguments, plain, read_yaml
+from .recipe import StageArguments, plain
 
 # What the weights do not depend on: how a run is watched, saved, evaluated, shared, and how fast it is. All else does.
 PASSING = re.compile(

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from .errors import one_line, printable
+from .errors import printable
 from .motion_files import reader_arguments
 from .publish import hub_arguments, license_arguments
 
@@ -137,15 +137,9 @@ def _build(args: dict) -> int:
     executor, tasks, workers = (args.pop(name) for name in ("executor", "tasks", "workers"))
     options = {name: value for name in ("partition", "time") if (value := args.pop(name)) is not None}
     if file := args.pop("executor_options"):
-        import yaml
+        from lslm.hub_cards.yaml_files import read_yaml
 
-        try:
-            from_file = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"{file} is not YAML: {one_line(error)}") from error
-        if not isinstance(from_file, dict):
-            raise ValueError(f"{file}: expected `name: value` lines, arguments of datatrove's executor")
-        options = from_file | options
+        options = read_yaml(Path(file)) | options
     if not executor and (options or tasks):
         raise ValueError("--tasks, --partition, --time and --executor-options belong to --executor local, slurm or ray")
     reader = {name: args.pop(name) for name in ("format", "clip", "up", "flat_hand_mean", "image_size", "body_model")}
