@@ -4,10 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lslm.hub_cards.languages import languages_of
 from lslm.hub_cards.yaml_files import load_yaml
 from lslm.training import ablate, recipe
+from lslm.training.blame import naming
 from lslm.training.recipe import parse
 from lslm.training.recipe_keys import TEMPLATES, EvaluateKeys
 from lslm.training.stages.align import AlignArguments
@@ -99,6 +101,65 @@ def test_a_value_of_the_wrong_kind_is_one_line_that_names_the_key(read, content,
     with pytest.raises(ValueError, match="max_steps|bf16|output_dir is") as error:
         read(content, *flags)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "key, values, expected",
+    [
+        ("lr_scheduler_type", ["certainly", "3", "null", "[a]"], "one of linear, cosine, "),
+        ("save_strategy", ["certainly", "{a: 1}", "true"], "one of no, steps, epoch, best"),
+        ("lr_scheduler_kwargs", ["certainly", "3", "[a]", "{1: 2}"], "keys and values or a JSON file with them"),
+        ("fsdp_config", ["certainly", "false", "[]"], "keys and values or a JSON file with them"),
+        ("activation_checkpointing_kwargs", ["certainly", "-1"], "keys and values"),
+        ("parallelism_config", ["{tp_size: 2}", "certainly", "0"], "nothing: leave it out"),
+        ("include_for_metrics", ["3", "null", "[1, a]"], "a list"),
+        ("optim_target_modules", ["{a: 1}", "[[a]]"], "text (in quotation marks) or a list"),
+        ("ddp_static_graph", ["3", "[]"], "true or false"),
+        ("eval_on_start", ["null", "3"], "true or false"),
+        ("save_total_limit", ["1.5", "true", "[3]"], "a whole number"),
+        ("warmup_steps", [".inf", "[3]", "true"], "a number"),
+        ("num_downsamples", ["1000000000000000000"], "a whole number from 0 to 8"),  # 2 ** that is never done
+        ("output_dir", ['""'], None),
+    ],
+)
+def test_every_key_says_which_kind_of_value_it_takes(read, key, values, expected):
+    for value in values:
+        with pytest.raises(ValueError, match=f"^{key} is ") as error:
+            read(f"{key}: {value}")
+        assert expected is None or f", expected {expected}" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("accelerator_config: {split: 3}", "accelerator_config is {'split': 3}: the Trainer of transformers does not "),
+        ("report_to: certainly", "report_to is 'certainly', expected none, all, or some of "),
+    ],
+)
+def test_what_the_trainer_does_not_take_is_a_line_with_the_key(read, content, message):
+    with pytest.raises(ValueError) as error:
+        read(f"{content}\nbf16: false\nlearning_rate: 1e-4\nmax_steps: 3")
+    assert str(error.value).startswith(message)
+
+
+def test_only_what_the_trainer_itself_does_not_take_is_the_recipe_s():
+    recipe = {"lr_scheduler_kwargs": {"cycles": 2}, "lr_scheduler_type": "cosine", "seed": 3, "window": 16}
+    for error, guilty in (
+        (TypeError("get_cosine_schedule_with_warmup() got an unexpected keyword argument 'cycles'"), ValueError),
+        (TypeError("of ours"), TypeError),
+        (ValueError("window is too small"), ValueError),
+    ):
+        with pytest.raises(guilty) as raised, naming(recipe):
+            raise error
+        assert (raised.value is not error) == ("cycles" in str(error))
+        if raised.value is not error:
+            assert str(raised.value).startswith("lr_scheduler_kwargs is {'cycles': 2}")
+
+
+def test_a_recipe_s_values_are_recorded_as_it_has_them(read):
+    args = read("accelerator_config: {even_batches: false}\nlr_scheduler_kwargs: {}\nsave_strategy: epoch")
+    assert args.recipe["accelerator_config"]["even_batches"] is False and args.recipe["save_strategy"] == "epoch"
+    yaml.safe_dump(args.recipe)  # into stages.yaml
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,15 @@
 import argparse
 import dataclasses
 import difflib
+import math
+import os
 import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import UnionType
-from typing import ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
 from transformers import HfArgumentParser, TrainingArguments
@@ -20,9 +22,11 @@ from ..hub_cards.yaml_files import read_yaml
 from ..modeling_lslm.configuration_lslm import RANGES as NETWORK_RANGES
 from ..modeling_lslm.configuration_lslm import check_ranges
 from ..processing.motion_errors import printable
-from .recipe_keys import CHOICES, RANGES, DataKeys
+from .blame import naming
+from .recipe_keys import CHOICES, PATHS, RANGES, DataKeys
 
 Arguments = TypeVar("Arguments")
+JSON = object()  # a kind of value: text that stands for keys and values
 # Arguments of the Trainer that transformers has renamed since 5.16, our oldest. Either name is taken.
 RENAMED = {
     "gradient_checkpointing": "activation_checkpointing",
@@ -53,6 +57,9 @@ class StageArguments(DataKeys, TrainingArguments):
         self._choose_best()
         super().__post_init__()
         for name in self.report_to:
+            if name not in (*INTEGRATION_TO_CALLBACK, "none", "all"):
+                known = ", ".join(sorted(INTEGRATION_TO_CALLBACK))
+                raise ValueError(f"report_to is {reprlib.repr(name)}, expected none, all, or some of {known}")
             if name in INTEGRATION_TO_CALLBACK and name not in get_available_reporting_integrations():
                 raise ValueError(f"report_to: {name} is not installed; run: pip install {name}, or leave it out")
 
@@ -109,7 +116,8 @@ def parse(stage: type[Arguments], argv: list[str], prog: str) -> Arguments:
         if action.nargs == "?" and values.get(action.dest) is True:
             values[action.dest] = action.const  # as the flag alone
         # argparse takes a default as it stands, and 5e-5 without a dot is a string to YAML
-        if action.dest in values and isinstance(values[action.dest], str) and action.type is not None:
+        told = isinstance(values.get(action.dest), str) and not dataclasses.is_dataclass(action.type)
+        if told and action.type is not None:
             try:
                 if action.nargs in ("*", "+"):
                     values[action.dest] = [action.type(word) for word in values[action.dest].split()]
@@ -119,18 +127,22 @@ def parse(stage: type[Arguments], argv: list[str], prog: str) -> Arguments:
                 raise ValueError(f"{path}: {action.dest}: {' '.join(str(error).split())}") from error
         if action.dest in values:
             action.required = False
-    if values:
-        _check_kinds(values, get_type_hints(stage))
+    hints = get_type_hints(stage)
+    _check_kinds(values, hints)
     parser.set_defaults(**values)
-    arguments, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
+    given, unknown = parser.parse_known_args(argv)
     if unknown:
         raise ValueError(f"unknown argument {unknown[0]!r}{_suggestion(unknown[0].lstrip('-'), flags, '--')}")
+    words = {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
+    names = [*values, *sorted(words & flags - values.keys())]
+    recipe = {name: getattr(given, name) for name in names}
+    _check_kinds(recipe, hints)
+    _check_values(stage, vars(given), recipe)
+    with naming(recipe):
+        arguments = stage(**{name: value for name, value in vars(given).items() if name in flags})
     require(arguments, "data")
-    given = values.keys() | {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
     arguments.stage = prog.rpartition(" ")[2]
-    names = [*values, *sorted(given & flags - values.keys())]
     arguments.recipe = {name: plain(getattr(arguments, name)) for name in names}
-    _check_values(arguments)
     return arguments
 
 
@@ -142,19 +154,20 @@ def require(args, *keys: str) -> None:
             raise ValueError(f"which {key}? Give {key}: in the recipe or --{key}: {about}")
 
 
-def _check_values(args) -> None:
-    """Raise a ValueError that names the first value of a recipe with which there can be no run."""
-    check_ranges(vars(args), NETWORK_RANGES | RANGES)
-    fields = type(args).__dataclass_fields__
-    for name, value in args.recipe.items():
-        if name in CHOICES and value not in (*CHOICES[name], fields[name].default, None):
+def _check_values(stage: type, values: dict, recipe: dict) -> None:
+    """Raise a ValueError that names the first value with which there can be no run. `recipe`: those that are given."""
+    check_ranges(values, NETWORK_RANGES | RANGES)
+    for name, value in recipe.items():
+        if name in CHOICES and value not in (*CHOICES[name], stage.__dataclass_fields__[name].default, None):
             raise ValueError(f"{name} is {reprlib.repr(value):.40}, expected one of {', '.join(CHOICES[name])}")
-        if fields[name].type is bool and not isinstance(value, bool):
-            raise ValueError(f"{name} is {reprlib.repr(value):.40}, expected true or false")
+        if name in PATHS and value == "":
+            raise ValueError(f"{name} is empty: name one, or leave it out")
 
 
 def plain(value):
-    """A value as a recipe file holds it: the Trainer's enumerations are strings there."""
+    """A value as a recipe file holds it: the Trainer's enumerations are strings there, its dataclasses keys."""
+    if dataclasses.is_dataclass(value):
+        return dataclasses.asdict(value)
     return value.value if isinstance(value, Enum) else value
 
 
@@ -174,16 +187,51 @@ def _read(path: Path, known: set[str]) -> dict:
 
 
 def _check_kinds(values: dict, hints: dict) -> None:
-    """Raise a ValueError that names the first of the keys for one text or number that has something else."""
+    """Raise a ValueError that names the first key whose value is none of the kinds that it may have."""
     for name, value in values.items():
-        hint = hints[name]
-        kinds = set(get_args(hint) if get_origin(hint) in (Union, UnionType) else [hint])
-        if not kinds <= {str, int, float, type(None)}:
-            continue
-        fits = isinstance(value, (*kinds, int) if float in kinds else tuple(kinds))
-        if not fits or value != value or (isinstance(value, int) and abs(value) >= 2**63):  # NaN; no library takes it
-            expected = "text (in quotation marks)" if str in kinds else "a number"
-            raise ValueError(f"{name} is {printable(reprlib.repr(value))}, expected {expected}")
+        kinds = _kinds(hints[name])
+        if not any(_fits(value, kind) for kind in kinds):
+            expected = " or ".join(dict.fromkeys(word for kind in kinds if (word := _in_words(kind))))
+            came = printable(reprlib.repr(value))
+            raise ValueError(f"{name} is {came}, expected {expected or 'nothing: leave it out'}")
+
+
+def _kinds(hint) -> list:
+    """The kinds that a type hint allows. Text beside an enumeration is one of its values, text beside keys and values
+    is JSON, or a file with it."""
+    kinds = list(get_args(hint)) if get_origin(hint) in (Union, UnionType) else [hint]
+    if any(isinstance(kind, type) and issubclass(kind, Enum) for kind in kinds):
+        kinds.remove(str)
+    if str in kinds and any((get_origin(kind) or kind) is dict for kind in kinds):
+        kinds[kinds.index(str)] = JSON
+    return kinds
+
+
+def _fits(value, kind) -> bool:
+    """Whether a value is of a kind of [`_kinds`]."""
+    origin, parts = get_origin(kind) or kind, get_args(kind)
+    if kind is JSON:
+        return isinstance(value, str) and (value.lstrip().startswith("{") or os.path.isfile(value))
+    if origin is Literal:
+        return any(value is part for part in parts)
+    if origin is list:
+        return isinstance(value, list) and all(any(_fits(item, one) for one in _kinds(parts[0])) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(isinstance(name, str) for name in value)
+    if issubclass(kind, Enum):
+        return isinstance(value, kind) or value in [member.value for member in kind]
+    if kind in (int, float):  # no NaN, no infinity, nothing that a library would not take
+        number = isinstance(value, kind | int) and not isinstance(value, bool)
+        return number and abs(value) < (2**63 if isinstance(value, int) else math.inf)
+    return isinstance(value, kind)
+
+
+def _in_words(kind) -> str:
+    words = {str: "text (in quotation marks)", bool: "true or false", int: "a whole number", float: "a number"}
+    words |= {dict: "keys and values", list: "a list", JSON: "a JSON file with them"}
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return f"one of {', '.join(member.value for member in kind)}"
+    return words.get(get_origin(kind) or kind, "")
 
 
 def _name_here(name: str, known: set[str]) -> str:

@@ -16,6 +16,7 @@ from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError, safe_open
 from transformers import Trainer, TrainerState
 
+from ..blame import naming
 from ..dataset.streaming import StreamedMotionText
 from ..locks import locked
 from ..recipe import StageArguments, parse
@@ -114,8 +115,10 @@ def run_stage(stage: type[StageArguments], argv: list[str], train: Callable[[Any
         if answer[0] is None:
             sys.exit(2)  # the first process says why
         if answer[0]:
-            with _one_line_if_full(args.output_dir):
-                train(args)
+            # trials of several processes would wait for each other where only one has the error
+            with naming(args.recipe) if args.world_size == 1 else contextlib.nullcontext():
+                with _one_line_if_full(args.output_dir):
+                    train(args)
 
 
 def _refuse_inputs(args: StageArguments) -> None:
