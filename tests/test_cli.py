@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import resource
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -97,6 +98,35 @@ def test_an_unknown_command_is_refused():
         "lslm: no command 'translte'; there are translate, inspect, evaluate, demo, score, publish, data, export, "
         "tokenizer, align, instruct, ablate (lslm --help)\n"
     )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(
+            "ablate --config '' --dry-run",
+            "ablate --config= --dry-run",
+            "ablate --data '' --dry-run",
+            "demo --model ''",
+        ),
+        *("data build '' out", "data build source out --texts ''", "score ''", "export '' out", "publish '' me/model"),
+        *("translate ''", "inspect --format ''", "tokenizer --config ''", "tokenizer --config= --output_dir out"),
+        *("tokenizer --data x --output_dir ''", "align --data x --templates=", "evaluate --data x --model ''"),
+        *(
+            "evaluate --data x --split test --output out --fid ''",
+            "evaluate --data x --output ''",
+            "evaluate --data ''",
+        ),
+    ],
+)
+def test_what_is_empty_is_no_default_and_no_folder(command, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert lslm_cli.main(shlex.split(command)) == 2
+    said = "".join(capsys.readouterr())
+    assert said.count("\n") == 1 and re.match(
+        "lslm: .* (is empty|needs a recipe file|Give (data|split): in the recipe)", said
+    )
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_version(capsys):
@@ -441,6 +471,13 @@ CONFIG, GENERATION, PROCESSOR = "config.json", "generation_config.json", "proces
         *[(GENERATION, "num_beams", value) for value in (10**9, "x")],
         *[(GENERATION, "max_new_tokens", value) for value in ("x", -1)],
         *[(GENERATION, "cache_implementation", "evil"), (GENERATION, "suppress_tokens", 7)],
+        *[(GENERATION, "eos_token_id", value) for value in ("x", {"a": 1})],
+        *[(GENERATION, "suppress_tokens", value) for value in ("x", [None])],
+        *[
+            (GENERATION, "bad_words_ids", [1]),
+            (GENERATION, "stop_strings", 7),
+            (GENERATION, "exponential_decay_length_penalty", [1, "a"]),
+        ],
         *[(PROCESSOR, "feature_extractor.fps", value) for value in ("x", 0, 1e-9, 1e9)],
         *[(PROCESSOR, f"feature_extractor.{name}", 7) for name in ("mean", "std", "target_skeleton")],
         (PROCESSOR, "feature_extractor.mean", [{}]),

@@ -110,7 +110,7 @@ def test_a_value_of_the_wrong_kind_is_one_line_that_names_the_key(read, content,
         ("save_strategy", ["certainly", "{a: 1}", "true"], "one of no, steps, epoch, best"),
         ("lr_scheduler_kwargs", ["certainly", "3", "[a]", "{1: 2}"], "keys and values or a JSON file with them"),
         ("fsdp_config", ["certainly", "false", "[]"], "keys and values or a JSON file with them"),
-        ("activation_checkpointing_kwargs", ["certainly", "-1"], "keys and values"),
+        ("lr_scheduler_kwargs", ["2020-01-01"], "keys and values"),
         ("parallelism_config", ["{tp_size: 2}", "certainly", "0"], "nothing: leave it out"),
         ("include_for_metrics", ["3", "null", "[1, a]"], "a list"),
         ("optim_target_modules", ["{a: 1}", "[[a]]"], "text (in quotation marks) or a list"),
@@ -133,6 +133,7 @@ def test_every_key_says_which_kind_of_value_it_takes(read, key, values, expected
     "content, message",
     [
         ("accelerator_config: {split: 3}", "accelerator_config is {'split': 3}: the Trainer of transformers does not "),
+        ("neftune_noise_alpha: 5", "neftune_noise_alpha is for language models"),
         ("report_to: certainly", "report_to is 'certainly', expected none, all, or some of "),
     ],
 )
@@ -262,17 +263,17 @@ def test_an_argument_that_the_library_renamed_is_taken_by_either_name(read):
     """`gradient_checkpointing` is `activation_checkpointing` in later releases of transformers."""
     for name in ("gradient_checkpointing", "activation_checkpointing"):
         for args in (
-            read(f"{name}: true"),
-            read("", f"--{name}", "true"),
-            read("", f"--{name}=true"),
-            read("", f"--{name.replace('_', '-')}=true"),
+            read(f"{name}: true", stage=AlignArguments),
+            read("", f"--{name}", "true", stage=AlignArguments),
+            read("", f"--{name}=true", stage=AlignArguments),
+            read("", f"--{name.replace('_', '-')}=true", stage=AlignArguments),
         ):
             assert args.gradient_checkpointing is True  # the old name is an alias where the new one exists
         for flag in ("--activation_checkpointing", "--gradient-checkpointing"):
-            args = read(f"{name}: true", flag, "false")
+            args = read(f"{name}: true", flag, "false", stage=AlignArguments)
             assert args.gradient_checkpointing is False and list(args.recipe.values()).count(False) == 1
     with pytest.raises(ValueError, match="two keys are names of one thing; leave out (gradient|activation)_checkpoint"):
-        read("gradient_checkpointing: true\nactivation_checkpointing: true")
+        read("gradient_checkpointing: true\nactivation_checkpointing: true", stage=AlignArguments)
 
 
 def test_the_evaluation_takes_a_recipe_and_flags_like_the_stages(tmp_path):

@@ -107,7 +107,7 @@ def parse(stage: type[Arguments], argv: list[str], prog: str) -> Arguments:
     values = {}
     if "--config" in argv:
         at = argv.index("--config")
-        if at + 1 >= len(argv):
+        if not any(argv[at + 1 : at + 2]):
             raise ValueError("--config needs a recipe file")
         path = Path(argv[at + 1])
         values = _read(path, flags)
@@ -160,7 +160,7 @@ def _check_values(stage: type, values: dict, recipe: dict) -> None:
     for name, value in recipe.items():
         if name in CHOICES and value not in (*CHOICES[name], stage.__dataclass_fields__[name].default, None):
             raise ValueError(f"{name} is {reprlib.repr(value):.40}, expected one of {', '.join(CHOICES[name])}")
-        if name in PATHS and value == "":
+        if name in PATHS and value == "" != stage.__dataclass_fields__[name].default:
             raise ValueError(f"{name} is empty: name one, or leave it out")
 
 
@@ -193,7 +193,8 @@ def _check_kinds(values: dict, hints: dict) -> None:
         if not any(_fits(value, kind) for kind in kinds):
             expected = " or ".join(dict.fromkeys(word for kind in kinds if (word := _in_words(kind))))
             came = printable(reprlib.repr(value))
-            raise ValueError(f"{name} is {came}, expected {expected or 'nothing: leave it out'}")
+            known_as = next((f"{old}, now {name}," for old, new in RENAMED.items() if new == name), name)
+            raise ValueError(f"{known_as} is {came}, expected {expected or 'nothing: leave it out'}")
 
 
 def _kinds(hint) -> list:

@@ -40,8 +40,8 @@ CHOICES = {
     "quantizer": ("gradient", "ema"),
     "motion_input": ("projector", "latents", "vocabulary"),
 }
-# keys that name a file or a folder, and mean nothing when they are empty
-PATHS = {"output_dir", "output", "templates", "unseen_templates", "fid", "resume_from_checkpoint"}
+# keys that name a file or a folder, and mean nothing when they are empty, unless that is the default
+PATHS = {"model", "output_dir", "output", "templates", "unseen_templates", "fid", "resume_from_checkpoint"}
 
 # the docstring of a class is the title of its keys in the help
 

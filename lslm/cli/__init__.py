@@ -8,6 +8,7 @@ torch and transformers, which takes seconds. Each command has a module here, wit
 import importlib
 import logging
 import os
+import re
 import sys
 
 HELP = """\
@@ -42,6 +43,7 @@ lslm COMMAND --help explains each. Recipes to start from: training/recipes/. LSL
 # command: its module
 COMMANDS = {name: name for name in ("translate", "inspect", "evaluate", "demo", "score", "publish", "data", "export")}
 COMMANDS |= {"tokenizer": "stages", "align": "stages", "instruct": "stages", "ablate": "ablate"}
+RECIPES = {"stages", "evaluate"}  # their keys say which may be empty
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -62,8 +64,19 @@ def main(argv: list[str] | None = None) -> int:
         words = [f"./{word}" if word.startswith("-") and os.path.lexists(word) else word for word in words]
         logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel("ERROR")  # a kernel that nothing of ours uses
         room = importlib.import_module(f".{COMMANDS[command]}", __name__)
+        if COMMANDS[command] not in RECIPES:
+            _refuse_empty(words)
         return room.run(room.arguments(f"lslm {command}").parse_args(words))
     except (Exception, KeyboardInterrupt) as error:
         from .errors import report
 
         return report(error)
+
+
+def _refuse_empty(words: list[str]) -> None:
+    """Raise a ValueError that names what was given as '', as a script does with a variable that is not set: a default
+    would take its place, or the folder that we are in."""
+    for word, before in zip(words, ["", *words], strict=False):
+        if not word or re.fullmatch("--[^=]+=", word):
+            what = next((flag.rstrip("=") for flag in (word, before) if flag.startswith("-")), "an argument")
+            raise ValueError(f"{what} is empty ('', maybe a variable that is not set): give a value, or leave it out")

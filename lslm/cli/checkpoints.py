@@ -17,7 +17,8 @@ from transformers.utils import logging
 
 import lslm
 from lslm.modeling_lslm import LslmForConditionalGeneration
-from lslm.modeling_lslm.configuration_lslm import GENERATION_RANGES, check_ranges
+from lslm.modeling_lslm.configuration_lslm import check_ranges
+from lslm.training.blame import check_generation
 
 # peft imports bitsandbytes where there is one, which then complains of a CPU kernel that nothing here uses
 logging.get_logger("bitsandbytes.backends.cpu.ops").setLevel("ERROR")
@@ -57,7 +58,7 @@ def load_pipeline(model: str) -> Pipeline:
             raise ValueError(
                 f"{model}: its config.json makes a {type(loaded).__name__}, expected a checkpoint of lslm align"
             )
-        check_ranges(vars(loaded.generation_config), GENERATION_RANGES, "generation_config.json: ")
+        check_generation(loaded)
         try:
             processor = AutoProcessor.from_pretrained(model, trust_remote_code=False)
         except (TypeError, AttributeError, KeyError) as error:

@@ -23,6 +23,7 @@ from ...modeling_lslm import LslmForConditionalGeneration, MotionEncoding, SignM
 from ...processing import SignMotionFeatureExtractor, SignMotionProcessor
 from ...processing.pipeline_lslm import Translation, generate_with_probabilities, spell_out
 from ...processing.readers.wording import counted
+from ..blame import check_generation
 from ..dataset.collators import load_templates
 from ..dataset.encodings import encode_clips
 from ..dataset.motion_text import MotionText, clip_features
@@ -67,6 +68,7 @@ def evaluate(keys: EvaluateKeys, command: str = "") -> dict:
     else:
         processor = SignMotionProcessor.from_pretrained(keys.model)
         lslm = LslmForConditionalGeneration.from_pretrained(keys.model, merge_lora=False)
+        check_generation(lslm)
         vqvae, extractor = lslm.model.vqvae, processor.feature_extractor
     parameters = _parameters(lslm or vqvae)
     if lslm is not None:

@@ -37,6 +37,9 @@ class TokenizerArguments(TokenizerKeys, StageArguments):
         frames = 2**self.num_downsamples
         if self.window < frames:
             raise ValueError(f"window is {self.window}, expected the frames of a code at least: {frames}")
+        for name in ("gradient_checkpointing", "activation_checkpointing", "neftune_noise_alpha"):
+            if getattr(self, name, None) not in (None, False):
+                raise ValueError(f"{name} is for language models, and the sign tokenizer is none: leave it out")
         super().__post_init__()
 
 

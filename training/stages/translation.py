@@ -16,6 +16,7 @@ from ...modeling_lslm import LslmForConditionalGeneration, MotionEncoding
 from ...processing import SignMotionProcessor
 from ...processing.processing_lslm import encode_motion
 from ...processing.readers.wording import counted
+from ..blame import check_generation
 from ..dataset.collators import EpochSampler, TranslationCollator, load_templates
 from ..dataset.encodings import cached_codes, encode_clips
 from ..dataset.motion_text import MotionText, read_texts
@@ -295,6 +296,7 @@ def run(
 ) -> None:
     """Train `model`, which came from the folder `parent`, on `args.data` and save it with its processor to
     `args.output_dir`; resumes by itself. `start`: [`start_projector`] but for model, processor, motion and texts."""
+    check_generation(model)
     set_seed(args.seed)
     set_trainable(model, args.trainable, args)
     if args.load_in_4bit:
