@@ -27,6 +27,8 @@ _CHUNK = 2**19  # frames x joints that are worked on at a time
 
 # Frame times are written with six digits or less (0.033333): a rate this near to a whole number is that number.
 WHOLE_RATE = 2e-4
+_BLOCK = 2**20  # characters that are taken apart at a time
+_SPACE = re.compile(r"\s")
 Joints = tuple[list[str], np.ndarray, float]
 
 
@@ -93,7 +95,7 @@ def read_bvh(content: bytes) -> Joints:
         raise ValueError(f"{frames} frames of {channels} channels, the limit is {MAX_NUMBERS} in all; cut the file")
     try:
         frame_time = float(head[2])
-        values = np.fromstring(parts[1][head.end() :], sep=" ")
+        values = _numbers(parts[1], head.end(), frames * channels)
     except ValueError as error:
         raise ValueError(
             "the motion of the BVH file breaks off, or holds what is no number; export it again"
@@ -104,7 +106,7 @@ def read_bvh(content: bytes) -> Joints:
         raise ValueError(
             f"truncated BVH file: {frames} frames of {channels} channels promised, {len(values)} numbers found"
         )
-    values = values[: frames * channels].reshape(frames, channels)
+    values = values.reshape(frames, channels)
     turns = [
         column for joint in joints for column, (moves, _) in enumerate(joint["channels"], joint["first"]) if not moves
     ]
@@ -118,6 +120,24 @@ def read_bvh(content: bytes) -> Joints:
             joint["added"] = joint["parent"] >= 0 and np.linalg.norm(median) < np.linalg.norm(median - offset)
     positions = in_chunks(frames, len(joints), len(joints), lambda chunk: _bvh_positions(joints, values[chunk]))
     return [joint["name"] for joint in joints], positions, whole_rate(1 / frame_time)
+
+
+def _numbers(text: str, start: int, count: int) -> np.ndarray:
+    """The first `count` numbers of a text, float64, or as many as there are; what follows them is not looked at.
+
+    Raises:
+        ValueError: something is no number.
+    """
+    values, filled = np.empty(count), 0
+    while filled < count and start < len(text):
+        space = _SPACE.search(text, start + _BLOCK)
+        end = space.start() if space else len(text)
+        words = text[start:end].split()[: count - filled]
+        if any("_" in word for word in words):  # a digit's neighbour to Python
+            raise ValueError("1_000 is no number")
+        values[filled : filled + len(words)] = np.fromiter(map(float, words), np.float64, len(words))
+        filled, start = filled + len(words), end
+    return values[:filled]
 
 
 def _read_hierarchy(text: str) -> list[dict[str, Any]]:
