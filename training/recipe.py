@@ -201,7 +201,7 @@ def _kinds(hint) -> list:
     """The kinds that a type hint allows. Text beside an enumeration is one of its values, text beside keys and values
     is JSON, or a file with it."""
     kinds = list(get_args(hint)) if get_origin(hint) in (Union, UnionType) else [hint]
-    if any(isinstance(kind, type) and issubclass(kind, Enum) for kind in kinds):
+    if str in kinds and any(isinstance(kind, type) and issubclass(kind, Enum) for kind in kinds):
         kinds.remove(str)
     if str in kinds and any((get_origin(kind) or kind) is dict for kind in kinds):
         kinds[kinds.index(str)] = JSON
