@@ -25,7 +25,7 @@ sys.path.insert(0, str(CAFE))  # build.py is a script beside its data, not a par
 import build  # noqa: E402
 import cafe_grammar  # noqa: E402
 import recombine  # noqa: E402
-from cafe_grammar import SPELLING, SPLITS, combination, compose, gloss_to_english  # noqa: E402
+from cafe_grammar import MORE, SMALL_TALK, SPELLING, SPLITS, combination, compose, gloss_to_english  # noqa: E402
 
 ALL_LABELS = {*map(str.lower, cafe_grammar.WORDS), *cafe_grammar.LETTERS}
 
@@ -34,7 +34,7 @@ ALL_LABELS = {*map(str.lower, cafe_grammar.WORDS), *cafe_grammar.LETTERS}
 def shipped():
     """Rows of each split, without the joints."""
     columns = ["id", "text", "gloss", "name", "signs", "fps", "num_frames", "seen_combination"]
-    files = {split: CAFE / "data" / f"{split}.parquet" for split in (*SPLITS, SPELLING)}
+    files = {split: CAFE / "data" / f"{split}.parquet" for split in (*SPLITS, SPELLING, MORE, SMALL_TALK)}
     return {split: pq.read_table(file, columns=columns).to_pylist() for split, file in files.items()}
 
 
@@ -90,6 +90,28 @@ def test_the_harder_set_spells_what_train_never_says_with_takes_that_train_never
         assert row["text"] == gloss_to_english(row["gloss"]) and row["name"] in row["text"]
 
 
+def test_small_talk_is_new_takes_new_names_and_new_utterances(shipped):
+    more, rows = shipped[MORE], shipped[SMALL_TALK]
+    training = more + shipped["train"]
+    assert len(more) == 900 and len(rows) == 150
+    assert not takes_of(rows) & takes_of(training + shipped["validation"])
+    assert not {row["gloss"] for row in rows} & {row["gloss"] for row in training}
+    asked = {split: {row["name"] for row in part} - {None} for split, part in shipped.items()}
+    assert asked[SMALL_TALK] and not asked[SMALL_TALK] & (asked["train"] | asked[MORE])
+    assert not asked[MORE] & (asked["test"] | asked["validation"] | asked[SPELLING])
+    for part in (more, rows):
+        assert all(row["text"] == gloss_to_english(row["gloss"]) and (row["name"] or "") in row["text"] for row in part)
+        words = {word for row in part for word in row["gloss"].split() if not word.startswith("fs-")}
+        assert words >= {*cafe_grammar.MORE_WORDS, "HELLO", "THANK-YOU"}
+    letters = {take for take in takes_of(more) if take.startswith("letters_frames/")}
+    assert {take.split("/")[2] for take in letters} == {*cafe_grammar.LETTERS}
+    assert {take.split("/")[1] for take in takes_of(more) if take.count("/") == 3} == {
+        "letters",
+        "tamtridung",
+        "dmohazab",
+    }
+
+
 def test_sizes_signs_and_unseen_combinations(shipped):
     assert len(shipped["train"]) >= 3000 and len(shipped["validation"]) >= 300 and len(shipped["test"]) >= 300
     for split in SPLITS:
@@ -130,7 +152,7 @@ def test_spans_follow_the_gloss_and_leave_room_for_transitions(shipped):
 
 def test_the_data_fits_into_git():
     files = [file for folder in ("data", "clips") for file in (CAFE / folder).iterdir()]
-    assert len(files) >= 4 + 6 and sum(file.stat().st_size for file in files) <= 20e6
+    assert len(files) >= 6 + 6 and sum(file.stat().st_size for file in files) <= 24e6
 
 
 def test_recombination_says_new_things_with_the_signs_of_train(tmp_path):
@@ -251,6 +273,12 @@ def test_the_card_gives_the_counts_of_the_build():
         ("NO I fs-EMMA", "No, I am Emma."),
         ("I GET TEA WATER LARGE MUFFIN NO COFFEE", "I will get a tea, a water and a large muffin. No coffee."),
         ("GET WATER THANK-YOU I fs-MAX", "Get a water. Thank you. I am Max."),
+        ("HELLO YOU HUNGRY", "Hello, are you hungry?"),
+        ("I SAD BYE FATHER", "I am sad. Bye, father."),
+        ("GOOD-JOB FATHER FATHER HAPPY", "Good job, father. Father is happy."),
+        ("GOOD-JOB FATHER HAPPY", "Good job. Father is happy."),
+        ("HOW-MUCH LARGE TEA I-LOVE-YOU fs-MAX", "How much is a large tea? I love you, Max."),
+        ("HOW-MUCH THANK-YOU", "How much? Thank you."),
     ],
 )
 def test_grammar(gloss, text):

@@ -1,6 +1,6 @@
 """Build the ASL Cafe data set: real isolated signs, stitched into utterances with English text.
 
-    python examples/asl_cafe/build.py --raw RAW --out examples/asl_cafe        # train, validation, test, and six clips
+    python examples/asl_cafe/build.py --raw RAW --more NEW --out examples/asl_cafe   # all splits, and six clips
     python examples/asl_cafe/build.py --raw RAW --out /tmp/more --split test   # every take of RAW into one test split
     python examples/asl_cafe/build.py --raw NEW --out /tmp/new --split strangers --bodies RAW   # other people's takes
 
@@ -49,6 +49,7 @@ RAW_KEYS = {
     "letters": {"left_hand", "right_hand", "take"},
     "letters_frames": {"hand"},
 }
+ALL_SPLITS = (*cafe.SPLITS, cafe.SPELLING, cafe.STRANGERS, cafe.MORE, cafe.SMALL_TALK)
 TABLE_COLUMNS = ("utterances", "combinations", "unseen_combinations", "with_name", "names", "takes")
 TABLE_COLUMNS += ("signs_per_utterance", "frames_per_utterance")
 
@@ -132,7 +133,10 @@ def read_raw(folder: Path, only_split: str | None = None) -> Raw:
                 take = Take(name, label, only_split or splits[number], pose, *hands, signer)
                 if pose is not None and not _detected(pose).all():
                     raw.dropped[no_pose].append(take.id)
-                elif _detected(take.right_hand).mean() < 0.5:  # all three sign with the right hand
+                # the first three, who have no names, sign with the right hand, and so do hands without a body
+                elif (
+                    max(_detected(hand).mean() for hand in (hands if signer and pose is not None else hands[1:])) < 0.5
+                ):
                     raw.dropped[no_hand].append(take.id)
                 else:
                     raw.takes[take.split].append(take)
@@ -215,7 +219,7 @@ class Stitcher:
 
     def __init__(self, takes: Sequence[Take], split: str, seed: int, lenders: Sequence[Take] = ()):
         self.seed, self.split = seed, split
-        self.rng = np.random.default_rng([seed, (*cafe.SPLITS, cafe.SPELLING, cafe.STRANGERS).index(split), 1])
+        self.rng = np.random.default_rng([seed, ALL_SPLITS.index(split), 1])
         self.by_label: dict[str, list[Take]] = {}
         for take in takes:
             self.by_label.setdefault(take.label, []).append(take)
@@ -266,7 +270,7 @@ class Stitcher:
                 body = borrow_body(take, same[rng.integers(len(same))])
             joints, _ = mediapipe_to_joints(body.pose, body.left_hand, body.right_hand, image_size=IMAGE_SIZE)
             low, high = LETTER_FRAMES if is_letter else WORD_FRAMES
-            low, high = STRANGER_FRAMES if self.split == cafe.STRANGERS else (low, high)
+            low, high = STRANGER_FRAMES if self.split in (cafe.STRANGERS, cafe.MORE) else (low, high)
             self.clips[key] = _on_grid(1000 * _retime(_smooth(joints), int(rng.integers(low, high + 1))))
         return self.clips[key]
 
@@ -338,6 +342,28 @@ def _of_strangers(
     return rows
 
 
+def _of_more(
+    raw: Raw, more: Raw, train: Sequence[cafe.Sentence], seed: int, limit: int | None
+) -> dict[str, list[dict]]:
+    """Rows of MORE (training takes) and of SMALL_TALK (test takes), with the signs of `more`, and of the cafe what that
+    lacks; MORE also has names that only those spell of whom `more` has the letters."""
+    rows = {}
+    for split, source in ((cafe.MORE, "train"), (cafe.SMALL_TALK, "test")):
+        theirs = more.takes[source]
+        takes = theirs + [take for take in raw.takes[source] if take.label not in {other.label for other in theirs}]
+        count = min(cafe.SMALL_TALK_SIZES[split], limit or cafe.SMALL_TALK_SIZES[split])
+        labels = {take.label for take in takes}
+        sentences = cafe.compose_small_talk(split, seed=seed, labels=labels, count=count)
+        rows[split] = signed(split, sentences, Stitcher(takes, split, seed))
+    takes = more.takes["train"]
+    count = min(cafe.SPELLED_MORE, limit or cafe.SPELLED_MORE)
+    labels = {take.label for take in takes}
+    sentences = cafe.compose_short(count, seed=seed, labels=labels, train=train, names_of="train")
+    spelling = Stitcher(takes, cafe.MORE, seed, raw.takes["train"])
+    rows[cafe.MORE] += signed(cafe.MORE, sentences, spelling, len(rows[cafe.MORE]))
+    return rows
+
+
 def _statistics(rows: Sequence[dict]) -> dict:
     signs = [len(row["gloss"].split()) for row in rows]  # a fingerspelled name counts as one sign
     words = Counter(word for row in rows for word in row["gloss"].split() if not word.startswith("fs-"))
@@ -375,10 +401,12 @@ def build(
     seed: int = 0,
     limit: int | None = None,
     bodies: Path | None = None,
+    more: Path | None = None,
 ) -> dict:
     """Write OUT/data/*.parquet and build.json, and OUT/clips when all splits are built; -> what build.json holds.
 
     `bodies`: another raw folder, whose takes lend bodies to hands of people of whom nothing else was filmed.
+    `more`: one with further people, for the splits MORE and SMALL_TALK beside all others.
 
     Raises:
         ValueError: the raw folder lacks takes for a split.
@@ -394,8 +422,7 @@ def build(
         return rows
 
     # A single held-out split is compared with the train sentences of the same seed, which need every label.
-    every_label = {*map(str.lower, cafe.WORDS), *cafe.LETTERS}
-    train = cafe.compose("train", cafe.SIZES["train"], seed=seed, labels=every_label) if only_split else []
+    train = cafe.compose("train", cafe.SIZES["train"], seed=seed, labels=cafe.EVERY_LABEL) if only_split else []
     if only_split == cafe.STRANGERS:
         lenders = read_raw(bodies, only_split).takes[only_split] if bodies else raw.takes[only_split]
         write(only_split, _of_strangers(raw.takes[only_split], lenders, train, seed, limit))
@@ -415,6 +442,12 @@ def build(
                 write(cafe.SPELLING, signed(cafe.SPELLING, spelled, stitcher))
             if not only_split:
                 report["clips"] = _write_clips(rows, out / "clips")
+    if more and not only_split:
+        further = read_raw(more)
+        report["raw_sha256_more"] = further.sha256
+        report["dropped"] = {reason: takes + further.dropped[reason] for reason, takes in raw.dropped.items()}
+        for split, rows in _of_more(raw, further, train, seed, limit).items():
+            write(split, rows)
     (data / "build.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return report
 
@@ -434,11 +467,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="RAW",
         help="whose takes lend bodies to strangers of whom hands alone were filmed",
     )
+    add(
+        "--more",
+        type=Path,
+        metavar="NEW",
+        help="raw folder of further people: small talk, and a fourth signer's letters",
+    )
     add("--seed", type=int, default=0, help="of sentences, names, takes and speeds (default: %(default)s)")
     add("--limit", type=int, help="at most this many utterances a split: a quick look")
     options = parser.parse_args(arguments)
     try:
-        more = {"seed": options.seed, "limit": options.limit, "bodies": options.bodies}
+        more = {"seed": options.seed, "limit": options.limit, "bodies": options.bodies, "more": options.more}
         report = build(options.raw, options.out, only_split=options.split, **more)
     except (ValueError, OSError) as error:
         print(f"build.py: {error}", file=sys.stderr)

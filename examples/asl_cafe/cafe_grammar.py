@@ -29,8 +29,16 @@ SHORT = ("{}", "HELLO", "NO", "THANK-YOU", "NO THANK-YOU", "HELLO {}", "THANK-YO
 
 DRINKS_AND_FOOD, MEASURES = ("COFFEE", "TEA", "WATER", "MUFFIN"), ("SMALL", "MEDIUM", "LARGE")
 WORDS = (*DRINKS_AND_FOOD, *MEASURES, "CAN", "I", "GET", "HELLO", "NO", "PLEASE", "THANK-YOU")
+SMALL_TALK = "small_talk"  # test takes of what is said beside orders, with the signs that a fourth signer brings
+MORE = "more"  # small talk and names to train on, of further people
+SMALL_TALK_SIZES = {MORE: 600, SMALL_TALK: 150}
+SPELLED_MORE = 300  # utterances of MORE in which the fourth signer spells a name
+FEELINGS = ("HAPPY", "HUNGRY", "SAD")
+SAYINGS = {"BYE": "bye", "GOOD-JOB": "good job", "I-LOVE-YOU": "I love you"}
+MORE_WORDS = (*FEELINGS, *SAYINGS, "FATHER", "HOW-MUCH", "YOU")
 NAME_PLACES = ("greeting", "myself", "asker", "items", "thanks", "refusal")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
+EVERY_LABEL = {*map(str.lower, (*WORDS, *MORE_WORDS)), *LETTERS}
 
 _THING = "|".join(DRINKS_AND_FOOD)
 _ITEM = rf"(?:(?:{'|'.join(MEASURES)})\ )?(?:{_THING})"
@@ -38,6 +46,9 @@ _NAME = r"fs-[A-Z]+\b"
 _CLAUSE = re.compile(
     rf"""
     (?P<hello>HELLO)(?:\ (?P<greeted>{_NAME}))?
+    | (?P<feels>I|YOU|FATHER)\ (?P<feeling>{"|".join(FEELINGS)})
+    | (?P<price>HOW-MUCH)(?:\ (?P<priced>{_ITEM}))?
+    | (?P<said>{"|".join(SAYINGS)})(?:\ (?P<said_to>{_NAME}|FATHER(?!\ (?:{"|".join(FEELINGS)}))))?
     | I\ (?P<myself>{_NAME})
     | NO\ (?P<refused>{_THING})(?:\ (?P<refused_for>{_NAME}))?(?!\ (?:fs-|(?:{_ITEM}|PLEASE)\b))
     | (?:(?P<can>CAN)\ (?P<asker>I|{_NAME})\ GET\ |(?P<will>I\ GET)\ |(?P<get>GET)\ )?
@@ -80,6 +91,16 @@ def _clause_to_english(match: re.Match, rest: str) -> tuple[str, str, bool]:
     def name(group: str, lead: str = "") -> str:
         return lead + match[group].removeprefix("fs-").capitalize() if match[group] else ""
 
+    if match["feels"]:
+        feeling = match["feeling"].lower()
+        if match["feels"] == "YOU":
+            return f"are you {feeling}", "?", False
+        return ("I am " if match["feels"] == "I" else "father is ") + feeling, ".", False
+    if match["price"]:
+        return f"how much is a {match['priced'].lower()}" if match["priced"] else "how much", "?", False
+    if match["said"]:
+        to = ", father" if match["said_to"] == "FATHER" else name("said_to", ", ")
+        return SAYINGS[match["said"]] + to, ".", False
     if match["hello"]:
         return "hello" + name("greeted", ", "), ".", bool(rest) and not match["greeted"]
     if match["myself"]:
@@ -166,6 +187,26 @@ def draw_gloss(rng: np.random.Generator, name: str | None, ordered: Sequence[flo
     return " ".join(glosses)
 
 
+def draw_small_talk(rng: np.random.Generator, name: str | None) -> str:
+    """One random utterance about feelings, prices and parting, as glosses."""
+    thing = str(rng.choice(DRINKS_AND_FOOD))
+    item = f"{rng.choice(MEASURES)} {thing}" if rng.random() < 0.5 else thing
+    said = str(rng.choice([*SAYINGS]))
+    to = f" fs-{name.upper()}" if name else " FATHER" if rng.random() < 0.2 else ""
+    feels = f"{rng.choice(['I', 'YOU', 'FATHER'])} {rng.choice(FEELINGS)}"
+    price = "HOW-MUCH" if rng.random() < 0.3 else f"HOW-MUCH {item}"
+    if name:  # which a saying is for
+        clauses = [str(rng.choice([feels, price])), f"{said}{to}"] if rng.random() < 0.5 else [f"{said}{to}"]
+    else:
+        count = rng.integers(1, 4)
+        clauses = [str(clause) for clause in rng.permutation([feels, price, f"{said}{to}"])[:count]]
+    if rng.random() < 0.3:
+        clauses.insert(0, "HELLO")
+    if rng.random() < 0.2:
+        clauses.append("THANK-YOU")
+    return " ".join(clauses)
+
+
 @dataclass(frozen=True)
 class Sentence:
     gloss: str
@@ -238,8 +279,39 @@ def compose_spelling(count: int, *, seed: int, labels: Iterable[str], train: Seq
     return sentences
 
 
-def compose_short(count: int, *, seed: int, labels: Iterable[str], train: Sequence[Sentence]) -> list[Sentence]:
-    """What people say whose labels allow no order of the cafe: greetings, thanks, the test names that they can spell.
+def compose_small_talk(split: str, *, seed: int, labels: Iterable[str], count: int) -> list[Sentence]:
+    """Utterances of MORE (for training) or of SMALL_TALK, no two the same; of the latter, none that the former has.
+
+    Raises:
+        ValueError: the labels do not allow so many.
+    """
+    labels, sentences, used = set(labels), [], set()
+    if split == SMALL_TALK:
+        used = {
+            sentence.gloss
+            for sentence in compose_small_talk(MORE, seed=seed, labels=EVERY_LABEL, count=SMALL_TALK_SIZES[MORE])
+        }
+    rng = np.random.default_rng([seed, len(SPLITS) + 2, split == SMALL_TALK])
+    pool = split_names(read_names(), seed)["test" if split == SMALL_TALK else "train"]
+    names = [name for name in pool if set(name.lower()) <= labels]
+    for _ in range(100 * count):
+        name = str(rng.choice(names)) if names and rng.random() < 0.3 else None
+        gloss = draw_small_talk(rng, name)
+        if gloss not in used and {label for label, _ in labels_of(gloss)} <= labels:
+            used.add(gloss)
+            sentences.append(Sentence(gloss, name, split != SMALL_TALK))
+            if len(sentences) == count:
+                return sentences
+    raise ValueError(
+        f"the labels {sorted(labels)} allow {len(sentences)} different utterances of small talk, not {count}"
+    )
+
+
+def compose_short(
+    count: int, *, seed: int, labels: Iterable[str], train: Sequence[Sentence], names_of: str = "test"
+) -> list[Sentence]:
+    """What people say whose labels allow no order of the cafe: greetings, thanks, and the names of the split `names_of`
+    that they can spell.
 
     Raises:
         ValueError: not even that.
@@ -247,7 +319,7 @@ def compose_short(count: int, *, seed: int, labels: Iterable[str], train: Sequen
     labels = set(labels)
     rng = np.random.default_rng([seed, len(SPLITS) + 1])
     trained = {combination(sentence.gloss) for sentence in train}
-    names = [name for name in split_names(read_names(), seed)["test"] if set(name.lower()) <= labels]
+    names = [name for name in split_names(read_names(), seed)[names_of] if set(name.lower()) <= labels]
     frames = [
         frame
         for frame in SHORT
