@@ -18,7 +18,7 @@ from transformers.utils import logging
 import lslm
 from lslm.modeling_lslm import LslmForConditionalGeneration
 from lslm.modeling_lslm.configuration_lslm import check_ranges
-from lslm.training.blame import check_generation
+from lslm.training.generation_check import check_generation
 
 # peft imports bitsandbytes where there is one, which then complains of a CPU kernel that nothing here uses
 logging.get_logger("bitsandbytes.backends.cpu.ops").setLevel("ERROR")

@@ -23,10 +23,10 @@ from ...modeling_lslm import LslmForConditionalGeneration, MotionEncoding, SignM
 from ...processing import SignMotionFeatureExtractor, SignMotionProcessor
 from ...processing.pipeline_lslm import Translation, generate_with_probabilities, spell_out
 from ...processing.readers.wording import counted
-from ..blame import check_generation
 from ..dataset.collators import load_templates
 from ..dataset.encodings import encode_clips
 from ..dataset.motion_text import MotionText, clip_features
+from ..generation_check import check_generation
 from ..provenance import machine, save_results, versions
 from ..recipe_keys import EvaluateKeys
 from . import motion_metrics

@@ -16,7 +16,6 @@ from ...modeling_lslm import LslmForConditionalGeneration, MotionEncoding
 from ...processing import SignMotionProcessor
 from ...processing.processing_lslm import encode_motion
 from ...processing.readers.wording import counted
-from ..blame import check_generation
 from ..dataset.collators import EpochSampler, TranslationCollator, load_templates
 from ..dataset.encodings import cached_codes, encode_clips
 from ..dataset.motion_text import MotionText, read_texts
@@ -24,6 +23,7 @@ from ..dataset.spelling import rare_words, spelled
 from ..dataset.streaming import train_loader, training_clips
 from ..evaluation.evaluate import translate_clips
 from ..evaluation.sign_translation_metrics import text_metrics
+from ..generation_check import check_generation
 from ..recipe import StageArguments
 from ..recipe_keys import TranslationKeys
 from .resume import StageTrainer, last_checkpoint, say, train_and_save
