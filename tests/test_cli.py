@@ -423,6 +423,19 @@ def test_a_file_that_keeps_the_machine_busy_gets_a_line(tmp_path, capsys, monkey
     assert out.startswith(files[-1])
 
 
+def test_translating_imports_what_the_package_requires_alone():
+    """torch, transformers, numpy and safetensors: setup.py."""
+    code = """if True:
+        import importlib.util, sys
+        found = importlib.util.find_spec
+        hidden = ["accelerate", "peft", "datasets", "evaluate", "sacrebleu", "matplotlib", "gguf", "jinja2"]
+        importlib.util.find_spec = lambda name, *more: None if name in hidden else found(name, *more)
+        sys.modules.update(dict.fromkeys(hidden))
+        import lslm_cli.checkpoints, lslm_cli.inspect, lslm_cli.translate
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_output_that_nobody_reads_any_more_ends_quietly(clip):
     code = "import sys, lslm_cli; sys.exit(lslm_cli.main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "inspect", *[clip] * 3]
