@@ -6,6 +6,7 @@ Nothing here is downloaded and nothing is larger than a few hundred kilobytes.
 import logging
 import os
 import shutil
+from multiprocessing import forkserver
 
 # before transformers is imported: a test that asks the Hub for anything is wrong
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -49,6 +50,16 @@ class RefuseDeprecations(logging.Handler):
 
 logging.getLogger("transformers").addHandler(RefuseDeprecations())
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, torch.get_num_threads()))
+
+
+# What processes of the tests are forked from: whichever test needs one first, it holds what all of them would import.
+FORKED = ["lslm.processing", "peft", *(f"lslm.training.stages.{stage}" for stage in ("tokenizer", "align", "instruct"))]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fork_server():
+    forkserver.set_forkserver_preload(FORKED)
+    forkserver.ensure_running()
 
 
 def pytest_collection_modifyitems(items):

@@ -240,9 +240,6 @@ class Commands:
 
     def __init__(self, folder: Path):
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(
-            ["lslm.training.stages.tokenizer", "lslm.training.stages.instruct", "lslm.training.stages.align", "peft"]
-        )
         self.folder, self.count = folder, 0
 
     def start(self, argv: list[str], hold_at: int | None = None, **environment: str):

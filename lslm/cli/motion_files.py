@@ -83,9 +83,11 @@ def start_reader() -> None:
     if "forkserver" in multiprocessing.get_all_start_methods():
         from multiprocessing import forkserver
 
-        os.environ.setdefault("PYTHONSAFEPATH", "1")  # no torch.py of the folder we happen to be in
+        before = os.environ.get("PYTHONSAFEPATH")
+        os.environ["PYTHONSAFEPATH"] = "1"  # no torch.py of the folder we happen to be in
         forkserver.set_forkserver_preload(["lslm.processing"])
         forkserver.ensure_running()
+        os.environ.pop("PYTHONSAFEPATH") if before is None else os.environ.update(PYTHONSAFEPATH=before)
 
 
 @functools.cache

@@ -8,6 +8,7 @@ import os
 import queue
 import signal
 from collections.abc import Callable
+from multiprocessing.pool import ExceptionWithTraceback
 from typing import Any
 
 try:
@@ -51,7 +52,7 @@ class Confined:
             if worker is None or not worker[0].is_alive():
                 worker = self._start()
             process, connection = worker
-            connection.send((function, args, kwargs))
+            connection.send((os.getcwd(), function, args, kwargs))
             if not connection.poll(self.seconds):
                 raise TimeoutError(f"reading takes more than {self.seconds:g} s, the limit; cut it into utterances")
             kind, answer = connection.recv()
@@ -100,12 +101,14 @@ def _serve(connection, seconds: float, memory: int) -> None:
     try:
         connection.send("ready")
         while True:
-            function, args, kwargs = connection.recv()
+            folder, function, args, kwargs = connection.recv()
             alarm(int(seconds) + 5)  # ends this process where whoever asked was killed and cannot
             try:
+                os.chdir(folder)  # the server that forks this process may have begun elsewhere
                 answer = "done", function(*args, **kwargs)
             except Exception as error:
-                answer = ("memory", None) if lacks_memory(error) else ("error", error)
+                told = ExceptionWithTraceback(error, error.__traceback__)  # which it has as its cause, over there
+                answer = ("memory", None) if lacks_memory(error) else ("error", told)
             alarm(0)
             connection.send(answer)
     except (EOFError, ConnectionError):
