@@ -21,6 +21,7 @@ from lslm.training.dataset.augmentation import (
     mirrored,
     of_another_body,
     seen_by_another_camera,
+    with_turned_hands,
 )
 from lslm.training.dataset.collators import EpochSampler, TranslationCollator, WindowCollator, load_templates
 from lslm.training.dataset.encodings import encode_clips
@@ -234,6 +235,21 @@ def test_another_camera_tilts_and_misjudges_depth():
         assert np.allclose(deep[..., :2], facing[..., :2], atol=1e-6)
         factors.append(np.log(np.abs(deep[..., 2]).sum() / np.abs(facing[..., 2]).sum()))
     assert np.allclose(np.std(angles, axis=0), 8.0, rtol=0.12) and np.std(factors) == pytest.approx(0.3, rel=0.12)
+
+
+def test_hands_turn_about_their_wrists_as_one():
+    clip, turns = make_clip(12, 3), []
+    for seed in range(200):
+        turned = with_turned_hands(clip, np.random.default_rng(seed), 15.0)
+        assert np.array_equal(turned[:, :22], clip[:, :22])
+        for hand, wrist in ((LEFT_HAND, 20), (RIGHT_HAND, 21)):
+            before, after = ((joints[:, hand] - joints[:, [wrist]]).reshape(-1, 3) for joints in (clip, turned))
+            matrix = np.linalg.lstsq(before, after, rcond=None)[0]
+            assert np.allclose(matrix @ matrix.T, np.eye(3), atol=1e-6) and np.allclose(
+                before @ matrix, after, atol=1e-6
+            )
+            turns.append(np.degrees(np.arccos(np.clip((np.trace(matrix) - 1) / 2, -1, 1))))
+    assert np.sqrt(np.mean(np.square(turns))) == pytest.approx(15 * 3**0.5, rel=0.1)
 
 
 def test_tremor_and_tempo(toy_set):

@@ -22,7 +22,7 @@ def key(default, help: str, **more):
 RANGES = {
     **dict.fromkeys(("mirror", "frame_rate_jitter", "codebook_warmup"), (0.0, 1.0)),
     **dict.fromkeys(("body_proportions", "depth_scale"), (0.0, 1.0)),
-    **{"camera_tilt": (0.0, 45.0), "tremor": (0.0, 100.0), "tempo": (1.0, 10.0)},
+    **{"camera_tilt": (0.0, 45.0), "hand_turn": (0.0, 90.0), "tremor": (0.0, 100.0), "tempo": (1.0, 10.0)},
     **dict.fromkeys(("code_dropout", "ctc_code_dropout", "lora_dropout"), (0.0, 1.0)),
     **dict.fromkeys(("arm_weight", "finger_weight"), (0.0, 1e6)),
     **dict.fromkeys(("learning_rate", "projector_learning_rate", "ctc_learning_rate"), (0.0, 100.0)),
@@ -85,6 +85,7 @@ class DataKeys(RunKeys):
     camera_tilt: float = key(0.0, "deviation, in degrees, of a camera that is pitched and rolled")
     depth_scale: float = key(0.0, "deviation of the depths that a camera in front judges; 0.3 is about a third")
     tremor: float = key(0.0, "millimetres of noise: each clip gets up to so much on every coordinate")
+    hand_turn: float = key(0.0, "deviation, in degrees about each axis, of how each hand is held")
     tempo: float = key(1.0, "clips are up to so many times slower or faster")
     limit: int | None = key(None, "use the first N training clips only, to try something")
     stream: bool = key(

@@ -34,6 +34,7 @@ class Variation:
         depth_scale: deviation of the depth, as a camera in front of the signer judges it; 0.3: about a third.
         tremor: millimetres; each clip gets noise of up to this deviation on every coordinate.
         tempo: the clip is up to so many times slower or faster; 1: as it is.
+        hand_turn: deviation, in degrees about each axis, of how each hand is held throughout the clip.
     """
 
     augment: bool = False
@@ -45,13 +46,15 @@ class Variation:
     depth_scale: float = 0.0
     tremor: float = 0.0
     tempo: float = 1.0
+    hand_turn: float = 0.0
 
     def __post_init__(self):
         for name in ("frame_rate_jitter", "mirror"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a probability from 0 to 1")
         least = {"body_proportions": (0, "a deviation from 0 on; 0.1: a tenth"), "tempo": (1, "a factor from 1 on")}
-        least |= {"camera_tilt": (0, "a deviation in degrees, from 0 on"), "tremor": (0, "millimetres, from 0 on")}
+        least |= dict.fromkeys(("camera_tilt", "hand_turn"), (0, "a deviation in degrees, from 0 on"))
+        least |= {"tremor": (0, "millimetres, from 0 on")}
         least |= {"depth_scale": (0, "a deviation from 0 on; 0.3: a third")}
         for name, (low, what) in least.items():
             if not getattr(self, name) >= low:
@@ -81,6 +84,8 @@ class Variation:
             joints = mirrored(joints)
         if self.tempo > 1:
             joints = resample(joints, 1.0, self.tempo ** rng.uniform(-1, 1)).astype(np.float32)
+        if self.hand_turn:
+            joints = with_turned_hands(joints, rng, self.hand_turn)
         if self.camera_tilt or self.depth_scale:
             joints = seen_by_another_camera(joints, rng, self.camera_tilt, self.depth_scale)
         if self.tremor:
@@ -142,6 +147,16 @@ def mirrored(joints: np.ndarray) -> np.ndarray:
     """(..., 52, 3) joints as a mirror shows them: what a left-handed signer does."""
     joints = joints[..., _MIRROR, :]
     joints[..., 0] *= -1
+    return joints
+
+
+def with_turned_hands(joints: np.ndarray, rng: np.random.Generator, deviation: float) -> np.ndarray:
+    """(T, 52, 3) joints with each hand turned about its wrist, alike in all frames: people hold them differently."""
+    joints = joints.copy()
+    for hand, wrist in ((LEFT_HAND, 20), (RIGHT_HAND, 21)):
+        x, y, z = (rotation(axis, angle) for axis, angle in enumerate(np.deg2rad(rng.normal(0.0, deviation, 3))))
+        arms = joints[:, hand, :3] - joints[:, [wrist], :3]
+        joints[:, hand, :3] = joints[:, [wrist], :3] + arms @ (x @ y @ z).T
     return joints
 
 
