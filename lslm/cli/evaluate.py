@@ -58,5 +58,5 @@ def run(args) -> int:
         written.append("robustness.png")
     if keys.report_clips > 0:
         written.append("report.html")
-    print(f"written to {keys.output}: {', '.join(written)}")
+    print(f"written to {keys.output}: {', '.join(written[:-1])} and {written[-1]}")
     return 0
