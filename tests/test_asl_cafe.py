@@ -191,6 +191,29 @@ def test_recombination_says_new_things_with_the_signs_of_train(tmp_path):
     assert len(MotionText(str(tmp_path / "out"), "train", 20.0)) == 120
 
 
+def test_recombination_of_further_people(tmp_path):
+    """Who spells a word spells all of it, as far as takes go; small talk that a test asks for stays unsaid."""
+    (tmp_path / "cafe" / "data").mkdir(parents=True)
+    parts = {split: pq.read_table(CAFE / "data" / f"{split}.parquet") for split in ("train", MORE, SMALL_TALK)}
+    more = parts[MORE].take([*range(40), *range(600, 640)])
+    for split, rows in (("train", parts["train"].slice(0, 60)), (MORE, more), (SMALL_TALK, parts[SMALL_TALK])):
+        pq.write_table(rows, tmp_path / "cafe" / "data" / f"{split}.parquet")
+    for split in ("validation", "test"):
+        pq.write_table(parts["train"].slice(0, 1), tmp_path / "cafe" / "data" / f"{split}.parquet")
+    arguments = ["--data", str(tmp_path / "cafe"), "--count", "150", "--more", "--out", str(tmp_path / "out")]
+    assert recombine.main(arguments) == 0
+    rows = pq.read_table(tmp_path / "out" / "train_recombined.parquet").to_pylist()
+    asked = {combination(gloss) for gloss in parts[SMALL_TALK]["gloss"].to_pylist()}
+    said = {combination(row["gloss"]) for row in rows}
+    assert not said & asked and {word for gloss in said for word in gloss.split()} >= {"BYE", "HOW-MUCH", "FATHER"}
+    spelled = Counter()
+    for row in rows:
+        letters = [sign["take"] for sign in row["signs"] if sign["take"].startswith("letters")]
+        spelled[frozenset(map(recombine._person, letters))] += 1
+    assert spelled[frozenset(["letters"])] > 10 and spelled[frozenset([""])] > 10
+    assert len(MotionText(str(tmp_path / "out"), "train", 20.0)) == 60 + 80 + 150
+
+
 def test_recombination_never_spells_what_a_test_asks_for():
     assert "Raj" in cafe_grammar.split_names(cafe_grammar.read_names(), seed=0)["test"]
     stream = recombine.words(["Rx", "xaj"], ["q"], np.random.default_rng(0))

@@ -21,22 +21,25 @@ from pathlib import Path
 import cafe_grammar as cafe
 import numpy as np
 from build import FEATURES, Stitcher, Take, signed
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from tqdm import tqdm
 
 from lslm.training.dataset.motion_text import load_split
 
 SPELLED = 0.35  # share of utterances about a name: half of them bare, the others in a short frame
 ORDERED = (0.4, 0.3, 0.3)  # shares of orders for one, two and three things: long ones are what is hard
+SMALL_TALK = 0.25  # share of small talk among the others
 SIZES = (2, 10)  # letters
 
 
 class Recombiner(Stitcher):
-    """Signs with the takes that rows of build.py were made of, as they lie there."""
+    """Signs with the takes that rows of build.py were made of, as they lie there. An utterance has one person's takes
+    where there are such; those of the first three, who have no names, count as one person's."""
 
     def __init__(self, rows: Dataset, seed: int):
         super().__init__([], "train", seed)
         self.takes: dict[tuple[str, bool], list[str]] = {}
+        self.people: list[str] = []
         for row in rows.with_format("numpy"):
             joints = np.asarray(row["joints_mm"])
             for sign, (label, is_letter) in zip(row["signs"], cafe.labels_of(str(row["gloss"])), strict=True):
@@ -45,8 +48,22 @@ class Recombiner(Stitcher):
                     self.clips[take, is_letter] = joints[sign["start"] : sign["end"]]
                     self.takes.setdefault((label, is_letter), []).append(take)
 
+        self.people = sorted({_person(take) for takes in self.takes.values() for take in takes})
+
+    def sign(self, sentence: cafe.Sentence) -> tuple[np.ndarray, list[dict]]:
+        self.person = str(self.rng.choice(self.people)) if len(self.people) > 1 else self.people[0]
+        return super().sign(sentence)
+
     def _next(self, label: str, is_letter: bool) -> Take:
-        return Take(str(self.rng.choice(self.takes[label, is_letter])), label, "train", None, None, None)
+        takes = self.takes[label, is_letter]
+        if len(self.people) > 1:
+            takes = [take for take in takes if _person(take) == self.person] or takes
+        return Take(str(self.rng.choice(takes)), label, "train", None, None, None)
+
+
+def _person(take: str) -> str:
+    """Who signs "words/PERSON/bye/4"; nobody by name in "words/tea/4"."""
+    return "".join(take.split("/")[1:-2])
 
 
 def words(names: Sequence[str], letters: Sequence[str], rng: np.random.Generator) -> Iterator[str]:
@@ -60,9 +77,11 @@ def words(names: Sequence[str], letters: Sequence[str], rng: np.random.Generator
         yield from (string for string in strings if string not in asked)
 
 
-def sentences(signer: Recombiner, names: Sequence[str], held_out: set[str], seed: int) -> Iterator[cafe.Sentence]:
+def sentences(
+    signer: Recombiner, names: Sequence[str], held_out: set[str], seed: int, small_talk: float = 0.0
+) -> Iterator[cafe.Sentence]:
     """Utterances without end: a name on its own, one in the short frames of the harder test set, or what else is said
-    in the cafe except the combinations `held_out`."""
+    in the cafe, a share of it `small_talk`, except the combinations `held_out`."""
     rng = np.random.default_rng([seed, 3])
     letters = [letter for letter in cafe.LETTERS if (letter, True) in signer.takes]
     made_up = words(names, letters, rng)
@@ -73,7 +92,8 @@ def sentences(signer: Recombiner, names: Sequence[str], held_out: set[str], seed
             gloss = frame.format(f"fs-{name.upper()}")
         else:
             name = name if rng.random() < cafe.NAMED["train"] else None
-            gloss = cafe.draw_gloss(rng, name, ORDERED)
+            talks = small_talk and rng.random() < small_talk
+            gloss = cafe.draw_small_talk(rng, name) if talks else cafe.draw_gloss(rng, name, ORDERED)
         if cafe.combination(gloss) not in held_out and set(cafe.labels_of(gloss)) <= set(signer.takes):
             yield cafe.Sentence(gloss, name, False)
 
@@ -87,18 +107,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=Path(__file__).parent, help="folder with data/train.parquet")
     parser.add_argument("--out", type=Path, required=True, help="folder to fill with parquet files")
     parser.add_argument("--count", type=int, default=7000, help="so many utterances (default: %(default)s)")
+    parser.add_argument(
+        "--more", action="store_true", help="also the takes of further people, and small talk (the split more)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of words and takes (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
         rows = load_split(str(options.data), "train")
+        if options.more:
+            rows = concatenate_datasets([rows, load_split(str(options.data), cafe.MORE)])
         options.out.mkdir(parents=True, exist_ok=True)
         signer, names = Recombiner(rows, options.seed), sorted({name for name in rows["name"] if name})
         held_out = combinations(options.data, "validation") | combinations(options.data, "test")
         held_out -= {cafe.combination(gloss) for gloss in rows["gloss"]}
-        drawn = islice(sentences(signer, names, held_out, options.seed), options.count)
+        if options.more:
+            held_out |= combinations(options.data, cafe.SMALL_TALK)
+        talk = SMALL_TALK if options.more else 0.0
+        drawn = islice(sentences(signer, names, held_out, options.seed, talk), options.count)
         recombined = signed("recombined", tqdm(drawn, "recombining", options.count, unit="utterance"), signer)
         for split in ("train", "validation"):
             shutil.copy(options.data / "data" / f"{split}.parquet", options.out)
+        if options.more:
+            shutil.copy(options.data / "data" / f"{cafe.MORE}.parquet", options.out / f"train_{cafe.MORE}.parquet")
         if (options.data / "README.md").is_file():  # licence and languages, for what is trained on it
             shutil.copy(options.data / "README.md", options.out)
         partial = options.out / "train_recombined.partial"  # renamed: a kill leaves no half a file
