@@ -125,6 +125,27 @@ def shipped() -> str:
     return "\n\n".join(blocks)
 
 
+def others() -> str:
+    """How the shipped checkpoint reads people and cameras that it was not trained on."""
+    conditions, strangers = read(SCORES / "robustness.json"), read(SCORES / "strangers.json")
+    rows = [["as they are", conditions["metrics"]["wer"], ""]]
+    for name, row in conditions["robustness"].items():
+        rows.append([name, row["wer"], "{:+.1f} ({:+.1f} to {:+.1f})".format(row["difference"], *row["interval"])])
+    people = (
+        [name, row["clips"], "{:.1f} ({:.1f} to {:.1f})".format(row["wer"], *row["interval"])]
+        for name, row in strangers["signers"].items()
+    )
+    clips = conditions["metrics"]["utterances"]
+    blocks = [
+        table(["person", "utterances", "WER %"], people),
+        f"Names exactly right: {score(strangers, 'names_exact_match')} %; letters of names wrong: "
+        f"{score(strangers, 'names_character_error_rate')} %. {made_with(strangers)}",
+        table([f"the first {clips} test utterances", "WER %", "points above, 95 % interval"], rows),
+        made_with(conditions, seed=f", seed {conditions['seed']}"),
+    ]
+    return "\n\n".join(blocks)
+
+
 def matrix(folder: Path, config: str, remark: str = "") -> str:
     """Tables as `lslm ablate` filled them: two to see, the others to open."""
     first, second, *others = (folder / "tables.md").read_text(encoding="utf-8").strip().split("\n\n**")
@@ -230,6 +251,7 @@ BLOCKS = {
     "docs/training.md": {"three billion": three_billion, "dry run": dry_run_measured},
     "docs/results.md": {
         "results": shipped,
+        "others": others,
         "levers": lambda: matrix(LEVERS, "levers.yaml"),
         "reading": reading,
         "decoding": decoding,
