@@ -99,7 +99,14 @@ def summary() -> str:
     results = {name: read(SCORES / f"{name}.json") for name in ("results", "spelling")}
     rows = ([label.format(**results[file]["metrics"]), score(results[file], key)] for label, file, key in SUMMARY)
     utterances = results["results"]["metrics"]["utterances"]
-    return f"{table([f'{utterances} test utterances', '(95 % interval)'], rows)}\n\n{motion(results['results'])}"
+    strangers = read(SCORES / "strangers.json")
+    count, people = strangers["metrics"]["utterances"], len(strangers["signers"])
+    others = (
+        f"It reads people that it was not trained on badly: of {count} short utterances of {people} others, "
+        f"{score(strangers, 'wer')} % of the words are wrong."
+    )
+    summed = table([f"{utterances} test utterances", "(95 % interval)"], rows)
+    return "\n\n".join([summed, f"{motion(results['results'])} {others}"])
 
 
 def shipped() -> str:

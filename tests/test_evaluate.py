@@ -306,7 +306,11 @@ def test_one_clip_cannot_be_shuffled(toy, toy_model, tmp_path):
 
 
 def test_a_sign_tokenizer_alone_gets_the_scores_it_has_inside_a_model(toy, toy_model, toy_tokenizer, tmp_path):
-    alone = evaluate(toy / "set", "test", tmp_path / "a", toy_tokenizer)["metrics"]
+    results = evaluate(toy / "set", "test", tmp_path / "a", toy_tokenizer, robustness=True)
+    alone = results["metrics"]
+    assert results["notes"] == [
+        "robustness was not tested: it takes a model that translates, and references with words"
+    ]
     whole = evaluate(toy / "set", "test", tmp_path / "b", toy_model)["metrics"]
     assert set(alone) >= MOTION_SCORES and not set(alone) & TEXT_SCORES
     assert 0 < alone.pop("parameters_m") < whole["parameters_m"]

@@ -106,6 +106,8 @@ def evaluate(keys: EvaluateKeys, command: str = "") -> dict:
     scores |= tokenizer_metrics(vqvae, extractor, dataset, features, clips, keys.data, embedding)
     scores["parameters_m"] = parameters / 1e6
     notes = []
+    if keys.robustness and "robustness" not in of_translations:
+        notes.append("robustness was not tested: it takes a model that translates, and references with words")
     if embedding is not None and len(clips) < FEWEST_FOR_FID:
         notes.append(
             f"the FID is of {len(clips)} clips: fewer than {FEWEST_FOR_FID} overestimate it; compare it with that of "
