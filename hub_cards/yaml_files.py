@@ -32,7 +32,7 @@ def load_yaml(text: str, where: str | Path, first_line: int = 1):
         key, *lines = error.args
         at = " and ".join(str(line + first_line - 1) for line in lines)
         raise ValueError(f"{where}: {key[:60]!r} is there twice, in lines {at}; leave one out") from None
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, KeyError, AttributeError) as error:  # of dates, `!!bool maybe`
         raise ValueError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
 
 

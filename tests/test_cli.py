@@ -8,12 +8,14 @@ import re
 import resource
 import shlex
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import time
 import zipfile
 from dataclasses import fields
+from multiprocessing import forkserver
 from pathlib import Path
 
 import lslm_cli
@@ -514,3 +516,11 @@ def test_a_checkpoint_that_says_what_cannot_be_gets_a_line(checkpoint, tmp_path,
     said = "".join(capsys.readouterr())
     assert said.startswith("lslm: ") and said.count("\n") == 1 and len(said) < 700 and "Traceback" not in said
     assert time.monotonic() - started < 10
+
+
+def test_ctrl_c_while_the_reader_imports_is_for_the_command_alone(monkeypatch):
+    handlers = []
+    monkeypatch.setattr(forkserver, "ensure_running", lambda: handlers.append(signal.getsignal(signal.SIGINT)))
+    before = signal.getsignal(signal.SIGINT)
+    importlib.import_module("lslm_cli.motion_files").start_reader()
+    assert handlers == [signal.SIG_IGN] and signal.getsignal(signal.SIGINT) is before

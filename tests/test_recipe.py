@@ -220,6 +220,12 @@ def test_a_key_that_is_there_twice_is_refused_with_both_lines(read, tmp_path):
     assert load_yaml("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}", "") == {"a": {"x": 1, "y": 2}, "b": {"x": 3, "y": 2}}
 
 
+@pytest.mark.parametrize("value", ["2001-13-45", "!!int x", "!!bool maybe", "!!timestamp x"])
+def test_a_value_that_yaml_cannot_make_names_the_file(value):
+    with pytest.raises(ValueError, match="^recipe.yaml: not YAML: "):
+        load_yaml(f"seed: {value}", "recipe.yaml")
+
+
 def test_nothing_reads_yaml_past_the_one_reader():
     root = Path(recipe.__file__).parents[1]
     files = [

@@ -5,6 +5,7 @@ import functools
 import json
 import multiprocessing
 import os
+import signal
 import sys
 
 from .errors import one_line, printable
@@ -86,7 +87,9 @@ def start_reader() -> None:
         before = os.environ.get("PYTHONSAFEPATH")
         os.environ["PYTHONSAFEPATH"] = "1"  # no torch.py of the folder we happen to be in
         forkserver.set_forkserver_preload(["lslm.processing"])
+        interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the command: no traceback of imports
         forkserver.ensure_running()
+        signal.signal(signal.SIGINT, interrupt)
         os.environ.pop("PYTHONSAFEPATH") if before is None else os.environ.update(PYTHONSAFEPATH=before)
 
 
