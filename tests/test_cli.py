@@ -438,6 +438,15 @@ def test_translating_imports_what_the_package_requires_alone():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_a_tmpdir_with_a_long_name_is_no_matter(clip, tmp_path):
+    long = tmp_path / ("d" * 120)
+    long.mkdir()
+    code = "import sys, lslm_cli; sys.exit(lslm_cli.main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "inspect", clip]
+    ran = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"TMPDIR": str(long)})
+    assert ran.returncode == 0 and "20 frames" in ran.stdout, ran.stderr
+
+
 def test_output_that_nobody_reads_any_more_ends_quietly(clip):
     code = "import sys, lslm_cli; sys.exit(lslm_cli.main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "inspect", *[clip] * 3]

@@ -403,6 +403,7 @@ def test_robustness_is_a_table_and_a_picture(toy, toy_model, tmp_path, capsys):
     shown = capsys.readouterr().out
     results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     rows = results["robustness"]
+    assert results["notes"] == ["robustness is of 4 clips: an interval over fewer than 10 means nothing"]
     assert list(rows) == list(CONDITIONS) and all(f"\n{name} " in shown for name in rows)
     assert results["metrics"]["wer"] == 0
     # where a camera stands and how fast the toy model's signs are made is nothing to its features, or all

@@ -1,6 +1,7 @@
 """Motion files on the command line: what can be said of them, and reading one."""
 
 import argparse
+import contextlib
 import functools
 import json
 import multiprocessing
@@ -88,7 +89,8 @@ def start_reader() -> None:
         os.environ["PYTHONSAFEPATH"] = "1"  # no torch.py of the folder we happen to be in
         forkserver.set_forkserver_preload(["lslm.processing"])
         interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the command: no traceback of imports
-        forkserver.ensure_running()
+        with contextlib.suppress(OSError):  # of a TMPDIR whose name is too long; what reads starts later, then
+            forkserver.ensure_running()
         signal.signal(signal.SIGINT, interrupt)
         os.environ.pop("PYTHONSAFEPATH") if before is None else os.environ.update(PYTHONSAFEPATH=before)
 

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import tempfile
 from collections.abc import Callable
 from multiprocessing.pool import ExceptionWithTraceback
 from typing import Any
@@ -18,6 +19,7 @@ except ImportError:  # Windows: time is limited, memory is not
 
 SECONDS, MEMORY = 20.0, 7 * 2**28  # of one call; bytes of one process, with the libraries that it imports
 START = 300.0  # seconds that a process may take to begin: it imports torch
+LONGEST_TMPDIR = 70  # bytes: a Unix socket's path may have 107, and multiprocessing adds 32
 PRELOADED = ["__main__", "transformers", "lslm.processing"]  # what is not there is passed over
 
 
@@ -35,7 +37,9 @@ class Confined:
         for _ in range(processes):
             self._idle.put(None)
         # forked from a process that has imported everything and holds nothing else: a lost one costs milliseconds
-        forking = "forkserver" in multiprocessing.get_all_start_methods()
+        # there, and where the server's socket has a name that is short enough
+        short = len(os.fsencode(tempfile.gettempdir())) < LONGEST_TMPDIR
+        forking = short and "forkserver" in multiprocessing.get_all_start_methods()
         self._context = multiprocessing.get_context("forkserver" if forking else "spawn")
         if forking:
             self._context.set_forkserver_preload(PRELOADED)

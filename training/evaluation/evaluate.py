@@ -108,6 +108,10 @@ def evaluate(keys: EvaluateKeys, command: str = "") -> dict:
     notes = []
     if keys.robustness and "robustness" not in of_translations:
         notes.append("robustness was not tested: it takes a model that translates, and references with words")
+    elif keys.robustness and len(clips) < FEWEST:
+        notes.append(
+            f"robustness is of {counted(len(clips), 'clip')}: an interval over fewer than {FEWEST} means nothing"
+        )
     if embedding is not None and len(clips) < FEWEST_FOR_FID:
         notes.append(
             f"the FID is of {len(clips)} clips: fewer than {FEWEST_FOR_FID} overestimate it; compare it with that of "
