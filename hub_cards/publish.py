@@ -328,7 +328,8 @@ def try_from_hub(script: str, repo_id: str, revision: str, clip: Path | None):
     """
     names = {"repo_id": repo_id, "revision": revision, "clip": clip and str(clip)}
     code = f"import json, sys\nsys.modules['lslm'] = None\nglobals().update({names!r})\n{script}\n"
-    code += "print('\\nRESULT' + json.dumps(result))"
+    # ended at once: threads that still read ahead in a streamed data set can abort a Python that ends by itself
+    code += "print('\\nRESULT' + json.dumps(result), flush=True)\nimport os\nos._exit(0)"
     with tempfile.TemporaryDirectory() as elsewhere:
         process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=elsewhere)
     if process.returncode:
