@@ -18,7 +18,7 @@ from ...processing.motion import MAX_FPS, check_joints
 from ...processing.motion_errors import printable
 from ...processing.motion_features import NUM_JOINTS, feature_slices, joints_to_features
 from ...processing.readers.wording import counted
-from .augmentation import Variation
+from .augmentation import Variation, mirrored
 from .validity import read_valid, resample_valid
 
 MAX_SECONDS = SignMotionFeatureExtractor().max_seconds  # of a clip: no model takes a longer one
@@ -200,11 +200,13 @@ class MotionText(torch.utils.data.Dataset):
 
 def feature_statistics(data: MotionText, extractor: SignMotionFeatureExtractor) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation (feature_size,) over the frames of the training split, each number on its own; the
-    deviation [`with_floor`]."""
+    deviation [`with_floor`]. Clips that training mirrors count as they are and mirrored: or else the hand that rarely
+    moves would be magnified where it signs."""
     count, total, squares = 0, 0.0, 0.0
     for joints in data.joints:
-        features = extractor.to_features(joints).astype(np.float64)
-        count, total, squares = count + len(features), total + features.sum(0), squares + (features**2).sum(0)
+        for clip in (joints, mirrored(joints)) if data.vary.mirror else (joints,):
+            features = extractor.to_features(clip).astype(np.float64)
+            count, total, squares = count + len(features), total + features.sum(0), squares + (features**2).sum(0)
     mean = total / count
     return mean, with_floor(np.sqrt(np.maximum(squares / count - mean**2, 0.0)))
 
