@@ -80,6 +80,27 @@ def test_the_projector_learns_what_is_signed_without_the_language_model(toy, fre
     torch.testing.assert_close(motion.std(), model.get_input_embeddings().weight.std(), rtol=0.3, atol=0)
 
 
+def test_the_projectors_start_sees_each_clip_in_as_many_variations_as_the_recipe_says(
+    toy, toy_tokenizer, tmp_path, monkeypatch
+):
+    seen = []
+
+    def start_projector(model, processor, codes, texts, **options):
+        seen.append((codes, texts))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(align, "start_projector", start_projector)
+    flags = {"data": toy / "set", "tokenizer": toy_tokenizer, "backbone": toy / "llm", "ctc_steps": 1}
+    for augment, times in ((True, 3), (False, 1)):
+        lslm_cli.main(["align", *recipe(**TOY_ALIGN | flags, output_dir=tmp_path, augment=augment, ctc_variations=3)])
+        codes, texts = seen.pop()
+        clips = len(texts) // times
+        assert len(codes) == len(texts) and texts == texts[:clips] * times
+        assert len(set(texts[:clips])) > 1
+        if augment:
+            assert any(not np.array_equal(codes[i], codes[i + clips]) for i in range(clips))
+
+
 def test_a_run_starts_the_projector_once(toy, toy_tokenizer, tmp_path, monkeypatch, capsys):
     started = []
     monkeypatch.setattr(align, "start_projector", lambda *args, **options: started.append(options))

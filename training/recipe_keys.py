@@ -26,7 +26,8 @@ RANGES = {
     **dict.fromkeys(("code_dropout", "ctc_code_dropout", "lora_dropout"), (0.0, 1.0)),
     **dict.fromkeys(("arm_weight", "finger_weight"), (0.0, 1e6)),
     **dict.fromkeys(("learning_rate", "projector_learning_rate", "ctc_learning_rate"), (0.0, 100.0)),
-    **dict.fromkeys(("limit", "max_length", "ctc_batch_size", "batch_size", "gradient_accumulation_steps"), (1, 2**30)),
+    **dict.fromkeys(("limit", "max_length", "batch_size", "gradient_accumulation_steps"), (1, 2**30)),
+    **dict.fromkeys(("ctc_batch_size", "ctc_variations"), (1, 2**30)),
     **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), (1, 2**30)),
     **dict.fromkeys(("shuffle_buffer", "ctc_steps", "report_clips"), (0, 2**30)),
     **{"fps": (1.0, 1000.0), "window": (2, 2**20), "num_beams": (1, 64)},
@@ -187,6 +188,7 @@ class AlignKeys(TranslationKeys):
         "in, and far cheaper",
     )
     ctc_batch_size: int = key(32, "clips in each of the ctc_steps")
+    ctc_variations: int = key(1, "so many variations of each clip are encoded for the ctc_steps, if clips vary")
     ctc_learning_rate: float = key(3e-3, "of the ctc_steps")
     ctc_code_dropout: float = key(0.1, "fraction of codes replaced by random ones in the ctc_steps")
     system_prompt: str | None = key(None, "system message; left out: the chat template's")

@@ -86,4 +86,4 @@ def train(args: AlignArguments) -> None:
         names = ("steps", "batch_size", "learning_rate", "code_dropout")
         options = {name: getattr(args, f"ctc_{name}") for name in names}
         start = partial(start_projector, seed=args.seed, bf16=args.bf16, **options)
-    run(args, model, processor, args.model or args.tokenizer, start)
+    run(args, model, processor, args.model or args.tokenizer, start, args.ctc_variations)

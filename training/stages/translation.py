@@ -293,9 +293,11 @@ def run(
     processor: SignMotionProcessor,
     parent: str | None,
     start: Callable | None = None,
+    variations: int = 1,
 ) -> None:
     """Train `model`, which came from the folder `parent`, on `args.data` and save it with its processor to
-    `args.output_dir`; resumes by itself. `start`: [`start_projector`] but for model, processor, motion and texts."""
+    `args.output_dir`; resumes by itself. `start`: [`start_projector`] but for model, processor, motion and texts; it
+    sees each clip that varies in so many `variations`."""
     check_generation(model)
     set_seed(args.seed)
     set_trainable(model, args.trainable, args)
@@ -331,12 +333,14 @@ def run(
             data.codes = cached_codes(vqvae, extractor, data.joints)
     if start and last_checkpoint(args.output_dir) is None:
         # clips that vary will not come again like this: not worth keeping, nor float64
-        read = train.codes
+        read, texts = train.codes, train.texts
         if read is None:
-            clips = [train[index]["joints"] for index in range(len(train))]
-            encoded = encode_clips(vqvae, extractor, clips, torch.float32)
-            read = [(clip.latents if latents else clip.codes)[0].numpy() for clip in encoded]
-        start(model, processor, read, train.texts)
+            read, texts = [], texts * (variations if train.vary.changes_clips else 1)
+            for epoch in range(len(texts) // len(train)):
+                clips = [train[epoch, index]["joints"] for index in range(len(train))]
+                encoded = encode_clips(vqvae, extractor, clips, torch.float32)
+                read += [(clip.latents if latents else clip.codes)[0].numpy() for clip in encoded]
+        start(model, processor, read, texts)
     trainer = TranslationTrainer(
         model=model,
         args=args,
