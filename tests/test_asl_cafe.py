@@ -210,8 +210,20 @@ def test_recombination_of_further_people(tmp_path):
     for row in rows:
         letters = [sign["take"] for sign in row["signs"] if sign["take"].startswith("letters")]
         spelled[frozenset(map(recombine._person, letters))] += 1
-    assert spelled[frozenset(["letters"])] > 10 and spelled[frozenset([""])] > 10
+    assert spelled[frozenset(["borisgraudt"])] > 10 and spelled[frozenset(["first-three"])] > 10
     assert len(MotionText(str(tmp_path / "out"), "train", 20.0)) == 60 + 80 + 150
+
+    assert recombine.main([*arguments, "--without", "borisgraudt"]) == 0
+    seen = {"train": set(), "test": set()}
+    for file in (tmp_path / "out").glob("*.parquet"):
+        for row in pq.read_table(file, columns=["signs"])["signs"].to_pylist():
+            seen[file.name[:5] if file.name.startswith("train") else "test"] |= {
+                recombine._person(sign["take"]) for sign in row if file.name != "validation.parquet"
+            }
+    assert seen == {"train": {"first-three", "tamtridung", "dmohazab"}, "test": {"borisgraudt"}}
+    test = pq.read_table(tmp_path / "out" / "test.parquet")["text"].to_pylist()
+    assert {f"{letter.upper()}." for letter in cafe_grammar.LETTERS} <= set(test) and len(test) == 26 * 5 + 100
+    assert recombine.main([*arguments, "--without", "nobody"]) == 2
 
 
 def test_recombination_never_spells_what_a_test_asks_for():

@@ -1,17 +1,19 @@
 """More to train on than git holds: the takes of the train split in new orders, saying what nobody can know.
 
-    python examples/asl_cafe/recombine.py --out runs/asl_cafe/data
+    python examples/asl_cafe/recombine.py --more --out runs/asl_cafe/data
+    python examples/asl_cafe/recombine.py --more --without borisgraudt --out runs/strangers/without-borisgraudt
 
 The train split says the same few thousand things again and again, and a language model learns to recite them. Here
 every utterance is another one, and every name another string of letters, so that reading is all that helps. The folder
 is a data set: the train split with them beside it, and the validation split. Nothing is recorded anew: takes are cut
 out of train.parquet. No utterance has a word that a test asks for, nor a combination of signs that validation and test
-keep from training.
+keep from training. With `--without` somebody is kept from training, and what they alone sign is the test split.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -29,7 +31,10 @@ from lslm.training.dataset.motion_text import load_split
 SPELLED = 0.35  # share of utterances about a name: half of them bare, the others in a short frame
 ORDERED = (0.4, 0.3, 0.3)  # shares of orders for one, two and three things: long ones are what is hard
 SMALL_TALK = 0.25  # share of small talk among the others
-SIZES = (2, 10)  # letters
+SIZES = (1, 10)  # letters
+FIRST_THREE, FOURTH = "first-three", "borisgraudt"  # people whom the names of takes do not name
+ALONE = 100  # utterances of the person whom training is kept from, beside
+TAKES_ALONE = 5  # takes of each label on its own
 
 
 class Recombiner(Stitcher):
@@ -39,7 +44,6 @@ class Recombiner(Stitcher):
     def __init__(self, rows: Dataset, seed: int):
         super().__init__([], "train", seed)
         self.takes: dict[tuple[str, bool], list[str]] = {}
-        self.people: list[str] = []
         for row in rows.with_format("numpy"):
             joints = np.asarray(row["joints_mm"])
             for sign, (label, is_letter) in zip(row["signs"], cafe.labels_of(str(row["gloss"])), strict=True):
@@ -47,7 +51,6 @@ class Recombiner(Stitcher):
                 if (take, is_letter) not in self.clips:
                     self.clips[take, is_letter] = joints[sign["start"] : sign["end"]]
                     self.takes.setdefault((label, is_letter), []).append(take)
-
         self.people = sorted({_person(take) for takes in self.takes.values() for take in takes})
 
     def sign(self, sentence: cafe.Sentence) -> tuple[np.ndarray, list[dict]]:
@@ -60,10 +63,33 @@ class Recombiner(Stitcher):
             takes = [take for take in takes if _person(take) == self.person] or takes
         return Take(str(self.rng.choice(takes)), label, "train", None, None, None)
 
+    def without(self, person: str) -> Recombiner:
+        """Take all that `person` signs out of this one, into another."""
+        if person not in self.people:
+            raise ValueError(f"nobody is called {person}; people here: {', '.join(self.people)}")
+        alone = copy.copy(self)
+        takes, self.takes, alone.takes = self.takes, {}, {}
+        for sign, names in takes.items():
+            for signer, own in ((alone, True), (self, False)):
+                if kept := [take for take in names if (_person(take) == person) == own]:
+                    signer.takes[sign] = kept
+        alone.people = [person]
+        self.people = [other for other in self.people if other != person]
+        return alone
+
 
 def _person(take: str) -> str:
-    """Who signs "words/PERSON/bye/4"; nobody by name in "words/tea/4"."""
-    return "".join(take.split("/")[1:-2])
+    """Who signs "words/PERSON/bye/4"."""
+    person = "".join(take.split("/")[1:-2])
+    return {"": FIRST_THREE, "letters": FOURTH}.get(person, person)
+
+
+def alone(signer: Recombiner, seed: int) -> list[cafe.Sentence]:
+    """What the takes of one person say: each sign by itself, and short utterances."""
+    glosses = [f"fs-{label.upper()}" if is_letter else label.upper() for label, is_letter in sorted(signer.takes)]
+    single = [cafe.Sentence(gloss, None, False) for gloss in glosses if gloss.startswith("fs-") or gloss in cafe.SHORT]
+    labels = {label for label, _ in signer.takes}
+    return single * TAKES_ALONE + cafe.compose_short(ALONE, seed=seed, labels=labels, train=())
 
 
 def words(names: Sequence[str], letters: Sequence[str], rng: np.random.Generator) -> Iterator[str]:
@@ -102,6 +128,16 @@ def combinations(folder: Path, split: str) -> set[str]:
     return {cafe.combination(gloss) for gloss in load_split(str(folder), split)["gloss"]}
 
 
+def _rows_without(person: str, rows: Dataset) -> list[int]:
+    return [row for row, signs in enumerate(rows["signs"]) if person not in {_person(sign["take"]) for sign in signs}]
+
+
+def write(rows: list[dict], path: Path) -> None:
+    partial = path.with_suffix(".partial")  # renamed: a kill leaves no half a file
+    Dataset.from_list(rows, features=FEATURES).to_parquet(partial)
+    partial.rename(path)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(__file__).parent, help="folder with data/train.parquet")
@@ -110,30 +146,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--more", action="store_true", help="also the takes of further people, and small talk (the split more)"
     )
+    parser.add_argument(
+        "--without",
+        metavar="PERSON",
+        help=f"keep PERSON from training and validation, and write test.parquet, what they alone sign: {FIRST_THREE}, "
+        f"{FOURTH}, or who else is named in the takes",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of words and takes (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
-        rows = load_split(str(options.data), "train")
-        if options.more:
-            rows = concatenate_datasets([rows, load_split(str(options.data), cafe.MORE)])
+        files = {"train": "train", "validation": "validation"}
+        files |= {cafe.MORE: f"train_{cafe.MORE}"} if options.more else {}
+        parts = {split: load_split(str(options.data), split) for split in files}
+        rows = concatenate_datasets([part for split, part in parts.items() if split != "validation"])
         options.out.mkdir(parents=True, exist_ok=True)
         signer, names = Recombiner(rows, options.seed), sorted({name for name in rows["name"] if name})
         held_out = combinations(options.data, "validation") | combinations(options.data, "test")
         held_out -= {cafe.combination(gloss) for gloss in rows["gloss"]}
         if options.more:
             held_out |= combinations(options.data, cafe.SMALL_TALK)
+        if options.without:
+            stranger = signer.without(options.without)
+            test = alone(stranger, options.seed)
+            write(signed("test", test, stranger), options.out / "test.parquet")
+            parts = {split: part.select(_rows_without(options.without, part)) for split, part in parts.items()}
         talk = SMALL_TALK if options.more else 0.0
         drawn = islice(sentences(signer, names, held_out, options.seed, talk), options.count)
         recombined = signed("recombined", tqdm(drawn, "recombining", options.count, unit="utterance"), signer)
-        for split in ("train", "validation"):
-            shutil.copy(options.data / "data" / f"{split}.parquet", options.out)
-        if options.more:
-            shutil.copy(options.data / "data" / f"{cafe.MORE}.parquet", options.out / f"train_{cafe.MORE}.parquet")
+        for split, name in files.items():
+            if options.without and len(parts[split]):
+                parts[split].to_parquet(options.out / f"{name}.parquet")
+            elif not options.without:
+                shutil.copy(options.data / "data" / f"{split}.parquet", options.out / f"{name}.parquet")
         if (options.data / "README.md").is_file():  # licence and languages, for what is trained on it
             shutil.copy(options.data / "README.md", options.out)
-        partial = options.out / "train_recombined.partial"  # renamed: a kill leaves no half a file
-        Dataset.from_list(recombined, features=FEATURES).to_parquet(partial)
-        partial.rename(options.out / "train_recombined.parquet")
+        write(recombined, options.out / "train_recombined.parquet")
     except (ValueError, OSError) as error:
         print(f"recombine.py: {error}", file=sys.stderr)
         return 2
