@@ -63,13 +63,13 @@ train-demo ablations levers: export MALLOC_TOP_PAD_ := 268435456
 # Each stage ends by writing its model.safetensors; started again after a kill, it goes on from its last checkpoint.
 train-demo: $(RUN)/scores/results.json $(RUN)/spelling/results.json  ## train the demo checkpoint again, all three stages
 
-$(RUN)/1_tokenizer/model.safetensors: | .venv/dev
+$(RUN)/data/train_recombined.parquet: | .venv/dev
+	$(BIN)/python examples/asl_cafe/recombine.py --more --out $(RUN)/data
+
+$(RUN)/1_tokenizer/model.safetensors: $(RUN)/data/train_recombined.parquet
 	$(BIN)/lslm tokenizer --config $(RECIPES)/1_tokenizer.yaml
 
-$(RUN)/data/train_recombined.parquet: | .venv/dev
-	$(BIN)/python examples/asl_cafe/recombine.py --out $(RUN)/data
-
-$(RUN)/2_align/model.safetensors: $(RUN)/1_tokenizer/model.safetensors $(RUN)/data/train_recombined.parquet
+$(RUN)/2_align/model.safetensors: $(RUN)/1_tokenizer/model.safetensors
 	$(BIN)/lslm align --config $(RECIPES)/2_align.yaml
 
 $(RUN)/3_instruct/model.safetensors: $(RUN)/2_align/model.safetensors
