@@ -210,7 +210,9 @@ def main() -> None:
             "nearest_neighbour": report(expected, [nearest(*merged, asked)]),
             "network": report(expected, [learned(known, asked, seed) for seed in SEEDS]),
         }
-        print(name, *(f"{reader}: {scores['right']}" for reader, scores in readings[name].items()), sep="; ", flush=True)
+        print(
+            name, *(f"{reader}: {scores['right']}" for reader, scores in readings[name].items()), sep="; ", flush=True
+        )
     results = {
         "readings": readings,
         "takes": {source: len(letters) for source, (_, letters) in takes.items()},

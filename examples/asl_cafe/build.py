@@ -200,7 +200,7 @@ def _retime(joints: np.ndarray, frames: int) -> np.ndarray:
     return joints[before] * (1 - weight) + joints[before + 1] * weight
 
 
-def _on_grid(millimetres: np.ndarray) -> np.ndarray:
+def on_grid(millimetres: np.ndarray) -> np.ndarray:
     """Millimetres -> int16 millimetres on a grid of GRID."""
     return (np.round(millimetres / GRID) * GRID).astype(np.int16)
 
@@ -211,7 +211,7 @@ def transition(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     travel = np.linalg.norm(after[wrists].astype(float) - before[wrists], axis=-1).max()
     frames = int(np.clip(round(travel / 80), *TRANSITION_FRAMES))
     steps = (np.arange(1, frames + 1) / (frames + 1))[:, None, None]
-    return _on_grid(before + (after.astype(float) - before) * (steps * steps * (3 - 2 * steps)))
+    return on_grid(before + (after.astype(float) - before) * (steps * steps * (3 - 2 * steps)))
 
 
 class Stitcher:
@@ -271,7 +271,7 @@ class Stitcher:
             joints, _ = mediapipe_to_joints(body.pose, body.left_hand, body.right_hand, image_size=IMAGE_SIZE)
             low, high = LETTER_FRAMES if is_letter else WORD_FRAMES
             low, high = STRANGER_FRAMES if self.split in (cafe.STRANGERS, cafe.MORE) else (low, high)
-            self.clips[key] = _on_grid(1000 * _retime(_smooth(joints), int(rng.integers(low, high + 1))))
+            self.clips[key] = on_grid(1000 * _retime(_smooth(joints), int(rng.integers(low, high + 1))))
         return self.clips[key]
 
 

@@ -1,13 +1,14 @@
 """More to train on than git holds: the takes of the train split in new orders, saying what nobody can know.
 
-    python examples/asl_cafe/recombine.py --more --out runs/asl_cafe/data
+    python examples/asl_cafe/recombine.py --more --synthetic 0.3 --out runs/asl_cafe/data
     python examples/asl_cafe/recombine.py --more --without borisgraudt --out runs/strangers/without-borisgraudt
 
 The train split says the same few thousand things again and again, and a language model learns to recite them. Here
 every utterance is another one, and every name another string of letters, so that reading is all that helps. The folder
 is a data set: the train split with them beside it, and the validation split. Nothing is recorded anew: takes are cut
-out of train.parquet. No utterance has a word that a test asks for, nor a combination of signs that validation and test
-keep from training. With `--without` somebody is kept from training, and what they alone sign is the test split.
+out of train.parquet; with --synthetic, some words are spelled by synthetic_signer.py. No utterance has a word that a
+test asks for, nor a combination of signs that validation and test keep from training. With --without somebody is kept
+from training, and what they alone sign is the test split.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from pathlib import Path
 
 import cafe_grammar as cafe
 import numpy as np
-from build import FEATURES, Stitcher, Take, signed
+from build import FEATURES, Stitcher, Take, on_grid, signed
 from datasets import Dataset, concatenate_datasets
+from synthetic_signer import MOVES, Signer, on_body
 from tqdm import tqdm
 
+from lslm.training.dataset.augmentation import mirrored
 from lslm.training.dataset.motion_text import load_split
 
 SPELLED = 0.35  # share of utterances about a name: half of them bare, the others in a short frame
@@ -39,10 +42,13 @@ TAKES_ALONE = 5  # takes of each label on its own
 
 class Recombiner(Stitcher):
     """Signs with the takes that rows of build.py were made of, as they lie there. An utterance has one person's takes
-    where there are such; those of the first three, who have no names, count as one person's."""
+    where there are such; those of the first three, who have no names, count as one person's. A share `synthetic` of the
+    spelled words comes from synthetic_signer.py, each by somebody new: takes "letters/synthetic/a/17"."""
 
-    def __init__(self, rows: Dataset, seed: int):
+    def __init__(self, rows: Dataset, seed: int, synthetic: float = 0.0):
         super().__init__([], "train", seed)
+        self.synthetic, self.synthesised = synthetic, 0
+        self.spelled: list[np.ndarray] = []  # the clips of letters to come, where nobody real spells
         self.takes: dict[tuple[str, bool], list[str]] = {}
         for row in rows.with_format("numpy"):
             joints = np.asarray(row["joints_mm"])
@@ -55,9 +61,24 @@ class Recombiner(Stitcher):
 
     def sign(self, sentence: cafe.Sentence) -> tuple[np.ndarray, list[dict]]:
         self.person = str(self.rng.choice(self.people)) if len(self.people) > 1 else self.people[0]
-        return super().sign(sentence)
+        word = "".join(label for label, is_letter in cafe.labels_of(sentence.gloss) if is_letter)
+        if not (word and self.synthetic and self.rng.random() < self.synthetic):
+            return super().sign(sentence)
+        signer, first = Signer(self.rng), 0
+        still = [label for label, is_letter in self.takes if is_letter and label not in MOVES]
+        arm = self._clip(self._next(str(self.rng.choice(still)), True), True) / 1000
+        for hand in signer.spell(word):
+            self.spelled.append(on_grid(1000 * on_body(hand, arm, first)))
+            first += len(hand)
+        joints, signs = super().sign(sentence)
+        return mirrored(joints) if signer.left_handed else joints, signs
 
     def _next(self, label: str, is_letter: bool) -> Take:
+        if is_letter and self.spelled:
+            take = f"letters/synthetic/{label}/{self.synthesised}"
+            self.synthesised += 1
+            self.clips[take, True] = self.spelled.pop(0)
+            return Take(take, label, "train", None, None, None)
         takes = self.takes[label, is_letter]
         if len(self.people) > 1:
             takes = [take for take in takes if _person(take) == self.person] or takes
@@ -73,7 +94,7 @@ class Recombiner(Stitcher):
             for signer, own in ((alone, True), (self, False)):
                 if kept := [take for take in names if (_person(take) == person) == own]:
                     signer.takes[sign] = kept
-        alone.people = [person]
+        alone.people, alone.synthetic = [person], 0.0
         self.people = [other for other in self.people if other != person]
         return alone
 
@@ -152,15 +173,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help=f"keep PERSON from training and validation, and write test.parquet, what they alone sign: {FIRST_THREE}, "
         f"{FOURTH}, or who else is named in the takes",
     )
+    parser.add_argument(
+        "--synthetic",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="of the spelled words this share is by people who never lived (default: none)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of words and takes (default: %(default)s)")
     options = parser.parse_args(arguments)
+    if not 0 <= options.synthetic <= 1:
+        parser.error(f"expected a share from 0 to 1 as --synthetic, got {options.synthetic:g}")
     try:
         files = {"train": "train", "validation": "validation"}
         files |= {cafe.MORE: f"train_{cafe.MORE}"} if options.more else {}
         parts = {split: load_split(str(options.data), split) for split in files}
         rows = concatenate_datasets([part for split, part in parts.items() if split != "validation"])
         options.out.mkdir(parents=True, exist_ok=True)
-        signer, names = Recombiner(rows, options.seed), sorted({name for name in rows["name"] if name})
+        signer = Recombiner(rows, options.seed, options.synthetic)
+        names = sorted({name for name in rows["name"] if name})
         held_out = combinations(options.data, "validation") | combinations(options.data, "test")
         held_out -= {cafe.combination(gloss) for gloss in rows["gloss"]}
         if options.more:

@@ -27,11 +27,12 @@ LEFT_HANDED = 0.1  # share of people
 
 # A finger: flexion at knuckle (MCP), PIP and DIP, and its spread, positive towards the thumb.
 STRAIGHT = (8, 8, 5, -3)
-FOLDED = (75, 100, 60, -10)
-CURVED = (30, 45, 30, -8)
+FOLDED = (72, 105, 60, -15)
+LOOSE = (88, 80, 50, 0)  # folded without a thumb that holds it
+CURVED = (14, 42, 30, -8)
 ROUND = (50, 55, 35, -8)
 HOOKED = (35, 110, 60, -10)
-OVER_THUMB = (75, 80, 40, -5)
+OVER_THUMB = (70, 82, 40, -5)
 # A thumb: where its metacarpal points, `out` to the side (0: along the fingers) and to the `front` of the palm, and its
 # flexion across the palm at MCP and IP.
 ACROSS = (12, 40, 52, 40)  # over folded fingers
@@ -43,10 +44,10 @@ class Shape:
     person's left, 180: at the person), `tip` of the fingers to the camera, `lean` of the fingers in the picture (90: to
     the person's left, 180: down). In this order."""
 
-    index: tuple[float, ...] = FOLDED
+    index: tuple[float, ...] = (70, 92, 60, -10)
     middle: tuple[float, ...] = FOLDED
-    ring: tuple[float, ...] = FOLDED
-    pinky: tuple[float, ...] = FOLDED
+    ring: tuple[float, ...] = (72, 112, 60, -15)
+    pinky: tuple[float, ...] = (62, 112, 60, -12)
     thumb: tuple[float, ...] = ACROSS
     palm: tuple[float, ...] = (12, 3, 3)
 
@@ -55,20 +56,25 @@ class Shape:
         return np.array([*self.index, *self.middle, *self.ring, *self.pinky, *self.thumb, *self.palm], float)
 
 
-_I = Shape(pinky=(8, 12, 5, -20), thumb=(20, 40, 40, 35))
-_K = Shape(index=(10, 6, 5, 4), middle=(45, 10, 5, -5), thumb=(8, 35, 25, 5))
+_I = Shape(pinky=(8, 12, 5, -20), thumb=(26, 35, 34, 30), palm=(12, 0, 8))
+_K = Shape((15, 6, 5, 8), (35, 10, 5, -6), LOOSE, LOOSE, thumb=(5, 30, 24, 5))
 _L = Shape(index=(8, 6, 5, -3), thumb=(48, 25, -8, 0))
 _BENT = (70, 15, 5, -10)  # the finger points where the palm looks
 # The fingers of G, H, P and Q point across the body or down, with the hand in line (first) or bent at the knuckles.
 LETTERS: dict[str, tuple[Shape, ...]] = {
     "a": (Shape(thumb=(26, 15, 15, 5)),),
     "b": (Shape((5, 8, 5, -3), (5, 8, 5, -3), (5, 6, 5, -4), (5, 6, 5, -5), thumb=(18, 35, 50, 40)),),
-    "c": (Shape(CURVED, CURVED, CURVED, (25, 35, 25, -8), thumb=(20, 45, 12, 20), palm=(55, 0, 12)),),
+    "c": (Shape(CURVED, CURVED, CURVED, (14, 30, 25, -8), thumb=(20, 45, 12, 20), palm=(55, 0, 12)),),
     "d": (
         Shape(STRAIGHT, ROUND, ROUND, ROUND, thumb=(18, 45, 20, 25), palm=(20, 0, 3)),
         Shape(STRAIGHT, ROUND, ROUND, ROUND, thumb=(10, 35, 20, 25), palm=(65, -5, 5)),
     ),
-    "e": (Shape(HOOKED, HOOKED, HOOKED, HOOKED, thumb=(20, 40, 52, 50)),),
+    "e": (
+        Shape(HOOKED, HOOKED, (25, 115, 60, -10), (15, 108, 60, -10), thumb=(22, 40, 52, 50)),
+        Shape(
+            (25, 80, 50, -10), (25, 95, 55, -10), (20, 95, 55, -10), (10, 60, 40, -8), thumb=(36, 40, 45, 50)
+        ),  # open
+    ),
     "f": (Shape((55, 60, 30, 5), (10, 8, 5, -2), (5, 6, 5, -10), (3, 8, 5, -18), thumb=(26, 45, 15, 25)),),
     "g": (
         Shape(index=(15, 10, 5, -3), thumb=(25, 35, 15, 5), palm=(150, 10, 75)),
@@ -82,36 +88,42 @@ LETTERS: dict[str, tuple[Shape, ...]] = {
     "j": (_I,),
     "k": (_K, replace(_K, palm=(30, 0, 3))),
     "l": (_L,),
-    "m": (Shape(OVER_THUMB, OVER_THUMB, OVER_THUMB, thumb=(0, 40, 60, 30)),),
-    "n": (Shape(OVER_THUMB, OVER_THUMB, thumb=(8, 40, 50, 30)),),
+    "m": (Shape(OVER_THUMB, OVER_THUMB, OVER_THUMB, (80, 80, 50, 10), thumb=(0, 40, 56, 30)),),
+    "n": (Shape(OVER_THUMB, OVER_THUMB, LOOSE, LOOSE, thumb=(8, 40, 50, 30)),),
     "o": (Shape(ROUND, ROUND, ROUND, ROUND, thumb=(12, 45, 18, 25), palm=(50, -5, 5)),),
-    "p": (replace(_K, palm=(150, 40, 150)), replace(_K, palm=(100, 30, 115))),
+    "p": (replace(_K, palm=(165, 45, 160)), replace(_K, palm=(110, 30, 115))),
     "q": (
         Shape(index=(15, 10, 5, -3), thumb=(25, 35, 15, 5), palm=(150, 20, 160)),
         Shape(index=(85, 10, 5, -10), middle=(90, 80, 50, 0), thumb=(30, 45, 20, 5), palm=(30, 55, 30)),
     ),
     "r": (Shape(index=(8, 8, 5, -13), middle=(15, 10, 5, 4)),),
     "s": (Shape(thumb=(15, 45, 65, 45)),),
-    "t": (Shape(index=(70, 85, 45, 0), thumb=(15, 35, 40, 15)),),
+    "t": (Shape(index=(65, 75, 45, -3), thumb=(15, 35, 38, 15)),),
     "u": (Shape(index=(8, 6, 5, -4), middle=(8, 6, 5, -4)),),
     "v": (Shape(index=(8, 6, 5, 14), middle=(8, 6, 5, -9)),),
     "w": (Shape((5, 6, 5, 14), (3, 8, 5, -2), (6, 10, 5, -18), thumb=(12, 40, 64, 35)),),
-    "x": (Shape(index=(35, 40, 45, 0)), Shape(index=(25, 75, 50, 0), palm=(50, 0, 0))),
-    "y": (Shape(pinky=(8, 12, 5, -26), thumb=(40, 20, -2, 0)),),
-    "z": (Shape(index=(20, 8, 5, -3)),),
+    "x": (Shape(index=(35, 25, 45, 0)), Shape(index=(30, 45, 50, 3), palm=(40, 0, 0))),
+    "y": (Shape(pinky=(8, 12, 5, -26), thumb=(40, 20, -2, 0), palm=(12, 5, -10)),),
+    "z": (Shape(index=(30, 8, 5, -3), palm=(12, 5, -10)),),
 }
 RELAXED = Shape(*[(30, 35, 20, -5)] * 4, thumb=(25, 30, 15, 15))  # before and after a word
 # J and Z draw themselves: way of the wrist, in palms, and by how much the palm (turn, tip, lean) leaves its angles.
 MOVES = {
-    "j": (((0, 0, 0), (0, -0.5, 0), (0.2, -0.8, 0), (0.5, -0.6, 0)), ((0, 0, 0), (20, 10, 0), (70, 20, 10), (130, 10, 20))),
-    "z": (((0.4, 0.3, 0), (-0.4, 0.3, 0), (0.4, -0.4, 0), (-0.4, -0.4, 0)), ((0, 0, 12), (0, 0, -12), (0, 5, 12), (0, 5, -12))),
-}  # fmt: skip
+    "j": (
+        ((0, 0, 0), (0, -0.5, 0), (0.2, -0.8, 0), (0.5, -0.6, 0)),
+        ((0, 0, 0), (20, 10, 0), (70, 20, 10), (130, 10, 20)),
+    ),
+    "z": (
+        ((0.4, 0.3, 0), (-0.4, 0.3, 0), (0.4, -0.4, 0), (-0.4, -0.4, 0)),
+        ((0, 0, 12), (0, 0, -12), (0, 5, 12), (0, 5, -12)),
+    ),
+}
 
 # --- the hand ---------------------------------------------------------------------------------------------------------
 
 FINGERS = ("index", "middle", "ring", "pinky", "thumb")
-# Proximal, middle and distal phalanx; the thumb: metacarpal, 10 mm of which lie before its point, and two phalanges. Metres: Buryanov and Kotiuk, Int. J.
-# Morphology 28 (2010), radiographs of 66 adults.
+# Proximal, middle and distal phalanx; of the thumb the metacarpal, less 10 mm that MediaPipe's first point lies up its
+# shaft, and two phalanges. Metres: Buryanov and Kotiuk, Int. J. Morphology 28 (2010), radiographs of 66 adults.
 BONES = np.array(
     [
         (0.0398, 0.0224, 0.0158),
@@ -180,7 +192,7 @@ def palm_turn(palm: np.ndarray) -> np.ndarray:
 SPREAD_OF_PEOPLE = 0.06  # of lengths of bones, and of the whole hand
 # Degrees by which people differ from the table (in all letters, and in one), and takes from their person: fingers MCP,
 # PIP, DIP, spread; thumb; palm turn, tip, lean.
-LAXITY = np.array([6, 6, 5, 2] * 4 + [5, 5, 6, 8] + [14, 10, 8], float)
+LAXITY = np.array([5, 4, 5, 2] * 4 + [4, 5, 6, 8] + [14, 10, 8], float)
 LAXITY_OF_LETTER, LAXITY_OF_TAKE = 0.8, 0.35  # times LAXITY
 ARRIVAL = 0.1, 0.35  # share of a letter's time on the way from the letter before, and as much to the next one
 FEWEST_FRAMES, FEWEST_MOVED = 3, 10  # of a letter; of J and Z
@@ -194,8 +206,12 @@ class Signer:
         self.rng = rng
         self.left_handed = bool(rng.random() < LEFT_HANDED)
         size = rng.normal(1, SPREAD_OF_PEOPLE)
-        self.bones = BONES * size * rng.normal(1, SPREAD_OF_PEOPLE, (5, 1)) * rng.normal(1, SPREAD_OF_PEOPLE / 2, (5, 3))
-        self.knuckles = KNUCKLES * size * rng.normal(1, SPREAD_OF_PEOPLE / 2, (5, 1)) * rng.normal(1, SPREAD_OF_PEOPLE, 3)
+        self.bones = (
+            BONES * size * rng.normal(1, SPREAD_OF_PEOPLE, (5, 1)) * rng.normal(1, SPREAD_OF_PEOPLE / 2, (5, 3))
+        )
+        self.knuckles = (
+            KNUCKLES * size * rng.normal(1, SPREAD_OF_PEOPLE / 2, (5, 1)) * rng.normal(1, SPREAD_OF_PEOPLE, 3)
+        )
         self.seconds = float(np.exp(rng.uniform(*np.log(SECONDS))))
         self.habit = rng.normal(0, LAXITY)
         self.shapes: dict[str, np.ndarray] = {}
@@ -250,11 +266,11 @@ class Tracker:
 
     def __init__(self, rng: np.random.Generator):
         self.rng = rng
-        # A fist that shows its palm comes out flat: at the knuckles less bent than it is, and more at PIP; a thumb before
-        # the palm lies in it.
+        # A fist that shows its palm comes out flat: at the knuckles less bent than it is, and more at PIP; a thumb
+        # before the palm lies in it.
         self.flatness = rng.uniform(0.3, 0.8)
         self.depth = rng.uniform(0.6, 1.3)
-        self.tremor, self.drift = rng.uniform(0.0003, 0.002), rng.uniform(0, 0.004)
+        self.tremor, self.drift = rng.uniform(0.0003, 0.002), rng.uniform(0, 0.0015)
         self.lost = rng.uniform(0, 0.1)  # share of frames
         self.occlusion = rng.uniform(0, 0.4)  # share of takes in which hidden fingers are taken for one another
 
@@ -267,7 +283,7 @@ class Tracker:
             unseen = facing * angles[:, 4 * finger].clip(0)
             angles[:, 4 * finger] -= unseen
             angles[:, 4 * finger + 1] += unseen * (angles[:, 4 * finger + 1] > 30)
-        angles[:, 17] *= 1 - facing
+        angles[:, 17] *= (1 - facing) ** 2
         points = hand_points(angles, bones, knuckles)
         points[..., 2] *= self.depth * rng.normal(1, 0.1)
         time = np.arange(frames)[:, None, None] / FPS
