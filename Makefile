@@ -64,7 +64,7 @@ train-demo ablations levers: export MALLOC_TOP_PAD_ := 268435456
 train-demo: $(RUN)/scores/results.json $(RUN)/spelling/results.json  ## train the demo checkpoint again, all three stages
 
 $(RUN)/data/train_recombined.parquet: | .venv/dev
-	$(BIN)/python examples/asl_cafe/recombine.py --more --out $(RUN)/data
+	$(BIN)/python examples/asl_cafe/recombine.py --more --synthetic 0.3 --out $(RUN)/data
 
 $(RUN)/1_tokenizer/model.safetensors: $(RUN)/data/train_recombined.parquet
 	$(BIN)/lslm tokenizer --config $(RECIPES)/1_tokenizer.yaml

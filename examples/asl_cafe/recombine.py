@@ -163,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(__file__).parent, help="folder with data/train.parquet")
     parser.add_argument("--out", type=Path, required=True, help="folder to fill with parquet files")
-    parser.add_argument("--count", type=int, default=7000, help="so many utterances (default: %(default)s)")
+    parser.add_argument("--count", type=int, default=9000, help="so many utterances (default: %(default)s)")
     parser.add_argument(
         "--more", action="store_true", help="also the takes of further people, and small talk (the split more)"
     )
