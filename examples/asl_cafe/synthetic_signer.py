@@ -58,6 +58,7 @@ class Shape:
 
 _I = Shape(pinky=(8, 12, 5, -20), thumb=(26, 35, 34, 30), palm=(12, 0, 8))
 _K = Shape((15, 6, 5, 8), (35, 10, 5, -6), LOOSE, LOOSE, thumb=(5, 30, 24, 5))
+_P = Shape((25, 8, 5, -3), (45, 12, 5, -10), thumb=(5, 30, 25, 5))
 _L = Shape(index=(8, 6, 5, -3), thumb=(48, 25, -8, 0))
 _BENT = (70, 15, 5, -10)  # the finger points where the palm looks
 # The fingers of G, H, P and Q point across the body or down, with the hand in line (first) or bent at the knuckles.
@@ -91,7 +92,7 @@ LETTERS: dict[str, tuple[Shape, ...]] = {
     "m": (Shape(OVER_THUMB, OVER_THUMB, OVER_THUMB, (80, 80, 50, 10), thumb=(0, 40, 56, 30)),),
     "n": (Shape(OVER_THUMB, OVER_THUMB, LOOSE, LOOSE, thumb=(8, 40, 50, 30)),),
     "o": (Shape(ROUND, ROUND, ROUND, ROUND, thumb=(12, 45, 18, 25), palm=(50, -5, 5)),),
-    "p": (replace(_K, palm=(165, 45, 160)), replace(_K, palm=(110, 30, 115))),
+    "p": (replace(_P, palm=(165, 45, 160)), replace(_P, palm=(110, 30, 115))),
     "q": (
         Shape(index=(15, 10, 5, -3), thumb=(25, 35, 15, 5), palm=(150, 20, 160)),
         Shape(index=(85, 10, 5, -10), middle=(90, 80, 50, 0), thumb=(30, 45, 20, 5), palm=(30, 55, 30)),
@@ -102,8 +103,11 @@ LETTERS: dict[str, tuple[Shape, ...]] = {
     "u": (Shape(index=(8, 6, 5, -4), middle=(8, 6, 5, -4)),),
     "v": (Shape(index=(8, 6, 5, 14), middle=(8, 6, 5, -9)),),
     "w": (Shape((5, 6, 5, 14), (3, 8, 5, -2), (6, 10, 5, -18), thumb=(12, 40, 64, 35)),),
-    "x": (Shape(index=(35, 25, 45, 0)), Shape(index=(30, 45, 50, 3), palm=(40, 0, 0))),
-    "y": (Shape(pinky=(8, 12, 5, -26), thumb=(40, 20, -2, 0), palm=(12, 5, -10)),),
+    "x": (
+        Shape(index=(35, 24, 45, 0), thumb=(10, 38, 42, 35)),
+        Shape(index=(30, 30, 50, 3), thumb=(10, 38, 42, 35), palm=(40, 0, 0)),
+    ),
+    "y": (Shape(pinky=(8, 12, 5, -24), thumb=(40, 20, -2, 0), palm=(12, 5, -10)),),
     "z": (Shape(index=(30, 8, 5, -3), palm=(12, 5, -10)),),
 }
 RELAXED = Shape(*[(30, 35, 20, -5)] * 4, thumb=(25, 30, 15, 15))  # before and after a word
@@ -195,8 +199,8 @@ SPREAD_OF_PEOPLE = 0.06  # of lengths of bones, and of the whole hand
 LAXITY = np.array([5, 4, 5, 2] * 4 + [4, 5, 6, 8] + [14, 10, 8], float)
 LAXITY_OF_LETTER, LAXITY_OF_TAKE = 0.8, 0.35  # times LAXITY
 ARRIVAL = 0.1, 0.35  # share of a letter's time on the way from the letter before, and as much to the next one
-FEWEST_FRAMES, FEWEST_MOVED = 3, 10  # of a letter; of J and Z
-LONGEST_WAY = 5  # frames that `build.transition` adds
+FEWEST_FRAMES, FEWEST_MOVED = 2, 10  # of a letter; of J and Z
+TRANSITION = 3  # frames that `build.transition` adds where wrists hardly move
 
 
 class Signer:
@@ -238,7 +242,7 @@ class Signer:
         return [self._letter(*letters) for letters in zip(f" {word}", word, f"{word[1:]} ", strict=False)]
 
     def _letter(self, before: str, letter: str, after: str) -> np.ndarray:
-        frames = round(FPS * self.seconds * self.rng.uniform(0.8, 1.2)) - LONGEST_WAY
+        frames = round(FPS * self.seconds * self.rng.uniform(0.8, 1.2)) - TRANSITION
         frames = max(frames, FEWEST_MOVED if letter in MOVES else FEWEST_FRAMES)
         time = np.linspace(0, 1, frames)
         angles = np.tile(self.shape(letter) + self.rng.normal(0, LAXITY_OF_TAKE * LAXITY), (frames, 1))
@@ -249,7 +253,7 @@ class Signer:
             path = _follow(time, at, way) * np.linalg.norm(self.knuckles[1]) * self.rng.uniform(0.6, 1.3)
             angles[:, 20:] += _follow(time, at, turns) * self.rng.uniform(0.7, 1.2)
         for neighbour, distance in ((before, time), (after, 1 - time)):
-            if frames > 2 * FEWEST_FRAMES:  # a short one is all on the way
+            if frames > 3 * FEWEST_FRAMES:  # a short one is all on the way
                 away = np.clip(1 - distance / self.rng.uniform(*ARRIVAL), 0, 1)
                 away = (away * away * (3 - 2 * away) * self.rng.uniform(0, 0.6))[:, None]
                 angles += away * (self.shape(neighbour) - angles)
@@ -266,7 +270,7 @@ class Tracker:
 
     def __init__(self, rng: np.random.Generator):
         self.rng = rng
-        # A fist that shows its palm comes out flat: at the knuckles less bent than it is, and more at PIP; a thumb
+        # A fist seen from palm or back comes out flat: less bent at the knuckles than it is, and more at PIP; a thumb
         # before the palm lies in it.
         self.flatness = rng.uniform(0.3, 0.8)
         self.depth = rng.uniform(0.6, 1.3)
@@ -278,7 +282,7 @@ class Tracker:
         """(T, 23) -> (T, 21, 3), the wrist at 0."""
         rng, frames = self.rng, len(angles)
         angles = self._confuse(angles)
-        facing = palm_turn(np.radians(angles[:, 20:]))[:, 2, 2].clip(0) * self.flatness
+        facing = np.abs(palm_turn(np.radians(angles[:, 20:]))[:, 2, 2]) * self.flatness
         for finger in range(4):
             unseen = facing * angles[:, 4 * finger].clip(0)
             angles[:, 4 * finger] -= unseen
