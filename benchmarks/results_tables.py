@@ -13,8 +13,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 SCORES = ROOT / "examples" / "asl_cafe" / "scores"
 ABLATIONS, LEVERS = (ROOT / "examples" / "asl_cafe" / "ablations" / name for name in ("results", "levers"))
-READING, DECODING, CORPUS, DRY_RUN = (
-    ROOT / "benchmarks" / f"{name}.json" for name in ("sign_reading", "decoding", "corpus", "dry_run")
+READING, DECODING, CORPUS, DRY_RUN, SYNTHETIC = (
+    ROOT / "benchmarks" / f"{name}.json"
+    for name in ("sign_reading", "decoding", "corpus", "dry_run", "synthetic_signer")
 )
 
 TRANSLATION = {
@@ -180,6 +181,29 @@ def reading() -> str:
     return table(["The projector reads", *results["names"].values()], rows) + f"\n\n{seeds} seeds. {made_with(results)}"
 
 
+def synthetic() -> str:
+    """What people and the synthetic signer make of each other's letters, and where their index fingers point."""
+    results = read(SYNTHETIC)
+    rows = []
+    for name, readers in results["readings"].items():
+        right, deviation = readers["network"]["right"]
+        weak = [f"{letter} {part:.0f}" for letter, part in readers["network"]["letters"].items() if part < 50]
+        rows.append([name, readers["nearest_neighbour"]["right"][0], f"{right:.1f} ± {deviation:.1f}", ", ".join(weak)])
+    points = results["index_points"]
+    directions = (
+        [letter.upper(), *("({:+.2f}, {:+.2f}, {:+.2f})".format(*points[source][letter]) for source in points)]
+        for letter in "ghpqxd"
+    )
+    takes = ", ".join(f"{count} letters of {source}" for source, count in results["takes"].items())
+    machine = f"torch {results['versions']['torch']}, {results['machine']}"
+    blocks = [
+        table(["learns from -> reads", "nearest neighbour, % right", "network, % right", "under 50 %"], rows),
+        table(["index finger points to (left, up, camera)", *points], directions),
+        f"{takes}; means of letters, ± deviation of {results['seeds']} seeds. `{results['command']}`; {machine}.",
+    ]
+    return "\n\n".join(blocks)
+
+
 def decoding() -> str:
     """What beams and a length penalty change."""
     results = read(DECODING)
@@ -259,6 +283,7 @@ BLOCKS = {
     "docs/results.md": {
         "results": shipped,
         "others": others,
+        "synthetic": synthetic,
         "levers": lambda: matrix(LEVERS, "levers.yaml"),
         "reading": reading,
         "decoding": decoding,

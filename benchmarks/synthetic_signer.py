@@ -4,9 +4,9 @@
 
 Single letters of three sources: the cafe's first three signers (split train), borisgraudt (split more, held still),
 and examples/asl_cafe/synthetic_signer.py. A nearest neighbour (a hand, the mean of a take's middle half) and a tiny
-network (two convolutions over time, trained for a few hundred steps with hands turned and bent) learn from some sources
-and read another. Writes OUT/results.json: how many are right, of each letter, what is taken for what, and where the
-index finger points in each source.
+network (two convolutions over time, trained for half a minute with turned hands and other bones) learn from some
+sources and read another. Writes OUT/results.json: how many are right, of each letter, what is taken for what, and
+where the index finger points in each source.
 """
 
 import argparse
@@ -32,7 +32,7 @@ import synthetic_signer  # noqa: E402
 
 PEOPLE = 60  # synthetic ones, each of whom signs every letter once
 FRAMES = 16  # every take, for the network
-STEPS, BATCH, WIDTH = 400, 128, 64
+STEPS, BATCH, WIDTH = 800, 128, 64
 SEEDS = (0, 1, 2)
 TURNS = (11, 20, 11)  # degrees of deviation about x, y and z
 READERS = {  # learns from -> reads
