@@ -4,6 +4,7 @@ import lslm_cli
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from training_fixtures import TOY_ALIGN, recipe
 
 from lslm.processing import SignMotionProcessor
@@ -99,6 +100,33 @@ def test_the_projectors_start_sees_each_clip_in_as_many_variations_as_the_recipe
         assert len(set(texts[:clips])) > 1
         if augment:
             assert any(not np.array_equal(codes[i], codes[i + clips]) for i in range(clips))
+
+
+def test_a_kill_before_the_first_checkpoint_keeps_the_started_projector(toy, toy_tokenizer, tmp_path, monkeypatch):
+    def run(out, **more):
+        flags = {"data": toy / "set", "tokenizer": toy_tokenizer, "backbone": toy / "llm", "output_dir": out}
+        flags |= {"ctc_steps": 4, "max_steps": 2, "code_dropout": 0.3, "save_strategy": "no"}
+        lslm_cli.main(["align", *recipe(**TOY_ALIGN | flags | more)])
+        return load_file(out / "model.safetensors") if (out / "model.safetensors").is_file() else None
+
+    def stop(self, *args, **kwargs):
+        raise KeyboardInterrupt
+
+    whole = run(tmp_path / "whole")
+    killed = tmp_path / "killed"
+    with monkeypatch.context() as patch:
+        patch.setattr(translation.TranslationTrainer, "compute_loss", stop)
+        assert run(killed) is None and (killed / translation.STARTED).is_file()
+    counted = []
+    monkeypatch.setattr(
+        align, "start_projector", lambda *args, **options: counted.append(start_projector(*args, **options))
+    )
+    ended = run(killed)
+    assert not counted and not (killed / translation.STARTED).exists()
+    assert ended.keys() == whole.keys() and all(torch.equal(ended[name], whole[name]) for name in whole)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / translation.STARTED).write_bytes(b"no tensors")
+    assert run(tmp_path / "other") is not None and len(counted) == 1  # another recipe, or a damaged file: anew
 
 
 def test_a_run_starts_the_projector_once(toy, toy_tokenizer, tmp_path, monkeypatch, capsys):

@@ -9,6 +9,8 @@ from typing import ClassVar
 import numpy as np
 import torch
 from accelerate.utils import gather_object
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from transformers import set_seed
 
 from ...hub_cards.languages import languages_of
@@ -26,9 +28,11 @@ from ..evaluation.sign_translation_metrics import text_metrics
 from ..generation_check import check_generation
 from ..recipe import StageArguments
 from ..recipe_keys import TranslationKeys
+from ..record import PASSING, used
 from .resume import StageTrainer, last_checkpoint, say, train_and_save
 
 PARTS = ("projector", "language_model")
+STARTED = "_projector_start"  # in an output folder, until the stage is finished
 TEXT_METRICS = {"bleu1": True, "bleu4": True, "chrf": True, "wer": False}  # and whether more is better
 SAMPLES = 4  # translations to look at
 LORA_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -331,7 +335,8 @@ def run(
     for data in [] if latents else kept + ([validation] if validation else []):
         with args.main_process_first(desc="encoding motion"):
             data.codes = cached_codes(vqvae, extractor, data.joints)
-    if start and last_checkpoint(args.output_dir) is None:
+    begun = Path(args.output_dir, STARTED)
+    if start and last_checkpoint(args.output_dir) is None and not _projector_of(begun, model, args):
         # clips that vary will not come again like this: not worth keeping, nor float64
         read, texts = train.codes, train.texts
         if read is None:
@@ -341,6 +346,8 @@ def run(
                 encoded = encode_clips(vqvae, extractor, clips, torch.float32)
                 read += [(clip.latents if latents else clip.codes)[0].numpy() for clip in encoded]
         start(model, processor, read, texts)
+        if args.process_index == 0:
+            _keep_projector(begun, model, args)
     trainer = TranslationTrainer(
         model=model,
         args=args,
@@ -354,3 +361,31 @@ def run(
     size = f"{trained / 1e6:.1f} M" if trained >= 1e5 else f"{trained:,}"
     say(args, f"training {' and '.join(args.trainable)}: {size} parameters, {clips}")
     train_and_save(trainer, parent)
+    if args.process_index == 0:
+        begun.unlink(missing_ok=True)
+
+
+def _origin(args: TranslationArguments) -> dict[str, str]:
+    """What a started projector depends on, and more: a run of any other recipe starts its own."""
+    recipe = {name: value for name, value in args.recipe.items() if not PASSING.fullmatch(name)}
+    return {"origin": json.dumps([recipe, used(args)], sort_keys=True)}
+
+
+def _keep_projector(path: Path, model: LslmForConditionalGeneration, args: TranslationArguments) -> None:
+    """Minutes of work that a kill before the first checkpoint need not lose."""
+    partial = path.with_suffix(".partial")
+    save_file(model.model.projector.state_dict(), partial, _origin(args))
+    partial.replace(path)
+
+
+def _projector_of(path: Path, model: LslmForConditionalGeneration, args: TranslationArguments) -> bool:
+    """Whether a killed run of this recipe left a started projector, which `model` then has."""
+    try:
+        with safe_open(path, "pt") as file:
+            if file.metadata() != _origin(args):
+                return False
+            model.model.projector.load_state_dict({name: file.get_tensor(name) for name in file.keys()})
+    except (OSError, SafetensorError):
+        return False
+    say(args, "the projector was started before")
+    return True
