@@ -28,6 +28,7 @@ from lslm.hub_cards.cards import (
     with_todays_versions,
 )
 from lslm.modeling_lslm.configuration_lslm import TESTED_WITH
+from lslm.training.stages.adapt import AdaptArguments
 from lslm.training.stages.align import AlignArguments
 from lslm.training.stages.instruct import InstructArguments
 from lslm.training.stages.tokenizer import TokenizerArguments
@@ -329,10 +330,10 @@ def test_an_adapter_names_its_base(model):
 
 def test_every_setting_of_ours_that_shapes_a_model_is_shown():
     """What is left out is a path, a text, or how clips are read."""
-    stages = (TokenizerArguments, AlignArguments, InstructArguments)
+    stages = (TokenizerArguments, AlignArguments, InstructArguments, AdaptArguments)
     ours = {key.name for stage in stages for key in fields(stage)} - {key.name for key in fields(TrainingArguments)}
     left_out = {"data", "tokenizer", "backbone", "model", "templates", "system_prompt", "stream", "shuffle_buffer"}
-    left_out |= {"resume_with_changes", "dry_run", "eval_translations"}
+    left_out |= {"resume_with_changes", "dry_run", "eval_translations", "takes", "splits", "reader"}
     shown = set(FACTS["settings"].split())
     assert ours - left_out <= shown and not left_out & shown
 

@@ -40,7 +40,7 @@ from lslm.training.stages.tokenizer import TokenizerArguments
 
 pytest_plugins = ["training_fixtures"]
 LSLM = Path(sys.executable).with_name("lslm")
-COMMANDS = ["translate", "inspect", "evaluate", "demo", "tokenizer", "align", "instruct"]
+COMMANDS = ["translate", "inspect", "evaluate", "demo", "tokenizer", "align", "instruct", "adapt"]
 RECIPES = {"tokenizer": TokenizerArguments, "align": AlignArguments, "instruct": InstructArguments}
 RECIPES |= {"evaluate": EvaluateKeys}
 
@@ -98,7 +98,7 @@ def test_an_unknown_command_is_refused():
     assert answer.returncode == 2 and answer.stdout == ""
     assert answer.stderr == (
         "lslm: no command 'translte'; there are translate, inspect, evaluate, demo, score, publish, data, export, "
-        "tokenizer, align, instruct, ablate (lslm --help)\n"
+        "tokenizer, align, instruct, adapt, ablate (lslm --help)\n"
     )
 
 

@@ -20,7 +20,7 @@ def key(default, help: str, **more):
 
 # Numbers that make a run: the least and the most. Those of the network are in its configuration.
 RANGES = {
-    **dict.fromkeys(("mirror", "frame_rate_jitter", "codebook_warmup"), (0.0, 1.0)),
+    **dict.fromkeys(("mirror", "frame_rate_jitter", "codebook_warmup", "share"), (0.0, 1.0)),
     **dict.fromkeys(("body_proportions", "depth_scale"), (0.0, 1.0)),
     **{"camera_tilt": (0.0, 45.0), "hand_turn": (0.0, 90.0), "tremor": (0.0, 100.0), "tempo": (1.0, 10.0)},
     **dict.fromkeys(("code_dropout", "ctc_code_dropout", "lora_dropout"), (0.0, 1.0)),
@@ -206,6 +206,16 @@ class InstructKeys(TranslationKeys):
         str(TEMPLATES / "instruct.json"),
         "JSON file of user messages around <Motion_Placeholder>; the 72 of instruct.json come with the package",
     )
+
+
+@dataclass
+class AdaptKeys:
+    """the new person"""
+
+    takes: str = key("", "folder with DIR/LABEL/FILE: takes of single signs of a new person")
+    share: float = key(0.5, "of the clips that are seen, so many are utterances of the new person")
+    splits: list[str] = key(["train"], "splits of the data set that hold what the model knows")
+    reader: str = key("", "JSON: what the files of takes cannot tell, arguments of load_motion")
 
 
 @dataclass

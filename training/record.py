@@ -58,6 +58,10 @@ def _used(args: StageArguments) -> dict:
     record |= {key: _model_fingerprint(place) for key, place in parents(args).items()}
     if getattr(args, "templates", ""):
         record["templates"] = _fingerprint([Path(args.templates)])
+    if takes := getattr(args, "takes", ""):
+        files = sorted(file for file in Path(takes).glob("*/**/*") if file.is_file())
+        labels = "\n".join(file.relative_to(takes).as_posix() for file in files)
+        record["takes"] = hashlib.sha256(f"{labels}\n{_fingerprint(files)}".encode()).hexdigest()[:16]
     record["clips_per_step"] = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     if args.stream:  # who deal the clips among themselves
         record["readers"] = args.world_size * max(args.dataloader_num_workers, 1)
@@ -67,7 +71,7 @@ def _used(args: StageArguments) -> dict:
 def _data_fingerprint(args: StageArguments) -> str:
     """Of the training split; of shards that are streamed, their sizes and footers, which hold the statistics of each
     column: reading them all would take as long as an epoch."""
-    files = [Path(file) for file in split_files(args.data, "train")]
+    files = [Path(file) for split in getattr(args, "splits", ["train"]) for file in split_files(args.data, split)]
     if not args.stream:
         return _fingerprint(files)
     digest = hashlib.sha256()
@@ -157,7 +161,7 @@ def read_stages(args: StageArguments, parent: str | None, checkpoint: Path | Non
     Raises:
         ValueError: a stages.yaml is none.
     """
-    stages = recorded(_stages_file(parent)) if parent else {}
+    stages = stages_of(parent) if parent else {}
     for key in (args.stage, "made_with"):  # a stage that goes on from one of its own kind comes last
         stages.pop(key, None)
     made_with = versions("lslm", "torch", "transformers")
@@ -181,14 +185,14 @@ def read_stages(args: StageArguments, parent: str | None, checkpoint: Path | Non
     return stages | {args.stage: recipe, "made_with": made_with}
 
 
-def _stages_file(place: str) -> Path | None:
-    """The folder of a parent's stages.yaml, also of one on the Hub."""
+def stages_of(place: str) -> dict:
+    """The content of a parent's stages.yaml, also of one on the Hub; {} where there is none."""
     from transformers.utils import cached_file
 
     if Path(place).is_dir():
-        return Path(place)
+        return recorded(place)
     file = cached_file(place, "stages.yaml", _raise_exceptions_for_missing_entries=False)
-    return Path(file).parent if file else None
+    return recorded(Path(file).parent) if file else {}
 
 
 def recorded(folder: str | Path | None) -> dict:

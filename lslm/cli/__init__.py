@@ -36,13 +36,14 @@ train, one stage after the other; each takes --config RECIPE.yaml and any flag o
   tokenizer           stage 1: the VQ-VAE sign tokenizer, motion to discrete codes
   align               stage 2: a projector that lets a language model read the codes
   instruct            stage 3: the language model, with many phrasings of "translate this"
+  adapt               a trained model learns to read you: a few takes of each letter or word, ten minutes
   ablate              a matrix of trainings and its tables; by default the paper's Tables 1 to 8 and Figure 2
 
 lslm COMMAND --help explains each. Recipes to start from: training/recipes/. LSLM_DEBUG=1 shows tracebacks.
 """
 # command: its module
 COMMANDS = {name: name for name in ("translate", "inspect", "evaluate", "demo", "score", "publish", "data", "export")}
-COMMANDS |= {"tokenizer": "stages", "align": "stages", "instruct": "stages", "ablate": "ablate"}
+COMMANDS |= {"tokenizer": "stages", "align": "stages", "instruct": "stages", "adapt": "adapt", "ablate": "ablate"}
 RECIPES = {"stages", "evaluate"}  # their keys say which may be empty
 
 

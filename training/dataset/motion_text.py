@@ -187,6 +187,11 @@ class MotionText(torch.utils.data.Dataset):
         self.valid = [self.valid[i] for i in indices]
         self.rows = self.rows.select(indices)
 
+    def add(self, texts: Sequence[str], joints: Sequence[np.ndarray]) -> None:
+        """Further clips (T, 52, 3), float32 at `fps`, which `rows` has not."""
+        self.joints, self.texts = [*self.joints, *joints], [*self.texts, *texts]
+        self.valid = [*self.valid, *[None] * len(texts)]
+
     def __len__(self):
         return len(self.joints)
 

@@ -298,10 +298,13 @@ def run(
     parent: str | None,
     start: Callable | None = None,
     variations: int = 1,
+    clips: MotionText | None = None,
+    rare: set[str] | None = None,
 ) -> None:
     """Train `model`, which came from the folder `parent`, on `args.data` and save it with its processor to
     `args.output_dir`; resumes by itself. `start`: [`start_projector`] but for model, processor, motion and texts; it
-    sees each clip that varies in so many `variations`."""
+    sees each clip that varies in so many `variations`. `clips`: trained on instead of the training split; `rare`: words
+    that are spelled, instead of those of its texts."""
     check_generation(model)
     set_seed(args.seed)
     set_trainable(model, args.trainable, args)
@@ -310,9 +313,9 @@ def run(
     if args.device.type == "cpu":
         # the fused attention's way back is slow there: a tenth of a step, benchmarks/training_step.json
         model.set_attn_implementation("eager")
-    extractor, rare = processor.feature_extractor, set()
-    if args.spell_rare_words:
-        rare = rare_words(read_texts(args.data, "train"))
+    extractor = processor.feature_extractor
+    if rare is None:
+        rare = rare_words(read_texts(args.data, "train")) if args.spell_rare_words else set()
     model.config.languages = languages_of(args.data) or model.config.languages
     templates = load_templates(args.templates, model.config.languages)
     if model.config.languages is None and any("English" in template for template in templates):
@@ -322,7 +325,7 @@ def run(
         )
     collator = TranslationCollator(processor, templates, rare)
     fits = LengthLimit(collator, args.max_length) if args.max_length else None
-    train = training_clips(args, extractor, fits=fits if args.stream else None)
+    train = clips or training_clips(args, extractor, fits=fits if args.stream else None)
     validation = None
     if args.eval_strategy != "no":
         validation = MotionText(args.data, "validation", extractor.fps, max_seconds=extractor.max_seconds)
@@ -357,9 +360,9 @@ def run(
         processing_class=processor,
     )
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    clips = f"clips of {counted(len(train.files), 'shard')}" if args.stream else counted(len(train), "clip")
+    amount = f"clips of {counted(len(train.files), 'shard')}" if args.stream else counted(len(train), "clip")
     size = f"{trained / 1e6:.1f} M" if trained >= 1e5 else f"{trained:,}"
-    say(args, f"training {' and '.join(args.trainable)}: {size} parameters, {clips}")
+    say(args, f"training {' and '.join(args.trainable)}: {size} parameters, {amount}")
     train_and_save(trainer, parent)
     if args.process_index == 0:
         begun.unlink(missing_ok=True)
