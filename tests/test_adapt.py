@@ -139,6 +139,10 @@ def test_an_adapted_model_is_a_checkpoint_like_any_other(toy, toy_aligned, comma
     assert processors[0].prompt == processors[1].prompt
     pipe = SignTranslationPipeline(model=LslmForConditionalGeneration.from_pretrained(out), processor=processors[1])
     assert isinstance(pipe(load_motion(takes / "tea" / "0.npz"))[0]["translation_text"], str)
+    publish = ["publish", str(out), "me/reads-me", "--dry-run", "--base-model", "me/llama", "--license", "mit"]
+    assert lslm_cli.main([*publish, "--clip", "none"]) == 0
+    card = capsys.readouterr().out
+    assert "learns to read one more person" in card and "4. adaptation" in card and str(takes) not in card
     # given again, it is left as it is; with other takes it is refused, even if a take only changes its label
     assert lslm_cli.main(argv) == 0 and "finished, and left as it is" in capsys.readouterr().out
     shutil.move(takes / "a" / "0.npz", takes / "l" / "2.npz")
@@ -162,12 +166,15 @@ def test_takes_that_cannot_be_used_are_named_and_left_out(command, tmp_path, cap
     write_takes(tmp_path / "long", ["a"], seconds=20)
     shutil.move(tmp_path / "long" / "a", takes / "a")
     (takes / "tea" / "broken.npz").write_bytes(b"PK\3\4 and no more")
+    (takes / "l").mkdir()
+    (takes / "l.npz").write_bytes(b"")
     assert lslm_cli.main(command(takes)) == 0
     output = capsys.readouterr()
     assert "2 takes of 1 sign: tea" in output.out
     assert f"left out {takes}/tea/broken.npz: " in output.err
     assert f"left out {takes}/a/0.npz: it lasts 20.0 s, and a take is one sign of at most 8 s; cut it" in output.err
-    assert "no take is left of a" in output.err
+    assert "no take is left of a, l" in output.err
+    assert f"left out {takes}/l.npz: it lies in no folder of a label" in output.err
 
 
 def _files(folder: Path) -> set[str]:
@@ -176,7 +183,7 @@ def _files(folder: Path) -> set[str]:
 
 def test_what_makes_no_adaptation_is_refused(toy, toy_model, toy_tokenizer, command, tmp_path, capsys):
     takes = write_takes(tmp_path / "takes")
-    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "a").mkdir(parents=True)
     unknown = write_takes(tmp_path / "unknown", ["tea"])
     (unknown / "tea").rename(unknown / "Teaa")
     broken = tmp_path / "broken" / "tea"

@@ -30,7 +30,7 @@ examples
     )
     add = parser.add_argument
     add("--takes", required=True, metavar="DIR", help="folder with DIR/LABEL/FILE; LABEL is a letter or a word")
-    add("--output", required=True, metavar="OUT", help="folder of the new checkpoint")
+    add("--output", "--output_dir", required=True, metavar="OUT", help="folder of the new checkpoint")
     add("--model", metavar="FOLDER", help="checkpoint with an adapter (default: the shipped ASL Cafe model)")
     add(
         "--data",
@@ -42,6 +42,11 @@ examples
     add("--share", type=float, metavar="X", help="share of the new person in what is trained on (as the recipe has it)")
     add("--seed", type=int, metavar="N", help="of all that is drawn (0)")
     add("--config", metavar="FILE", help="recipe for all else (default: training/recipes/adapt.yaml)")
+    add(
+        "--resume-with-changes",
+        action="store_true",
+        help="go on with a run in OUT although takes, data or recipe are others now",
+    )
     reader_arguments(parser)
     return parser
 
@@ -58,6 +63,8 @@ def run(args) -> int:
     reader = {name: value for name in names if (value := getattr(args, name)) is not None}
     flags = {"splits": args.splits, "max_steps": args.steps, "share": args.share, "seed": args.seed}
     flags = {name: value for name, value in flags.items() if value is not None}
+    if args.resume_with_changes:
+        flags["resume_with_changes"] = True
     model = shipped_or(args.model)
     adapt(args.takes, args.output, model=model, data=args.data, config=args.config, reader=reader, **flags)
     return 0

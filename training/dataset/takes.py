@@ -41,15 +41,19 @@ def take_files(folder: str) -> dict[str, list[Path]]:
     if not place.is_dir():
         raise FileNotFoundError(f"no folder of takes at {folder}: expected DIR/LABEL/FILE, like DIR/a/1.npz")
     files: dict[str, list[Path]] = {}
-    for path in sorted(place.glob("*/*")):
-        if not (path.name.startswith(".") or path.parent.name.startswith(".")):
-            files.setdefault(path.parent.name.lower(), []).append(path)
-    if not files:
+    for label in _visible(place):
+        if label.is_dir():
+            files.setdefault(label.name.lower(), []).extend(_visible(label))
+    if not any(files.values()):
         raise ValueError(
             f"{folder} holds no takes: expected a folder for each letter or word that somebody signs, and its motion "
             "files in there, like DIR/a/1.npz and DIR/hello/3.bvh"
         )
     return files
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def check_labels(given: Collection[str], known: Collection[str], data: str) -> None:

@@ -8,6 +8,7 @@ Projector and adapter are trained as in instruction tuning; the sign tokenizer s
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from ...hub_cards.data_sets import is_hub_id
 from ...hub_cards.yaml_files import read_yaml
 from ...modeling_lslm import LslmConfig, LslmForConditionalGeneration
 from ...processing import SignMotionProcessor
+from ...processing.motion_errors import printable
 from ...processing.readers.wording import counted
 from ..dataset.augmentation import VARIATION_KEYS
 from ..dataset.motion_text import MotionText, read_texts
@@ -133,6 +135,8 @@ def mixture(args: AdaptArguments, processor: SignMotionProcessor) -> tuple[Motio
     ]
     composer, files = Composer(known, args.data), take_files(args.takes)
     check_labels(files, composer.rows, args.data)
+    for stray in (path for path in Path(args.takes).iterdir() if path.is_file() and not path.name.startswith(".")):
+        print(printable(f"lslm: left out {stray}: it lies in no folder of a label"), file=sys.stderr)
     takes = read_takes(files, extractor.fps, **json.loads(args.reader or "{}"))
     count = sum(map(len, takes.values()))
     say(args, f"{args.takes}: {counted(count, 'take')} of {counted(len(takes), 'sign')}: {' '.join(sorted(takes))}")
