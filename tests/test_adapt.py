@@ -15,6 +15,7 @@ from lslm.processing import SignMotionProcessor, SignTranslationPipeline
 from lslm.training.dataset.augmentation import facing_the_camera
 from lslm.training.dataset.motion_text import MotionText
 from lslm.training.dataset.takes import SPEED, Composer, joined, read_takes, spelled_in, take_files
+from lslm.training.recipe import parse
 from lslm.training.stages import adapt
 
 pytest_plugins = ["training_fixtures"]
@@ -36,9 +37,10 @@ def write_takes(folder: Path, labels=("tea", "a", "l"), count=2, seconds=None) -
 @pytest.fixture
 def command(toy, toy_aligned, tmp_path):
     """`lslm adapt` of the toy model, with few steps."""
-    few = {"max_steps": 4, "per_device_train_batch_size": 3, "save_strategy": "steps", "save_steps": 2, "bf16": "false"}
+    few = {"max_steps": 4, "per_device_train_batch_size": 3, "save_strategy": "steps", "save_steps": 2}
+    few |= {"gradient_accumulation_steps": 1, "bf16": False, "disable_tqdm": True}
     settings = yaml.safe_load(adapt.RECIPE.read_text()) | COMMON | few
-    (tmp_path / "adapt.yaml").write_text(yaml.safe_dump(settings | {"bf16": False, "disable_tqdm": True}))
+    (tmp_path / "adapt.yaml").write_text(yaml.safe_dump(settings))
 
     def command(takes, output=tmp_path / "out", model=toy_aligned, **flags):
         flags = {"takes": takes, "output": output, "model": model, "config": tmp_path / "adapt.yaml"} | flags
@@ -228,12 +230,40 @@ def test_data_that_does_not_say_where_its_signs_are_is_refused(toy, command, tmp
 def test_what_a_model_was_trained_to_bear_it_goes_on_bearing(toy_aligned, command, tmp_path, monkeypatch):
     copy = shutil.copytree(toy_aligned, tmp_path / "copy")
     stages = yaml.safe_load((copy / "stages.yaml").read_text())
-    stages["align"] |= {"mirror": 0.5, "tremor": 0.5, "spell_rare_words": True}
+    stages["align"] |= {"mirror": 0.5, "tremor": 5.0, "spell_rare_words": True}
     (copy / "stages.yaml").write_text(yaml.safe_dump(stages))
     given = []
     monkeypatch.setattr(adapt, "run_stage", lambda stage, argv, train: given.extend(argv))
     assert lslm_cli.main(command(write_takes(tmp_path / "takes"), model=copy)) == 0
     flags = dict(zip(given[::2], given[1::2], strict=True))
     assert flags["--mirror"] == "0.5" and flags["--spell_rare_words"] == "True"
-    assert "--tremor" not in flags  # the recipe has more
+    assert flags["--tremor"] == "5.0"
     assert flags["--templates"].endswith("pretraining.json")  # it never was instructed
+
+
+def test_takes_vary_more_than_what_the_model_knows(toy, toy_aligned, tmp_path, monkeypatch):
+    drawn = []
+    variation = adapt.Variation
+
+    def recorded(**keys):
+        drawn.append(variation(**keys))
+        return drawn[-1]
+
+    monkeypatch.setattr(adapt, "Variation", recorded)
+    flags = {"takes": write_takes(tmp_path / "takes"), "data": toy / "set", "output_dir": tmp_path / "out"}
+    flags |= {
+        "max_steps": 2,
+        "per_device_train_batch_size": 4,
+        "model": toy_aligned,
+        "tremor": 5.0,
+        "report_to": "none",
+    }
+    args = parse(adapt.AdaptArguments, recipe(**flags), "lslm adapt")
+    clips, _ = adapt.mixture(args, SignMotionProcessor.from_pretrained(toy_aligned))
+    assert (clips.vary.tremor, clips.vary.hand_turn) == (5.0, 0.0)  # of all clips
+    (of_takes,) = drawn
+    assert (of_takes.tremor, of_takes.hand_turn, of_takes.augment) == (0.0, adapt.OF_TAKES["hand_turn"], False)
+    assert len(clips) == 8
+    originals = MotionText(toy / "set", "train", FPS).joints
+    assert all(any(np.array_equal(clip, other) for other in originals) for clip in clips.joints[:4])
+    assert not any(any(np.array_equal(clip, other) for other in originals) for clip in clips.joints[4:])

@@ -24,7 +24,7 @@ from ...modeling_lslm import LslmConfig, LslmForConditionalGeneration
 from ...processing import SignMotionProcessor
 from ...processing.motion_errors import printable
 from ...processing.readers.wording import counted
-from ..dataset.augmentation import VARIATION_KEYS
+from ..dataset.augmentation import VARIATION_KEYS, Variation
 from ..dataset.motion_text import MotionText, read_texts
 from ..dataset.spelling import WORD, rare_words
 from ..dataset.takes import Composer, check_labels, read_takes, take_files
@@ -35,8 +35,11 @@ from .resume import run_stage, say
 from .translation import run
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "adapt.yaml"
-# what the model was trained to bear, and how it spells, stays
-INHERITED = ("spell_rare_words", "code_dropout")
+# What the model was trained to bear, and how it spells, stays.
+INHERITED = ("spell_rare_words", "code_dropout", *VARIATION_KEYS)
+# Five takes of a letter were filmed by one camera, on one day: utterances of them vary at least so much. Clips that the
+# model knows do not, or else it would have to learn that, too, and forget for it.
+OF_TAKES = {"camera_tilt": 5.0, "depth_scale": 0.2, "hand_turn": 8.0, "tremor": 2.0, "tempo": 1.3}
 
 
 @dataclass
@@ -80,9 +83,6 @@ def adapt(
     recipe = read_yaml(Path(config or RECIPE)) | flags
     trained = next((stages[name] for name in ("instruct", "align") if name in stages), {})
     inherited = {name: trained[name] for name in INHERITED if name in trained and name not in recipe}
-    for name in VARIATION_KEYS:
-        if trained.get(name, 0) > recipe.get(name, 0):
-            inherited[name] = trained[name]
     if "instruct" not in stages and "templates" not in recipe:
         inherited["templates"] = str(TEMPLATES / "pretraining.json")  # the only words it was ever asked in
     given = {"takes": takes, "output_dir": output, "model": model, "data": data or known_data(model, stages)}
@@ -107,7 +107,7 @@ def known_data(model: str, stages: dict) -> str:
         for folder in (Path(), *Path(model).resolve().parents):
             if any(Path(folder, place).glob("**/train*.parquet")):
                 return os.path.relpath(folder / place) if folder != Path() else place
-    if places and is_hub_id(places[0]) and "revision" in stages["made_with"].get("data_set", {}):
+    if places and is_hub_id(places[0]) and "revision" in stages.get("made_with", {}).get("data_set", {}):
         return places[0]
     which = f"was trained on {', '.join(places)}, not to be found here" if places else "does not say on what"
     raise FileNotFoundError(
@@ -146,12 +146,14 @@ def mixture(args: AdaptArguments, processor: SignMotionProcessor) -> tuple[Motio
     texts = [text for text, _ in clips]
     chosen = [clips[index] for index in rng.permutation(len(clips))[: seen - round(args.share * seen)]]
     held_out = _words(_texts(args.data, "validation") + _texts(args.data, "test")) - _words(texts)
+    more = Variation(**{name: value for name, value in OF_TAKES.items() if getattr(args, name) < value})
     composed: list[tuple[str, np.ndarray]] = []
     bar = tqdm(desc="composing utterances", total=round(args.share * seen), unit="utterance", delay=1)
     for _ in range(100 * bar.total):
         if len(composed) == bar.total:
             break
         text, joints = composer.compose(takes, rng, held_out)
+        joints = more(joints, None, rng)["joints"]  # once, as it is seen
         if len(joints) <= extractor.max_seconds * extractor.fps:
             composed.append((text, joints))
             bar.update()
