@@ -8,6 +8,8 @@ from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 from transformers.utils import logging
 
+from .confidence_lslm import EVIDENCE
+
 TESTED_WITH = "5.16", "5.24"  # the first and the last minor release of transformers that all tests passed on
 
 
@@ -103,7 +105,7 @@ class _NoKernels:
     def from_dict(cls, config_dict, **kwargs):
         """A config.json without a kernel of the Hub, which is code: whoever loads asks for that, not who published; and
         whose values are of the kinds that transformers takes for granted."""
-        for name in ("text_config", "vqvae_config", "custom_pipelines", "auto_map", "lora", "languages"):
+        for name in ("text_config", "vqvae_config", "custom_pipelines", "auto_map", "lora", "languages", "calibration"):
             if not isinstance(config_dict.get(name), (dict, PreTrainedConfig, type(None))):
                 raise ValueError(f"config.json has {name} {str(config_dict[name])[:40]!r}, expected names and values")
         if "text_config" in cls.sub_configs and config_dict.get("text_config") is None:
@@ -231,6 +233,8 @@ class LslmConfig(_NoKernels, PreTrainedConfig):
             [`load_backbone`]); None when the checkpoint is complete.
         lora: arguments of `peft.LoraConfig` when the language model carries a LoRA adapter, else None.
         languages: as of the sign tokenizer, of the data that the language model was trained on.
+        calibration: how confidence follows from what the model says (`lslm evaluate --calibrate`): the numbers of
+            [`confidences`]; None: never measured.
     """
 
     model_type = "lslm"
@@ -249,6 +253,7 @@ class LslmConfig(_NoKernels, PreTrainedConfig):
     backbone: str | None = None
     lora: dict | None = None
     languages: dict | None = None
+    calibration: dict | None = None
     tie_word_embeddings: bool = False
 
     @classmethod
@@ -263,6 +268,11 @@ class LslmConfig(_NoKernels, PreTrainedConfig):
         _check(self, kwargs)
         if self.lora is not None:
             _check_lora(self.lora)
+        if self.calibration is not None:
+            for name in ("bias", *EVIDENCE):
+                if self.calibration.get(name) is None:
+                    raise ValueError(f"calibration has no {name}; make another: `lslm evaluate --calibrate`")
+            check_ranges(self.calibration, dict.fromkeys(self.calibration, (-1e6, 1e6)), "calibration: ")
         if self.motion_input not in ("projector", "latents", "vocabulary"):
             raise ValueError(f'motion_input must be "projector", "latents" or "vocabulary", not {self.motion_input!r}')
         if self.vqvae_config is None or isinstance(self.vqvae_config, dict):

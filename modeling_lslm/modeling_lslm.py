@@ -21,6 +21,7 @@ from transformers.utils import (
 
 from .backbone_lslm import load_backbone
 from .checkpoint_lslm import LslmCheckpoint, backbone_state, is_plain
+from .confidence_lslm import confidences, words_of
 from .configuration_lslm import LslmConfig
 from .modeling_sign_motion import SignMotionVQVAE, float32_by_default
 
@@ -397,6 +398,43 @@ class LslmForConditionalGeneration(LslmPreTrainedModel, GenerationMixin):
             features, mask = kwargs.pop("input_features"), kwargs.pop("input_features_mask", None)
             kwargs |= self.model.vqvae.encode(features, mask).inputs()
         return super().generate(*args, **kwargs, **_cache_argument(cache=cache, past_key_values=past_key_values))
+
+    @torch.no_grad()
+    def generate_with_probabilities(self, **kwargs) -> tuple[torch.LongTensor, torch.Tensor]:
+        """As [`generate`]: (N, S) tokens of the answers, without the prompts, and the probability of each."""
+        output = self.generate(**kwargs, return_dict_in_generate=True, output_logits=True)
+        chances = self.compute_transition_scores(
+            output.sequences, output.logits, output.get("beam_indices"), normalize_logits=True
+        )
+        return output.sequences[:, kwargs["input_ids"].shape[1] :], chances.exp().clamp(max=1)
+
+    def check_confidence(self, least: float) -> None:
+        """Raise a ValueError if `least` is no confidence, or if there is no telling, for want of a calibration."""
+        if not isinstance(least, (int, float)) or isinstance(least, bool) or not 0 <= least <= 1:
+            raise ValueError(f"min_confidence is {least!r}, expected a number from 0 to 1")
+        confidences([], 0.0, self.config.calibration)
+
+    def confidence(
+        self, tokens: list[str], probabilities: list[float], oddity: float
+    ) -> tuple[list[dict], float | None]:
+        """How sure one may be of an answer, by `config.calibration`.
+
+        Args:
+            tokens, probabilities: of the answer, as the pipeline gives them.
+            oddity: of its motion, see [`SignMotionVQVAE.oddity`].
+
+        Returns:
+            Each `word` with its `probability` and its `confidence`, which is how likely it is right; and the expected
+            share of right words, 0 where there are none. Both confidences are None without a calibration.
+        """
+        words = words_of(tokens, probabilities)
+        if self.config.calibration is None:
+            sure, share = [None] * len(words), None
+        else:
+            sure = confidences([chance for _, chance in words], oddity, self.config.calibration)
+            share = sum(sure) / max(len(sure), 1)
+        rows = ((*word, one) for word, one in zip(words, sure, strict=True))
+        return [dict(zip(("word", "probability", "confidence"), row, strict=True)) for row in rows], share
 
     def prepare_inputs_for_generation(
         self, input_ids, inputs_embeds=None, motion_codes=None, is_first_iteration=False, **kwargs

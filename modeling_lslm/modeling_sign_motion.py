@@ -403,6 +403,15 @@ class SignMotionVQVAE(PreTrainedModel):
         return vectors * (codes[..., :1] >= 0).to(vectors.device)
 
     @torch.no_grad()
+    def oddity(self, encoding: MotionEncoding) -> torch.Tensor:
+        """(B,) float32: how far the latents of each clip lie from what they are rounded to, which is how unlike the
+        training data it is: the logarithm of the mean squared distance, averaged over codes and parts of the body."""
+        squares = (self._here(encoding.latents) - self.embed(encoding.codes)).square()
+        logs = squares.unflatten(-1, (self.config.num_parts, -1)).mean(-1).clamp(min=1e-12).log().mean(-1)
+        lengths = encoding.lengths.to(logs.device)
+        return (logs * length_mask(lengths, logs.shape[1])).sum(-1) / lengths
+
+    @torch.no_grad()
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         """(B, L, C) int64 codes, -100 past the end -> (B, L * downsample_factor, F) normalised features, zeros past the
         end. Drop the frames that the clip did not have (its last code may stand for fewer than `downsample_factor`)."""

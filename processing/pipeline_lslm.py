@@ -4,7 +4,6 @@ import os
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch.utils.data import Dataset
 from transformers.pipelines import PIPELINE_REGISTRY, Pipeline
 
@@ -25,17 +24,6 @@ class Translation(NamedTuple):
     text: str
     tokens: list[str]
     probabilities: list[float]
-
-
-@torch.no_grad()
-def generate_with_probabilities(model, batch, **generate_kwargs) -> tuple[torch.LongTensor, torch.Tensor]:
-    """`generate`, and the (N, S) probability of each of the (N, S) tokens of the answers."""
-    generate_kwargs |= {"return_dict_in_generate": True, "output_logits": True}
-    output = model.generate(**batch, **generate_kwargs)
-    chances = model.compute_transition_scores(
-        output.sequences, output.logits, output.get("beam_indices"), normalize_logits=True
-    )
-    return output.sequences[:, batch["input_ids"].shape[1] :], chances.exp().clamp(max=1)
 
 
 def spell_out(tokenizer, ids: list[int], probabilities: list[float], ends: list[int]) -> Translation:
@@ -66,7 +54,9 @@ class SignTranslationPipeline(Pipeline):
 
     Keyword arguments: `prompt` (contains `<motion>`), `fps` (of arrays), `generate_kwargs`, `batch_size`; any
     argument of `generate` (`num_beams=4`). With `details=True` a result also has `tokens`, the pieces of the text, and
-    their `probabilities` (see `Translation`), and `motion_codes`: for each step in time the code of every codebook.
+    their `probabilities` (see `Translation`), `words` with the probability and the confidence of each, `confidence`
+    (the expected share of right words) and `motion_codes`: for each step in time the code of every codebook. With
+    `min_confidence=0.5` it has `confidence`, and where that is less, "" for the text and the `reason`.
     """
 
     _load_processor = True
@@ -79,11 +69,15 @@ class SignTranslationPipeline(Pipeline):
         self.tokenizer = self.processor.tokenizer
         self.processor.attach(self.model.model.vqvae)
 
-    def _sanitize_parameters(self, prompt=None, fps=None, details=None, generate_kwargs=None, **kwargs):
+    def _sanitize_parameters(
+        self, prompt=None, fps=None, details=None, min_confidence=None, generate_kwargs=None, **kwargs
+    ):
+        if min_confidence is not None:
+            self.model.check_confidence(min_confidence)
         preprocess = {k: v for k, v in (("prompt", prompt), ("fps", fps)) if v is not None}
         # one by one, so that an argument of a call adds to those of the constructor
-        forward = {**({} if details is None else {"details": details}), **(generate_kwargs or {}), **kwargs}
-        return preprocess, forward, {}
+        told = {k: v for k, v in (("details", details), ("min_confidence", min_confidence)) if v is not None}
+        return preprocess, {**told, **(generate_kwargs or {}), **kwargs}, told
 
     def __call__(self, inputs, **kwargs):
         single = isinstance(inputs, (str, os.PathLike, dict, Motion, np.ndarray)) or hasattr(inputs, "detach")
@@ -112,31 +106,41 @@ class SignTranslationPipeline(Pipeline):
             "prompt": prompt if prompt is not None else self.processor.prompt,
         }
 
-    def _forward(self, model_inputs, details=False, **generate_kwargs):
+    def _forward(self, model_inputs, details=False, min_confidence=None, **generate_kwargs):
         features, prompts = model_inputs["features"], model_inputs["prompt"]
         if isinstance(prompts, str):
             features, prompts = [features], [prompts]
         encoding = self.processor.encode_motion(self.processor.feature_extractor.pad(features))
         batch = self.processor(prompts, motion_codes=encoding).to(self.device)
-        if details:
-            sequences, probabilities = generate_with_probabilities(self.model, batch, **generate_kwargs)
-            answers = {"sequences": sequences, "probabilities": probabilities}
+        told = details or min_confidence is not None
+        generate = self.model.generate_with_probabilities if told else self.model.generate
+        sequences = generate(**batch, **generate_kwargs)
+        if told:
+            answers = dict(zip(("sequences", "probabilities"), sequences, strict=True))
         else:
-            sequences = self.model.generate(**batch, **generate_kwargs)
             answers = {"sequences": getattr(sequences, "sequences", sequences)[:, batch["input_ids"].shape[1] :]}
         answers = {name: rows.reshape(len(prompts), -1, rows.shape[-1]) for name, rows in answers.items()}
-        return answers | ({"motion_codes": encoding.codes} if details else {})
+        more = {"motion_codes": encoding.codes, "oddity": self.model.model.vqvae.oddity(encoding)}
+        return answers | (more if told else {})
 
-    def postprocess(self, model_outputs):
+    def postprocess(self, model_outputs, details=False, min_confidence=None):
         sequences = model_outputs["sequences"].flatten(0, -2)
-        if "motion_codes" not in model_outputs:
+        if "probabilities" not in model_outputs:
             return [{"translation_text": text} for text in self.processor.batch_decode(sequences)]
         ends = np.ravel(self.model.generation_config.eos_token_id).tolist()
         codes = [step for step in model_outputs["motion_codes"].flatten(0, -2).tolist() if step[0] >= 0]
         results = []
         for ids, chances in zip(sequences, model_outputs["probabilities"].flatten(0, -2), strict=True):
-            answer = spell_out(self.tokenizer, ids.tolist(), chances.tolist(), ends)._asdict()
-            results.append({"translation_text": answer.pop("text"), **answer, "motion_codes": codes})
+            answer = spell_out(self.tokenizer, ids.tolist(), chances.tolist(), ends)
+            words, sure = self.model.confidence(answer.tokens, answer.probabilities, model_outputs["oddity"].item())
+            result = {"translation_text": answer.text, "confidence": sure}
+            if min_confidence is not None and sure < min_confidence:
+                reason = f"confidence {int(100 * sure) / 100:.2f} is below {min_confidence:g}"
+                result |= {"translation_text": "", "reason": reason}
+            if details:
+                more = {"tokens": answer.tokens, "probabilities": answer.probabilities}
+                result |= more | {"words": words, "motion_codes": codes}
+            results.append(result)
         return results
 
     def save_pretrained(self, save_directory, **kwargs):

@@ -38,6 +38,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from lslm.hub_cards.space import app, confined, display
+from lslm.modeling_lslm.confidence_lslm import words_of
 
 SPACE = Path(app.__file__).resolve().parent
 HOSTILE = '<img src=x onerror="alert(1)"></p><script>alert(2)</script> & ${1} {{2}} tea'
@@ -45,6 +46,8 @@ HOSTILE = '<img src=x onerror="alert(1)"></p><script>alert(2)</script> & ${1} {{
 
 class Toy:
     """A pipeline that says what it is told to, of whatever clip."""
+
+    confidence = None
 
     def __init__(self, tokens=("Some", " tea", ".", ""), probabilities=(0.9, 0.25, 0.98, 1.0), parts=3):
         self.tokens, self.probabilities, self.parts = list(tokens), list(probabilities), parts
@@ -59,7 +62,17 @@ class Toy:
         codes = [[7 * step + part for part in range(self.parts)] for step in range(steps)]
         text = "".join(self.tokens).strip()
         chances = {"tokens": self.tokens, "probabilities": self.probabilities}
-        return [{"translation_text": text, "motion_codes": codes} | chances]
+        words = words_said(self.tokens, self.probabilities, self.confidence)
+        return [
+            {"translation_text": text, "motion_codes": codes, "words": words, "confidence": self.confidence} | chances
+        ]
+
+
+def words_said(tokens, chances, confidence=None) -> list[dict]:
+    return [
+        {"word": word, "probability": chance, "confidence": confidence}
+        for word, chance in words_of(list(tokens), list(chances))
+    ]
 
 
 @pytest.fixture
@@ -143,16 +156,6 @@ def test_each_codebook_is_a_row():
 # --- words ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_probability_of_a_word_is_that_of_its_tokens():
-    tokens = ["Can", " I", " muff", "in", "?", " ", "Zo", "", "ë", ""]
-    chances = [0.5, 1.0, 0.5, 0.5, 0.8, 1.0, 0.5, 0.5, 0.8, 0.1]
-    words = display.words_of(tokens, chances)
-    assert [word for word, _ in words] == ["Can", "I", "muffin?", "Zoë"]
-    assert [chance for _, chance in words] == pytest.approx([0.5, 1.0, 0.2, 0.2])
-    assert display.words_of(["two words"], [0.5]) == [("two", 0.5), ("words", 0.5)]
-    assert display.words_of([""], [0.9]) == display.words_of([], []) == []
-
-
 class Page(HTMLParser):
     def __init__(self, source):
         super().__init__()
@@ -167,9 +170,9 @@ class Page(HTMLParser):
         self.text += data
 
 
-def translated(name="m", tokens=("Some", " tea", ".", ""), chances=(0.9, 0.25, 0.98, 1.0)) -> dict:
-    words = [{"word": word, "probability": chance} for word, chance in display.words_of(list(tokens), list(chances))]
-    return {"model": name, "words": words, "probability": float(np.prod(chances)), "complete": tokens[-1:] == ("",)}
+def translated(name="m", tokens=("Some", " tea", ".", ""), chances=(0.9, 0.25, 0.98, 1.0), confidence=None) -> dict:
+    result = {"model": name, "words": words_said(tokens, chances, confidence), "confidence": confidence}
+    return result | {"probability": float(np.prod(chances)), "complete": tokens[-1:] == ("",)}
 
 
 def test_hostile_text_stays_text():
@@ -192,6 +195,15 @@ def test_confidence_is_told_by_more_than_colour():
     assert "(nothing)" in app.translations_html("x", [translated(tokens=("",), chances=(0.9,))], None, [])
     assert [display.percent(p) for p in (0, 0.004, 0.5)] == ["0\u00a0%", "below 1\u00a0%", "50\u00a0%"]
     assert [display.percent(p) for p in (0.9999, 1.0)] == ["above 99\u00a0%", "100\u00a0%"]
+
+
+def test_a_calibrated_model_says_how_sure_one_may_be_and_that_it_is_not_sure():
+    card = app.translations_html("x", [translated(confidence=0.75)], None, [])
+    assert "Confidence: 75\u00a0% of the words are likely to be right." in card and "whole sentence" not in card
+    assert '<th scope="row">tea.</th><td>75\u00a0%</td>' in card and "Not sure" not in card
+    card = app.translations_html("x", [translated(confidence=0.31)], None, [])
+    assert card.index("Not sure that this is signing") < card.index('class="sentence"') and "tea." in card
+    assert "Not sure" not in app.translations_html("x", [translated()], None, [])
 
 
 def test_two_translations_show_where_they_differ():

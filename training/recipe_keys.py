@@ -241,7 +241,14 @@ class EvaluateKeys:
     robustness: bool = key(
         False,
         "also the WER under 15 conditions of other cameras, trackers and signers (tilted, tremor, slower, left-handed "
-        "...), as a table and robustness.png. Costs 15 more translations of the split",
+        "...), as a table and robustness.png, and how often a calibrated model is sure of people who do not "
+        "sign. Costs 15 more translations of the split",
+    )
+    calibrate: bool = key(
+        False,
+        "first fit how sure one may be of a word to this split (validation), to it under those conditions, and to "
+        "clips of people who do not sign, and write that into the model's config.json: confidence, and what "
+        "min_confidence holds back, follow from it. Costs one and a third more translations of the split",
     )
     report_clips: int = key(24, "clips in report.html, drawn at random; 0: no report")
     fid: str | None = key(

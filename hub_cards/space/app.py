@@ -35,10 +35,10 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 try:
     from .confined import Confined
-    from .display import LEGEND, motion_payload, percent, sureness_html, word_html, words_of
+    from .display import LEGEND, UNSURE, motion_payload, percent, sureness_html, word_html
 except ImportError:  # in a Space, where this file is a program and no part of a package
     from confined import Confined
-    from display import LEGEND, motion_payload, percent, sureness_html, word_html, words_of
+    from display import LEGEND, UNSURE, motion_payload, percent, sureness_html, word_html
 
 HERE = Path(__file__).parent
 MAX_BYTES = 10 * 2**20  # of an upload
@@ -64,6 +64,7 @@ SCROLL = """() => {
   if (top < 0 || top > innerHeight / 2) result.scrollIntoView();
 }"""
 READERS = Confined(AT_ONCE, READING)
+CAPTIONS = {"confidence": "How likely it is to be right", "probability": "Probability, given the words before"}
 NOTHING_CHOSEN = "Choose an example or upload a clip."
 
 
@@ -165,11 +166,11 @@ class Translator:
         with self.model:
             answer = pipe(motion, details=True, prompt=prompt)[0]
         extractor = pipe.processor.feature_extractor
-        words = words_of(answer["tokens"], answer["probabilities"])
         return {
             "model": name,
             "text": answer["translation_text"],
-            "words": [{"word": word, "probability": chance} for word, chance in words],
+            "words": answer["words"],
+            "confidence": answer["confidence"],
             "probability": math.prod(answer["probabilities"]),
             "complete": answer["tokens"][-1:] == [""],
             "motion_codes": answer["motion_codes"],
@@ -220,17 +221,21 @@ def translations_html(title: str, results: list[dict], reference: str | None, re
 
 def _card(result: dict, reference: str | None, differs: set[int], named: bool) -> str:
     shown, rows = [], []
-    words = [(word["word"], word["probability"]) for word in result["words"]]
+    calibrated = result["confidence"] is not None
+    kind = "confidence" if calibrated else "probability"
+    words = [(word["word"], word[kind]) for word in result["words"]]
     for number, (word, chance) in enumerate(words):
         text = html.escape(word)
         shown.append(word_html(text, chance, " differs" * (number in differs)))
         rows.append(f'<tr><th scope="row">{text}</th><td>{percent(chance)}</td></tr>')
     lines = [f'<p class="sentence">{" ".join(shown) or "(nothing)"}</p>']
+    if calibrated and result["confidence"] < UNSURE:
+        lines.insert(0, '<p class="remark">Not sure that this is signing the model knows. Its guess:</p>')
     if reference is not None:
         lines.append(f'<p class="signed">Signed was: <b>{html.escape(reference)}</b></p>')
-    lines.append(sureness_html(words, result["probability"], result["complete"]))
+    lines.append(sureness_html(words, result["probability"], result["complete"], result["confidence"]))
     if rows:
-        table = f"<table><caption>Probability, given the words before</caption><tbody>{''.join(rows)}</tbody></table>"
+        table = f"<table><caption>{CAPTIONS[kind]}</caption><tbody>{''.join(rows)}</tbody></table>"
         lines.append(f"<details><summary>Word by word</summary>{table}</details>")
     title = f"<h3>{html.escape(result['model'])}</h3>" if named else ""
     return f'<article class="translation">{title}{"".join(lines)}</article>'

@@ -26,6 +26,7 @@ examples
 
 def run(args) -> int:
     """Evaluate and print the scores."""
+    from lslm.training.evaluation.confidence import as_text as reliability_text
     from lslm.training.evaluation.evaluate import evaluate
     from lslm.training.evaluation.robustness import as_text
     from lslm.training.recipe import parse, require
@@ -53,6 +54,9 @@ def run(args) -> int:
     if "motion" in results:
         print(results["motion"]["summary"])
     written = ["results.json", "predictions.jsonl"]
+    if "confidence" in results:
+        print(reliability_text(results["confidence"]))
+        written.append("reliability.png")
     if "robustness" in results:
         print(as_text(results["robustness"], results["metrics"]["wer"]))
         written.append("robustness.png")

@@ -14,11 +14,17 @@ def arguments(prog: str) -> argparse.ArgumentParser:
         prog,
         "Translate motion files into English. One line per file; a file that cannot be read is reported and the others "
         "are translated all the same.",
-        "text or error, seconds, fps",
+        "text or error, seconds, fps; with --min-confidence also confidence, and reason where there is no text",
     )
     parser.add_argument("--model", help="checkpoint folder or Hub id (default: the shipped ASL Cafe model)")
     parser.add_argument("--prompt", help="what to ask; contains <motion>")
     parser.add_argument("--num-beams", type=int, help="beam search with this many beams (default: greedy)")
+    parser.add_argument(
+        "--min-confidence",
+        type=float,
+        metavar="C",
+        help="print no text of a confidence (expected share of right words) below this, from 0 to 1, but say so",
+    )
     return parser
 
 
@@ -45,18 +51,20 @@ def run(args) -> int:
         if file in motions:
             if pipe is None:
                 pipe = load_pipeline(folder)
-            options = {k: v for k, v in (("prompt", args.prompt), ("num_beams", args.num_beams)) if v is not None}
+            names = ("prompt", "num_beams", "min_confidence")
+            options = {name: value for name in names if (value := getattr(args, name)) is not None}
             try:
-                text = pipe(motions[file], **options)[0]["translation_text"]
+                answer = pipe(motions[file], **options)[0]
             except ValueError as error:
                 failures[file] = one_line(error)
         if file in failures:
             report_failure(file, failures[file], args)
         elif args.json:
             motion = motions[file]
-            result = {"file": file, "text": text, "frames": motion.num_frames, "fps": motion.fps}
+            result = {"file": file, "text": answer.pop("translation_text"), **answer}
+            result |= {"frames": motion.num_frames, "fps": motion.fps}
             print(json.dumps(result | {"seconds": round(time.time() - started, 3)}, ensure_ascii=False), flush=True)
         else:
-            line = " ".join(text.split())
+            line = f"({answer['reason']})" if "reason" in answer else " ".join(answer["translation_text"].split())
             print(printable(f"{file}: {line}" if len(args.files) > 1 else line), flush=True)
     return 2 if failures else 0

@@ -8,7 +8,6 @@ imported here.
 import base64
 import html
 import math
-import re
 
 import numpy as np
 
@@ -18,8 +17,8 @@ LEFT_SHOULDER, RIGHT_SHOULDER = 16, 17
 LEGS = [1, 2, 4, 5, 7, 8, 10, 11]
 LEGEND = """
 <p class="legend">Colour: the model is <span class="word" style="--p:1">sure</span>
-<span class="word" style="--p:.6">less sure</span> <span class="word unsure" style="--p:.1">guessing</span>. That is
-what it believes, not how right it is.</p>
+<span class="word" style="--p:.6">less sure</span> <span class="word unsure" style="--p:.1">guessing</span>.
+Without a confidence, that is what it believes and not how right it is.</p>
 """
 
 
@@ -73,27 +72,6 @@ def facing(joints: np.ndarray) -> float:
 # --- words ------------------------------------------------------------------------------------------------------------
 
 
-def words_of(tokens: list[str], probabilities: list[float]) -> list[tuple[str, float]]:
-    """Words and the probability of each: that of all of its tokens, given the words before.
-
-    A token '' within a text is a part of the character that the next one completes.
-    """
-    words, new, waiting = [], True, 1.0
-    for token, chance in zip(tokens, probabilities, strict=True):
-        chance, waiting = chance * waiting, 1.0
-        if not token:
-            waiting = chance
-        for part in re.findall(r"\s+|\S+", token):
-            if part.isspace():
-                new = True
-            elif new:
-                words.append((part, chance))
-                new = False
-            else:
-                words[-1] = (words[-1][0] + part, words[-1][1] * chance)
-    return words
-
-
 def percent(chance: float) -> str:
     """0 % and 100 % are left to what is certain. With blanks that no line breaks at."""
     if 0 < chance < 0.01:
@@ -107,9 +85,18 @@ def word_html(word: str, chance: float, kind: str = "") -> str:
     return f'<span class="{kind}" style="--p:{chance:.3f}" title="{percent(chance)}">{word}</span>'
 
 
-def sureness_html(words: list[tuple[str, float]], probability: float, complete: bool) -> str:
-    """How sure the model was of all of a sentence, and of its least certain word."""
+def sureness_html(
+    words: list[tuple[str, float]], probability: float, complete: bool, confidence: float | None = None
+) -> str:
+    """How sure the model was of all of a sentence, and of its least certain word.
+
+    Args:
+        words: with the confidence of each, or its probability where the model is not calibrated.
+        probability: of the sentence. confidence: the expected share of right words; None: not calibrated.
+    """
     sure = f"Sure of the whole sentence: {percent(probability)}."
+    if confidence is not None:
+        sure = f"Confidence: {percent(confidence)} of the words are likely to be right."
     word, chance = min(words, key=lambda pair: pair[1], default=("", 1.0))
     if chance < 0.99:
         sure += f" Least sure of “{html.escape(word)}”: {percent(chance)}."

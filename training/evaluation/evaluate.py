@@ -20,8 +20,9 @@ from transformers import AutoConfig, set_seed
 
 from ...hub_cards.data_sets import data_revision
 from ...modeling_lslm import LslmForConditionalGeneration, MotionEncoding, SignMotionVQVAE, SignMotionVQVAEConfig
+from ...modeling_lslm.confidence_lslm import words_of
 from ...processing import SignMotionFeatureExtractor, SignMotionProcessor
-from ...processing.pipeline_lslm import Translation, generate_with_probabilities, spell_out
+from ...processing.pipeline_lslm import Translation, spell_out
 from ...processing.readers.wording import counted
 from ..dataset.collators import load_templates
 from ..dataset.encodings import encode_clips
@@ -29,7 +30,7 @@ from ..dataset.motion_text import MotionText, clip_features
 from ..generation_check import check_generation
 from ..provenance import machine, save_results, versions
 from ..recipe_keys import EvaluateKeys
-from . import motion_metrics
+from . import confidence, motion_metrics, no_signing
 from . import robustness as robust
 from .motion_embedding import MotionEmbedding, motion_embedding
 from .motion_verdict import FEWEST, NOT_TESTED, SAMPLES, motion_verdict, other_clips
@@ -39,8 +40,12 @@ from .sign_translation_metrics import confidence_intervals, signatures, text_met
 # text scores that are also given for phrasings never trained on
 UNSEEN_SCORES = ("wer", "bleu1", "bleu4", "chrf", "rouge_l", "exact_match")
 FEWEST_FOR_FID = 500  # fewer clips than that, and an FID is mostly of how few they are
+NO_SIGNING = 200  # clips of people who do not sign
 # what signatures() does not define
 SIGNATURES = {
+    "ece_words": "expected calibration error of the confidence of words, %; 15 bins of equal width",
+    "ece_clips": "expected calibration error of the share of right words that is expected of a clip, %; 15 bins",
+    "no_signing_sure": "clips of people who do not sign that get a sentence of a confidence above 0.5, %",
     "wer_shuffled": "WER of the translation of another clip about as long",
     "wer_zeroed": "WER of the translation of as many frames of mean motion features",
 }
@@ -60,6 +65,8 @@ def evaluate(keys: EvaluateKeys, command: str = "") -> dict:
     set_seed(keys.seed)
     started = time.time()
     config = AutoConfig.from_pretrained(keys.model)
+    if keys.calibrate:
+        confidence.check_calibration(keys.model, keys.split, config)
     templates = load_templates(keys.unseen_templates, config.languages) if keys.unseen_templates else []
     lslm = processor = None
     if isinstance(config, SignMotionVQVAEConfig):
@@ -93,7 +100,26 @@ def evaluate(keys: EvaluateKeys, command: str = "") -> dict:
         scores, of_translations, rows = translation_metrics(
             translate, processor.prompt, dataset, clips, templates, zeroed, keys.seed
         )
+    if rows:
+        if keys.calibrate:
+            lslm.config.calibration = _calibration(keys, lslm, extractor, dataset, clips, rows, translate)
+            confidence.save_calibration(keys.model, lslm.config.calibration)
+        references, texts, words = dataset.texts, [row["prediction"] for row in rows], _confidences(lslm, clips, rows)
+        calibrated = lslm.config.calibration is not None
+        for row, certain in zip(rows if calibrated else (), words, strict=calibrated):
+            row["confidence"] = round(float(np.mean(certain or [0.0])), 4)
+            row["confidences"] = [round(one, 4) for one in certain]
+        of_translations["confidence"] = confidence.reliability(references, texts, words, calibrated)
+        scores |= {f"ece_{of}": of_translations["confidence"][of]["ece"] for of in ("words", "clips")}
     if keys.robustness and "wer" in scores:
+        if calibrated:
+            still = no_signing.no_signing(no_signing.TEST, NO_SIGNING, extractor.fps, keys.seed)
+            encodings = encode_clips(vqvae, extractor, still)
+            answers = [answer._asdict() for answer in translate(encodings, what="no signing")]
+            words = _confidences(lslm, encodings, answers)
+            rates = no_signing.sure_of_nothing([answer["text"] for answer in answers], words)
+            of_translations["confidence"]["no_signing"] = rates
+            scores["no_signing_sure"] = rates["sure"]
 
         def under(condition: str) -> list[str]:
             rate, joints = extractor.fps, enumerate(dataset.joints)
@@ -139,6 +165,8 @@ def evaluate(keys: EvaluateKeys, command: str = "") -> dict:
     if rows:
         with open(folder / "predictions.jsonl", "w", encoding="utf-8") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    if "confidence" in results:
+        confidence.draw(results["confidence"], folder / "reliability.png")
     if "robustness" in results:
         robust.draw(results["robustness"], scores["wer"], folder / "robustness.png")
     if rows and keys.report_clips > 0:
@@ -149,6 +177,37 @@ def evaluate(keys: EvaluateKeys, command: str = "") -> dict:
     # last: who finds it finds the others
     save_results(folder, results)
     return results
+
+
+def _confidences(lslm, clips: list[MotionEncoding], rows: Sequence[dict]) -> list[list[float]]:
+    """For each clip that of each word of its answer, a row with `tokens` and `probabilities`: calibrated if the model
+    is, else the probability of the word as it is."""
+    answers = [
+        lslm.confidence(row["tokens"], row["probabilities"], lslm.model.vqvae.oddity(clip).item())[0]
+        for clip, row in zip(clips, rows, strict=True)
+    ]
+    key = "probability" if lslm.config.calibration is None else "confidence"
+    return [[word[key] for word in words] for words in answers]
+
+
+def _calibration(keys, lslm, extractor, dataset, clips, rows, translate) -> dict:
+    """`config.calibration`, fitted to the clips as they are, each under one of the conditions of robustness.py in turn,
+    and a third as many of people who do not sign: what all are told apart by is less than what one of them would be."""
+    names = list(robust.CONDITIONS)
+    joints = [
+        robust.changed(clip, names[index % len(names)], extractor.fps, keys.seed, index)
+        for index, clip in enumerate(dataset.joints)
+    ]
+    joints += no_signing.no_signing(no_signing.CALIBRATION, -(-len(joints) // 3), extractor.fps, keys.seed)
+    more = encode_clips(lslm.model.vqvae, extractor, joints)
+    rows = [*rows, *(answer._asdict() for answer in translate(more, what="calibrating"))]
+    texts = [row.get("prediction", row.get("text")) for row in rows]
+    references = [*dataset.texts, *dataset.texts, *[""] * (len(more) - len(clips))]
+    return confidence.fit_calibration(
+        [[chance for _, chance in words_of(row["tokens"], row["probabilities"])] for row in rows],
+        [lslm.model.vqvae.oddity(clip).item() for clip in [*clips, *more]],
+        [confidence.right_words(*pair) for pair in zip(references, texts, strict=True)],
+    )
 
 
 def _parameters(model: torch.nn.Module) -> int:
@@ -187,7 +246,7 @@ def translation_metrics(
             "prediction": translation.text,
             "prompt": prompt,
             "tokens": translation.tokens,
-            "probabilities": [round(probability, 4) for probability in translation.probabilities],
+            "probabilities": [round(probability, 6) for probability in translation.probabilities],
         }
         for name, reference, translation in zip(ids, dataset.texts, translations, strict=True)
     ]
@@ -298,7 +357,7 @@ def translate_clips(
             indices = by_length[start : start + batch_size]
             encoding = MotionEncoding.join([clips[i] for i in indices])
             batch = processor([prompts[i] for i in indices], motion_codes=encoding)
-            answers, chances = generate_with_probabilities(lslm, batch.to(lslm.device), **options)
+            answers, chances = lslm.generate_with_probabilities(**batch.to(lslm.device), **options)
             for i, answer, probabilities in zip(indices, answers.tolist(), chances.tolist(), strict=True):
                 translations[i] = spell_out(processor.tokenizer, answer, probabilities, ends)
             bar.update(len(indices))

@@ -13,7 +13,8 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from .display import LEGEND, motion_payload, sureness_html, word_html, words_of
+from ...modeling_lslm.confidence_lslm import words_of
+from .display import LEGEND, motion_payload, sureness_html, word_html
 from .sign_translation_metrics.text_metrics import align
 
 HERE = Path(__file__).parent
@@ -68,6 +69,9 @@ def _clip(row: dict) -> dict:
     missed, wrong, errors = differences(row["reference"], text)
     sure = math.prod(row["probabilities"])
     words = words_of(row["tokens"], row["probabilities"])
+    certain = row.get("confidences")  # none in predictions of a model that is not calibrated
+    if certain:
+        words = [(word, one) for (word, _), one in zip(words, certain, strict=True)]
     return {
         "row": row,
         "errors": errors,
@@ -75,7 +79,7 @@ def _clip(row: dict) -> dict:
         "reference": _marked(row["reference"], missed, "missed"),
         "output": _tinted(text, words, wrong),
         "again": None if again is None else _marked(again, differences(row["reference"], again)[1], "wrong"),
-        "sureness": Markup(sureness_html(words, sure, row["tokens"][-1:] == [""])),
+        "sureness": Markup(sureness_html(words, sure, row["tokens"][-1:] == [""], row.get("confidence"))),
     }
 
 

@@ -317,6 +317,7 @@ def run(
     if rare is None:
         rare = rare_words(read_texts(args.data, "train")) if args.spell_rare_words else set()
     model.config.languages = languages_of(args.data) or model.config.languages
+    model.config.calibration = None  # that of a model which changes now
     templates = load_templates(args.templates, model.config.languages)
     if model.config.languages is None and any("English" in template for template in templates):
         print(
