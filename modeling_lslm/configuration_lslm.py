@@ -272,7 +272,7 @@ class LslmConfig(_NoKernels, PreTrainedConfig):
             for name in ("bias", *EVIDENCE):
                 if self.calibration.get(name) is None:
                     raise ValueError(f"calibration has no {name}; make another: `lslm evaluate --calibrate`")
-            check_ranges(self.calibration, dict.fromkeys(self.calibration, (-1e6, 1e6)), "calibration: ")
+            check_ranges(self.calibration, dict.fromkeys(self.calibration, (-1e15, 1e15)), "calibration: ")
         if self.motion_input not in ("projector", "latents", "vocabulary"):
             raise ValueError(f'motion_input must be "projector", "latents" or "vocabulary", not {self.motion_input!r}')
         if self.vqvae_config is None or isinstance(self.vqvae_config, dict):

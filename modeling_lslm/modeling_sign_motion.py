@@ -405,11 +405,12 @@ class SignMotionVQVAE(PreTrainedModel):
     @torch.no_grad()
     def oddity(self, encoding: MotionEncoding) -> torch.Tensor:
         """(B,) float32: how far the latents of each clip lie from what they are rounded to, which is how unlike the
-        training data it is: the logarithm of the mean squared distance, averaged over codes and parts of the body."""
+        training data it is: the mean square, averaged geometrically over codes and parts of the body, so that neither a
+        moment nor a part decides alone."""
         squares = (self._here(encoding.latents) - self.embed(encoding.codes)).square()
         logs = squares.unflatten(-1, (self.config.num_parts, -1)).mean(-1).clamp(min=1e-12).log().mean(-1)
         lengths = encoding.lengths.to(logs.device)
-        return (logs * length_mask(lengths, logs.shape[1])).sum(-1) / lengths
+        return ((logs * length_mask(lengths, logs.shape[1])).sum(-1) / lengths).exp()
 
     @torch.no_grad()
     def decode(self, codes: torch.Tensor) -> torch.Tensor:

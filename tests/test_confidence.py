@@ -89,7 +89,7 @@ def test_the_calibration_error_of_made_up_numbers():
 
 def test_coverage_and_accuracy():
     references, texts = ["Some tea.", "No milk."], ["Some tea.", "A cake."]
-    result = reliability(references, texts, [[0.9, 0.9], [0.2, 0.4]], True)
+    result = reliability(references, texts, [[1.0, 1.0], [1.0, 0.8]], [[0.9, 0.9], [0.2, 0.4]])
     rows = {row["min_confidence"]: row for row in result["coverage"]}
     assert (rows[0.0]["coverage"], rows[0.0]["wer"], rows[0.0]["exact_match"], rows[0.0]["words_right"]) == (
         100,
@@ -101,6 +101,9 @@ def test_coverage_and_accuracy():
     assert rows[0.95] == {"min_confidence": 0.95, "coverage": 0.0}
     assert result["words"]["ece"] == pytest.approx(100 * (0.1 * 2 + 0.2 + 0.4) / 4)
     assert result["clips"]["ece"] == pytest.approx(100 * (0.1 + 0.3) / 2)
+    assert result["calibrated"] and result["clips"]["uncalibrated"] == pytest.approx(100 * 0.9 / 2)
+    plain = reliability(references, texts, [[1.0, 1.0], [1.0, 0.8]], None)
+    assert not plain["calibrated"] and plain["words"]["ece"] == result["words"]["uncalibrated"]
 
 
 def test_a_calibration_finds_what_made_the_words_right():

@@ -388,7 +388,7 @@ def test_the_endpoint_answers_in_json(client, clip):
     assert json.loads(json.dumps(answer)) == answer
     assert answer["text"] == "Some tea." and answer["file"] == "clip.npz" and answer["remarks"] == []
     first, second = answer["translations"]
-    assert first["words"][0] == {"word": "Some", "probability": 0.9} and second["text"] == "No tea."
+    assert first["words"][0] == {"word": "Some", "probability": 0.9, "confidence": None} and second["text"] == "No tea."
     assert first["motion_codes"][1] == [7, 8, 9] and first["seconds_per_code"] == 0.2
     more = client.predict(handle_file(clip()), "Sign <motion>!", ["second <b>"], api_name="/translate")
     assert more["text"] == "No tea." and len(more["translations"]) == 1

@@ -51,7 +51,8 @@ def fit_calibration(
             f"no calibration from {len(truth)} words of which {int(truth.sum())} are right: it takes {FEWEST_WORDS}, "
             "some right and some wrong. Give more clips of the split, none of which the model was trained on"
         )
-    mean, scale = rows.mean(0), np.maximum(rows.std(0), 1e-6)
+    mean, scale = rows.mean(0), rows.std(0)
+    scale[scale <= 1e-12 * np.abs(mean)] = np.inf  # alike everywhere: says nothing, weighs nothing
     inputs = np.concatenate([np.ones((len(rows), 1)), (rows - mean) / scale], axis=1)
     weights, ridge = np.zeros(inputs.shape[1]), RIDGE * np.eye(inputs.shape[1])
     for _ in range(50):
@@ -63,7 +64,7 @@ def fit_calibration(
             break
     slopes = weights[1:] / scale
     numbers = {"bias": weights[0] - slopes @ mean} | dict(zip(EVIDENCE, slopes, strict=True))
-    return {name: round(float(number), 6) for name, number in numbers.items()}
+    return {name: float(f"{number:.6g}") for name, number in numbers.items()}
 
 
 def calibration_error(
@@ -90,25 +91,34 @@ def calibration_error(
 
 
 def reliability(
-    references: Sequence[str], texts: Sequence[str], words: Sequence[list[float]], calibrated: bool
+    references: Sequence[str],
+    texts: Sequence[str],
+    probabilities: Sequence[list[float]],
+    confidences: Sequence[list[float]] | None,
 ) -> dict:
     """`confidence` of results.json.
 
     Args:
-        texts: translations. words: the confidence of each of their words.
-        calibrated: False: these are what the model gave its words, as it is.
+        texts: translations. probabilities: of each of their words. confidences: the same; None: no calibration, so the
+            probabilities are taken as they are.
 
     Returns:
-        `calibrated`, `bins`; for `words` and `clips` their calibration error `ece` in percent and the `table`;
-        `coverage`: what is left of the clips at each `min_confidence`, in percent, and the scores of these.
+        `calibrated`, `bins`; for `words` and `clips` their calibration error `ece` in percent, that of the
+        probabilities as they are (`uncalibrated`), and the `table`; `coverage`: what is left of the clips at each
+        `min_confidence`, in percent, and the scores of these.
     """
     right = [right_words(reference, text) for reference, text in zip(references, texts, strict=True)]
-    sure = np.array([np.mean(clip) if clip else 0.0 for clip in words])
-    shares = np.array([np.mean(clip) if clip else 0.0 for clip in right])
-    errors = {
-        "words": calibration_error([one for clip in words for one in clip], [one for clip in right for one in clip]),
-        "clips": calibration_error(sure, shares),
-    }
+    words = probabilities if confidences is None else confidences
+    sure, shares = (np.array([np.mean(clip) if clip else 0.0 for clip in of]) for of in (words, right))
+
+    def errors(of: Sequence[list[float]]) -> dict[str, tuple[float, list[dict]]]:
+        flat, truth = ([one for clip in clips for one in clip] for clips in (of, right))
+        means = [np.mean(clip) if clip else 0.0 for clip in of]
+        return {"words": calibration_error(flat, truth), "clips": calibration_error(means, shares)}
+
+    about, before = {}, errors(probabilities)
+    for of, (error, table) in errors(words).items():
+        about[of] = {"ece": round(error, 2), "uncalibrated": round(before[of][0], 2), "table": table}
     coverage = []
     for least in THRESHOLDS:
         kept = np.flatnonzero(sure >= least)
@@ -119,8 +129,7 @@ def reliability(
             row |= {name: round(scores[name], 2) for name in ("wer", "exact_match") if name in scores}
             row["words_right"] = round(100 * float(np.mean([one for i in kept for one in right[i]] or [0.0])), 2)
         coverage.append(row)
-    about = {name: {"ece": round(error, 2), "table": table} for name, (error, table) in errors.items()}
-    return {"calibrated": calibrated, "bins": BINS, **about, "coverage": coverage}
+    return {"calibrated": confidences is not None, "bins": BINS, **about, "coverage": coverage}
 
 
 def as_text(result: dict) -> str:

@@ -104,20 +104,24 @@ def evaluate(keys: EvaluateKeys, command: str = "") -> dict:
         if keys.calibrate:
             lslm.config.calibration = _calibration(keys, lslm, extractor, dataset, clips, rows, translate)
             confidence.save_calibration(keys.model, lslm.config.calibration)
-        references, texts, words = dataset.texts, [row["prediction"] for row in rows], _confidences(lslm, clips, rows)
         calibrated = lslm.config.calibration is not None
-        for row, certain in zip(rows if calibrated else (), words, strict=calibrated):
-            row["confidence"] = round(float(np.mean(certain or [0.0])), 4)
-            row["confidences"] = [round(one, 4) for one in certain]
-        of_translations["confidence"] = confidence.reliability(references, texts, words, calibrated)
+        words = _words(lslm, clips, rows)
+        chances, certain = ([[word[key] for word in clip] for clip in words] for key in ("probability", "confidence"))
+        for row, confidences in zip(rows if calibrated else (), certain, strict=calibrated):
+            row["confidence"] = round(float(np.mean(confidences or [0.0])), 4)
+            row["confidences"] = [round(one, 4) for one in confidences]
+        texts = [row["prediction"] for row in rows]
+        of_translations["confidence"] = confidence.reliability(
+            dataset.texts, texts, chances, certain if calibrated else None
+        )
         scores |= {f"ece_{of}": of_translations["confidence"][of]["ece"] for of in ("words", "clips")}
     if keys.robustness and "wer" in scores:
         if calibrated:
             still = no_signing.no_signing(no_signing.TEST, NO_SIGNING, extractor.fps, keys.seed)
             encodings = encode_clips(vqvae, extractor, still)
             answers = [answer._asdict() for answer in translate(encodings, what="no signing")]
-            words = _confidences(lslm, encodings, answers)
-            rates = no_signing.sure_of_nothing([answer["text"] for answer in answers], words)
+            certain = [[word["confidence"] for word in words] for words in _words(lslm, encodings, answers)]
+            rates = no_signing.sure_of_nothing([answer["text"] for answer in answers], certain)
             of_translations["confidence"]["no_signing"] = rates
             scores["no_signing_sure"] = rates["sure"]
 
@@ -179,20 +183,17 @@ def evaluate(keys: EvaluateKeys, command: str = "") -> dict:
     return results
 
 
-def _confidences(lslm, clips: list[MotionEncoding], rows: Sequence[dict]) -> list[list[float]]:
-    """For each clip that of each word of its answer, a row with `tokens` and `probabilities`: calibrated if the model
-    is, else the probability of the word as it is."""
-    answers = [
+def _words(lslm, clips: list[MotionEncoding], rows: Sequence[dict]) -> list[list[dict]]:
+    """For each clip the words of its answer, a row with `tokens` and `probabilities`, as `lslm.confidence` has them."""
+    return [
         lslm.confidence(row["tokens"], row["probabilities"], lslm.model.vqvae.oddity(clip).item())[0]
         for clip, row in zip(clips, rows, strict=True)
     ]
-    key = "probability" if lslm.config.calibration is None else "confidence"
-    return [[word[key] for word in words] for words in answers]
 
 
 def _calibration(keys, lslm, extractor, dataset, clips, rows, translate) -> dict:
-    """`config.calibration`, fitted to the clips as they are, each under one of the conditions of robustness.py in turn,
-    and a third as many of people who do not sign: what all are told apart by is less than what one of them would be."""
+    """`config.calibration`, fitted to the clips as they are, to each under one of the conditions of robustness.py in
+    turn, and to a third as many of people who do not sign: a model is the more often wrong, and should know it."""
     names = list(robust.CONDITIONS)
     joints = [
         robust.changed(clip, names[index % len(names)], extractor.fps, keys.seed, index)
