@@ -357,6 +357,8 @@ def test_translate_holds_guesses_back(evaluated, toy_model, tmp_path, capsys):
     assert told["text"] == "" and told["reason"].startswith("confidence 0.") and 0 <= told["confidence"] < 1
     assert lslm_cli.main(["translate", clip, "--model", str(toy_model), "--min-confidence", "0.5"]) == 2
     assert "no calibration" in capsys.readouterr().err
+    assert lslm_cli.main([*argv, "2"]) == 2
+    assert "min_confidence is 2.0, expected a number from 0 to 1" in capsys.readouterr().err
 
 
 def test_who_trains_a_model_on_has_to_calibrate_it_again(evaluated, toy, tmp_path):

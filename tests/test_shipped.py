@@ -12,6 +12,7 @@ from transformers import AutoModel, AutoProcessor, pipeline
 
 import lslm
 from lslm.training.dataset.motion_text import load_split, read_joints
+from lslm.training.evaluation.no_signing import TEST, no_signing
 from lslm.training.evaluation.sign_translation_metrics import text_metrics
 
 ROOT = Path(__file__).parent.parent
@@ -41,6 +42,19 @@ def test_it_reads_the_motion_and_not_the_prior(pipe, rows):
     assert text_metrics(references, translations)["wer"] < 15
     shifted = translations[1:] + translations[:1]
     assert text_metrics(references, shifted)["wer"] > 60
+
+
+def test_people_who_do_not_sign_order_no_coffee(pipe):
+    """Of kinds that the calibration has not seen; 5 % of many is the bar, so of these one."""
+    clips = [{"joints": clip, "fps": 20.0} for clip in no_signing(TEST, 2 * len(TEST), 20.0, 5)]
+    answers = [answer for (answer,) in pipe(clips, min_confidence=0.5, batch_size=8)]
+    assert sum(answer["translation_text"] != "" for answer in answers) <= 1
+    assert all("is below 0.5" in answer["reason"] for answer in answers if not answer["translation_text"])
+
+
+def test_it_is_sure_of_clips_like_its_own(pipe, rows):
+    answers = [answer for (answer,) in pipe(clips_of(rows), min_confidence=0.5, batch_size=6)]
+    assert sum(answer["translation_text"] != "" for answer in answers) >= 11
 
 
 def test_features_and_what_they_are_encoded_to_give_the_same_logits(pipe, rows):

@@ -13,8 +13,9 @@ def arguments(prog: str) -> RecipeParser:
         description="""\
 Score a model on a split: translations (BLEU, chrF, ROUGE-L, WER, names apart; with 95 % intervals over clips) and
 sign tokenizer (errors in mm, code usage, signs recognised after decoding). Says whether the motion helps, or whether
-there is no evidence that it is read. Writes results.json, predictions.jsonl (with the probability of every token) and
-report.html (translations beside moving signers).
+there is no evidence that it is read, and how far its confidence can be trusted. Writes results.json,
+predictions.jsonl (with the probability of every token), reliability.png and report.html (translations beside moving
+signers).
 
 A recipe is one flat YAML file; every key is a flag too (--num_beams 4, or --num-beams 4), and the flag wins.""",
         epilog=f"""\

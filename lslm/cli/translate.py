@@ -51,6 +51,8 @@ def run(args) -> int:
         if file in motions:
             if pipe is None:
                 pipe = load_pipeline(folder)
+                if args.min_confidence is not None:  # once, not for each file
+                    pipe.model.check_confidence(args.min_confidence)
             names = ("prompt", "num_beams", "min_confidence")
             options = {name: value for name in names if (value := getattr(args, name)) is not None}
             try:

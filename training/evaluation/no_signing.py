@@ -1,7 +1,8 @@
 """Clips of people who do not sign, made by code: what a model says of them is a guess, and its confidence has to know.
 
 A neutral body (processing/skeleton.py) moves its wrists along paths of a kind, each time in another way; elbows and
-hands follow. Another body, camera, tremor and speed for each clip. Some kinds calibrate a model, the others test it.
+hands follow, and legs stand, as where a camera did not see them. Another body, camera, tremor and speed for each clip.
+Some kinds calibrate a model, the others test it.
 """
 
 from collections.abc import Callable
