@@ -9,6 +9,9 @@ import math
 import re
 
 EVIDENCE = ("word", "sentence", "motion")  # what `evidence` gives of a word, each with its weight in the calibration
+# Probabilities nearer to 0 and 1 count as this. How many nines they have tells little: with fewer of them kept, words
+# under conditions that the calibration has not seen were judged as well or better.
+BOUND = 0.01
 
 
 def words_of(tokens: list[str], probabilities: list[float]) -> list[tuple[str, float]]:
@@ -35,7 +38,7 @@ def words_of(tokens: list[str], probabilities: list[float]) -> list[tuple[str, f
 def evidence(probabilities: list[float], oddity: float) -> list[list[float]]:
     """For each word of a translation the numbers of `EVIDENCE`: the log odds of its probability, their mean over the
     sentence, and how odd the motion is to the sign tokenizer (see `SignMotionVQVAE.oddity`)."""
-    bounded = [min(max(chance, 1e-4), 1 - 1e-4) for chance in probabilities]
+    bounded = [min(max(chance, BOUND), 1 - BOUND) for chance in probabilities]
     odds = [math.log(chance / (1 - chance)) for chance in bounded]
     return [[own, sum(odds) / len(odds), oddity] for own in odds]
 
