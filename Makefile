@@ -75,23 +75,33 @@ $(RUN)/2_align/model.safetensors: $(RUN)/1_tokenizer/model.safetensors
 $(RUN)/3_instruct/model.safetensors: $(RUN)/2_align/model.safetensors
 	$(BIN)/lslm instruct --config $(RECIPES)/3_instruct.yaml
 
-$(RUN)/scores/results.json: $(RUN)/3_instruct/model.safetensors
+EVALUATE := $(BIN)/lslm evaluate --data examples/asl_cafe --model $(RUN)/3_instruct
+$(RUN)/calibrated/results.json: $(RUN)/3_instruct/model.safetensors
+	$(EVALUATE) --split validation --calibrate --controls false --output $(RUN)/calibrated
+
+$(RUN)/scores/results.json: $(RUN)/calibrated/results.json
 	$(BIN)/lslm evaluate --config $(RECIPES)/4_evaluate.yaml
 
-$(RUN)/spelling/results.json: $(RUN)/3_instruct/model.safetensors
-	$(BIN)/lslm evaluate --data examples/asl_cafe --split spelling --model $(RUN)/3_instruct --output $(RUN)/spelling
+$(RUN)/spelling/results.json: $(RUN)/calibrated/results.json
+	$(EVALUATE) --split spelling --output $(RUN)/spelling
 
-$(RUN)/beams/results.json: $(RUN)/3_instruct/model.safetensors
-	$(BIN)/lslm evaluate --data examples/asl_cafe --split test --num-beams 4 --model $(RUN)/3_instruct --output $(RUN)/beams
+$(RUN)/beams/results.json: $(RUN)/calibrated/results.json
+	$(EVALUATE) --split test --num-beams 4 --output $(RUN)/beams
+
+$(RUN)/small_talk/results.json: $(RUN)/calibrated/results.json
+	$(EVALUATE) --split small_talk --output $(RUN)/small_talk
+
+$(RUN)/robustness/results.json: $(RUN)/calibrated/results.json
+	$(EVALUATE) --split test --robustness --limit 60 --controls false --output $(RUN)/robustness
 
 SHIPPED := config.json generation_config.json model.safetensors processor_config.json chat_template.jinja \
 	tokenizer.json tokenizer_config.json stages.yaml
-ship-demo: $(RUN)/scores/results.json $(RUN)/spelling/results.json $(RUN)/beams/results.json  ## make what `train-demo` trained the shipped checkpoint
+OTHER_SCORES := spelling beams small_talk robustness
+ship-demo: $(patsubst %,$(RUN)/%/results.json,scores $(OTHER_SCORES))  ## make what `train-demo` trained the shipped checkpoint
 	mkdir -p examples/asl_cafe/checkpoint examples/asl_cafe/scores
 	cp $(addprefix $(RUN)/3_instruct/,$(SHIPPED)) examples/asl_cafe/checkpoint/
 	cp $(RUN)/scores/results.json $(RUN)/scores/predictions.jsonl examples/asl_cafe/scores/
-	cp $(RUN)/spelling/results.json examples/asl_cafe/scores/spelling.json
-	cp $(RUN)/beams/results.json examples/asl_cafe/scores/beams.json
+	for name in $(OTHER_SCORES); do cp $(RUN)/$$name/results.json examples/asl_cafe/scores/$$name.json; done
 	$(BIN)/python benchmarks/results_tables.py --write
 
 # Rows whose results are in the repository are not run again. Results that are new are kept there, weights are not.
