@@ -83,13 +83,13 @@ $(RUN)/scores/results.json: $(RUN)/calibrated/results.json
 	$(BIN)/lslm evaluate --config $(RECIPES)/4_evaluate.yaml
 
 $(RUN)/spelling/results.json: $(RUN)/calibrated/results.json
-	$(EVALUATE) --split spelling --output $(RUN)/spelling
+	$(EVALUATE) --split spelling --controls false --output $(RUN)/spelling
 
 $(RUN)/beams/results.json: $(RUN)/calibrated/results.json
-	$(EVALUATE) --split test --num-beams 4 --output $(RUN)/beams
+	$(EVALUATE) --split test --num-beams 4 --controls false --output $(RUN)/beams
 
 $(RUN)/small_talk/results.json: $(RUN)/calibrated/results.json
-	$(EVALUATE) --split small_talk --output $(RUN)/small_talk
+	$(EVALUATE) --split small_talk --controls false --output $(RUN)/small_talk
 
 $(RUN)/robustness/results.json: $(RUN)/calibrated/results.json
 	$(EVALUATE) --split test --robustness --limit 60 --controls false --output $(RUN)/robustness
