@@ -151,7 +151,12 @@ def others() -> str:
         for lever, people in strangers["metrics"].items()
         for person, scores in people.items()
     )
-    seeds = max(scores["letters"][2] for people in strangers["metrics"].values() for scores in people.values() if "letters" in scores)
+    seeds = max(
+        scores["letters"][2]
+        for people in strangers["metrics"].values()
+        for scores in people.values()
+        if "letters" in scores
+    )
     rows = [["as they are", conditions["metrics"]["wer"], ""]]
     for name, row in conditions["robustness"].items():
         rows.append([name, row["wer"], "{:+.1f} ({:+.1f} to {:+.1f})".format(row["difference"], *row["interval"])])
@@ -159,13 +164,15 @@ def others() -> str:
     talked = (f"{score(small_talk, 'wer')} %", f"{score(small_talk, 'names_exact_match')} %")
     blocks = [
         table(["trained with", "and without", *names.values()], kept_out),
-        f"{strangers['clips']} utterances, {strangers['steps']} steps, {seeds} seed{'s' * (seeds > 1)}. {made_with(strangers)}",
+        f"{strangers['clips']} utterances, {strangers['steps']} steps, {seeds} seed{'s' * (seeds > 1)}. "
+        + made_with(strangers),
         "Utterances of the further people whom it was trained on, with takes and names that training lacks (split "
         f"small_talk, {small_talk['metrics']['utterances']}): WER {talked[0]}, names exact {talked[1]}, calibration "
         f"error {score(small_talk, 'ece_words')} % of words.",
         table([f"the first {clips} test utterances", "WER %", "points above, 95 % interval"], rows),
         f"Of {conditions['confidence']['no_signing']['clips']} clips of people who do not sign, "
-        f"{score(conditions, 'no_signing_sure')} % get a sentence of a confidence above 0.5. {made_with(conditions, seed=f', seed {conditions['seed']}')}",
+        f"{score(conditions, 'no_signing_sure')} % get a sentence of a confidence above 0.5. "
+        + made_with(conditions, seed=f", seed {conditions['seed']}"),
     ]
     return "\n\n".join(blocks)
 

@@ -14,6 +14,7 @@ import yaml
 from pyarrow import parquet
 
 from lslm.training import ablate
+from lslm.training.dataset.augmentation import VARIATION_KEYS
 from lslm.training.evaluation import motion_embedding
 from lslm.training.locks import locked
 from lslm.training.stages.align import AlignArguments
@@ -95,12 +96,30 @@ def test_the_levers_of_the_demo_are_rows_that_train():
     assert {row["of"] for table in config["tables"] for row in table["rows"]} == set(rows)
     recipe = yaml.safe_load((ablate.RECIPES / "smollm2-135m" / "2_align.yaml").read_text())
     changed = {key for key, value in rows["smollm2/demo"].recipe.items() if recipe.get(key) != value}
-    assert changed <= {"data", "tokenizer", "output_dir", "max_steps", "ctc_steps", "save_steps"}
+    kept = {"data", "tokenizer", "output_dir", "max_steps", "ctc_steps", "ctc_variations", "save_steps"}
+    assert changed <= kept | set(VARIATION_KEYS)  # those are the matter of strangers.yaml
     demo, codes = rows["smollm2/demo"].recipe, rows["smollm2/codes"].recipe
     assert {key for key in demo if demo[key] != codes[key]} == {"motion_input", "output_dir"}
     assert codes["motion_input"] == AlignArguments.motion_input
     assert rows["smollm2/no-recombination"].recipe["data"] == "examples/asl_cafe"
     assert lslm_cli.main(["ablate", "--config", str(CAFE / "ablations" / "levers.yaml"), "--dry-run"]) == 0
+
+
+def test_a_row_of_strangers_is_scored_on_whom_it_never_saw():
+    config = ablate.read_config(CAFE / "ablations" / "strangers.yaml")
+    rows = ablate.plan(config)
+    ablate.check_recipes(config, rows)
+    people = {row.of.rpartition("/")[2].removeprefix("tokenizer-") for row in rows}
+    assert people == {"borisgraudt", "first-three", "tamtridung", "dmohazab"} and len(rows) == 8
+    for row in rows:
+        keys = ablate.scored(row, config)
+        assert (
+            keys["data"]
+            == row.recipe["data"]
+            == f"runs/strangers/without-{row.of.rpartition('/')[2].removeprefix('tokenizer-')}"
+        )
+        assert row.stage == "tokenizer" or row.parent.recipe["data"] == row.recipe["data"]
+        assert row.recipe["mirror"] == 0.5 and keys["split"] == "test" and keys["output"] == row.folder
 
 
 def test_dry_run_lists_every_row_and_trains_none(matrix, capsys, tmp_path):

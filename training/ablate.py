@@ -209,9 +209,7 @@ def ablate(config: dict, rows: list[Row]) -> list[Row]:
             goes_on = ", goes on" if row.state() in ("interrupted", "trained") else ""
             print(f"{what}: {row.stage}{goes_on}", flush=True)
             train = [row.stage, "--config", str(row.folder / "recipe.yaml")]
-            keys = {"model": row.folder, "data": config["data"], "split": config["split"], "output": row.folder}
-            more = _flags(config["evaluate"].get(row.stage, {}))
-            score = ["evaluate", *_flags(keys), *(word.format(output_dir=config["output_dir"]) for word in more)]
+            score = ["evaluate", *_flags(scored(row, config))]
             started = time.monotonic()
             try:
                 broken = train if _lslm(train) else None
@@ -230,6 +228,15 @@ def ablate(config: dict, rows: list[Row]) -> list[Row]:
     write_tables(config)
     write_results(config)
     return failed
+
+
+def scored(row: Row, config: dict) -> dict:
+    """Keys of `lslm evaluate` for a row. In the matrix's own, {output_dir} is where it runs and {data} what the row
+    learns from, which may have a test of its own."""
+    keys = {"model": row.folder, "data": config["data"], "split": config["split"], "output": row.folder}
+    places = {"output_dir": config["output_dir"], "data": row.recipe["data"]}
+    more = config["evaluate"].get(row.stage, {})
+    return keys | {key: value.format(**places) if isinstance(value, str) else value for key, value in more.items()}
 
 
 def _to_do(rows: list[Row]) -> list[Row]:
