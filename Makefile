@@ -18,7 +18,7 @@ SELECTION := $(addprefix tests/test_,versions.py transformers.py published.py mo
 TESTS = $(if $(QUICK),$(SELECTION))
 OTHER_PYTHONS := 3.10 3.12 3.13
 
-.PHONY: demo test test-oldest test-newest test-pythons newest bump lint format train-demo ship-demo ablations levers clean
+.PHONY: demo test test-oldest test-newest test-pythons newest bump lint format train-demo ship-demo ablations levers strangers clean
 .DELETE_ON_ERROR:
 
 demo: .venv/demo  ## translate held-out signing with the shipped checkpoint
@@ -56,9 +56,9 @@ format: .venv/dev
 
 # glibc gives the memory of a training step back to the system after every step, and asks for it again, unless told not
 # to: benchmarks/training_step.json.
-train-demo ablations levers: export MALLOC_MMAP_MAX_ := 0
-train-demo ablations levers: export MALLOC_TRIM_THRESHOLD_ := 34359738368
-train-demo ablations levers: export MALLOC_TOP_PAD_ := 268435456
+train-demo ablations levers strangers: export MALLOC_MMAP_MAX_ := 0
+train-demo ablations levers strangers: export MALLOC_TRIM_THRESHOLD_ := 34359738368
+train-demo ablations levers strangers: export MALLOC_TOP_PAD_ := 268435456
 
 # Each stage ends by writing its model.safetensors; started again after a kill, it goes on from its last checkpoint.
 train-demo: $(RUN)/scores/results.json $(RUN)/spelling/results.json  ## train the demo checkpoint again, all three stages
@@ -124,6 +124,12 @@ ablations: | .venv/dev  ## the paper's rows on ASL Cafe, three seeds (hours); af
 levers: | .venv/dev  ## the demo without each of its levers, three seeds (hours); after a kill, give it again
 	[ -f runs/levers/data/train_recombined.parquet ] || $(BIN)/python examples/asl_cafe/recombine.py --count 2000 --out runs/levers/data
 	$(call run-matrix,levers.yaml,runs/levers,levers,printf '%s\n' 0 1 2 | OMP_NUM_THREADS=1 xargs -P 2 -I SEED $(BIN)/lslm ablate --config $(ABLATIONS)/levers.yaml --seeds SEED)
+
+strangers: | .venv/dev  ## one signer after the other kept from training, and read (hours); after a kill, give it again
+	for person in borisgraudt first-three tamtridung dmohazab; do \
+		[ -f runs/strangers/without-$$person/train_recombined.parquet ] || $(BIN)/python examples/asl_cafe/recombine.py --more \
+		--synthetic 0.3 --without $$person --out runs/strangers/without-$$person || exit 1; done
+	$(call run-matrix,strangers.yaml,runs/strangers/rows,strangers,)
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
