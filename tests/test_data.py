@@ -382,7 +382,7 @@ def test_a_file_of_another_form_is_refused_by_name(tmp_path, content):
 
 def test_feature_statistics_and_their_floor(toy_set):
     clips, extractor = MotionText(toy_set, "train", 15.0), SignMotionFeatureExtractor(fps=15.0)
-    mean, std = feature_statistics(clips, extractor)
+    mean, std = feature_statistics(clips.joints, extractor)
     frames = np.concatenate([extractor.to_features(joints) for joints in clips.joints]).astype(np.float64)
     assert np.allclose(mean, frames.mean(0), atol=1e-6)
     measured, floored = frames.std(0), 0
@@ -391,6 +391,10 @@ def test_feature_statistics_and_their_floor(toy_set):
         assert np.allclose(std[block], np.maximum(measured[block], floor), atol=1e-6)
         floored += (measured[block] < floor).sum()
     assert std.min() >= 0.01 and 100 < floored < 600  # the toy stands still below the waist, and moves an arm
+    left, right = (feature_slices()["positions"].start + 3 * (wrist - 1) for wrist in (20, 21))
+    assert std[right] > 1.5 * std[left] or std[left] > 1.5 * std[right]
+    _, both = feature_statistics(clips.joints, extractor, mirror=True)
+    assert both[left] == pytest.approx(both[right], rel=0.05)  # arms of the skeleton differ a little
 
 
 def test_window_collator_pads_and_masks_short_clips(toy_set):

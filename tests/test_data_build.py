@@ -151,7 +151,7 @@ def test_datasets_reads_it_with_types(built, tmp_path):
 
 def test_statistics_are_those_of_training(built):
     extractor = SignMotionFeatureExtractor(fps=20.0)
-    mean, std = feature_statistics(MotionText(str(built[0]), "train", 20.0), extractor)
+    mean, std = feature_statistics(MotionText(str(built[0]), "train", 20.0).joints, extractor)
     found = json.loads((built[0] / "statistics.json").read_text())
     np.testing.assert_allclose(found["mean"], mean, atol=1e-5)
     np.testing.assert_array_less(np.array(found["std"]), std + 1e-5)  # training gives the deviation a floor

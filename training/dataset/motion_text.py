@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -203,13 +203,20 @@ class MotionText(torch.utils.data.Dataset):
         return item if self.codes is None else item | {"codes": self.codes[index]}
 
 
-def feature_statistics(data: MotionText, extractor: SignMotionFeatureExtractor) -> tuple[np.ndarray, np.ndarray]:
+def feature_statistics(
+    clips: Iterable[np.ndarray], extractor: SignMotionFeatureExtractor, mirror: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation (feature_size,) over the frames of the training split, each number on its own; the
-    deviation [`with_floor`]. Clips that training mirrors count as they are and mirrored: or else the hand that rarely
-    moves would be magnified where it signs."""
+    deviation [`with_floor`].
+
+    Args:
+        clips: in any form that the extractor reads.
+        mirror: joints count as they are and mirrored, as training sees them: or else the hand that rarely moves would
+            be magnified where it signs.
+    """
     count, total, squares = 0, 0.0, 0.0
-    for joints in data.joints:
-        for clip in (joints, mirrored(joints)) if data.vary.mirror else (joints,):
+    for joints in clips:
+        for clip in (joints, mirrored(joints)) if mirror else (joints,):
             features = extractor.to_features(clip).astype(np.float64)
             count, total, squares = count + len(features), total + features.sum(0), squares + (features**2).sum(0)
     mean = total / count

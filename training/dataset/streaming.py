@@ -248,6 +248,7 @@ def streamed_statistics(data: StreamedMotionText, folder: str, extractor: SignMo
             mean, std = (np.array(stored[name], np.float64).reshape(extractor.feature_size) for name in ("mean", "std"))
             shared = ("fps", "convention", "target_skeleton")
             differing = [name for name in shared if stored[name] != getattr(extractor, name)]
+            differing += ["mirror"] * (data.vary.mirror > 0)  # the file is of clips as they are
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{path}: expected fps, convention, target_skeleton and {extractor.feature_size} numbers each of mean "
@@ -257,4 +258,4 @@ def streamed_statistics(data: StreamedMotionText, folder: str, extractor: SignMo
             return mean, with_floor(std)  # the file has them as they are
         print(f"{path}: of another {' and '.join(differing)}; not used", flush=True)
     print("mean and deviation of the features: reading all clips once", flush=True)
-    return feature_statistics(data, extractor)
+    return feature_statistics(data.joints, extractor, mirror=data.vary.mirror > 0)

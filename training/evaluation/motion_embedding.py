@@ -13,7 +13,6 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -205,8 +204,7 @@ def _train(data: str, extractor: SignMotionFeatureExtractor, settings: dict) -> 
         extractor.to_features(split.joints[i]).astype(np.float16)
         for i in tqdm(chosen, desc="motion embedding: features", unit="clip")
     ]
-    # the statistics take clips in any form that the extractor reads, features included
-    mean, std = feature_statistics(SimpleNamespace(joints=clips), extractor)
+    mean, std = feature_statistics(clips, extractor)
     size = min(settings["batch_size"], len(clips))
     sampler = EpochSampler(len(clips), settings["seed"], [len(clip) for clip in clips], size)
     with torch.random.fork_rng(devices=[]):

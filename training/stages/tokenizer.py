@@ -166,7 +166,9 @@ def train(args: TokenizerArguments) -> None:
     )
     clips = training_clips(args, extractor, window=args.window + 1)
     mean, std = (
-        streamed_statistics(clips, args.data, extractor) if args.stream else feature_statistics(clips, extractor)
+        streamed_statistics(clips, args.data, extractor)
+        if args.stream
+        else feature_statistics(clips.joints, extractor, mirror=args.mirror > 0)
     )
     extractor.mean, extractor.std = mean.tolist(), std.tolist()
     validation = MotionText(args.data, "validation", args.fps) if args.eval_strategy != "no" else None
