@@ -63,13 +63,13 @@ train-demo ablations levers strangers: export MALLOC_TOP_PAD_ := 268435456
 # Each stage ends by writing its model.safetensors; started again after a kill, it goes on from its last checkpoint.
 train-demo: $(RUN)/scores/results.json $(RUN)/spelling/results.json  ## train the demo checkpoint again, all three stages
 
-$(RUN)/data/train_recombined.parquet: | .venv/dev
-	$(BIN)/python examples/asl_cafe/recombine.py --more --synthetic 0.3 --out $(RUN)/data
-
-$(RUN)/1_tokenizer/model.safetensors: $(RUN)/data/train_recombined.parquet
+$(RUN)/1_tokenizer/model.safetensors: | .venv/dev
 	$(BIN)/lslm tokenizer --config $(RECIPES)/1_tokenizer.yaml
 
-$(RUN)/2_align/model.safetensors: $(RUN)/1_tokenizer/model.safetensors
+$(RUN)/data/train_recombined.parquet: | .venv/dev
+	$(BIN)/python examples/asl_cafe/recombine.py --out $(RUN)/data
+
+$(RUN)/2_align/model.safetensors: $(RUN)/1_tokenizer/model.safetensors $(RUN)/data/train_recombined.parquet
 	$(BIN)/lslm align --config $(RECIPES)/2_align.yaml
 
 $(RUN)/3_instruct/model.safetensors: $(RUN)/2_align/model.safetensors
@@ -88,15 +88,12 @@ $(RUN)/spelling/results.json: $(RUN)/calibrated/results.json
 $(RUN)/beams/results.json: $(RUN)/calibrated/results.json
 	$(EVALUATE) --split test --num-beams 4 --controls false --output $(RUN)/beams
 
-$(RUN)/small_talk/results.json: $(RUN)/calibrated/results.json
-	$(EVALUATE) --split small_talk --controls false --output $(RUN)/small_talk
-
 $(RUN)/robustness/results.json: $(RUN)/calibrated/results.json
 	$(EVALUATE) --split test --robustness --limit 60 --controls false --output $(RUN)/robustness
 
 SHIPPED := config.json generation_config.json model.safetensors processor_config.json chat_template.jinja \
 	tokenizer.json tokenizer_config.json stages.yaml
-OTHER_SCORES := spelling beams small_talk robustness
+OTHER_SCORES := spelling beams robustness
 ship-demo: $(patsubst %,$(RUN)/%/results.json,scores $(OTHER_SCORES))  ## make what `train-demo` trained the shipped checkpoint
 	mkdir -p examples/asl_cafe/checkpoint examples/asl_cafe/scores
 	cp $(addprefix $(RUN)/3_instruct/,$(SHIPPED)) examples/asl_cafe/checkpoint/

@@ -29,10 +29,10 @@ sys.path.insert(0, str(CAFE))
 import recombine
 
 PEOPLE = (recombine.FOURTH, recombine.FIRST_THREE, "tamtridung", "dmohazab")
-VARIED = {"mirror": 0.5, "camera_tilt": 8, "depth_scale": 0.3, "hand_turn": 15, "tremor": 4, "tempo": 1.6}  # 2_align's
+VARIED = {"mirror": 0.5, "camera_tilt": 8, "depth_scale": 0.3, "hand_turn": 15, "tremor": 4, "tempo": 1.6}
 SYNTHETIC = 0.3  # of the spelled words
 ROWS = {  # lever: share of synthetic signers, how clips vary
-    "the demo's recipe": (SYNTHETIC, VARIED),
+    "synthetic signers and variation": (SYNTHETIC, VARIED),
     "without synthetic signers": (0.0, VARIED),
     "without variation of camera, hands and tempo": (SYNTHETIC, {}),
     "without both": (0.0, {}),

@@ -34,7 +34,7 @@ from lslm.training.dataset.motion_text import load_split
 SPELLED = 0.35  # share of utterances about a name: half of them bare, the others in a short frame
 ORDERED = (0.4, 0.3, 0.3)  # shares of orders for one, two and three things: long ones are what is hard
 SMALL_TALK = 0.25  # share of small talk among the others
-SIZES = (1, 10)  # letters
+SIZES = (2, 10)  # letters
 FIRST_THREE, FOURTH = "first-three", "borisgraudt"  # people whom the names of takes do not name
 ALONE = 100  # utterances of the person whom training is kept from, beside
 TAKES_ALONE = 5  # takes of each label on its own
@@ -163,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(__file__).parent, help="folder with data/train.parquet")
     parser.add_argument("--out", type=Path, required=True, help="folder to fill with parquet files")
-    parser.add_argument("--count", type=int, default=9000, help="so many utterances (default: %(default)s)")
+    parser.add_argument("--count", type=int, default=7000, help="so many utterances (default: %(default)s)")
     parser.add_argument(
         "--more", action="store_true", help="also the takes of further people, and small talk (the split more)"
     )
