@@ -154,6 +154,40 @@ def others() -> str:
     return "\n\n".join(blocks)
 
 
+def varied() -> str:
+    """What training on more people, synthetic signers and varied clips brings and costs, at about the same steps."""
+    conditions, known, talk = (
+        read(SCORES / f"varied_{name}.json") for name in ("robustness", "validation", "small_talk")
+    )
+    rows = [["as they are", conditions["metrics"]["wer"], ""]]
+    for name, row in conditions["robustness"].items():
+        rows.append([name, row["wer"], "{:+.1f} ({:+.1f} to {:+.1f})".format(row["difference"], *row["interval"])])
+    keys = {
+        "WER %": "wer",
+        "names exact %": "names_exact_match",
+        "names, character error %": "names_character_error_rate",
+    }
+    keys |= {
+        "calibration error of words, %": "ece_words",
+        "right hand, wrist-aligned, mm": "right_hand_wrist_aligned_mm",
+    }
+    keys |= {"signs recognised (1-NN), decoded %": "sign_recognition_decoded"}
+    names = [
+        f"{split}, {results['metrics']['utterances']}"
+        for split, results in (("validation", known), ("small_talk", talk))
+    ]
+    scores = ([label, score(known, key), score(talk, key)] for label, key in keys.items())
+    clips = conditions["metrics"]["utterances"]
+    blocks = [
+        table(["scores", *names], scores),
+        table([f"the first {clips} test utterances", "WER %", "points above, 95 % interval"], rows),
+        f"Of {conditions['confidence']['no_signing']['clips']} clips of people who do not sign, "
+        f"{score(conditions, 'no_signing_sure')} % get a sentence of a confidence above 0.5. "
+        + made_with(conditions, seed=f", seed {conditions['seed']}"),
+    ]
+    return "\n\n".join(blocks)
+
+
 def matrix(folder: Path, config: str, remark: str = "") -> str:
     """Tables as `lslm ablate` filled them: two to see, the others to open."""
     first, second, *others = (folder / "tables.md").read_text(encoding="utf-8").strip().split("\n\n**")
@@ -283,6 +317,7 @@ BLOCKS = {
     "docs/results.md": {
         "results": shipped,
         "others": others,
+        "varied": varied,
         "synthetic": synthetic,
         "levers": lambda: matrix(LEVERS, "levers.yaml"),
         "reading": reading,
