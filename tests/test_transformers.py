@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import runpy
+import sys
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -460,6 +461,7 @@ def test_code_that_travels_says_which_releases_it_was_tested_with(monkeypatch, c
     monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
     file = Path(lslm.modeling_lslm.__file__).with_name("configuration_lslm.py")
     package = "lslm.modeling_lslm" if ours else "transformers_modules.org.name"
+    monkeypatch.setitem(sys.modules, f"{package}.confidence_lslm", lslm.modeling_lslm.confidence_lslm)
     runpy.run_path(str(file), run_name=f"{package}.configuration_lslm")
     tested = f"tested with transformers {' to '.join(TESTED_WITH)}; this is {newer}."
     assert (tested in caplog.text) == said and (f"'transformers<{major}.{minor + 1}'" in caplog.text) == said
