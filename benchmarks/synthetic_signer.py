@@ -128,7 +128,7 @@ def varied(clips: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
     return clips * torch.from_numpy(sizes[:, None, None] * bones).float() + torch.from_numpy(noise).float()
 
 
-def network() -> nn.Module:
+def network() -> tuple[nn.Module, nn.Module]:
     return nn.Sequential(
         nn.Conv1d(48, WIDTH, 5, padding=2), nn.ReLU(), nn.Dropout(0.2), nn.Conv1d(WIDTH, WIDTH, 5, padding=2), nn.ReLU()
     ), nn.Linear(2 * WIDTH, 26)

@@ -56,7 +56,7 @@ def run(args) -> int:
             names = ("prompt", "num_beams", "min_confidence")
             options = {name: value for name in names if (value := getattr(args, name)) is not None}
             try:
-                answer = pipe(motions[file], **options)[0]
+                answer = dict(pipe(motions[file], **options)[0])
             except ValueError as error:
                 failures[file] = one_line(error)
         if file in failures:
