@@ -4,8 +4,8 @@
 
 For each person, `recombine.py --without PERSON`, and a fresh projector that learns to spell what is signed (the
 recipes' `ctc_steps`; no language model, so that a row takes minutes) from the latents of the shipped sign tokenizer,
-which saw everybody's motion, but no text. Then what it reads in single signs and in names that this person signs. Rows
-with a file in OUT are not run again. Writes OUT/results.json.
+which saw the motion of whom it was trained on, but no text. Then what it reads in single signs and in names that this
+person signs. Rows with a file in OUT are not run again. Writes OUT/results.json.
 """
 
 import argparse

@@ -225,6 +225,14 @@ def test_recombination_of_further_people(tmp_path):
     assert {f"{letter.upper()}." for letter in cafe_grammar.LETTERS} <= set(test) and len(test) == 26 * 5 + 100
     assert recombine.main([*arguments, "--without", "nobody"]) == 2
 
+    assert recombine.main(arguments) == 0 and not (tmp_path / "out" / "test.parquet").exists()
+    own = tmp_path / "cafe" / "data"
+    assert recombine.main([*arguments[:-1], str(own)]) == 2 and (own / "test.parquet").exists()
+    assert recombine.main([*arguments, "--without", "first-three"]) == 0  # into the folder that has them
+    for file in (tmp_path / "out").glob("train*.parquet"):
+        for row in pq.read_table(file, columns=["signs"])["signs"].to_pylist():
+            assert "first-three" not in {recombine._person(sign["take"]) for sign in row}, file.name
+
 
 def test_recombination_never_spells_what_a_test_asks_for():
     assert "Raj" in cafe_grammar.split_names(cafe_grammar.read_names(), seed=0)["test"]

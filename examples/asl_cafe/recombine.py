@@ -1,6 +1,6 @@
 """More to train on than git holds: the takes of the train split in new orders, saying what nobody can know.
 
-    python examples/asl_cafe/recombine.py --more --synthetic 0.3 --out runs/asl_cafe/data
+    python examples/asl_cafe/recombine.py --out runs/asl_cafe/data
     python examples/asl_cafe/recombine.py --more --without borisgraudt --out runs/strangers/without-borisgraudt
 
 The train split says the same few thousand things again and again, and a language model learns to recite them. Here
@@ -189,6 +189,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         files |= {cafe.MORE: f"train_{cafe.MORE}"} if options.more else {}
         parts = {split: load_split(str(options.data), split) for split in files}
         rows = concatenate_datasets([part for split, part in parts.items() if split != "validation"])
+        if options.out.resolve() in (options.data.resolve(), (options.data / "data").resolve()):
+            raise ValueError(f"--out is the folder of --data, {options.out}, and would replace it: name another")
         options.out.mkdir(parents=True, exist_ok=True)
         signer = Recombiner(rows, options.seed, options.synthetic)
         names = sorted({name for name in rows["name"] if name})
@@ -196,6 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         held_out -= {cafe.combination(gloss) for gloss in rows["gloss"]}
         if options.more:
             held_out |= combinations(options.data, cafe.SMALL_TALK)
+        (options.out / "test.parquet").unlink(missing_ok=True)  # of an earlier run, of somebody who now trains
         if options.without:
             stranger = signer.without(options.without)
             test = alone(stranger, options.seed)
@@ -205,10 +208,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         drawn = islice(sentences(signer, names, held_out, options.seed, talk), options.count)
         recombined = signed("recombined", tqdm(drawn, "recombining", options.count, unit="utterance"), signer)
         for split, name in files.items():
-            if options.without and len(parts[split]):
-                parts[split].to_parquet(options.out / f"{name}.parquet")
-            elif not options.without:
-                shutil.copy(options.data / "data" / f"{split}.parquet", options.out / f"{name}.parquet")
+            path = options.out / f"{name}.parquet"
+            if not options.without:
+                shutil.copy(options.data / "data" / f"{split}.parquet", path)
+            elif len(parts[split]):
+                parts[split].to_parquet(path)
+            else:
+                path.unlink(missing_ok=True)  # of an earlier run, with the person in it
         if (options.data / "README.md").is_file():  # licence and languages, for what is trained on it
             shutil.copy(options.data / "README.md", options.out)
         write(recombined, options.out / "train_recombined.parquet")

@@ -36,7 +36,7 @@ train, one stage after the other; each takes --config RECIPE.yaml and any flag o
   tokenizer           stage 1: the VQ-VAE sign tokenizer, motion to discrete codes
   align               stage 2: a projector that lets a language model read the codes
   instruct            stage 3: the language model, with many phrasings of "translate this"
-  adapt               a trained model learns to read you: a few takes of each letter or word, ten minutes
+  adapt               a trained model learns to read you: a few takes of each letter or word, minutes
   ablate              a matrix of trainings and its tables; by default the paper's Tables 1 to 8 and Figure 2
 
 lslm COMMAND --help explains each. Recipes to start from: training/recipes/. LSLM_DEBUG=1 shows tracebacks.

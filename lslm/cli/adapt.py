@@ -16,8 +16,9 @@ data set has signs for, one sign a file, and put them into a folder for each sig
   DIR/a/1.npz  DIR/a/2.npz  ...  DIR/z/5.npz  DIR/hello/1.bvh  ...
 
 Nobody has to sign a sentence. The command composes utterances of the takes: made-up names, and what the data set says.
-Half of what is trained on are clips that the model knows, so that it goes on reading those it could read. It takes
-about ten minutes on two cores, and writes a checkpoint like any other. Given again after a kill, it goes on.""",
+Half of what is trained on are clips that the model knows, so that it forgets less of those it could read; `lslm
+evaluate` on their test tells how much. It takes minutes, and writes a checkpoint like any other. Given again after a
+kill, it goes on.""",
         epilog=f"""\
 {FILES}
 A file that cannot be read, or is longer than a sign, is named and left out; a label that the data set does not have is
