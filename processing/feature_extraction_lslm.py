@@ -9,7 +9,7 @@ from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.utils import logging
 
 from .motion import Motion, check_fps, check_joints, load_motion
-from .motion_features import NUM_JOINTS, features_to_joints, joints_to_features
+from .motion_features import NUM_JOINTS, features_to_joints, joints_to_features, mirrored, signed_with_the_left
 
 logger = logging.get_logger(__name__)
 
@@ -26,6 +26,7 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
         mean: (feature_size,) subtracted from the features; None: 0.
         std: (feature_size,) the features are divided by; None: 1.
         max_seconds: longer clips are refused: LSLM translates utterances.
+        right_handed: joints of who signs with the left hand are mirrored (features, which cannot be, stay).
     """
 
     model_input_names = ["input_features", "input_features_mask"]
@@ -42,6 +43,7 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
         std: list[float] | None = None,
         max_seconds: float = 120.0,
         padding_value: float = 0.0,
+        right_handed: bool = False,
         **kwargs,
     ):
         kwargs.pop("sampling_rate", None)  # the base class's word for it; here it would read as hertz of audio
@@ -53,6 +55,7 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
         self.mean = None if mean is None else [float(x) for x in np.atleast_1d(mean)]
         self.std = None if std is None else [float(x) for x in np.atleast_1d(std)]
         self.max_seconds = max_seconds
+        self.right_handed = right_handed
 
     def to_features(self, motion, fps: float | None = None) -> np.ndarray:
         """One clip in any form to (T, feature_size) float32 features, not normalised.
@@ -77,7 +80,12 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
                     raise ValueError(f"features cannot be resampled from {fps:g} to {self.fps:g} fps; pass the joints")
                 return motion.astype(np.float32)
         motion = self.to_motion(motion, fps)
-        joints = resample(motion.joints.astype(np.float64), motion.fps, self.fps)
+        return self.from_joints(resample(motion.joints.astype(np.float64), motion.fps, self.fps))
+
+    def from_joints(self, joints: np.ndarray) -> np.ndarray:
+        """(T, 52, 3) joints in metres at the model's frame rate -> (T-1, feature_size) float32, not normalised."""
+        joints = joints.astype(np.float64)
+        joints = mirrored(joints) if self.right_handed and signed_with_the_left(joints) else joints
         features = joints_to_features(joints, target_skeleton=self.target_skeleton, convention=self.convention)
         return features.astype(np.float32)
 

@@ -45,6 +45,8 @@ LEFT_HAND = list(range(22, 37))
 RIGHT_HAND = list(range(37, 52))
 LOWER_BODY = [1, 2, 4, 5, 7, 8, 10, 11]
 UPPER_BODY = [joint for joint in range(NUM_BODY_JOINTS) if joint not in LOWER_BODY]  # pelvis to wrists, no fingers
+_SIDES = {"left": "right", "right": "left"}
+MIRROR = [JOINT_NAMES.index("_".join(_SIDES.get(part, part) for part in name.split("_"))) for name in JOINT_NAMES]
 
 # Bones in a row. Each chain starts at a joint of an earlier one.
 _CHAINS = [
@@ -82,6 +84,7 @@ HUMANML3D_BONE_LENGTHS = np.array([
 # fmt: on
 HUMANML3D_BONE_LENGTHS.flags.writeable = False
 
+_WRISTS = [20, 21]
 HEADING_JOINTS = _LEFT_HIP, _RIGHT_HIP, _LEFT_SHOULDER, _RIGHT_SHOULDER = [1, 2, 16, 17]
 _LEG = [5, 8]  # right knee and ankle: thigh and shin say how large a person is
 FEET = [7, 10, 8, 11]  # left ankle, left foot, right ankle, right foot
@@ -156,6 +159,20 @@ def joints_to_features(
     features = _canonical_to_features(_to_canonical_frame(positions))
     _shift_hands(features, convention, num_joints, -1)
     return features.astype(result_dtype(joints), copy=False)
+
+
+def mirrored(joints: np.ndarray) -> np.ndarray:
+    """(..., 52, 3) joints as a mirror shows them: what a left-handed signer does."""
+    joints = joints[..., MIRROR, :]
+    joints[..., 0] *= -1
+    return joints
+
+
+def signed_with_the_left(joints: np.ndarray) -> bool:
+    """Whether the left of (T, 52, 3) joints is the dominant hand: the one that is held higher, along the torso."""
+    up = np.nan_to_num(joints[:, JOINT_NAMES.index("neck")] - joints[:, 0]).sum(0)
+    left, right = np.median(np.nan_to_num(joints[:, _WRISTS] @ up, nan=-np.inf), axis=0)  # never seen: not held up
+    return bool(left > right)
 
 
 def _shift_hands(features: np.ndarray, convention: str, num_joints: int, sign: int) -> None:

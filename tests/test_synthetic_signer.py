@@ -9,8 +9,7 @@ import pytest
 pytest.importorskip("datasets")
 import pyarrow.parquet as pq
 
-from lslm.processing.motion_features import JOINT_NAMES, RIGHT_HAND
-from lslm.training.dataset.augmentation import mirrored
+from lslm.processing.motion_features import JOINT_NAMES, RIGHT_HAND, mirrored
 
 CAFE = Path(__file__).parents[1] / "examples" / "asl_cafe"
 sys.path.insert(0, str(CAFE))  # scripts beside their data

@@ -181,6 +181,10 @@ class AlignKeys(TranslationKeys):
         "codes as new words of the language model, the paper's baseline",
     )
     projector_hidden_size: int | None = key(None, "width of the projector; left out: the language model's")
+    right_handed: bool = key(
+        False,
+        "mirror clips whose left hand is held higher, in training and ever after: signing is then always right-handed",
+    )
     codes_per_embedding: int = key(1, "so many codes, one after the other, make a motion embedding; 1 is the paper's")
     ctc_steps: int = key(
         0,

@@ -30,8 +30,8 @@ CHOOSING = re.compile(
 FIXED = frozenset(
     "codebook_size code_dim partwise num_quantizers linear_path hidden_size num_downsamples num_res_blocks quantizer "
     "codebook_warmup fps convention target_skeleton backbone tokenizer model trainable lora_r motion_input "
-    "projector_hidden_size codes_per_embedding ctc_steps ctc_batch_size ctc_learning_rate ctc_code_dropout "
-    "ctc_variations optim optim_args load_in_4bit".split()
+    "projector_hidden_size codes_per_embedding right_handed ctc_steps ctc_batch_size ctc_learning_rate "
+    "ctc_code_dropout ctc_variations optim optim_args load_in_4bit".split()
 )
 PARENTS = ("tokenizer", "backbone", "model")
 MODEL_FILES = ("*.safetensors", "pytorch_model*.bin", "*.gguf", "*config.json", "tokenizer.json", "*.jinja", "*.model")

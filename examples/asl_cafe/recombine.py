@@ -28,7 +28,7 @@ from datasets import Dataset, concatenate_datasets
 from synthetic_signer import MOVES, Signer, on_body
 from tqdm import tqdm
 
-from lslm.training.dataset.augmentation import mirrored
+from lslm.processing.motion_features import mirrored
 from lslm.training.dataset.motion_text import load_split
 
 SPELLED = 0.35  # share of utterances about a name: half of them bare, the others in a short frame

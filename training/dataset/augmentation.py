@@ -5,17 +5,13 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from ...processing.feature_extraction_lslm import resample
-from ...processing.motion_features import HEADING_JOINTS, JOINT_NAMES, LEFT_HAND, NUM_JOINTS, PARENTS, RIGHT_HAND
+from ...processing.motion_features import HEADING_JOINTS, LEFT_HAND, NUM_JOINTS, PARENTS, RIGHT_HAND, mirrored
 from .validity import ALL_OBSERVED
 
 # Augmentation in time: how many times as many frames, and how many frames later it starts (a code stands for four).
 STRETCH, DELAY = (0.8, 1.25), 4
 LOWEST_RATE = 0.6  # of the frame rate, for `frame_rate_jitter`: 12 of 20 frames per second
 ARMS, HANDS = [18, 19, 20, 21], [*LEFT_HAND, *RIGHT_HAND]  # whose bones `body_proportions` scales apart
-
-_SIDES = {"left": "right", "right": "left"}
-_OTHER_SIDE = ["_".join(_SIDES.get(part, part) for part in name.split("_")) for name in JOINT_NAMES]
-_MIRROR = [JOINT_NAMES.index(name) for name in _OTHER_SIDE]
 
 
 @dataclass(frozen=True)
@@ -141,13 +137,6 @@ def of_another_body(joints: np.ndarray, rng: np.random.Generator, deviation: flo
         bone = joints[:, joint, :3] - joints[:, PARENTS[joint], :3]
         scaled[:, joint, :3] = scaled[:, PARENTS[joint], :3] + factors[joint] * bone
     return scaled
-
-
-def mirrored(joints: np.ndarray) -> np.ndarray:
-    """(..., 52, 3) joints as a mirror shows them: what a left-handed signer does."""
-    joints = joints[..., _MIRROR, :]
-    joints[..., 0] *= -1
-    return joints
 
 
 def with_turned_hands(joints: np.ndarray, rng: np.random.Generator, deviation: float) -> np.ndarray:

@@ -16,9 +16,9 @@ from ...hub_cards.data_sets import data_folder
 from ...processing.feature_extraction_lslm import SignMotionFeatureExtractor, resample
 from ...processing.motion import MAX_FPS, check_joints
 from ...processing.motion_errors import printable
-from ...processing.motion_features import NUM_JOINTS, feature_slices, joints_to_features
+from ...processing.motion_features import NUM_JOINTS, feature_slices, mirrored
 from ...processing.readers.wording import counted
-from .augmentation import Variation, mirrored
+from .augmentation import Variation
 from .validity import read_valid, resample_valid
 
 MAX_SECONDS = SignMotionFeatureExtractor().max_seconds  # of a clip: no model takes a longer one
@@ -128,9 +128,7 @@ def _place(id: str | None, files: Sequence[str]) -> str:
 def clip_features(extractor: SignMotionFeatureExtractor, joints: np.ndarray) -> np.ndarray:
     """(T, 52, 3) joints at the extractor's frame rate -> normalised (T-1, F) float32 features. Of any length: a slower
     variation of a clip may be longer than what the extractor takes from strangers."""
-    skeleton, convention = extractor.target_skeleton, extractor.convention
-    features = joints_to_features(joints.astype(np.float64), target_skeleton=skeleton, convention=convention)
-    return extractor.normalize(features.astype(np.float32))
+    return extractor.normalize(extractor.from_joints(joints))
 
 
 class MotionText(torch.utils.data.Dataset):

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from ...processing.feature_extraction_lslm import resample
-from ...processing.motion_features import LEFT_HAND, RIGHT_HAND, fill_in_time
-from ..dataset.augmentation import facing_the_camera, mirrored, of_another_body, rotation
+from ...processing.motion_features import LEFT_HAND, RIGHT_HAND, fill_in_time, mirrored
+from ..dataset.augmentation import facing_the_camera, of_another_body, rotation
 from .sign_translation_metrics import compare, text_metrics
 
 LOST_SECONDS, EVERY_SECONDS = 0.5, 2.0  # how long a hand is out of sight, and how often

@@ -63,8 +63,10 @@ def train(args: AlignArguments) -> None:
         model = LslmForConditionalGeneration.from_pretrained(args.model, merge_lora=False, dtype=dtype)
     else:
         require(args, "backbone", "tokenizer")
+        extractor = SignMotionFeatureExtractor.from_pretrained(args.tokenizer)
+        extractor.right_handed = args.right_handed
         processor = SignMotionProcessor(
-            SignMotionFeatureExtractor.from_pretrained(args.tokenizer),
+            extractor,
             load_backbone_tokenizer(args.backbone),
             prompt=load_templates(args.templates, languages_of(args.data))[0],
             system_prompt=args.system_prompt,
