@@ -9,7 +9,7 @@ from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.utils import logging
 
 from .motion import Motion, check_fps, check_joints, load_motion
-from .motion_features import NUM_JOINTS, features_to_joints, joints_to_features, mirrored, signed_with_the_left
+from .motion_features import NUM_JOINTS, features_to_joints, joints_to_features, right_handed
 
 logger = logging.get_logger(__name__)
 
@@ -84,8 +84,7 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
 
     def from_joints(self, joints: np.ndarray) -> np.ndarray:
         """(T, 52, 3) joints in metres at the model's frame rate -> (T-1, feature_size) float32, not normalised."""
-        joints = joints.astype(np.float64)
-        joints = mirrored(joints) if self.right_handed and signed_with_the_left(joints) else joints
+        joints = (right_handed(joints) if self.right_handed else joints).astype(np.float64)
         features = joints_to_features(joints, target_skeleton=self.target_skeleton, convention=self.convention)
         return features.astype(np.float32)
 

@@ -28,8 +28,7 @@ _SHOULDERS = _LEFT_SHOULDER, _RIGHT_SHOULDER = [11, 12]
 _SHAPES = ((1280, 720), (640, 480), (480, 480), (480, 640), (720, 1280))
 _ARMS = ("left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist")  # 11 to 16
 _SIDES = {"left": (13, 15), "right": (14, 16)}  # elbow and wrist
-# MediaPipe hand landmarks in SMPL-X order; fingertips have no joint there. The thumb's first joint is CMC, the fingers'
-# MCP.
+# MediaPipe hand landmarks in SMPL-X order, which has no fingertips. The thumb's first joint is CMC, the fingers' MCP.
 _FINGERS = {"index": (5, 6, 7), "middle": (9, 10, 11), "pinky": (17, 18, 19), "ring": (13, 14, 15), "thumb": (1, 2, 3)}
 _HAND_LANDMARKS = np.array([landmark for finger in _FINGERS.values() for landmark in finger])
 
@@ -57,9 +56,8 @@ def mediapipe_to_joints(
 
     Landmarks are image-normalised: x over width, y over height and downwards, z in widths and away from the camera. The
     scale is set by the median shoulder width; the median shoulder centre of the clip comes to (0, 1.40, 0). Depth is
-    MediaPipe's estimate.
-    Legs are mostly outside a webcam picture: they stand under the shoulders. A hand that is not detected (zeros, NaN or
-    five equal frames) is interpolated between the frames where it is, or relaxed along the forearm if it never is.
+    MediaPipe's estimate. Legs, mostly outside a webcam picture, stand under the shoulders. A hand that is not detected
+    (zeros, NaN, five equal frames) is interpolated, or relaxed along the forearm if it never is.
 
     Args:
         pose: (T, 25..33, 3 | 4) x, y, z and maybe visibility. A frame of zeros or NaN is not detected.

@@ -18,12 +18,10 @@ from .rotations import (
     matrix_to_6d,
     normalize,
     quaternion_between,
-    quaternion_conjugate,
     quaternion_multiply,
     quaternion_to_matrix,
     squared_length,
     turn_about_y,
-    y_turn_to_quaternion,
 )
 
 # "humanml3d": the published vector. "signing": the same numbers, but positions and velocities of fingers are relative
@@ -45,8 +43,7 @@ LEFT_HAND = list(range(22, 37))
 RIGHT_HAND = list(range(37, 52))
 LOWER_BODY = [1, 2, 4, 5, 7, 8, 10, 11]
 UPPER_BODY = [joint for joint in range(NUM_BODY_JOINTS) if joint not in LOWER_BODY]  # pelvis to wrists, no fingers
-_SIDES = {"left": "right", "right": "left"}
-MIRROR = [JOINT_NAMES.index("_".join(_SIDES.get(part, part) for part in name.split("_"))) for name in JOINT_NAMES]
+_SWAPPED = [name.replace("left", "?").replace("right", "left").replace("?", "right") for name in JOINT_NAMES]
 
 # Bones in a row. Each chain starts at a joint of an earlier one.
 _CHAINS = [
@@ -84,7 +81,6 @@ HUMANML3D_BONE_LENGTHS = np.array([
 # fmt: on
 HUMANML3D_BONE_LENGTHS.flags.writeable = False
 
-_WRISTS = [20, 21]
 HEADING_JOINTS = _LEFT_HIP, _RIGHT_HIP, _LEFT_SHOULDER, _RIGHT_SHOULDER = [1, 2, 16, 17]
 _LEG = [5, 8]  # right knee and ankle: thigh and shin say how large a person is
 FEET = [7, 10, 8, 11]  # left ankle, left foot, right ankle, right foot
@@ -163,16 +159,16 @@ def joints_to_features(
 
 def mirrored(joints: np.ndarray) -> np.ndarray:
     """(..., 52, 3) joints as a mirror shows them: what a left-handed signer does."""
-    joints = joints[..., MIRROR, :]
+    joints = joints[..., [JOINT_NAMES.index(name) for name in _SWAPPED], :]
     joints[..., 0] *= -1
     return joints
 
 
-def signed_with_the_left(joints: np.ndarray) -> bool:
-    """Whether the left of (T, 52, 3) joints is the dominant hand: the one that is held higher, along the torso."""
-    up = np.nan_to_num(joints[:, JOINT_NAMES.index("neck")] - joints[:, 0]).sum(0)
-    left, right = np.median(np.nan_to_num(joints[:, _WRISTS] @ up, nan=-np.inf), axis=0)  # never seen: not held up
-    return bool(left > right)
+def right_handed(joints: np.ndarray) -> np.ndarray:
+    """(T, 52, 3) joints, mirrored if the left is the dominant hand: that which is held higher, along the torso."""
+    up = np.nan_to_num(joints[:, 12] - joints[:, 0]).sum(0)
+    left, right = np.median(np.nan_to_num(joints[:, [20, 21]] @ up, nan=-np.inf), axis=0)  # never seen: not held up
+    return mirrored(joints) if left > right else joints
 
 
 def _shift_hands(features: np.ndarray, convention: str, num_joints: int, sign: int) -> None:
@@ -224,12 +220,12 @@ def features_to_joints(features: np.ndarray, *, convention: str = "humanml3d") -
     local = values[..., slices["positions"]].reshape(*features.shape[:-1], num_joints - 1, 3)
     velocities = values[..., slices["velocities"]].reshape(*features.shape[:-1], num_joints, 3)
     yaw = _restore_signs(values[..., slices["root_yaw"]][..., 0], local, velocities)
-    heading = -2 * _sum_before(yaw[..., None])  # (..., T, 1)
+    heading = -2 * (np.cumsum(yaw, axis=-1) - yaw)[..., None]  # (..., T, 1), of what was before each row
 
     velocity = np.insert(values[..., slices["root_velocity"]], 1, 0, axis=-1)
     # A row's velocity is seen from the heading of the next row; the last row has none, and its velocity leads nowhere.
     steps = turn_about_y(velocity, np.roll(heading, -1, axis=-2)[..., 0])
-    ground = _sum_before(steps)[..., None, :]
+    ground = (np.cumsum(steps, axis=-2) - steps)[..., None, :]
     joints = np.concatenate([ground, turn_about_y(local, heading) + ground], axis=-2)
     joints[..., 0, 1] = values[..., slices["root_height"]][..., 0]
     return joints.astype(result_dtype(features), copy=False)
@@ -279,9 +275,8 @@ def fill_broken_joints(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if valid[clip].all():
             continue
         if not valid[clip].any():
-            what = "everything is NaN, infinite or collapsed to one point; leave that clip out"
-            where = f"no valid joint in clip {number} of {len(clips)}"
-            raise ValueError(f"expected a person in every clip, {where}: {what}")
+            where = f"clip {number} of {len(clips)}: everything is NaN, infinite or collapsed to one point"
+            raise ValueError(f"expected a person in every clip, no valid joint in {where}; leave that clip out")
         _repair_clip(positions[clip], valid[clip])
     return positions, ~valid
 
@@ -403,9 +398,10 @@ def _local_rotations(positions: np.ndarray, turns: np.ndarray) -> np.ndarray:
     """6D rotations `(..., T, J-1, 6)` of the bones, each against the one before it in its chain."""
     num_joints = positions.shape[-2]
     bones = quaternion_between(RAW_DIRECTIONS[1:num_joints], normalize(_bones(positions)))
-    swings = np.concatenate([y_turn_to_quaternion(turns)[..., None, :], bones], axis=-2)  # slot 0: the root's heading
+    heading = np.stack([np.cos(turns / 2), 0 * turns, np.sin(turns / 2), 0 * turns], axis=-1)  # of the root: slot 0
+    swings = np.concatenate([heading[..., None, :], bones], axis=-2)
     frames = np.take(swings, MEASURED_AGAINST[1:num_joints], axis=-2)
-    return matrix_to_6d(quaternion_to_matrix(quaternion_multiply(quaternion_conjugate(frames), bones)))
+    return matrix_to_6d(quaternion_to_matrix(quaternion_multiply(frames * (1, -1, -1, -1), bones)))
 
 
 def _bones(positions: np.ndarray) -> np.ndarray:
@@ -425,11 +421,6 @@ def _smooth(values: np.ndarray) -> np.ndarray:
     ends = [(0, 0)] * (values.ndim - 2) + [(_SMOOTHING_RADIUS, _SMOOTHING_RADIUS), (0, 0)]
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(values, ends, mode="edge"), len(weights), axis=-2)
     return windows @ (weights / weights.sum())
-
-
-def _sum_before(rates: np.ndarray) -> np.ndarray:
-    """What rates `(..., T, C)` have added up to before each frame; 0 at the first."""
-    return np.cumsum(rates, axis=-2) - rates
 
 
 def _target_lengths(skeleton: str | np.ndarray | None, num_joints: int) -> np.ndarray | None:

@@ -30,17 +30,6 @@ def turn_about_y(vectors: np.ndarray, angle: np.ndarray) -> np.ndarray:
     return np.stack([turned_x, np.broadcast_to(y, turned_x.shape), turned_z], axis=-1)
 
 
-def y_turn_to_quaternion(angle: np.ndarray) -> np.ndarray:
-    """The turn about +y by `angle` `(...)` as quaternions `(..., 4)`."""
-    zero = np.zeros_like(angle)
-    return np.stack([np.cos(angle / 2), zero, np.sin(angle / 2), zero], axis=-1)
-
-
-def quaternion_conjugate(q: np.ndarray) -> np.ndarray:
-    """The inverse rotations of quaternions `(..., 4)`."""
-    return q * np.array([1, -1, -1, -1], dtype=q.dtype)
-
-
 def quaternion_multiply(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """Hamilton product `p q` of quaternions `(..., 4)`: the rotation `q` first, then `p`."""
     pw, px, py, pz = np.moveaxis(p, -1, 0)

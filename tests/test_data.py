@@ -11,14 +11,13 @@ from training_fixtures import recipe
 
 from lslm.modeling_lslm import LslmForConditionalGeneration
 from lslm.processing import SignMotionFeatureExtractor, SignMotionProcessor
-from lslm.processing.motion_features import JOINT_NAMES, LEFT_HAND, PARENTS, RIGHT_HAND, feature_slices
+from lslm.processing.motion_features import JOINT_NAMES, LEFT_HAND, PARENTS, RIGHT_HAND, feature_slices, mirrored
 from lslm.training.dataset.augmentation import (
     VARIATION_KEYS,
     Variation,
     at_a_lower_rate,
     augmented,
     facing_the_camera,
-    mirrored,
     of_another_body,
     seen_by_another_camera,
     with_turned_hands,

@@ -23,7 +23,9 @@ from transformers.convert_slow_tokenizer import TikTokenConverter
 from lslm import Motion, SignMotionFeatureExtractor, SignMotionProcessor, joints_to_features
 from lslm.processing import MotionFileError, feature_extraction_lslm
 from lslm.processing.feature_extraction_lslm import resample
+from lslm.processing.motion_features import JOINT_NAMES, mirrored, right_handed
 from lslm.processing.processing_lslm import CUT, DEFAULT_PROMPT, MOTION_TOKENS
+from lslm.training.dataset.motion_text import clip_features
 
 START, END, PAD, MOTION = MOTION_TOKENS
 
@@ -376,6 +378,35 @@ def test_features_are_those_of_the_module_then_normalised(extractor, clips):
     np.testing.assert_allclose(extractor.to_features(clips[0]), expected, rtol=0, atol=1e-6)
     normalised = (expected - np.array(extractor.mean)) / np.array(extractor.std)
     np.testing.assert_allclose(extractor(clips[0])["input_features"][0], normalised, rtol=1e-5, atol=1e-4)
+
+
+def raising_the_right_hand() -> np.ndarray:
+    clip = make_clip(12)
+    for side, height in (("left", 0.9), ("right", 1.3)):
+        arm = [number for number, name in enumerate(JOINT_NAMES) if name.startswith(side) and number > 19]
+        clip[:, arm, 1] += height - clip[:, arm[:1], 1]
+    return clip
+
+
+def test_who_signs_with_the_left_hand_is_read_as_in_a_mirror(tmp_path):
+    """The hand that is held higher, along the torso, also where the other one was never seen and where the camera is
+    tilted; not by default. It is saved."""
+    extractor = SignMotionFeatureExtractor(right_handed=True)
+    extractor.save_pretrained(tmp_path)
+    clip = raising_the_right_hand()
+    left_handed = mirrored(clip)
+    expected = joints_to_features(clip).astype(np.float32)
+    assert not np.allclose(SignMotionFeatureExtractor().to_features(left_handed), expected, atol=1e-3)
+    for reads in (extractor, SignMotionFeatureExtractor.from_pretrained(tmp_path)):
+        np.testing.assert_array_equal(reads.to_features(clip), expected)
+        np.testing.assert_allclose(reads.to_features(left_handed), expected, atol=1e-6)
+        np.testing.assert_allclose(clip_features(reads, left_handed), expected, atol=1e-6)
+    lying = left_handed[..., [1, 0, 2]] * (1, -1, 1)  # up is to the left now
+    assert np.array_equal(right_handed(lying), mirrored(lying))
+    for wrist, mirrors in ((20, False), (21, True)):  # that of the high hand is gone, or that of the low one
+        unseen = left_handed.copy()
+        unseen[:, wrist] = np.nan
+        assert np.array_equal(right_handed(unseen), mirrored(unseen) if mirrors else unseen, equal_nan=True)
 
 
 def test_every_form_of_a_clip_gives_the_same_features(extractor, clips, tmp_path):
