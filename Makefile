@@ -125,7 +125,7 @@ levers: | .venv/dev  ## the demo without each of its levers, three seeds (hours)
 strangers: | .venv/dev  ## one signer after the other kept from training, and read (hours); after a kill, give it again
 	for person in borisgraudt first-three tamtridung dmohazab; do \
 		[ -f runs/strangers/without-$$person/train_recombined.parquet ] || $(BIN)/python examples/asl_cafe/recombine.py --more \
-		--synthetic 0.3 --without $$person --out runs/strangers/without-$$person || exit 1; done
+		--synthetic 0.4 --without $$person --out runs/strangers/without-$$person || exit 1; done
 	$(call run-matrix,strangers.yaml,runs/strangers/rows,strangers,)
 
 .venv/bin/python:

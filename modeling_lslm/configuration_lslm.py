@@ -63,6 +63,7 @@ TEXT_RANGES = {
     "num_labels": (0, 2**16),
 }
 GENERATION_RANGES = {"num_beams": (1, 64), "num_return_sequences": (1, 64), "max_new_tokens": (1, 2**20)}
+GENERATION_RANGES |= {"encoder_no_repeat_ngram_size": (0, 2**10)}  # it keeps as many lists of them as it is large
 GENERATION_RANGES |= dict.fromkeys(("bos_token_id", "pad_token_id"), (0, 2**24))
 LORA_RANGES = {"r": (1, 2**14), "lora_alpha": (0.0, 2.0**20), "lora_dropout": (0.0, 1.0)}
 

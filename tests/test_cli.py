@@ -495,6 +495,7 @@ CONFIG, GENERATION, PROCESSOR = "config.json", "generation_config.json", "proces
         *[(GENERATION, "num_beams", value) for value in (10**9, "x")],
         *[(GENERATION, "max_new_tokens", value) for value in ("x", -1)],
         *[(GENERATION, "cache_implementation", "evil"), (GENERATION, "suppress_tokens", 7)],
+        *[(GENERATION, "assistant_early_exit", 1), (GENERATION, "encoder_no_repeat_ngram_size", 10**9)],
         *[(GENERATION, "eos_token_id", value) for value in ("x", {"a": 1})],
         *[(GENERATION, "suppress_tokens", value) for value in ("x", [None])],
         *[

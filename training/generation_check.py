@@ -21,6 +21,8 @@ def check_generation(model: PreTrainedModel) -> None:
     """
     config, default = vars(model.generation_config), vars(GenerationConfig())
     check_ranges(config, GENERATION_RANGES, "generation_config.json: ")
+    if (layers := config.get("assistant_early_exit")) is not None:  # transformers asks the whole model for its layers
+        raise ValueError(f"generation_config.json: assistant_early_exit is {layers!r:.40}: an LSLM cannot be cut short")
     given = {key: value for key, value in config.items() if key[0] != "_" and value != default.get(key)}
     sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
     level = logging.get_verbosity()

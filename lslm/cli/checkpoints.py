@@ -58,7 +58,8 @@ def load_pipeline(model: str) -> Pipeline:
             raise ValueError(
                 f"{model}: its config.json makes a {type(loaded).__name__}, expected a checkpoint of lslm align"
             )
-        check_generation(loaded)
+        with memory_limit():
+            check_generation(loaded)
         try:
             processor = AutoProcessor.from_pretrained(model, trust_remote_code=False)
         except (TypeError, AttributeError, KeyError) as error:
