@@ -13,9 +13,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 SCORES = ROOT / "examples" / "asl_cafe" / "scores"
 ABLATIONS, LEVERS = (ROOT / "examples" / "asl_cafe" / "ablations" / name for name in ("results", "levers"))
-READING, DECODING, CORPUS, DRY_RUN, SYNTHETIC = (
+READING, DECODING, CORPUS, DRY_RUN, SYNTHETIC, STRANGERS = (
     ROOT / "benchmarks" / f"{name}.json"
-    for name in ("sign_reading", "decoding", "corpus", "dry_run", "synthetic_signer")
+    for name in ("sign_reading", "decoding", "corpus", "dry_run", "synthetic_signer", "strangers")
 )
 
 TRANSLATION = {
@@ -55,6 +55,16 @@ TOKENIZER = {
     "codes used, of 6 x 1024": "codes_used",
     "perplexity (geometric mean of the six codebooks)": "perplexity",
     "signs recognised (1-NN), original %": "sign_recognition_original",
+    "signs recognised (1-NN), decoded %": "sign_recognition_decoded",
+}
+# attempts on people and cameras that training did not see: the name of their files -> what they were
+VARIED = {"varied": "1. all mirrored", "right_handed": "2. right-handed"}
+VARIED_SCORES = {
+    "WER %": "wer",
+    "names exact %": "names_exact_match",
+    "names, character error %": "names_character_error_rate",
+    "calibration error of words, %": "ece_words",
+    "right hand, wrist-aligned, mm": "right_hand_wrist_aligned_mm",
     "signs recognised (1-NN), decoded %": "sign_recognition_decoded",
 }
 
@@ -155,37 +165,42 @@ def others() -> str:
 
 
 def varied() -> str:
-    """What training on more people, synthetic signers and varied clips brings and costs, at about the same steps."""
-    conditions, known, talk = (
-        read(SCORES / f"varied_{name}.json") for name in ("robustness", "validation", "small_talk")
-    )
-    rows = [["as they are", conditions["metrics"]["wer"], ""]]
-    for name, row in conditions["robustness"].items():
-        rows.append([name, row["wer"], "{:+.1f} ({:+.1f} to {:+.1f})".format(row["difference"], *row["interval"])])
-    keys = {
-        "WER %": "wer",
-        "names exact %": "names_exact_match",
-        "names, character error %": "names_character_error_rate",
-    }
-    keys |= {
-        "calibration error of words, %": "ece_words",
-        "right hand, wrist-aligned, mm": "right_hand_wrist_aligned_mm",
-    }
-    keys |= {"signs recognised (1-NN), decoded %": "sign_recognition_decoded"}
-    names = [
-        f"{split}, {results['metrics']['utterances']}"
-        for split, results in (("validation", known), ("small_talk", talk))
-    ]
-    scores = ([label, score(known, key), score(talk, key)] for label, key in keys.items())
-    clips = conditions["metrics"]["utterances"]
+    """What training on more people, synthetic signers and varied clips brings and costs: two attempts."""
+    splits = ("validation", "small_talk")
+    found = [[read(SCORES / f"{name}_{split}.json") for split in splits] for name in VARIED]
+    conditions = [read(SCORES / f"{name}_robustness.json") for name in VARIED]
+    clips = conditions[0]["metrics"]["utterances"]
+    heads = [f"{attempt}: {split}" for attempt in VARIED.values() for split in splits]
+    scores = ([label, *(score(one, key) for pair in found for one in pair)] for label, key in VARIED_SCORES.items())
+    points = "{wer:.1f}: {difference:+.1f} ({0[0]:+.1f} to {0[1]:+.1f})"
+    rows = [["as they are", *(results["metrics"]["wer"] for results in conditions)]]
+    for name in conditions[0]["robustness"]:
+        kept = [results["robustness"][name] for results in conditions]
+        rows.append([name, *(points.format(row["interval"], **row) for row in kept)])
+    sure = [f"{score(results, 'no_signing_sure')} %" for results in conditions]
+    count = conditions[0]["confidence"]["no_signing"]["clips"]
     blocks = [
-        table(["scores", *names], scores),
-        table([f"the first {clips} test utterances", "WER %", "points above, 95 % interval"], rows),
-        f"Of {conditions['confidence']['no_signing']['clips']} clips of people who do not sign, "
-        f"{score(conditions, 'no_signing_sure')} % get a sentence of a confidence above 0.5. "
-        + made_with(conditions, seed=f", seed {conditions['seed']}"),
+        table(["scores", *heads], scores),
+        table(
+            [f"the first {clips} test utterances", *(f"{name}: WER %, points above" for name in VARIED.values())], rows
+        ),
+        f"Of {count} clips of people who do not sign, {' and '.join(sure)} get a sentence of a confidence above 0.5. "
+        + made_with(conditions[1], seed=f", seed {conditions[1]['seed']}"),
     ]
     return "\n\n".join(blocks)
+
+
+def strangers() -> str:
+    """How much is read of people whom training did not see, and what brings it."""
+    results = read(STRANGERS)
+    names = results["names"]
+    rows = (
+        [row, person, *(scores[metric][0] if metric in scores else None for metric in names)]
+        for row, people in results["metrics"].items()
+        for person, scores in people.items()
+    )
+    remark = f"{results['clips']} utterances to learn from, {results['steps']} steps. {made_with(results)}"
+    return table(["trained", "kept from training", *names.values()], rows) + f"\n\n{remark}"
 
 
 def matrix(folder: Path, config: str, remark: str = "") -> str:
@@ -318,6 +333,7 @@ BLOCKS = {
         "results": shipped,
         "others": others,
         "varied": varied,
+        "strangers": strangers,
         "synthetic": synthetic,
         "levers": lambda: matrix(LEVERS, "levers.yaml"),
         "reading": reading,

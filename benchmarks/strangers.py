@@ -32,10 +32,10 @@ PEOPLE = (recombine.FOURTH, recombine.FIRST_THREE, "tamtridung", "dmohazab")
 VARIED = {"camera_tilt": 8, "depth_scale": 0.3, "hand_turn": 15, "tremor": 4, "tempo": 1.6}
 SYNTHETIC = 0.4  # of the spelled words
 ROWS = {  # lever: share of synthetic signers, how clips vary, left hands are read as right ones
-    "as the demo": (SYNTHETIC, VARIED, True),
+    "left hands read as right ones": (SYNTHETIC, VARIED, True),
     "without synthetic signers": (0.0, VARIED, True),
     "without variation of camera, hands and tempo": (SYNTHETIC, {}, True),
-    "half of the clips mirrored, not read as right-handed": (SYNTHETIC, VARIED | {"mirror": 0.5}, False),
+    "half of the clips mirrored instead": (SYNTHETIC, VARIED | {"mirror": 0.5}, False),
 }
 CLIPS, VARIATIONS, STEPS = 4000, 2, 1500
 METRICS = {

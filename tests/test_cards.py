@@ -130,6 +130,15 @@ def test_what_is_not_known_is_left_out(changes):
     assert not re.search(r"None|\bnan\b|\(\)|[:,] *\.$", card, re.MULTILINE)
 
 
+def test_a_card_says_whether_the_confidence_means_something_and_how_left_hands_are_read(model):
+    said = "how sure is it?"
+    assert "min_confidence" in rows(model)[said] and "held higher" not in model
+    processor = {**PROCESSOR, "feature_extractor": {**PROCESSOR["feature_extractor"], "right_handed": True}}
+    card = model_card("me/mine", **SHIPPED | {"config": {**CONFIG, "calibration": None}, "processor": processor})
+    assert "not calibrated" in rows(card)[said] and "left hand is held higher is mirrored first" in card
+    assert lint_card(card) == []
+
+
 def test_scores_are_the_recorded_ones(model, tokenizer):
     metrics = RESULTS["metrics"]
     printed = rows(section(model, "Scores"))

@@ -438,6 +438,29 @@ def test_a_missing_ingredient_is_named(toy, toy_tokenizer, tmp_path, capsys):
         assert error.startswith(f"lslm: {said}") and error.count("\n") == 1, error
 
 
+def test_what_a_model_was_made_with_is_not_changed_by_a_key(toy, toy_aligned, tmp_path, capsys):
+    """A key that would be swallowed is refused; the same value is fine."""
+    flags = {"data": toy / "set", "model": toy_aligned, "output_dir": tmp_path / "out", "max_steps": 1}
+    joint = {"trainable": ["projector", "language_model"]}
+    changes = [
+        {"codes_per_embedding": 2},
+        {"motion_input": "latents"},
+        {"projector_hidden_size": 7},
+        {"right_handed": "true"},
+        {"system_prompt": "Be polite."},
+        joint | {"lora_r": 8},
+        joint | {"lora_r": 4, "lora_alpha": 1},
+    ]
+    for stage, changed in [*(("align", change) for change in changes), ("instruct", joint | {"lora_r": 8})]:
+        for dry in ("true", "false"):
+            assert lslm_cli.main([stage, *recipe(**TOY_INSTRUCT | flags | changed | {"dry_run": dry})]) == 2
+            error = capsys.readouterr().err
+            assert f"lslm: {[*changed][-1]} is " in error and "leave" in error and error.count("\n") == 1, error
+    assert [file.name for file in (tmp_path / "out").iterdir()] in ([], ["_lock"])
+    same = {"codes_per_embedding": 1, "right_handed": "false", "lora_r": 4, "dry_run": "true"} | joint
+    assert lslm_cli.main(["align", *recipe(**TOY_INSTRUCT | flags | same)]) == 0
+
+
 # --- the same run, divided otherwise ----------------------------------------------------------------------------------
 
 

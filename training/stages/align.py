@@ -30,7 +30,9 @@ from ..recipe_keys import AlignKeys
 from .dry_run import dry_run
 from .projector_start import start_projector
 from .resume import run_stage, say
-from .translation import TranslationArguments, run
+from .translation import TranslationArguments, refuse_other, run
+
+SHAPE = ("motion_input", "projector_hidden_size", "codes_per_embedding")  # of the projector
 
 
 @dataclass
@@ -57,9 +59,12 @@ def train(args: AlignArguments) -> None:
     if not args.dry_run:
         say(args, f"loading {args.model or f'the language model {args.backbone}'}")
     if args.model:
-        processor = SignMotionProcessor.from_pretrained(args.model)
+        processor, config = SignMotionProcessor.from_pretrained(args.model), LslmConfig.from_pretrained(args.model)
+        made = {name: getattr(config, name) for name in SHAPE}
+        made |= {"right_handed": processor.feature_extractor.right_handed, "system_prompt": processor.system_prompt}
+        refuse_other(args, made)
         if args.dry_run:
-            return dry_run(args, LslmConfig.from_pretrained(args.model), processor)
+            return dry_run(args, config, processor)
         model = LslmForConditionalGeneration.from_pretrained(args.model, merge_lora=False, dtype=dtype)
     else:
         require(args, "backbone", "tokenizer")
@@ -73,9 +78,7 @@ def train(args: AlignArguments) -> None:
             codes_per_embedding=args.codes_per_embedding,
         )
         joined = {"vocab_size": len(processor.tokenizer), "motion_token_id": processor.motion_token_id}
-        joined |= {
-            name: getattr(args, name) for name in ("motion_input", "projector_hidden_size", "codes_per_embedding")
-        }
+        joined |= {name: getattr(args, name) for name in SHAPE}
         if args.dry_run:
             sizes = load_backbone_config(args.backbone), SignMotionVQVAEConfig.from_pretrained(args.tokenizer)
             return dry_run(args, LslmConfig.joined(*sizes, backbone=args.backbone, **joined), processor)

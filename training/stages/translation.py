@@ -189,6 +189,16 @@ def new_adapter(args: TranslationArguments) -> dict:
     return {**sizes, "target_modules": LORA_LAYERS}
 
 
+def refuse_other(args: TranslationArguments, made: dict) -> None:
+    """Raise a ValueError where the recipe gives another value than that with which the model was `made`."""
+    for name, value in made.items():
+        if name in args.recipe and args.recipe[name] != value:
+            raise ValueError(
+                f"{name} is {args.recipe[name]!r}, but the model was made with {value!r}, which training does not "
+                f"change: leave {name} out, or make another model from tokenizer and backbone"
+            )
+
+
 def set_trainable(model: LslmForConditionalGeneration, parts: list[str], args: TranslationArguments) -> None:
     """Freeze everything but `parts`. "language_model" means its LoRA adapter when there is or is to be one.
 
@@ -200,6 +210,8 @@ def set_trainable(model: LslmForConditionalGeneration, parts: list[str], args: T
         raise ValueError(f"trainable: expected some of {', '.join(PARTS)}, got {' '.join(parts) or 'nothing'}")
     if "language_model" in parts and args.lora_r and model.config.lora is None:
         model.add_lora(new_adapter(args))
+    elif args.lora_r and model.config.lora is not None:
+        refuse_other(args, {"lora_r": model.config.lora["r"], "lora_alpha": model.config.lora["lora_alpha"]})
     model.requires_grad_(False)
     if "projector" in parts:
         model.model.projector.requires_grad_(True)
