@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shlex
 import subprocess
 import sys
 from importlib.metadata import version
@@ -29,7 +30,7 @@ def commit() -> str | None:
 
 def record_of_script(*details: str, packages: tuple[str, ...] = ("torch", "transformers")) -> dict:
     """What the results of a script say of its run: `command`, `versions` and `machine` (with `details`)."""
-    command = " ".join(["python", *sys.argv])
+    command = shlex.join(["python", *sys.argv])
     return {"command": command, "versions": versions(*packages), "machine": machine(*details)}
 
 
