@@ -117,7 +117,8 @@ def test_a_row_of_strangers_is_scored_on_whom_it_never_saw():
             == f"runs/strangers/without-{row.of.rpartition('/')[2].removeprefix('tokenizer-')}"
         )
         assert row.stage == "tokenizer" or row.parent.recipe["data"] == row.recipe["data"]
-        assert row.recipe["mirror"] == 0.5 and keys["split"] == "test" and keys["output"] == row.folder
+        assert row.stage == "tokenizer" or row.recipe["right_handed"] is True
+        assert keys["split"] == "test" and keys["output"] == row.folder
 
 
 def test_dry_run_lists_every_row_and_trains_none(matrix, capsys, tmp_path):
