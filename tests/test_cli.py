@@ -505,7 +505,7 @@ CONFIG, GENERATION, PROCESSOR = "config.json", "generation_config.json", "proces
         ],
         *[(PROCESSOR, "feature_extractor.fps", value) for value in ("x", 0, 1e-9, 1e9)],
         *[(PROCESSOR, f"feature_extractor.{name}", 7) for name in ("mean", "std", "target_skeleton")],
-        (PROCESSOR, "feature_extractor.mean", [{}]),
+        *[(PROCESSOR, "feature_extractor.mean", [{}]), (PROCESSOR, "feature_extractor.right_handed", "false")],
         *[(PROCESSOR, "feature_extractor.std", [0.0] * 623), (PROCESSOR, "feature_extractor", 7)],
         *[(PROCESSOR, "codes_per_embedding", value) for value in (0, "x")],
         *[("chat_template.jinja", None, text) for text in ("{% evil %}", "{{ 1/0 }}", "{{ 'a' * 10**10 }}")],

@@ -70,6 +70,8 @@ def load_pipeline(model: str) -> Pipeline:
         if not all(isinstance(text or "", str) for text in (processor.prompt, processor.system_prompt)):
             raise ValueError("processor_config.json: prompt or system_prompt is no text")
         extractor = processor.feature_extractor
+        if not isinstance(extractor.right_handed, bool):
+            raise ValueError(f"processor_config.json: right_handed is {extractor.right_handed!r:.40}: true or false?")
         for name in ("mean", "std"):
             if len(getattr(extractor, name) or [0] * extractor.feature_size) != extractor.feature_size:
                 raise ValueError(f"processor_config.json: {name} is no list of {extractor.feature_size} numbers")
