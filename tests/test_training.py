@@ -461,6 +461,12 @@ def test_what_a_model_was_made_with_is_not_changed_by_a_key(toy, toy_aligned, tm
     assert lslm_cli.main(["align", *recipe(**TOY_INSTRUCT | flags | same)]) == 0
 
 
+def test_how_left_hands_are_read_is_saved_with_a_model(toy_align, tmp_path):
+    flags = toy_align | {"output_dir": tmp_path, "max_steps": 1, "right_handed": "true"}
+    assert lslm_cli.main(["align", *recipe(**flags)]) == 0
+    assert SignMotionProcessor.from_pretrained(tmp_path).feature_extractor.right_handed is True
+
+
 # --- the same run, divided otherwise ----------------------------------------------------------------------------------
 
 

@@ -203,7 +203,8 @@ def set_trainable(model: LslmForConditionalGeneration, parts: list[str], args: T
     """Freeze everything but `parts`. "language_model" means its LoRA adapter when there is or is to be one.
 
     Raises:
-        ValueError: an unknown part; a language model that would train in bfloat16.
+        ValueError: an unknown part; a language model that would train in bfloat16; sizes of another adapter than the
+            model's.
     """
     unknown = set(parts) - set(PARTS)
     if unknown or not parts:
