@@ -308,10 +308,10 @@ def _landmark_motion(
     if problem := misplaced(**arrays):
         raise MotionFileError(problem)
     if readers := package_readers():
+        assumptions += readers.mend_wrists(**arrays, joints=joints)
         assumptions += readers.check_landmarks(**arrays, size=size, joints=joints, valid=valid, up=given.up)
-    if isinstance(order := mapping.get("order"), str):
-        assumptions.append(Remark(f"landmarks in the order {order}"))
-    return _motion(joints, fps, valid, format, [*notes, *assumptions])
+    unusual = [Remark(f"landmarks in the order {order}")] if isinstance(order := mapping.get("order"), str) else []
+    return _motion(joints, fps, valid, format, [*notes, *assumptions, *unusual])
 
 
 def _motion(joints, fps: float, valid, format: str, notes: Sequence[Remark], smplx=None, told=False) -> Motion:

@@ -2,9 +2,14 @@
 
 import csv
 import json
+import os
 import runpy
 import shutil
+import signal
 import sys
+import textwrap
+import threading
+import time
 from pathlib import Path
 
 import lslm_cli
@@ -67,6 +72,33 @@ def matrix(toy, tmp_path, backbones):
         return str(path)
 
     return write
+
+
+def test_a_sigterm_reaches_the_row_that_runs(tmp_path, monkeypatch):
+    """As of a queue that signals one process alone: the row saves, and ends with the matrix."""
+    row = """
+        import pathlib, signal, sys, time
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        pathlib.Path("runs").touch()
+        time.sleep(20)
+    """
+    (tmp_path / "lslm_cli.py").write_text(textwrap.dedent(row))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+
+    def send():
+        while not Path("runs").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        threading.Thread(target=send, daemon=True).start()
+        with pytest.raises(KeyboardInterrupt, match="give the same command again") as ended:
+            ablate._lslm([])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.value.exit_code == 143
 
 
 def test_the_matrix_of_the_paper_is_complete():

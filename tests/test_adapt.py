@@ -152,6 +152,8 @@ def test_an_adapted_model_is_a_checkpoint_like_any_other(toy, toy_aligned, comma
     # a second person can follow
     more = write_takes(tmp_path / "more", ["l"])
     assert lslm_cli.main(command(more, tmp_path / "second", out)) == 0
+    second = yaml.safe_load((tmp_path / "second" / "stages.yaml").read_text())
+    assert list(second) == list(record) and second["adapt"]["before"] == record["adapt"]
 
 
 def test_a_killed_adaptation_ends_with_the_same_weights(command, commands, tmp_path):

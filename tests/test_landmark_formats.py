@@ -15,7 +15,7 @@ from motion_corpus import cafe, landmarks, rows_of
 
 from lslm.processing import MotionFileError, load_motion
 from lslm.processing.mediapipe_landmarks import mediapipe_to_joints
-from lslm.processing.motion_features import JOINT_NAMES
+from lslm.processing.motion_features import JOINT_NAMES, RIGHT_HAND
 from lslm.processing.readers import landmark_formats
 from lslm.processing.readers.folders import frame_order
 from lslm.processing.readers.landmark_formats import read_kaggle_landmarks, read_landmark_frames, read_pose_file
@@ -23,7 +23,7 @@ from lslm.processing.skeleton import POSE_WIDTHS
 
 FRAMES, WIDTH, HEIGHT = 9, 640, 360
 PIXELS_PER_METRE = 200.0
-HAND = [f"HAND_{k}" for k in range(21)]
+HAND = ["WRIST", *(f"HAND_{k}" for k in range(1, 21))]
 JOINT = {name: index for index, name in enumerate(JOINT_NAMES)}
 # Metres to the person's left, up, and to the front, from between the shoulders. The front is damped by 0.3.
 POINTS = {
@@ -290,6 +290,38 @@ def test_agrees_with_pose_format_both_ways():
     result = read_pose_file(buffer.getvalue())
     assert result["fps"] == 30.0
     check_arms(joints_of(result)[0])
+
+
+def test_wrists_that_pose_format_took_from_the_hands_are_put_before_the_elbows(tmp_path):
+    pytest.importorskip("pose_format")
+    from pose_format import Pose
+    from pose_format.utils.generic import correct_wrists
+
+    before, after = tmp_path / "before.pose", tmp_path / "after.pose"
+    before.write_bytes(write_pose(clip()))
+    with open(after, "wb") as file:
+        correct_wrists(Pose.read(before.read_bytes())).write(file)
+    expected, motion = load_motion(before), load_motion(after)
+    assert not any("wrist" in str(note) for note in expected.notes)
+    assert [str(note)[:31] for note in motion.notes if "wrist" in str(note)] == ["the depth of the right wrist is"]
+    elbow, wrist, *fingers = (JOINT[f"right_{name}"] for name in ("elbow", "wrist", "index1", "thumb3"))
+    np.testing.assert_allclose(motion.joints[:, wrist, 2] - motion.joints[:, elbow, 2], 0.19, atol=1e-3)
+    moved = [wrist, *RIGHT_HAND]
+    np.testing.assert_allclose(motion.joints[..., :2], expected.joints[..., :2], atol=1e-3)
+    for joints in (motion.joints, expected.joints):
+        joints[:, moved, 2] -= joints[:, [wrist], 2]
+    np.testing.assert_allclose(motion.joints, expected.joints, atol=1e-3)
+
+    # arrays of the same landmarks are read alike
+    result = read_pose_file(after.read_bytes())
+    np.savez(tmp_path / "arrays.npz", **{name: value for name, value in result.items() if value is not None})
+    assert any("depth of the right wrist" in str(note) for note in load_motion(tmp_path / "arrays.npz").notes)
+
+
+def test_a_pose_file_of_another_version_is_named(tmp_path):
+    (tmp_path / "clip.pose").write_bytes(write_pose(clip(), version=0.0))
+    with pytest.raises(ValueError, match=r"another kind of \.pose file.*0\.1 or 0\.2.*current pose-format"):
+        load_motion(tmp_path / "clip.pose")
 
 
 # --- arrays per frame -------------------------------------------------------------------------------------------------

@@ -433,7 +433,8 @@ def signer(width, height):
     for landmark, (x, y) in (places | {23: (0.1, -0.5), 24: (-0.1, -0.5)}).items():
         pose[:, landmark, :2] = 0.5 + np.array([x, -y]) * PIXELS_PER_METRE / (width, height)
     right[:, 1:, 1] -= np.linspace(0, 0.01, FRAMES)[:, None]
-    left = (right - right[:, :1]) * (-1, 1, 1) + pose[:, 15:16, :3] * (1, 1, 0)
+    # no two of MediaPipe's networks see a wrist at the same place
+    left = (right - right[:, :1]) * (-1, 1, 1) + pose[:, 15:16, :3] * (1, 1, 0) + (0.002, 0, 0)
     return pose, left, right
 
 

@@ -449,6 +449,7 @@ def test_what_a_model_was_made_with_is_not_changed_by_a_key(toy, toy_aligned, tm
         {"right_handed": "true"},
         {"system_prompt": "Be polite."},
         joint | {"lora_r": 8},
+        joint | {"lora_r": 0},
         joint | {"lora_r": 4, "lora_alpha": 1},
     ]
     for stage, changed in [*(("align", change) for change in changes), ("instruct", joint | {"lora_r": 8})]:

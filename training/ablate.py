@@ -31,6 +31,7 @@ from .recipe import check_keys, parse
 from .recipe_keys import EvaluateKeys
 from .stages.align import AlignArguments
 from .stages.instruct import InstructArguments
+from .stages.interruption import SIGNALS, Stopped
 from .stages.resume import LOCK, is_finished
 from .stages.tokenizer import TokenizerArguments
 
@@ -262,16 +263,20 @@ def _lslm(command: list[str]) -> int:
     """Run `lslm COMMAND ...` in a process of its own: what it took of memory is free again afterwards.
 
     Raises:
-        KeyboardInterrupt: it was interrupted.
+        Stopped: Ctrl-C or SIGTERM came.
     """
     with subprocess.Popen([sys.executable, "-m", "lslm_cli", *command]) as process:
+        # a Ctrl+C reaches the process by itself, a SIGTERM does not; either has it save a checkpoint
+        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         while process.returncode is None:
             try:
                 process.wait()
-            except KeyboardInterrupt:  # reaches the process, too, which saves a checkpoint
+            except KeyboardInterrupt:
                 continue
-    if process.returncode in (130, 143, -signal.SIGINT, -signal.SIGTERM):
-        raise KeyboardInterrupt("interrupted; to go on, give the same command again")
+        signal.signal(signal.SIGTERM, before)
+    for signum in SIGNALS:
+        if process.returncode in (128 + signum, -signum):
+            raise Stopped("interrupted; to go on, give the same command again", signum)
     return process.returncode
 
 

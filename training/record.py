@@ -151,7 +151,7 @@ def read_stages(args: StageArguments, parent: str | None, checkpoint: Path | Non
     """What stages.yaml is to hold: the recipe of each stage that led here by the stage's name, and under `made_with`
     what the last one ran on, with what the card of its data set says and, of one on the Hub, its commit (`revision`).
     `used` in a recipe is of [`used`]. A recipe that was changed when its run went on has the earlier values under
-    `until_step_N`.
+    `until_step_N`; that of a stage which goes on from a model of the same stage has that one's under `before`.
 
     Args:
         args: from `parse`.
@@ -162,8 +162,8 @@ def read_stages(args: StageArguments, parent: str | None, checkpoint: Path | Non
         ValueError: a stages.yaml is none.
     """
     stages = stages_of(parent) if parent else {}
-    for key in (args.stage, "made_with"):  # a stage that goes on from one of its own kind comes last
-        stages.pop(key, None)
+    stages.pop("made_with", None)
+    before = stages.pop(args.stage, None)  # a stage that goes on from one of its own kind comes last
     made_with = versions("lslm", "torch", "transformers")
     names = ("pretty_name", "license", "license_name", "license_link", "language", "origin")
     data_set = {name: value for name, value in read_metadata(args.data).items() if name in names}
@@ -182,6 +182,7 @@ def read_stages(args: StageArguments, parent: str | None, checkpoint: Path | Non
         if differences := {name: old for name, (old, _) in changed(args, earlier).items()}:
             step = checkpoint.name.rpartition("-")[2]
             recipe[f"until_step_{step}"] = differences
+    recipe |= {"before": before} if before else {}
     return stages | {args.stage: recipe, "made_with": made_with}
 
 

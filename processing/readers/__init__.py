@@ -19,7 +19,7 @@ from .compressed import unpacked
 from .finger_bend import whole_hands
 from .folders import read_folder
 from .handedness import right_handed
-from .landmark_formats import check_landmarks, landmarks_in_order, read_kaggle_landmarks, read_pose_file
+from .landmark_formats import check_landmarks, landmarks_in_order, mend_wrists, read_kaggle_landmarks, read_pose_file
 from .mocap_bvh import read_bvh
 from .mocap_gltf import read_gltf
 from .mocap_skeletons import named_joints_to_motion_joints
@@ -81,6 +81,7 @@ __all__ = [
     "check_one_person",
     "exact_joints",
     "landmarks_in_order",
+    "mend_wrists",
     "read",
     "right_handed",
     "rotations_to_vectors",

@@ -50,7 +50,7 @@ def right_handed(
         joints = joints * np.array((-1, 1, 1), joints.dtype) if mirrored else joints
         wrong = [side for side in _HANDS if bent(joints, valid, side) < MIRRORED_HAND]
     if mirrored and landmarks:
-        kind = "the landmarks are a mirror image, left is at the person's right: use 1 - x; if they are none"
+        kind = "the landmarks are a mirror image, left is at the person's right: use 1 - x, or say that they are none"
         raise MotionFileError(kind, "up", up)
     if mirrored:
         notes.append(Remark("left-handed axes, mirrored; if they are not", "up", up))

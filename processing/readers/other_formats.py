@@ -28,6 +28,7 @@ _KNOWN = (
     ("an HDF5 or MATLAB file", ".h5 .hdf5 .mat", (b"\x89HDF", b"MATLAB "), _ARRAYS),
     ("a database or records of several clips", ".mdb .lmdb .tfrecord .sqlite .db", (b"SQLite",), _ARRAYS),
     ("a table or text", ".csv .tsv .txt .skels .xlsx .yaml .yml", (), _ARRAYS),
+    ("another kind of .pose file", ".pose", (), "expected version 0.1 or 0.2; write it with a current pose-format"),
     ("an annotation", ".eaf .srt .vtt .ass .textgrid", (b"<?xml", b"WEBVTT"), _OTHER),
     ("a sound or a network", ".wav .mp3 .safetensors .gguf .onnx .task .ckpt", (b"ID3", b"GGUF"), _OTHER),
     (

@@ -11,6 +11,7 @@ import torch
 from accelerate.utils import gather_object
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from tqdm import tqdm
 from transformers import set_seed
 
 from ...hub_cards.languages import languages_of
@@ -211,7 +212,7 @@ def set_trainable(model: LslmForConditionalGeneration, parts: list[str], args: T
         raise ValueError(f"trainable: expected some of {', '.join(PARTS)}, got {' '.join(parts) or 'nothing'}")
     if "language_model" in parts and args.lora_r and model.config.lora is None:
         model.add_lora(new_adapter(args))
-    elif args.lora_r and model.config.lora is not None:
+    elif model.config.lora is not None:
         refuse_other(args, {"lora_r": model.config.lora["r"], "lora_alpha": model.config.lora["lora_alpha"]})
     model.requires_grad_(False)
     if "projector" in parts:
@@ -359,7 +360,8 @@ def run(
         if read is None:
             read, texts = [], texts * (variations if train.vary.changes_clips else 1)
             for epoch in range(len(texts) // len(train)):
-                clips = [train[epoch, index]["joints"] for index in range(len(train))]
+                indices = tqdm(range(len(train)), desc=f"variation {epoch + 1}", unit="clip", delay=1)
+                clips = [train[epoch, index]["joints"] for index in indices]
                 encoded = encode_clips(vqvae, extractor, clips, torch.float32)
                 read += [(clip.latents if latents else clip.codes)[0].numpy() for clip in encoded]
         start(model, processor, read, texts)
