@@ -304,14 +304,14 @@ def _landmark_motion(
         size = image_shape(arrays["pose"]) if arrays["pose"].ndim == 3 and arrays["pose"].shape[1] > 10 else (640, 480)
         about = "the picture's size is not stored: taken as {} x {}, by the proportions of the face".format(*size)
         assumptions.append(Remark(about, "image_size", size))
+    readers = package_readers()
+    arrays = readers.mended(arrays, size, assumptions, mapping.get("order")) if readers else arrays
     joints, valid = mediapipe_to_joints(**arrays, image_size=size)
     if problem := misplaced(**arrays):
         raise MotionFileError(problem)
-    if readers := package_readers():
-        assumptions += readers.mend_wrists(**arrays, joints=joints)
+    if readers:
         assumptions += readers.check_landmarks(**arrays, size=size, joints=joints, valid=valid, up=given.up)
-    unusual = [Remark(f"landmarks in the order {order}")] if isinstance(order := mapping.get("order"), str) else []
-    return _motion(joints, fps, valid, format, [*notes, *assumptions, *unusual])
+    return _motion(joints, fps, valid, format, [*notes, *assumptions])
 
 
 def _motion(joints, fps: float, valid, format: str, notes: Sequence[Remark], smplx=None, told=False) -> Motion:

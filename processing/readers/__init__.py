@@ -19,7 +19,7 @@ from .compressed import unpacked
 from .finger_bend import whole_hands
 from .folders import read_folder
 from .handedness import right_handed
-from .landmark_formats import check_landmarks, landmarks_in_order, mend_wrists, read_kaggle_landmarks, read_pose_file
+from .landmark_formats import check_landmarks, landmarks_in_order, mended, read_kaggle_landmarks, read_pose_file
 from .mocap_bvh import read_bvh
 from .mocap_gltf import read_gltf
 from .mocap_skeletons import named_joints_to_motion_joints
@@ -64,7 +64,9 @@ def read(
     if container == "gltf" and not content.startswith(b"glTF") and b'"asset"' not in content:
         raise refusal(content[:500], path.suffix)
     if container == "pose":
-        return read_pose_file(content), []
+        landmarks = read_pose_file(content)
+        arm = landmarks.pop("hanging", None)
+        return landmarks, [Remark(f"the {arm} arm is never seen: it hangs")] if arm else []
     if container in ("pickle", "torch"):
         content = read_pickle(content)
         person = None if isinstance(content, np.ndarray) else estimated_person(content, format, clip)
@@ -81,7 +83,7 @@ __all__ = [
     "check_one_person",
     "exact_joints",
     "landmarks_in_order",
-    "mend_wrists",
+    "mended",
     "read",
     "right_handed",
     "rotations_to_vectors",

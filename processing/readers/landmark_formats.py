@@ -25,9 +25,16 @@ from typing import IO, Any
 import numpy as np
 
 from ..array_files import MAX_FRAMES
-from ..mediapipe_landmarks import ROW_WIDTHS, fill_in_time, image_shape, landmarks_of_rows, misplaced
+from ..mediapipe_landmarks import (
+    BODY_DEPTH,
+    ROW_WIDTHS,
+    SHOULDER_WIDTH,
+    fill_in_time,
+    image_shape,
+    landmarks_of_rows,
+    misplaced,
+)
 from ..motion_errors import MotionFileError, Remark
-from ..motion_features import JOINT_NAMES, LEFT_HAND, RIGHT_HAND
 from .clips import choose_clip, no_clips
 from .handedness import right_handed
 
@@ -67,8 +74,9 @@ _SHAPES_APART = 1.7  # the shape of a picture by its face is off by less than 4/
 # Metres from an elbow forward to its wrist: the medians of four people's signs are 0.17 to 0.21, and half of
 # 17,485 frames are within 0.045 of it.
 _WRIST_BEFORE_ELBOW = 0.19
+_HANGING = 0.72  # shoulder widths from a shoulder to the elbow, and from there to the wrist: 26 cm
 _SAME_DEPTH = 1e-3  # widths of the picture; that of a body's wrist never stays the same
-_HAND_JOINTS = {"left": LEFT_HAND, "right": RIGHT_HAND}
+_HANDS = {"left": (13, 15), "right": (14, 16)}  # elbow and wrist
 _CENTRES = {"shoulders": [11, 12], "hips": [23, 24]}
 _CENTRED = 1e-4  # parts of the picture, and the precision of float16; no picture has a body's middle in its corner
 MAX_SAMPLE = 1000  # frames by which the order of an array's landmarks is told
@@ -86,7 +94,8 @@ def read_pose_file(data: bytes) -> dict[str, Any]:
     The body may be whole (33 points) or reduced to the arms and hips (8 points, by name); a head that is left out comes
     from the outline of the face, else it is put above the shoulders with visibility 0. Of several people the one that
     is detected in most frames is taken. Points with confidence 0 are not detected: elbows and wrists are interpolated
-    with visibility 0, a hand with such a point is left out whole.
+    with visibility 0, a hand with such a point is left out whole. An arm whose wrist is never detected hangs, if the
+    other one is (`hanging` names its side).
 
     x and y are pixels in these files. z is not: MediaPipe's image widths as a rule, pixels in some. It is taken for
     widths if it varies less than a tenth as much as x; the width is the header's depth, where it has one (resized files
@@ -311,31 +320,47 @@ def check_landmarks(
     return notes + (right_handed(joints, valid, "-y", landmarks=True)[1] if up is None else [])
 
 
-def mend_wrists(pose: np.ndarray, left_hand: np.ndarray, right_hand: np.ndarray, joints: np.ndarray) -> list[Remark]:
-    """Move wrists, and their hands, in front of the elbows where the file gives a wrist the place of the hand's own.
+def mended(
+    arrays: dict[str, np.ndarray], size: Sequence[float], notes: list[Remark], order: str | None
+) -> dict[str, np.ndarray]:
+    """The arrays of `mediapipe_to_joints` without two faults of files that are told by their numbers; `notes` gets a
+    remark for each.
 
-    pose-format's `correct_wrists` copies the hand's wrist, and corpora are passed on like that. Its x and y are better
-    than those of the body; but the depth of a hand counts from its wrist, so that there it is 0, behind the person.
+    A hand that is found at the other wrist, or far from both, while the other hand is where it belongs: MediaPipe took
+    something else for it. It is left out.
+
+    Wrists that are those of the hands: pose-format's `correct_wrists` copies them, and corpora are passed on like that.
+    x and y are better than those of the body; but the depth of a hand counts from its wrist, so that it is 0, behind
+    the person. They are put in front of the elbows.
 
     Args:
-        pose: (T, 25..33, 3 | 4). left_hand, right_hand: (T, 21, 3). joints: (T, 52, 3), what became of them; changed
-            in place.
+        size: of the picture. order: of pose, face and hands, where it was an unusual one, which is remarked as well.
     """
-    moved = []
-    for side, wrist, hand in (("left", 15, left_hand), ("right", 16, right_hand)):
-        there = hand.any((1, 2))
-        copied = there & (pose[:, wrist, :2] == hand[:, 0, :2]).all(1)
-        apart = pose[copied, wrist, 2] - hand[copied, 0, 2]  # where depth was counted from another place since
+    if isinstance(order, str):
+        notes.append(Remark(f"landmarks in the order {order}"))
+    pose, hands = arrays["pose"], {side: arrays[f"{side}_hand"] for side in _HANDS}
+    if pose.ndim != 3 or pose.shape[1] < 25 or any(hand.shape != (len(pose), _NUM_HAND, 3) for hand in hands.values()):
+        return arrays  # as mediapipe_to_joints says
+    for side, other in (("left", "right"), ("right", "left")):
+        without = arrays | {f"{side}_hand": np.zeros_like(hands[side])}
+        if hands[other].any() and misplaced(**arrays) and not misplaced(**without):
+            kind = f"{side} hand is not at its wrist: something else was taken for it, and it is left out"
+            notes.append(Remark(f"the {kind}", kind=f"a {kind}"))
+            arrays, hands[side] = without, without[f"{side}_hand"]
+    moved, pose = [], pose.copy()
+    for side, (elbow, wrist) in _HANDS.items():
+        there = hands[side].any((1, 2))
+        copied = there & (pose[:, wrist, :2] == hands[side][:, 0, :2]).all(1)
+        apart = pose[copied, wrist, 2] - hands[side][copied, 0, 2]  # where depth was counted from another place since
         if copied.sum() > there.sum() / 2 and np.ptp(apart) < _SAME_DEPTH:
-            elbow, *after = (JOINT_NAMES.index(f"{side}_{name}") for name in ("elbow", "wrist"))
-            after += _HAND_JOINTS[side]
-            forward = joints[copied, elbow, 2] + _WRIST_BEFORE_ELBOW - joints[copied, after[0], 2]
-            joints[np.ix_(copied, after, [2])] += forward[:, None, None]
+            across = (pose[copied, 11] - pose[copied, 12])[:, :2] * (1, size[1] / size[0])
+            metre = np.median(np.linalg.norm(across, axis=-1)) / SHOULDER_WIDTH
+            pose[copied, wrist, 2] = pose[copied, elbow, 2] - _WRIST_BEFORE_ELBOW * metre / BODY_DEPTH
             moved.append(side)
-    if not moved:
-        return []
-    kind = "wrist is the hand's own (`correct_wrists` of pose-format): put 19 cm in front of the elbow"
-    return [Remark(f"the depth of the {' and '.join(moved)} {kind}", kind=f"the depth of a {kind}")]
+    if moved:
+        kind = "wrist is the hand's own (`correct_wrists` of pose-format): put 19 cm in front of the elbow"
+        notes.append(Remark(f"the depth of the {' and '.join(moved)} {kind}", kind=f"the depth of a {kind}"))
+    return arrays | {"pose": pose}
 
 
 def _check_order_of_points(hands: np.ndarray) -> None:
@@ -556,13 +581,19 @@ def _landmarks(
         raise ValueError("no frame has both shoulders detected; record with the upper body in the picture")
     # Some files carry an offset in z of thousands of pixels. Depths are relative to anything: why not the shoulders.
     body[..., 2] -= np.median(body[seen][:, _SHOULDERS, 2])
-    for point in _ARMS:
-        detected = np.isfinite(body[:, point]).all(-1)
-        if not detected.any():
-            raise ValueError(f"{POSE_NAMES[point].lower()} is not detected in any frame; record both arms")
-        body[:, point] = fill_in_time(body[:, point], detected)
+    there = np.isfinite(body).all(-1)
+    body[:, _SHOULDERS] = fill_in_time(body[:, _SHOULDERS], seen)
     shoulders = body[:, _SHOULDERS]
     width = np.median(np.linalg.norm((shoulders[:, 0] - shoulders[:, 1])[:, :2], axis=-1))
+    hanging = [side for side, wrist in (("left", 15), ("right", 16)) if not there[:, wrist].any()]
+    for point in _ARMS[2:]:
+        idle = len(hanging) == 1 and hanging[0].upper() in POSE_NAMES[point]
+        if there[:, point].any():
+            body[:, point] = fill_in_time(body[:, point], there[:, point])
+        elif idle:  # such files leave out what does not sign
+            body[:, point] = body[:, point - 2] + (0, _HANGING * width, 0)
+        else:
+            raise ValueError(f"{POSE_NAMES[point].lower()} is not detected in any frame; record the arms that sign")
     lost = ~np.isfinite(body[:, _HEAD]).all((1, 2))
     body[lost[:, None] & np.isin(np.arange(33), _HEAD)] = np.repeat(
         shoulders[lost].mean(1) - (0, EAR_HEIGHT * width, 0), len(_HEAD), axis=0
@@ -575,4 +606,4 @@ def _landmarks(
     for side, hand in hands.items():
         whole = np.isfinite(hand).all((1, 2))
         result[side] = np.where(whole[:, None, None], hand / size, 0.0).astype(np.float32)
-    return result
+    return result | ({"hanging": hanging[0]} if hanging else {})
