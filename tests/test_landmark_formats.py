@@ -352,7 +352,9 @@ def test_a_hand_that_was_found_at_the_other_wrist_is_left_out(tmp_path):
     right, twice = load_motion(tmp_path / "right.npz"), load_motion(tmp_path / "twice.npz")
     np.testing.assert_array_equal(twice.joints, right.joints)
     np.testing.assert_array_equal(twice.valid, right.valid)
-    assert [note for note in twice.notes if note not in right.notes][0].text.startswith("the left hand is not at its")
+    assert [note for note in twice.notes if note not in right.notes][0].text.startswith(
+        "the left hand is at the other wrist"
+    )
     with pytest.raises(MotionFileError, match="`left_hand` is not at the left wrist"):  # nothing says which is wrong
         load_motion(tmp_path / "left.npz")
 

@@ -326,8 +326,8 @@ def mended(
     """The arrays of `mediapipe_to_joints` without two faults of files that are told by their numbers; `notes` gets a
     remark for each.
 
-    A hand that is found at the other wrist, or far from both, while the other hand is where it belongs: MediaPipe took
-    something else for it. It is left out.
+    A hand that is found at the other wrist, less than a shoulder width away, while the other hand is where it belongs:
+    MediaPipe took something else for it. It is left out.
 
     Wrists that are those of the hands: pose-format's `correct_wrists` copies them, and corpora are passed on like that.
     x and y are better than those of the body; but the depth of a hand counts from its wrist, so that it is 0, behind
@@ -343,8 +343,13 @@ def mended(
         return arrays  # as mediapipe_to_joints says
     for side, other in (("left", "right"), ("right", "left")):
         without = arrays | {f"{side}_hand": np.zeros_like(hands[side])}
-        if hands[other].any() and misplaced(**arrays) and not misplaced(**without):
-            kind = f"{side} hand is not at its wrist: something else was taken for it, and it is left out"
+        there = hands[side][:, 0, :2].any(1) & pose[:, _SHOULDERS].any((1, 2))
+        if not there.any() or not hands[other].any() or not misplaced(**arrays) or misplaced(**without):
+            continue
+        wrists = pose[there][:, [_HANDS[other][1], *_SHOULDERS], :2]
+        away = np.median(np.linalg.norm(hands[side][there, 0, :2] - wrists[:, 0], axis=-1))
+        if away < np.median(np.linalg.norm(wrists[:, 1] - wrists[:, 2], axis=-1)):
+            kind = f"{side} hand is at the other wrist: something else was taken for it, and it is left out"
             notes.append(Remark(f"the {kind}", kind=f"a {kind}"))
             arrays, hands[side] = without, without[f"{side}_hand"]
     moved, pose = [], pose.copy()
