@@ -26,7 +26,7 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
         mean: (feature_size,) subtracted from the features; None: 0.
         std: (feature_size,) the features are divided by; None: 1.
         max_seconds: longer clips are refused: LSLM translates utterances.
-        right_handed: joints of who signs with the left hand are mirrored (features, which cannot be, stay).
+        right_handed: joints of who signs with the left hand are mirrored, and decoded so; features stay as they are.
     """
 
     model_input_names = ["input_features", "input_features_mask"]
