@@ -14,6 +14,8 @@ from .modeling_lslm import (
     SignMotionVQVAEConfig,
 )
 from .processing import (
+    Caption,
+    LiveTranslator,
     Motion,
     SignMotionFeatureExtractor,
     SignMotionProcessor,
@@ -21,6 +23,7 @@ from .processing import (
     features_to_joints,
     joints_to_features,
     load_motion,
+    translate_stream,
 )
 from .processing.pipeline_lslm import register_pipeline as _register_pipeline
 
@@ -37,6 +40,8 @@ AutoFeatureExtractor.register(SignMotionVQVAEConfig, SignMotionFeatureExtractor,
 _register_pipeline(AutoModel)
 
 __all__ = [
+    "Caption",
+    "LiveTranslator",
     "LslmConfig",
     "LslmForConditionalGeneration",
     "LslmModel",
@@ -49,4 +54,5 @@ __all__ = [
     "features_to_joints",
     "joints_to_features",
     "load_motion",
+    "translate_stream",
 ]

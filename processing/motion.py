@@ -91,7 +91,7 @@ class Motion:
 
 
 # What the caller says about a file; None: as the file or its format has it.
-_Arguments = namedtuple("_Arguments", "fps format up flat_hand_mean body_model image_size")
+Given = namedtuple("Given", "fps format up flat_hand_mean body_model image_size", defaults=[None] * 6)
 
 
 def load_motion(
@@ -136,16 +136,16 @@ def load_motion(
         if up is not None and up not in UP_TURNS:
             raise ValueError(f"up is {up!r}, expected {', '.join(map(repr, UP_TURNS))}")
         fps = None if fps is None else check_fps(fps, "the fps argument")
-        given = _Arguments(fps, format, up, flat_hand_mean, body_model and str(body_model), image_size)
+        given = Given(fps, format, up, flat_hand_mean, body_model and str(body_model), image_size)
         with contextlib.ExitStack() as stack:
             content = "folder" if path.is_dir() else open_file(path, stack)
             if not isinstance(content, str):
                 if clip is not None:
                     raise MotionFileError(f"one clip, with no name to be {clip!r}; leave clip out", kind="no clips")
-                return _motion_of(content, given)
+                return motion_of(content, given)
             about, container_format, _ = CONTAINERS[content]
             content, notes = package_readers(about).read(path, content, format, clip, up)
-            return _motion_of(content, given, container_format, notes)
+            return motion_of(content, given, container_format, notes)
     except ValueError as error:
         raise MotionFileError.of(path, error) from error
     except (Exception, RecursionError, MemoryError) as error:
@@ -194,7 +194,7 @@ def open_file(path: Path, stack: contextlib.ExitStack) -> np.ndarray | Mapping |
     return "pickle" if path.suffix in PICKLE_SUFFIXES else "other"
 
 
-def _motion_of(content, given: _Arguments, format: str | None = None, notes: Sequence[Remark] = ()) -> Motion:
+def motion_of(content, given: Given, format: str | None = None, notes: Sequence[Remark] = ()) -> Motion:
     """The motion of an array, named arrays or an `SmplxClip`. format, notes: of a container of another program."""
     if isinstance(content, np.ndarray):
         return _array_motion(content, given)
@@ -212,7 +212,7 @@ def _motion_of(content, given: _Arguments, format: str | None = None, notes: Seq
     return _smplx_motion(clip, given)
 
 
-def _array_motion(array: np.ndarray, given: _Arguments) -> Motion:
+def _array_motion(array: np.ndarray, given: Given) -> Motion:
     numbers({"the array": array}, "the array")
     if array.shape in ((width,) for width in ROW_WIDTHS):
         raise ValueError(f"1 frame of landmarks {array.shape}, expected a clip; stack its frames, or give their folder")
@@ -233,7 +233,7 @@ def _array_motion(array: np.ndarray, given: _Arguments) -> Motion:
     return _smplx_motion(array_to_clip(array, given.format), given)
 
 
-def _joints_motion(mapping: Mapping, given: _Arguments, format: str = "lslm", notes: Sequence[Remark] = ()) -> Motion:
+def _joints_motion(mapping: Mapping, given: Given, format: str = "lslm", notes: Sequence[Remark] = ()) -> Motion:
     joints = one_clip(numbers(mapping, "joints"), 3)
     if joints.ndim != 3 or joints.shape[1:] != (NUM_JOINTS, 3):
         hint = ""
@@ -261,7 +261,7 @@ def _joints_motion(mapping: Mapping, given: _Arguments, format: str = "lslm", no
     return _motion(joints, fps, valid.astype(bool), format, notes, told=told and format == "lslm")
 
 
-def _feature_motion(array: np.ndarray, given: _Arguments) -> Motion:
+def _feature_motion(array: np.ndarray, given: Given) -> Motion:
     """HumanML3D's vector back to joints. What is normalised cannot be undone: mean and deviation are in other files."""
     fps, notes = _frame_rate(given, len(array), None, None, "HumanML3D feature")
     features = array.astype(np.float64)
@@ -276,7 +276,7 @@ def _feature_motion(array: np.ndarray, given: _Arguments) -> Motion:
     return _motion(joints.astype(np.float32), fps, np.ones(joints.shape[:2], bool), "features", notes)
 
 
-def _smplx_motion(clip: SmplxClip, given: _Arguments) -> Motion:
+def _smplx_motion(clip: SmplxClip, given: Given) -> Motion:
     layout = LAYOUTS[clip.format]
     fps, notes = _frame_rate(given, clip.num_frames, clip.fps, layout.fps, layout.about)
     joints, valid, assumptions = clip_to_joints(
@@ -291,9 +291,7 @@ def _smplx_motion(clip: SmplxClip, given: _Arguments) -> Motion:
     return _motion(joints.astype(np.float32), fps, valid, clip.format, notes, clip.params)
 
 
-def _landmark_motion(
-    mapping: Mapping, given: _Arguments, format: str = "mediapipe", notes: Sequence[Remark] = ()
-) -> Motion:
+def _landmark_motion(mapping: Mapping, given: Given, format: str = "mediapipe", notes: Sequence[Remark] = ()) -> Motion:
     arrays = {key: one_clip(numbers(mapping, key), 3) for key in ("pose", "left_hand", "right_hand")}
     stored = one_number(mapping, "fps")
     fps, assumptions = _frame_rate(given, len(arrays["pose"]), stored, MEDIAPIPE_FPS, "webcam landmarks")
@@ -339,7 +337,7 @@ def check_fps(fps: Any, source: str) -> float:
 
 
 def _frame_rate(
-    given: _Arguments, frames: int, stored: float | None, documented: float | None = None, about: str | None = None
+    given: Given, frames: int, stored: float | None, documented: float | None = None, about: str | None = None
 ) -> tuple[float, list[Remark]]:
     """Frames per second, and a remark if nobody but the authors of the format says so.
 

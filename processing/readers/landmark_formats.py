@@ -357,7 +357,9 @@ def mended(
         there = hands[side].any((1, 2))
         copied = there & (pose[:, wrist, :2] == hands[side][:, 0, :2]).all(1)
         apart = pose[copied, wrist, 2] - hands[side][copied, 0, 2]  # where depth was counted from another place since
-        if copied.sum() > there.sum() / 2 and np.ptp(apart) < _SAME_DEPTH:
+        if copied.sum() <= there.sum() / 2 or np.ptp(pose[copied, 11:15, 2]) < _SAME_DEPTH:
+            continue  # its own wrists, or no depth at all
+        if np.ptp(apart) < _SAME_DEPTH:
             across = (pose[copied, 11] - pose[copied, 12])[:, :2] * (1, size[1] / size[0])
             metre = np.median(np.linalg.norm(across, axis=-1)) / SHOULDER_WIDTH
             pose[copied, wrist, 2] = pose[copied, elbow, 2] - _WRIST_BEFORE_ELBOW * metre / BODY_DEPTH

@@ -1,0 +1,236 @@
+"""Signing as it comes: frames of a camera in, text out while somebody signs, one utterance after the other.
+
+Hands that rise begin an utterance, hands that rest end it. Until then it is translated again and again; what is whole
+is translated as its file would be.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .motion import Given, motion_of
+from .pipeline_lslm import SignTranslationPipeline
+
+# How far the higher wrist is below the shoulders, in shoulder widths: under 0.85 in 99 of 100 frames of 2,364 signs,
+# 1.4 and more with the hands in the lap or hanging.
+RAISED, RESTING = 1.0, 1.15
+REST = 0.5  # seconds of it end an utterance
+BEFORE = 0.3  # seconds that are kept from before the hands rose
+SHORTEST = 0.4  # seconds: less is a hand that went through the picture
+LONGEST = 20.0  # seconds: who never rests is cut here
+EVERY = 0.5  # seconds from one translation of an unfinished utterance to the next
+_PARTS = {"pose": (33, 4), "left_hand": (21, 3), "right_hand": (21, 3)}
+_SHOULDERS_AND_WRISTS = {"landmarks": [11, 12, 15, 16], "joints": [16, 17, 20, 21]}
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What is to be read at a moment of a stream.
+
+    Attributes:
+        text: of the utterance as far as it has come, or "" with a `reason`.
+        settled: the beginning of `text` that the translation before had, too, in whole words; all of a final text.
+        final: whether the utterance is over.
+        start, end: seconds, of the frames that were translated.
+        reason: why there is no text; None.
+        clip: of a final one, the arrays of our `.npz` format (`np.savez(path, **caption.clip)`); else None.
+    """
+
+    text: str
+    settled: str
+    final: bool
+    start: float
+    end: float
+    reason: str | None = None
+    clip: dict[str, np.ndarray] | None = field(default=None, repr=False)
+
+
+class LiveTranslator:
+    """A stream of frames that one push after the other becomes captions; see [`translate_stream`].
+
+    It holds one utterance, of at most `LONGEST` seconds, whatever comes.
+    """
+
+    def __init__(
+        self,
+        pipe: SignTranslationPipeline,
+        *,
+        image_size: tuple[float, float] | None = None,
+        every: float = EVERY,
+        **told,
+    ):
+        self.pipe, self.image_size, self.every, self.told = pipe, image_size, every, told
+        self.waiting: deque[tuple[float, Any]] = deque()  # the last frames before somebody signs
+        self.frames: list[tuple[float, Any]] = []  # of the utterance
+        self.rested: float | None = None  # since when the hands rest
+        self.asked, self.before = 0.0, ""  # when it was last translated, and as what
+
+    def push(self, seconds: float, frame: Mapping | np.ndarray | None) -> Caption | None:
+        """Take a frame; a caption, if there is a new one.
+
+        Raises:
+            ValueError: time goes back, or no frame.
+        """
+        last = self.frames or self.waiting
+        if last and not seconds > last[-1][0]:
+            raise ValueError(f"a frame at {seconds:g} s after one at {last[-1][0]:g} s: frames come in their order")
+        below = _wrists_below_shoulders(frame, self.image_size)
+        if not self.frames:
+            self.waiting.append((seconds, frame))
+            while self.waiting[0][0] < seconds - BEFORE:
+                self.waiting.popleft()
+            if below < RAISED:
+                self.frames, self.rested, self.asked, self.before = list(self.waiting), None, seconds, ""
+                self.waiting.clear()
+            return None
+        self.frames.append((seconds, frame))
+        self.rested = None if below < RESTING else seconds if self.rested is None else self.rested
+        if self.rested is not None and seconds - self.rested >= REST:
+            return self._whole(self.rested)
+        if seconds - self.frames[0][0] >= LONGEST:
+            return self._whole(seconds)
+        if self.rested is None and seconds - self.asked >= self.every:
+            return self._unfinished(seconds)
+        return None
+
+    def finish(self) -> Caption | None:
+        """The stream is over: the caption of what was begun."""
+        return self._whole(self.frames[-1][0]) if self.frames else None
+
+    def _unfinished(self, seconds: float) -> Caption | None:
+        began = time.monotonic()
+        text, reason, _ = self._translate(self.frames)
+        # who translates more slowly than somebody signs asks less often, and does not fall behind
+        self.asked = seconds + max(time.monotonic() - began - self.every, 0.0)
+        if reason or not text:
+            return None
+        settled, self.before = _common_words(self.before, text), text
+        return Caption(text, settled, False, self.frames[0][0], seconds)
+
+    def _whole(self, end: float) -> Caption | None:
+        frames = [(seconds, frame) for seconds, frame in self.frames if seconds <= end]
+        # what came after it is before the next one
+        self.waiting.extend((seconds, frame) for seconds, frame in self.frames if seconds > end)
+        self.frames = []
+        start = frames[0][0]
+        if len(frames) < 2 or end - start < SHORTEST + BEFORE:
+            return None
+        text, reason, clip = self._translate(frames)
+        return Caption(text, text, True, start, end, reason, clip)
+
+    def _translate(self, frames: list[tuple[float, Any]]) -> tuple[str, str | None, dict[str, np.ndarray]]:
+        clip = as_clip(frames, self.image_size)
+        try:
+            (result,) = self.pipe({"motion": motion_of(clip, Given())}, **self.told)
+        except ValueError as error:
+            return "", str(error), clip
+        return result["translation_text"], result.get("reason"), clip
+
+
+def translate_stream(
+    frames: Iterable[tuple[float, Mapping | np.ndarray | None]],
+    pipe: SignTranslationPipeline,
+    *,
+    image_size: tuple[float, float] | None = None,
+    every: float = EVERY,
+    **told,
+) -> Iterator[Caption]:
+    """Captions of a source of frames, whatever its rate, as long as it lasts.
+
+    ```python
+    for caption in lslm.translate_stream(camera(), pipe, image_size=(1280, 720)):
+        print(caption.text, end="\\n" if caption.final else "\\r")
+    ```
+
+    An utterance that is over is what `pipe` makes of `caption.clip`, saved as a file: the same features and codes.
+
+    Args:
+        frames: (seconds, frame): MediaPipe Holistic's landmarks of a picture, a dict of `pose` (33, 3 or 4),
+            `left_hand` and `right_hand` (21, 3), None or left out where it found none; or joints (52, 3) in metres, y
+            up. None is a picture of nobody.
+        pipe: `pipeline("sign-translation", ...)`.
+        image_size: width and height of the picture, in pixels; needed with landmarks.
+        every: seconds until an unfinished utterance is translated again.
+        told: keyword arguments for `pipe`, like `min_confidence=0.5`.
+
+    Raises:
+        ValueError: frames out of order, of another shape, or landmarks without `image_size`.
+    """
+    live = LiveTranslator(pipe, image_size=image_size, every=every, **told)
+    for seconds, frame in frames:
+        if caption := live.push(seconds, frame):
+            yield caption
+    if caption := live.finish():
+        yield caption
+
+
+def as_clip(frames: list[tuple[float, Any]], image_size: tuple[float, float] | None) -> dict[str, np.ndarray]:
+    """(seconds, frame) as the arrays of our `.npz` format, evenly in time, with a frame for each that was lost; between
+    two frames in which something was found it is on the way from one to the other."""
+    seconds = np.array([second for second, _ in frames])
+    gaps = np.diff(seconds)
+    times = np.linspace(seconds[0], seconds[-1], 1 + int(np.maximum(np.rint(gaps / np.median(gaps)), 1).sum()))
+    after = np.clip(np.searchsorted(seconds, times), 1, len(seconds) - 1)
+    share = np.clip((times - seconds[after - 1]) / (seconds[after] - seconds[after - 1]), 0.0, 1.0)[:, None, None]
+    some = next(frame for _, frame in frames if frame is not None)
+    clip = {"fps": np.array((len(times) - 1) / (seconds[-1] - seconds[0]))}
+    for name, shape in (_PARTS if isinstance(some, Mapping) else {"joints": np.shape(some)}).items():
+        lost = np.zeros(shape) if isinstance(some, Mapping) else np.full(shape, np.nan)
+        values = np.stack([_part(frame, name, lost) for _, frame in frames])
+        found = (np.nan_to_num(values) != 0).any((1, 2))[:, None, None]
+        first, second = values[after - 1], values[after]
+        nearest = np.where(share < 0.5, first, second)
+        between = first + (second - first) * share
+        clip[name] = np.where(found[after - 1] & found[after], between, nearest).astype(np.float32)
+    return clip if image_size is None else clip | {"image_size": np.asarray(image_size)}
+
+
+def _part(frame: Mapping | np.ndarray | None, name: str, lost: np.ndarray) -> np.ndarray:
+    value = frame.get(name) if isinstance(frame, Mapping) else frame
+    if value is None:
+        return lost
+    value = np.asarray(value, np.float64)
+    if name == "pose" and value.shape == (33, 3):
+        value = np.pad(value, ((0, 0), (0, 1)), constant_values=1.0)  # seen
+    return value
+
+
+def _wrists_below_shoulders(frame: Mapping | np.ndarray | None, image_size: tuple[float, float] | None) -> float:
+    """How far the higher wrist is below the shoulders, in shoulder widths; far where nobody is seen.
+
+    Raises:
+        ValueError: the frame is none.
+    """
+    if isinstance(frame, Mapping):
+        for name, shape in _PARTS.items():
+            if frame.get(name) is not None and np.shape(frame[name]) not in (shape, (shape[0], 3)):
+                raise ValueError(f"`{name}` of a frame has shape {np.shape(frame[name])}, expected {shape}")
+        if image_size is None:
+            raise ValueError("landmarks are parts of a picture: give its image_size=(width, height)")
+        points, scale, kind = frame.get("pose"), image_size, "landmarks"
+    else:
+        if frame is not None and np.shape(frame) != (52, 3):
+            raise ValueError(f"a frame has shape {np.shape(frame)}, expected joints (52, 3), or a dict of landmarks")
+        points, scale, kind = frame, (1, -1, 1), "joints"
+    if points is None or not np.any(points):
+        return np.inf
+    left, right, *wrists = np.asarray(points)[_SHOULDERS_AND_WRISTS[kind], : len(scale)] * scale
+    below = (min(wrist[1] for wrist in wrists) - (left[1] + right[1]) / 2) / max(np.linalg.norm(left - right), 1e-9)
+    return float(below) if np.isfinite(below) else np.inf
+
+
+def _common_words(before: str, now: str) -> str:
+    """The words with which both begin."""
+    same = 0
+    for old, new in zip(before.split(), now.split(), strict=False):
+        if old != new:
+            break
+        same += 1
+    return " ".join(now.split()[:same])
+
+
+__all__ = ["Caption", "LiveTranslator", "translate_stream"]

@@ -1,0 +1,190 @@
+"""Signing as it comes: where utterances begin and end, that they are read as their files, what a stream may cost."""
+
+import numpy as np
+import pytest
+from motion_corpus import cafe, landmarks
+from test_shipped import CHECKPOINT
+from transformers import pipeline
+
+import lslm
+from lslm.processing import live
+from lslm.processing.motion_features import LEFT_HAND, RIGHT_HAND
+from lslm.training.dataset.takes import joined
+
+SIZE = (1280, 720)
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return pipeline("sign-translation", model=str(CHECKPOINT))
+
+
+class Saying:
+    """In place of a pipeline where it is counted, not read: says what it is told to, in turn."""
+
+    def __init__(self, *texts):
+        self.texts, self.seconds = list(texts), []
+
+    def __call__(self, clip, **_):
+        self.seconds.append(clip["motion"].duration)
+        return [{"translation_text": self.texts.pop(0) if len(self.texts) > 1 else self.texts[0]}]
+
+
+def resting(frame: np.ndarray, frames: int) -> np.ndarray:
+    """(T, 52, 3): the person of a frame with hanging arms."""
+    still = frame.copy()
+    for shoulder, elbow, wrist, hand in ((16, 18, 20, LEFT_HAND), (17, 19, 21, RIGHT_HAND)):
+        place = still[shoulder] - (0, 0.52, 0)
+        still[hand] += place - still[wrist]
+        still[elbow], still[wrist] = still[shoulder] - (0, 0.27, 0), place
+    return np.repeat(still[None], frames, axis=0)
+
+
+def session(*numbers: int) -> tuple[np.ndarray, float]:
+    """Joints (T, 52, 3) of somebody who signs these clips of ASL Cafe, and rests before, between and after."""
+    clips = [cafe(number) for number in numbers]
+    pieces = [resting(clips[0].joints[0], 15)]
+    for clip in clips:
+        pieces += [clip.joints, resting(clip.joints[-1], 15)]
+    return joined(pieces, clips[0].fps), clips[0].fps
+
+
+def stream(values, fps: float):
+    return [(10 + index / fps, value) for index, value in enumerate(values)]
+
+
+def parts(found: dict, index: int) -> dict:
+    return {name: found[name][index] for name in ("pose", "left_hand", "right_hand")}
+
+
+# --- a whole utterance ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["joints", "landmarks"])
+def test_an_utterance_is_read_as_its_file(pipe, tmp_path, kind):
+    numbers = (0, 1) if kind == "joints" else (0,)
+    joints, fps = session(*numbers)
+    if kind == "joints":
+        frames, size = stream(joints, fps), None
+    else:
+        found = landmarks(cafe(0)._replace(joints=joints))
+        frames, size = stream([parts(found, index) for index in range(len(joints))], fps), SIZE
+    every = 60.0 if kind == "joints" else 3.0
+    captions = list(lslm.translate_stream(frames, pipe, image_size=size, every=every))
+    whole = [caption for caption in captions if caption.final]
+    assert len(whole) == len(numbers) and (len(captions) > len(whole)) == (kind == "landmarks")
+    for caption, number in zip(whole, numbers, strict=True):
+        np.savez(tmp_path / f"{number}.npz", **caption.clip)
+        expected = pipe(str(tmp_path / f"{number}.npz"), details=True)[0]
+        assert caption.text == caption.settled == expected["translation_text"] and caption.reason is None
+        motion = live.motion_of(caption.clip, live.Given())
+        assert pipe({"motion": motion}, details=True)[0]["motion_codes"] == expected["motion_codes"]
+        # what rises, signs and sinks, and no rest
+        assert 0 <= caption.end - caption.start - len(cafe(number).joints) / fps < 3.0
+    assert whole[0].end <= whole[-1].start or len(whole) == 1
+    for caption in captions:
+        assert caption.final or caption.text.startswith(caption.settled)
+        assert caption.final == (caption.clip is not None)
+
+
+def test_what_stays_the_same_is_settled():
+    joints, fps = session(0)
+    saying = Saying("Hello", "Hello can I", "Hello, can I get tea", "Hello, can I get a tea", "Hello, can I.")
+    captions = list(lslm.translate_stream(stream(joints, fps), saying))
+    assert [caption.settled for caption in captions[:4]] == ["", "Hello", "", "Hello, can I get"]
+    assert captions[-1].final and captions[-1].settled == captions[-1].text == "Hello, can I."
+
+
+# --- where it begins and ends -----------------------------------------------------------------------------------------
+
+
+def test_rest_nobody_and_a_passing_hand_say_nothing():
+    joints, fps = session(0)
+    still, raised = joints[:1].repeat(300, 0), joints[len(joints) // 2]
+    passing = still.copy()
+    passing[100:103] = raised
+    saying = Saying("Tea.")
+    for values in (still, passing, [None] * 300):
+        assert not list(lslm.translate_stream(stream(values, fps), saying))
+    assert not saying.seconds
+
+
+def test_who_leaves_the_picture_or_the_stream_ends_it():
+    joints, fps = session(0)
+    middle = len(joints) // 2
+    left = [*joints[:middle], *[None] * 30]
+    for values in (left, joints[:middle]):
+        (caption,) = (
+            caption for caption in lslm.translate_stream(stream(values, fps), Saying("Tea.")) if caption.final
+        )
+        assert caption.text == "Tea." and caption.end == pytest.approx(10 + middle / fps, abs=1.5 / fps)
+
+
+def test_ten_minutes_that_never_rest_cost_the_same_each_minute():
+    joints, fps = cafe(0).joints, cafe(0).fps
+    saying = Saying("Tea.")
+    translator = lslm.LiveTranslator(saying, every=2.5)
+    held, done, captions = 0, [], []
+    for second, frame in stream(np.resize(joints, (round(600 * fps), 52, 3)), fps):
+        captions += [translator.push(second, frame) or ()]
+        held = max(held, len(translator.frames) + len(translator.waiting))
+        done.append(len(saying.seconds))
+    assert held <= (live.LONGEST + live.BEFORE) * fps + 2 and max(saying.seconds) <= live.LONGEST + 1
+    minutes = np.diff(done[:: round(60 * fps)])
+    assert minutes.max() <= 1.1 * minutes.min()
+    assert sum(caption.final for caption in captions if caption) >= 600 // (live.LONGEST + 1)
+
+
+# --- time -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fps", [23.976, 25.0, 29.97, 59.94])
+def test_frames_that_come_late_or_never_are_put_where_they_belong(fps):
+    rng = np.random.default_rng(0)
+    way = rng.normal(0, 0.1, (52, 3))
+    exact = np.arange(60) / fps
+    late = np.delete(exact + rng.uniform(0, 0.2 / fps, 60), [20, 21, 40])
+    clip = live.as_clip([(second, 1 + second * way) for second in late], None)
+    assert float(clip["fps"]) == pytest.approx(fps, rel=0.01)
+    times = np.linspace(late[0], late[-1], len(clip["joints"]))
+    assert len(times) == 60
+    np.testing.assert_allclose(clip["joints"], 1 + times[:, None, None] * way, atol=1e-5)
+    even = live.as_clip([(second, 1 + second * way) for second in exact], None)
+    np.testing.assert_allclose(even["joints"], np.float32(1 + exact[:, None, None] * way), atol=1e-6)
+
+
+def test_a_hand_that_is_lost_is_on_no_way_to_zero():
+    found = landmarks(cafe(0))
+    frames = [(index / 15 + (0.01 if index % 2 else 0), parts(found, index)) for index in range(20)]
+    for _, frame in frames[8:12]:
+        frame["right_hand"] = None
+    clip = live.as_clip(frames, SIZE)
+    there = clip["right_hand"].any((1, 2))
+    assert 3 <= (~there).sum() <= 5 and np.abs(clip["right_hand"][there] - found["right_hand"].mean(0)).max() < 0.5
+    assert clip["pose"].shape == (20, 33, 4) and tuple(clip["image_size"]) == SIZE
+
+
+# --- what is no stream ------------------------------------------------------------------------------------------------
+
+
+def test_what_is_no_frame_is_refused():
+    frame = cafe(0).joints[0]
+    translator = lslm.LiveTranslator(Saying("Tea."))
+    translator.push(1.0, frame)
+    with pytest.raises(ValueError, match="0.5 s after one at 1 s: frames come in their order"):
+        translator.push(0.5, frame)
+    with pytest.raises(ValueError, match=r"shape \(33, 3\), expected joints \(52, 3\), or a dict of landmarks"):
+        translator.push(2.0, frame[:33])
+    with pytest.raises(ValueError, match="give its image_size"):
+        translator.push(3.0, {"pose": np.zeros((33, 4))})
+    with pytest.raises(ValueError, match=r"`left_hand` of a frame has shape \(20, 3\), expected \(21, 3\)"):
+        translator.push(4.0, {"pose": np.zeros((33, 4)), "left_hand": np.zeros((20, 3))})
+
+
+def test_an_utterance_that_cannot_be_read_says_why():
+    joints, fps = session(0)
+    found = landmarks(cafe(0)._replace(joints=joints))
+    found["pose"][..., 2] = 0  # no depth
+    frames = stream([parts(found, index) for index in range(len(joints))], fps)
+    (caption,) = lslm.translate_stream(frames, Saying("Tea."), image_size=SIZE)
+    assert caption.final and caption.text == "" and "the nose is not in front of the ears" in caption.reason
