@@ -20,7 +20,7 @@ from datasets import Array3D, Dataset, Features, Value
 from sign_reading import CAFE
 
 import lslm
-from lslm.processing.motion import resample
+from lslm.processing.feature_extraction_lslm import resample
 from lslm.training.dataset.motion_text import load_split
 from lslm.training.dataset.takes import facing_the_camera, joined
 from lslm.training.provenance import record_of_script, save_results
