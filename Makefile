@@ -67,7 +67,7 @@ $(RUN)/1_tokenizer/model.safetensors: | .venv/dev
 	$(BIN)/lslm tokenizer --config $(RECIPES)/1_tokenizer.yaml
 
 $(RUN)/data/train_recombined.parquet: | .venv/dev
-	$(BIN)/python examples/asl_cafe/recombine.py --out $(RUN)/data
+	$(BIN)/python examples/asl_cafe/recombine.py --more --synthetic 0.4 --out $(RUN)/data
 
 $(RUN)/2_align/model.safetensors: $(RUN)/1_tokenizer/model.safetensors $(RUN)/data/train_recombined.parquet
 	$(BIN)/lslm align --config $(RECIPES)/2_align.yaml

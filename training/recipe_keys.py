@@ -218,7 +218,7 @@ class AdaptKeys:
 
     takes: str = key("", "folder with DIR/LABEL/FILE: takes of single signs of a new person")
     share: float = key(0.5, "of the clips that are seen, so many are utterances of the new person")
-    splits: list[str] = key(["train"], "splits of the data set that hold what the model knows")
+    splits: list[str] = key(["train"], "splits of data that hold what the model knows; also more, if there is one")
     reader: str = key("", "JSON: what the files of takes cannot tell, arguments of load_motion")
 
 

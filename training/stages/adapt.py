@@ -25,7 +25,7 @@ from ...processing import SignMotionProcessor
 from ...processing.motion_errors import printable
 from ...processing.readers.wording import counted
 from ..dataset.augmentation import VARIATION_KEYS, Variation
-from ..dataset.motion_text import MotionText, read_texts
+from ..dataset.motion_text import MotionText, read_texts, split_files
 from ..dataset.spelling import WORD, rare_words
 from ..dataset.takes import Composer, check_labels, read_takes, take_files
 from ..recipe_keys import TEMPLATES, AdaptKeys
@@ -86,6 +86,8 @@ def adapt(
     if "instruct" not in stages and "templates" not in recipe:
         inherited["templates"] = str(TEMPLATES / "pretraining.json")  # the only words it was ever asked in
     given = {"takes": takes, "output_dir": output, "model": model, "data": data or known_data(model, stages)}
+    if "splits" not in recipe:
+        given["splits"] = ["train", *(["more"] if _has_more(given["data"]) else [])]
     if reader:
         given["reader"] = json.dumps(reader)
     argv = ["--config", str(config or RECIPE)]
@@ -167,6 +169,14 @@ def mixture(args: AdaptArguments, processor: SignMotionProcessor) -> tuple[Motio
     # what the model spelled stays spelled, and so is what was made up
     rare = rare_words(texts) | (_words([text for text, _ in composed]) - _words(texts))
     return mixed, rare if args.spell_rare_words else set()
+
+
+def _has_more(data: str) -> bool:
+    """Whether the data set has a split `more`, further people to train on, as ASL Cafe has."""
+    try:
+        return bool(split_files(data, "more"))
+    except FileNotFoundError:
+        return False
 
 
 def _words(texts: Sequence[str]) -> set[str]:
