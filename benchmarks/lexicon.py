@@ -5,7 +5,8 @@
 
 One signer who is in no training data, their own body, MediaPipe's landmarks in `.pose` files, one take of about a
 second for each letter. Names that no training text of ASL Cafe has are spelled with them, alone ("Emma.") or after the
-letter I, which is the sign as well ("I am Emma."), and translated as by `lslm evaluate`. Writes OUT/results.json.
+letter I, which is the sign as well ("I am Emma."), and translated as by `lslm evaluate`. Writes OUT/results.json, and
+with --scores a sentence into the results.json of an evaluation of the model, which its card then has above all scores.
 """
 
 import argparse
@@ -60,6 +61,7 @@ def main() -> None:
     parser.add_argument("checkout", type=Path, metavar="CHECKOUT", help="of spoken-to-signed-translation")
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("--model", default=str(CAFE / "checkpoint"))
+    parser.add_argument("--scores", type=Path, metavar="FILE", help="results.json of an evaluation of the model")
     args = parser.parse_args()
     rows = utterances(letters(args.checkout / LEXICON))
     types = {name: Value("string") for name in ("id", "text", "name")} | {"fps": Value("float32")}
@@ -83,7 +85,15 @@ def main() -> None:
     results = json.loads((scored / "results.json").read_text(encoding="utf-8"))
     found = {part: {name: results[part][name] for name in SCORES} for part in ("metrics", "intervals")}
     details = f"{torch.get_num_threads()} threads", "cpu"
-    save_results(args.out, found | {"utterances": len(rows)} | record_of_script(*details))
+    whole, wrong = (found["metrics"][name] for name in SCORES[1:])
+    sentence = (
+        f"Of {len(rows)} names spelled by somebody whom training never saw {whole:.0f} % are completely right, and "
+    )
+    sentence += f"{wrong:.0f} % of the letters are wrong."
+    save_results(args.out, found | {"utterances": len(rows), "sentence": sentence} | record_of_script(*details))
+    if args.scores:
+        scores = json.loads(args.scores.read_text(encoding="utf-8"))
+        args.scores.write_text(json.dumps(scores | {"strangers": sentence}, indent=2) + "\n", encoding="utf-8")
     for name in SCORES:
         print(f"{name}: {found['metrics'][name]:.1f}")
 

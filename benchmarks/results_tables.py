@@ -122,13 +122,10 @@ def summary() -> str:
     letters, words = (
         [people[name][0] for people in strangers.values() if name in people] for name in ("letters", "words")
     )
-    spelled = read(LEXICON)
-    whole, wrong = (spelled["metrics"][name] for name in ("names_exact_match", "names_character_error_rate"))
     others = (
-        f"**Strangers are read worse.** Of {spelled['utterances']} names spelled by somebody whom training never saw "
-        f"{whole:.0f} % are completely right, and {wrong:.0f} % of the letters are wrong; of people kept from training "
-        f"one at a time {min(letters):.0f} to {max(letters):.0f} % of the single letters are read right, and "
-        f"{min(words):.0f} to {max(words):.0f} % of the words. The scores below are of people that it knows."
+        f"**Strangers are read worse.** {read(LEXICON)['sentence']} Of people kept from training one at a time "
+        f"{min(letters):.0f} to {max(letters):.0f} % of the single letters are read right, and {min(words):.0f} to "
+        f"{max(words):.0f} % of the words. The scores below are of people that it knows."
     )
     summed = table([f"{utterances} test utterances", "(95 % interval)"], rows)
     return "\n\n".join([others, summed, motion(results["results"])])

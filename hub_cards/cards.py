@@ -72,7 +72,7 @@ class SignData:
         about: one sentence: what is in it; None: the languages.
         language: codes of what is signed (ISO 639-3) and written (ISO 639-1); empty: not known.
         domain: what people talk about in it, when that is a small, closed world; completes "The model knows only ...".
-        signers: how many people sign. strangers: how those are read whom training did not see, above the scores.
+        signers: how many people sign.
         fps: frames per second.
         splits: number of clips of each split. hours: of all of them.
         recombined: number of clips that a program made of those of train, to train a model on them too.
@@ -93,7 +93,6 @@ class SignData:
     language: Sequence[str] = ()
     domain: str | None = None
     signers: int | None = None
-    strangers: str | None = None
     fps: float | None = None
     splits: Mapping[str, int] = field(default_factory=dict)
     hours: float | None = None
