@@ -54,12 +54,12 @@ def trained(weather):
     (weather.parent / "Llama-tiny").mkdir()
     write_backbone(weather.parent / "Llama-tiny")
     stages = {name: run / name for name in ("tokenizer", "align", "instruct")}
-    text = {"max_steps": 1, "lora_r": 2, "trainable": ["projector", "language_model"]}
+    text = {"max_steps": 1, "trainable": ["projector", "language_model"]}
     parts = {"tokenizer": stages["tokenizer"], "backbone": weather.parent / "Llama-tiny"}
     keys = {
         "tokenizer": TOY_VQVAE | {"max_steps": 2, "codebook_warmup": 0.5, "quantizer": "ema"},
-        "align": TOY_ALIGN | text | parts,
-        "instruct": TOY_INSTRUCT | text | {"model": stages["align"], "lora_r": 0},
+        "align": TOY_ALIGN | text | parts | {"lora_r": 2},
+        "instruct": TOY_INSTRUCT | text | {"model": stages["align"]},
     }
     for name, folder in stages.items():
         assert lslm_cli.main([name, *recipe(**keys[name], data=weather, output_dir=folder)]) == 0
