@@ -4,6 +4,7 @@ import ast
 import base64
 import gzip
 import json
+import logging
 import os
 import pickle
 import re
@@ -420,15 +421,22 @@ def test_an_upload_that_stalls_ends(server, monkeypatch):
     body = '--b\r\nContent-Disposition: form-data; name="files"; filename="half.npz"\r\n\r\nhalf'
     folder = Path(os.environ["GRADIO_TEMP_DIR"])
     before = {path for path in folder.rglob("*") if path.is_file()}
-    with socket.create_connection((host, int(port)), timeout=10) as stalled:
-        stalled.sendall(f"{head}Content-Type: multipart/form-data; boundary=b\r\n\r\n{body}".encode())
-        while stalled.recv(1000):
-            pass
-    (left,) = {path for path in folder.rglob("*") if path.is_file()} - before
+    reported: list[logging.LogRecord] = []
+    handler, answer = logging.Handler(logging.ERROR), b""
+    handler.emit = reported.append
+    logging.getLogger("uvicorn.error").addHandler(handler)
+    for stalls in (False, True):
+        with socket.create_connection((host, int(port)), timeout=10) as stalled:
+            stalled.sendall(f"{head}Content-Type: multipart/form-data; boundary=b\r\n\r\n{body}".encode())
+            while stalls and (part := stalled.recv(1000)):
+                answer += part
+    logging.getLogger("uvicorn.error").removeHandler(handler)
+    assert answer.startswith(b"HTTP/1.1 408") and not reported  # no tracebacks for what visitors do
+    left = {path for path in folder.rglob("*") if path.is_file()} - before
     app.sweep(str(folder), 3600)
-    assert left.exists() and all(path.exists() for path in before)
+    assert left and all(path.exists() for path in left | before)
     app.sweep(str(folder), 0)
-    assert not left.exists()
+    assert not any(path.exists() for path in left)
 
 
 def test_one_visitor_does_not_fill_the_queue(server, clip, monkeypatch):

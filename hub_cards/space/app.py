@@ -32,6 +32,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio i
 import gradio as gr
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
 
 try:
     from .confined import Confined
@@ -529,7 +530,11 @@ class Door:
                 message["headers"] = [*message.get("headers", ()), *self.headers]
             await send(message)
 
-        await self.app(scope, receive_in_time, send_with_headers)
+        try:
+            await self.app(scope, receive_in_time, send_with_headers)
+        except ClientDisconnect:  # while it was uploading; who went hears nothing, who was too slow hears why
+            await send_with_headers({"type": "http.response.start", "status": 408})
+            await send({"type": "http.response.body"})
 
 
 def fair(queue) -> None:
