@@ -69,27 +69,15 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     Dataset.from_list(rows, features=features).to_parquet(args.out / "lexicon.parquet")
     scored = args.out / "scores"
-    command = [
-        "evaluate",
-        "--data",
-        str(args.out),
-        "--split",
-        "lexicon",
-        "--model",
-        args.model,
-        "--output",
-        str(scored),
-    ]
-    if code := lslm_cli.main([*command, "--controls", "false", "--report-clips", "0"]):
+    command = "evaluate --split lexicon --controls false --report-clips 0".split()
+    if code := lslm_cli.main([*command, "--data", str(args.out), "--model", args.model, "--output", str(scored)]):
         raise SystemExit(code)
     results = json.loads((scored / "results.json").read_text(encoding="utf-8"))
     found = {part: {name: results[part][name] for name in SCORES} for part in ("metrics", "intervals")}
     details = f"{torch.get_num_threads()} threads", "cpu"
     whole, wrong = (found["metrics"][name] for name in SCORES[1:])
-    sentence = (
-        f"Of {len(rows)} names spelled by somebody whom training never saw {whole:.0f} % are completely right, and "
-    )
-    sentence += f"{wrong:.0f} % of the letters are wrong."
+    spelled = f"Of {len(rows)} names spelled with letters of somebody whom training never saw"
+    sentence = f"{spelled} {whole:.0f} % are completely right, and {wrong:.0f} % of the letters are wrong."
     save_results(args.out, found | {"utterances": len(rows), "sentence": sentence} | record_of_script(*details))
     if args.scores:
         scores = json.loads(args.scores.read_text(encoding="utf-8"))

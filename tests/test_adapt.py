@@ -134,6 +134,8 @@ def test_an_adapted_model_is_a_checkpoint_like_any_other(toy, toy_aligned, comma
     assert changed and all("projector." in name or "lora_" in name for name in changed)
     record = yaml.safe_load((out / "stages.yaml").read_text())
     assert list(record) == ["tokenizer", "align", "adapt", "made_with"]
+    assert record["adapt"]["splits"] == ["train"] and not adapt._has_more(str(toy / "set"))
+    assert adapt._has_more(str(Path(__file__).parents[1] / "examples" / "asl_cafe"))
     assert record["adapt"]["share"] == 0.5 and record["adapt"]["data"] == str(toy / "set")
     assert set(record["adapt"]["used"]) >= {"takes", "data", "model"}
     # it is asked as before, and reads

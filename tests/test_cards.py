@@ -268,7 +268,7 @@ def test_a_recipe_that_changed_on_the_way_is_told(model):
 
 
 def test_strangers_stand_above_the_scores_of_the_model_that_read_them(model):
-    scores, words = section(model, "Scores"), "names spelled by somebody whom training never saw"
+    scores, words = section(model, "Scores"), "names spelled with letters of somebody whom training never saw"
     assert words in scores[: scores.index("| ")]
     another = {key: value for key, value in RESULTS.items() if key != "strangers"}
     assert words not in model_card("me/asl-cafe", **SHIPPED | {"results": another})
