@@ -20,6 +20,7 @@ import threading
 import time
 import zipfile
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 try:
@@ -35,9 +36,11 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 
 try:
+    from . import camera
     from .confined import Confined
     from .display import LEGEND, UNSURE, motion_payload, percent, sureness_html, word_html
 except ImportError:  # in a Space, where this file is a program and no part of a package
+    import camera
     from confined import Confined
     from display import LEGEND, UNSURE, motion_payload, percent, sureness_html, word_html
 
@@ -137,6 +140,21 @@ class Translator:
         self.pipes = pipes
         self.model = threading.Lock()
         self.translate = lru_cache(maxsize=64)(self._translate)  # every visitor begins with the same example
+
+    def in_turn(self) -> dict:
+        """The checkpoints for who has only motion, from several threads: name -> a function like its pipeline, which
+        says nothing where it is not sure."""
+
+        def asking(pipe):
+            sure = {"min_confidence": UNSURE} if getattr(pipe.model.config, "calibration", None) else {}
+
+            def ask(motion) -> list[dict]:
+                with self.model:
+                    return pipe(motion, **sure)
+
+            return ask
+
+        return {name: asking(pipe) for name, pipe in self.pipes.items()}
 
     @property
     def prompt(self) -> str:
@@ -290,15 +308,15 @@ async def refuse_address(url: str, cache_dir: str):
     raise gr.Error("Send the file itself; addresses are not fetched.", print_exception=False)
 
 
-def build(pipes: dict, examples: dict[Path, str | None]) -> gr.Blocks:
+def build(translator: Translator, examples: dict[Path, str | None], kept: bool = False) -> gr.Blocks:
     """The page.
 
     Args:
-        pipes: name of a checkpoint -> its pipeline("sign-translation").
         examples: clips of ours and what is signed in them, if that is known.
+        kept: whether clips of the camera can be kept.
     """
     gr.processing_utils.async_ssrf_protected_download = refuse_address
-    translator = Translator(pipes)
+    pipes = translator.pipes
     clips, references = [str(path) for path in examples], list(examples.values())
     titles = [f"Example {number + 1}" for number in range(len(clips))]
     names, written = list(pipes), language(pipes, "written")
@@ -363,6 +381,8 @@ def build(pipes: dict, examples: dict[Path, str | None]) -> gr.Blocks:
 
     with gr.Blocks(title=f"LSLM: sign language motion to {written or 'text'}") as page:
         our_html(introduction(pipes))
+        if find_spec("lslm"):  # a camera's frames become a clip there
+            our_html({"keep": kept}, html_template=part("camera.html"), js_on_load=part("camera.js"))
         with gr.Row(elem_id="page"):
             with gr.Column(elem_id="choose", min_width=0):
                 labels = [(title, number) for number, title in enumerate(titles)]
@@ -555,17 +575,19 @@ def fair(queue) -> None:
     queue.push = push_in_turn
 
 
-def serve(pipes: dict, examples: dict[Path, str | None], **options):
-    """Open the page to visitors; `options` are those of Gradio's `launch`."""
+def serve(pipes: dict, examples: dict[Path, str | None], kept: Path | None = None, **options):
+    """Open the page to visitors; `options` are those of Gradio's `launch`. They can keep in the folder `kept`, if there
+    is one, what they sign into their camera."""
     os.environ["GRADIO_TEMP_DIR"] = folder_for_uploads()
     threading.Thread(target=READERS, args=(len, ()), daemon=True).start()  # the first visitor does not wait for it
-    page = build(pipes, examples).queue(max_size=32)
+    translator = Translator(pipes)
+    page = build(translator, examples, kept is not None).queue(max_size=32)
     fair(page._queue)
     # Against pages of others that reach this one by a name of theirs. Who opens it to a network says so to Gradio.
     here = ["127.0.0.1", "localhost", "*.gradio.live"]
     hosts = here if os.environ.get("GRADIO_SERVER_NAME", here[0]) in here and not IN_A_SPACE else ["*"]
     middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False), Middleware(Door)]
-    options |= {"app_kwargs": {"middleware": middleware}}
+    options |= {"app_kwargs": {"middleware": middleware, "routes": camera.routes(translator.in_turn(), kept)}}
     options |= {"theme": theme(), "css": part("layout.css"), "max_file_size": MAX_BYTES}
     options |= {"footer_links": ["api", "gradio"], "enable_monitoring": False, "run_history": False, "ssr_mode": False}
     return page.launch(**options)

@@ -3,14 +3,15 @@
 import argparse
 import os
 import threading
+from pathlib import Path
 
 
 def arguments(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Open the demo page on this machine: choose an example or upload a clip, see the skeleton move, "
-        "and read the translation with the probability of every word. Its endpoint /translate answers gradio_client. "
-        "Ctrl+C stops it.",
+        description="Open the demo page on this machine: sign into the camera, choose an example or upload a clip, "
+        "see the skeleton move, and read the translation with the probability of every word. No picture of the camera "
+        "leaves the browser. Its endpoint /translate answers gradio_client. Ctrl+C stops it.",
         epilog="Needs pip install 'lslm[space]'. The same page as a Hugging Face Space: hub_cards/space/README.md.",
     )
     parser.add_argument(
@@ -20,6 +21,13 @@ def arguments(prog: str) -> argparse.ArgumentParser:
         help="checkpoints; two are compared side by side (default: the shipped ASL Cafe model)",
     )
     parser.add_argument("--port", type=int, metavar="N", help="port (default: the first free from 7860)")
+    parser.add_argument(
+        "--keep",
+        metavar="DIR",
+        type=Path,
+        help="who signs can keep the clip with what was signed: DIR/takes for `lslm adapt --takes`, DIR/sentences for "
+        "`lslm data build`",
+    )
     parser.add_argument(
         "--share", action="store_true", help="also a public address for three days, through the servers of gradio.live"
     )
@@ -34,7 +42,8 @@ def run(args) -> int:
     from .checkpoints import SHIPPED, load_pipeline, quiet, shipped_or
 
     quiet()
-
+    if args.keep and args.share:
+        raise ValueError("--keep beside --share would fill your disk with what strangers sign: give one of them")
     models = list(dict.fromkeys(args.model or [shipped_or(None)]))
     print(f"Loading {', '.join(models)} ...", flush=True)
     pipes = {model: load_pipeline(model) for model in models}
@@ -42,7 +51,7 @@ def run(args) -> int:
     try:
         languages = [(pipe.model.config.languages or {}).get("signed") or {"ase"} for pipe in pipes.values()]
         examples = app.find_examples(SHIPPED.parent) if any("ase" in signed for signed in languages) else {}
-        _, local, public = app.serve(pipes, examples, **options)
+        _, local, public = app.serve(pipes, examples, args.keep, **options)
     except OSError as error:
         if args.port is None or "port" not in str(error):
             raise
