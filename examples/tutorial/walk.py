@@ -4,7 +4,7 @@
     python examples/tutorial/walk.py --quick    # two steps of each stage: do the commands run?
 
 Each line of the page is to be printed, in this order; "..." stands for any lines. Figures of training, which depend on
-the machine, may differ.
+the machine, may differ. After two steps only the names of what was written are compared.
 """
 
 import argparse
@@ -76,10 +76,11 @@ def main() -> int:
         code, printed = run(words, env={**os.environ, "PATH": path})
         print(f"[{time.time() - begun:.0f} s, exit code {code}]", flush=True)
         fault = "a traceback" if "Traceback" in printed else None
-        if not (quick and stage):
-            fault = fault or missing_line(expected, printed, any_figures=stage is not None)
-        elif code and not any(line.startswith("lslm: ") for line in expected):
-            fault = f"exit code {code}"
+        if quick and stage:
+            if code and not any(line.startswith("lslm: ") for line in expected):
+                fault = f"exit code {code}"
+            expected = [line for line in expected if line.startswith("written to")]
+        fault = fault or missing_line(expected, printed, any_figures=stage is not None)
         if fault:
             faults += 1
             print(f"!!! not as in {PAGE.name}: {fault}", flush=True)
