@@ -11,9 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from transformers.utils import logging
 
+from .array_files import numbers
 from .motion import Given, motion_of
 from .pipeline_lslm import SignTranslationPipeline
+
+logger = logging.get_logger(__name__)
 
 # How far the higher wrist is below the shoulders, in shoulder widths: under 0.85 in 99 of 100 frames of 2,364 signs,
 # 1.4 and more with the hands in the lap or hanging.
@@ -23,6 +27,9 @@ BEFORE = 0.3  # seconds that are kept from before the hands rose
 SHORTEST = 0.4  # seconds: less is a hand that went through the picture
 LONGEST = 20.0  # seconds: who never rests is cut here
 EVERY = 0.5  # seconds from one translation of an unfinished utterance to the next
+# A lull ends an utterance, too: seconds without a frame, and so many times as long as from one frame to the next.
+LULL, LULLS = 1.0, 10.0
+MOST = 4  # times as many frames as came: those that come in bursts are not spread over frames that never were
 _PARTS = {"pose": (33, 4), "left_hand": (21, 3), "right_hand": (21, 3)}
 _SHOULDERS_AND_WRISTS = {"landmarks": [11, 12, 15, 16], "joints": [16, 17, 20, 21]}
 
@@ -63,21 +70,42 @@ class LiveTranslator:
         every: float = EVERY,
         **told,
     ):
+        if image_size is not None and not _is_size(image_size):
+            raise ValueError(f"`image_size` is {image_size!r}, expected width and height in pixels")
+        if not (_is_number(every) and every > 0):
+            raise ValueError(f"`every` is {every!r}, expected seconds, more than 0")
         self.pipe, self.image_size, self.every, self.told = pipe, image_size, every, told
+        self.kind: str | None = None  # of frames: joints or landmarks
         self.waiting: deque[tuple[float, Any]] = deque()  # the last frames before somebody signs
         self.frames: list[tuple[float, Any]] = []  # of the utterance
         self.rested: float | None = None  # since when the hands rest
         self.asked, self.before = 0.0, ""  # when it was last translated, and as what
 
     def push(self, seconds: float, frame: Mapping | np.ndarray | None) -> Caption | None:
-        """Take a frame; a caption, if there is a new one.
+        """Take a frame, of which a copy is kept; a caption, if there is a new one.
 
         Raises:
-            ValueError: time goes back, or no frame.
+            ValueError: no time, or one that goes back; no frame, or one of another kind than those before.
         """
-        last = self.frames or self.waiting
+        if not _is_number(seconds):
+            raise ValueError(f"a frame at {seconds!r}, expected seconds, as a finite number")
+        seconds, last = float(seconds), self.frames or self.waiting
         if last and not seconds > last[-1][0]:
-            raise ValueError(f"a frame at {seconds:g} s after one at {last[-1][0]:g} s: frames come in their order")
+            raise ValueError(
+                f"a frame at {seconds:.16g} s after one at {last[-1][0]:.16g} s: frames come in their order"
+            )
+        frame = _arrays(frame, self.image_size)
+        if frame is not None:
+            kind = "landmarks" if isinstance(frame, dict) else "joints"
+            if kind != (self.kind or kind):
+                raise ValueError(f"a frame of {kind} after {self.kind}; a stream is of one kind")
+            self.kind = kind
+        if self.frames and seconds - self.frames[-1][0] > LULL:
+            usual = np.median(np.diff([second for second, _ in self.frames])) if len(self.frames) > 1 else np.inf
+            if seconds - self.frames[-1][0] > LULLS * usual:
+                caption = self._whole(self.frames[-1][0])
+                self.push(seconds, frame)
+                return caption
         below = _wrists_below_shoulders(frame, self.image_size)
         if not self.frames:
             self.waiting.append((seconds, frame))
@@ -125,7 +153,11 @@ class LiveTranslator:
     def _translate(self, frames: list[tuple[float, Any]]) -> tuple[str, str | None, dict[str, np.ndarray]]:
         clip = as_clip(frames, self.image_size)
         try:
-            (result,) = self.pipe({"motion": motion_of(clip, Given())}, **self.told)
+            motion = motion_of(clip, Given())
+            for remark in motion.notes:
+                if remark.argument is not None:
+                    logger.warning_once(f"{remark}")
+            result, *_ = self.pipe({"motion": motion}, **self.told)  # the best one, of `num_return_sequences`
         except ValueError as error:
             return "", str(error), clip
         return result["translation_text"], result.get("reason"), clip
@@ -158,7 +190,7 @@ def translate_stream(
         told: keyword arguments for `pipe`, like `min_confidence=0.5`.
 
     Raises:
-        ValueError: frames out of order, of another shape, or landmarks without `image_size`.
+        ValueError: no times, frames out of order, of another shape or kind, or landmarks without `image_size`.
     """
     live = LiveTranslator(pipe, image_size=image_size, every=every, **told)
     for seconds, frame in frames:
@@ -173,7 +205,8 @@ def as_clip(frames: list[tuple[float, Any]], image_size: tuple[float, float] | N
     two frames in which something was found it is on the way from one to the other."""
     seconds = np.array([second for second, _ in frames])
     gaps = np.diff(seconds)
-    times = np.linspace(seconds[0], seconds[-1], 1 + int(np.maximum(np.rint(gaps / np.median(gaps)), 1).sum()))
+    usual = max(np.median(gaps), gaps.mean() / MOST)
+    times = np.linspace(seconds[0], seconds[-1], 1 + int(np.maximum(np.rint(gaps / usual), 1).sum()))
     after = np.clip(np.searchsorted(seconds, times), 1, len(seconds) - 1)
     share = np.clip((times - seconds[after - 1]) / (seconds[after] - seconds[after - 1]), 0.0, 1.0)[:, None, None]
     some = next(frame for _, frame in frames if frame is not None)
@@ -199,27 +232,52 @@ def _part(frame: Mapping | np.ndarray | None, name: str, lost: np.ndarray) -> np
     return value
 
 
-def _wrists_below_shoulders(frame: Mapping | np.ndarray | None, image_size: tuple[float, float] | None) -> float:
-    """How far the higher wrist is below the shoulders, in shoulder widths; far where nobody is seen.
+def _is_number(value: Any) -> bool:
+    array = np.asarray(value)
+    return array.dtype.kind in "iuf" and array.size == 1 and bool(np.isfinite(array).all())
+
+
+def _is_size(value: Any) -> bool:
+    return np.shape(value) == (2,) and all(_is_number(length) and length >= 1 for length in value)
+
+
+def _arrays(frame: Mapping | np.ndarray | None, image_size: tuple[float, float] | None) -> dict | np.ndarray | None:
+    """A frame as arrays of its own: who gives it may write the next one into the same memory.
 
     Raises:
         ValueError: the frame is none.
     """
-    if isinstance(frame, Mapping):
-        for name, shape in _PARTS.items():
-            if frame.get(name) is not None and np.shape(frame[name]) not in (shape, (shape[0], 3)):
+    if frame is None:
+        return None
+    if not isinstance(frame, Mapping):
+        if np.shape(frame) != (52, 3):
+            raise ValueError(f"a frame has shape {np.shape(frame)}, expected joints (52, 3), or a dict of landmarks")
+        return np.array(numbers({"a frame": frame}, "a frame"), np.float64)
+    if frame and not frame.keys() & _PARTS:
+        names = ", ".join(sorted(map(str, frame))[:8])[:200]
+        raise ValueError(f"a frame holds {names}, expected pose, left_hand and right_hand, or an array of joints")
+    if image_size is None:
+        raise ValueError("landmarks are parts of a picture: give its image_size=(width, height)")
+    arrays = {}
+    for name, shape in _PARTS.items():
+        if frame.get(name) is not None:
+            if np.shape(frame[name]) not in (shape, (shape[0], 3)):
                 raise ValueError(f"`{name}` of a frame has shape {np.shape(frame[name])}, expected {shape}")
-        if image_size is None:
-            raise ValueError("landmarks are parts of a picture: give its image_size=(width, height)")
+            arrays[name] = np.array(numbers(frame, name), np.float64)
+    return arrays
+
+
+def _wrists_below_shoulders(frame: dict | np.ndarray | None, image_size: tuple[float, float] | None) -> float:
+    """How far the higher wrist is below the shoulders, in shoulder widths; far where nobody is seen."""
+    if isinstance(frame, dict):
         points, scale, kind = frame.get("pose"), image_size, "landmarks"
     else:
-        if frame is not None and np.shape(frame) != (52, 3):
-            raise ValueError(f"a frame has shape {np.shape(frame)}, expected joints (52, 3), or a dict of landmarks")
         points, scale, kind = frame, (1, -1, 1), "joints"
     if points is None or not np.any(points):
         return np.inf
-    left, right, *wrists = np.asarray(points)[_SHOULDERS_AND_WRISTS[kind], : len(scale)] * scale
-    below = (min(wrist[1] for wrist in wrists) - (left[1] + right[1]) / 2) / max(np.linalg.norm(left - right), 1e-9)
+    left, right, *wrists = points[_SHOULDERS_AND_WRISTS[kind], : len(scale)] * scale
+    higher = np.fmin(*(wrist[1] for wrist in wrists))  # of those that have a number
+    below = (higher - (left[1] + right[1]) / 2) / max(np.linalg.norm(left - right), 1e-9)
     return float(below) if np.isfinite(below) else np.inf
 
 

@@ -1,7 +1,11 @@
 """Signing as it comes: where utterances begin and end, that they are read as their files, what a stream may cost."""
 
+import datetime
+import logging
+
 import numpy as np
 import pytest
+import torch
 from motion_corpus import cafe, landmarks
 from test_shipped import CHECKPOINT
 from transformers import pipeline
@@ -165,6 +169,59 @@ def test_a_hand_that_is_lost_is_on_no_way_to_zero():
     assert clip["pose"].shape == (20, 33, 4) and tuple(clip["image_size"]) == SIZE
 
 
+def test_a_lull_without_frames_ends_an_utterance_and_costs_nothing():
+    """A source that sleeps, or gives frames only while it finds somebody."""
+    joints, fps = session(0)
+    middle = len(joints) // 2
+    frames = stream(joints, fps)
+    for lull in (3.0, 6 * 3600.0):
+        late = frames[:middle] + [(second + lull, frame) for second, frame in frames[middle:]]
+        first, last = (caption for caption in lslm.translate_stream(late, Saying("Tea.")) if caption.final)
+        assert first.end == frames[middle - 1][0] and last.start == frames[middle][0] + lull
+        assert len(first.clip["joints"]) + len(last.clip["joints"]) <= len(joints)
+
+
+def test_frames_that_come_in_bursts_are_no_more_than_came():
+    way = np.ones((52, 3))
+    clip = live.as_clip([(0.5 * (index // 10) + 1e-4 * (index % 10), index * way) for index in range(200)], None)
+    assert len(clip["joints"]) <= 5 * 200 and float(clip["fps"]) < 200
+
+
+def test_a_buffer_that_is_used_again_is_copied():
+    joints, fps = session(0)
+
+    def camera(values, buffer):
+        for (second, _), value in zip(stream(joints, fps), values, strict=True):
+            for name in buffer:
+                buffer[name][:] = value[name]
+            yield second, buffer if "pose" in buffer else buffer["joints"]
+
+    found = landmarks(cafe(0)._replace(joints=joints))
+    poses = [parts(found, index) for index in range(len(joints))]
+    for values in ([{"joints": frame} for frame in joints], poses):
+        buffer = {name: np.empty(np.shape(value)) for name, value in values[0].items()}
+        size, (name, *_) = SIZE if "pose" in buffer else None, buffer
+        (clip,) = (
+            caption.clip
+            for caption in lslm.translate_stream(camera(values, buffer), Saying("Tea."), image_size=size)
+            if caption.final
+        )
+        assert np.ptp(clip[name], axis=0).max() > 0.1
+
+
+@pytest.mark.parametrize("joint", [20, 21])
+def test_a_wrist_without_a_number_is_as_if_it_rested(joint):
+    joints, fps = session(0)
+    hanging = joints.copy()
+    hanging[:, joint] = resting(joints[0], 1)[0, joint]
+    spans = []
+    for value in (hanging[:, joint], np.nan):
+        joints[:, joint] = value
+        captions = lslm.translate_stream(stream(joints, fps), Saying("Tea."))
+        spans.append([(caption.start, caption.end) for caption in captions if caption.final])
+    assert spans[0] == spans[1] and spans[0]
+
+
 # --- what is no stream ------------------------------------------------------------------------------------------------
 
 
@@ -189,3 +246,62 @@ def test_an_utterance_that_cannot_be_read_says_why():
     frames = stream([parts(found, index) for index in range(len(joints))], fps)
     (caption,) = lslm.translate_stream(frames, Saying("Tea."), image_size=SIZE)
     assert caption.final and caption.text == "" and "the nose is not in front of the ears" in caption.reason
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), "1.5", None, True, datetime.datetime(2026, 1, 1)])
+def test_what_is_no_time_is_refused_and_forgotten(seconds):
+    frame = cafe(0).joints[0]
+    translator = lslm.LiveTranslator(Saying("Tea."))
+    with pytest.raises(ValueError, match="a frame at .*, expected seconds, as a finite number"):
+        translator.push(seconds, frame)
+    translator.push(1767225600.25, frame)
+    with pytest.raises(ValueError, match=r"a frame at 1767225600\.125 s after one at 1767225600\.25 s"):
+        translator.push(1767225600.125, frame)
+
+
+def test_frames_of_another_kind_are_refused():
+    joints, found = cafe(0).joints, landmarks(cafe(0))
+    for first, then in ((joints[0], parts(found, 1)), (parts(found, 0), joints[1])):
+        translator = lslm.LiveTranslator(Saying("Tea."), image_size=SIZE)
+        translator.push(0.0, first)
+        translator.push(0.1, None)
+        with pytest.raises(ValueError, match="a frame of (joints|landmarks) after (joints|landmarks); a stream is of"):
+            translator.push(0.2, then)
+        translator.push(0.3, first)
+    with pytest.raises(ValueError, match="a frame holds joints, expected pose, left_hand and right_hand"):
+        translator.push(0.4, {"joints": joints[0]})
+    with pytest.raises(ValueError, match="dtype bool, expected real numbers"):
+        lslm.LiveTranslator(Saying("Tea.")).push(0.0, joints[0] > 0)
+    lslm.LiveTranslator(Saying("Tea.")).push(0.0, torch.tensor(joints[0]))
+
+
+@pytest.mark.parametrize("size", [1280, (1280,), (1280, 720, 3), (0, 0), ("a", "b"), "1280x720", (np.nan, 720)])
+def test_what_is_no_size_of_a_picture_is_refused(size):
+    with pytest.raises(ValueError, match="`image_size` is .*, expected width and height in pixels"):
+        lslm.LiveTranslator(Saying("Tea."), image_size=size)
+
+
+@pytest.mark.parametrize("every", [0, -1.0, np.nan, "0.5", None])
+def test_what_is_no_interval_is_refused(every):
+    with pytest.raises(ValueError, match="`every` is .*, expected seconds, more than 0"):
+        lslm.LiveTranslator(Saying("Tea."), every=every)
+
+
+def test_what_looks_wrong_is_logged_once(caplog, monkeypatch):
+    """Nobody sees the notes of a clip that is no file."""
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    found = landmarks(cafe(0))
+    frames = stream([parts(found, index) for index in range(len(found["pose"]))], 15.0)
+    list(lslm.translate_stream(frames, Saying("Tea."), image_size=SIZE[::-1]))
+    said = [record.message for record in caplog.records if "makes no human face" in record.message]
+    assert len(said) == 1 and "image_size=(1280, 720)" in said[0]
+
+
+def test_of_several_answers_the_first_is_shown():
+    class Twice(Saying):
+        def __call__(self, clip, **told):
+            return super().__call__(clip) * told["num_return_sequences"]
+
+    joints, fps = session(0)
+    captions = lslm.translate_stream(stream(joints, fps), Twice("Tea."), num_return_sequences=2)
+    assert {caption.text for caption in captions} == {"Tea."}
