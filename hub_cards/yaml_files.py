@@ -7,12 +7,14 @@ import yaml
 
 class _Loader(yaml.SafeLoader):
     def compose_mapping_node(self, anchor):
-        """As PyYAML's, which takes the last of two values without a word."""
+        """As PyYAML's, which takes the last of two values without a word. Keys are one if Python takes them for one:
+        `yes` and `true`, `1` and `1.0`."""
         node, lines = super().compose_mapping_node(anchor), {}
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            line = key.start_mark.line + 1
-            if (first := lines.setdefault((key.tag, key.value), line)) is not line:
-                raise _Twice(key.value, first, line)
+            name = ("<<",) if key.tag == "tag:yaml.org,2002:merge" else self.construct_object(key)
+            if name in lines:
+                raise _Twice(key.value, lines[name], key.start_mark.line + 1)
+            lines[name] = key.start_mark.line + 1
         return node
 
 

@@ -216,6 +216,10 @@ def test_a_key_that_is_there_twice_is_refused_with_both_lines(read, tmp_path):
     (tmp_path / "README.md").write_text("---\nlanguage: [en, ase]\nlicense: mit\nlanguage: [de, gsg]\n---\n# A set\n")
     with pytest.raises(ValueError, match="README.md: 'language' is there twice, in lines 2 and 4"):
         languages_of(tmp_path)
+    # in one line, and spelled in two ways that are one key
+    for keys in ("{b: 1, b: 2}", "{yes: 1, true: 2}", "{1: a, 1.0: b}", "{~: 1, null: 2}"):
+        with pytest.raises(ValueError, match=r"x: '.*' is there twice, in lines 1 and 1"):
+            load_yaml(f"a: {keys}", "x")
     # what YAML merges is not there twice
     assert load_yaml("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}", "") == {"a": {"x": 1, "y": 2}, "b": {"x": 3, "y": 2}}
 
