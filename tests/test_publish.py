@@ -155,6 +155,54 @@ def test_a_sign_tokenizer_and_a_data_set(published, toy, toy_tokenizer, clip):
     assert {"README.md", "data/train.parquet", "data/test.parquet"} <= files(hub, "lslm/data", repo_type="dataset")
 
 
+def test_what_else_a_repository_holds_stays(published, toy, toy_tokenizer, clip):
+    """Only weights and shards that would be read beside what is sent go, and each is named."""
+    hub, _, _ = published
+    mine = {"train.py", "scripts/prepare.py", "other/model.safetensors", "extra/a.parquet", "data/more-train.parquet"}
+    old = {"model": "model-00001-of-00002.safetensors", "dataset": "data/train-00000.parquet"}
+    for kind, gone in old.items():
+        hub.forks.run(f"""
+import huggingface_hub as h
+h.create_repo("lslm/busy", repo_type={kind!r})
+operations = [h.CommitOperationAdd(name, name.encode()) for name in {["README.md", gone, *mine]}]
+h.create_commit("lslm/busy", operations, commit_message="mine", repo_type={kind!r})
+""")
+        before = hub.repos[f"{kind}s/lslm/busy"]["branches"]["main"]
+        send = ["publish", toy_tokenizer, "--clip", clip] if kind == "model" else ["data", "push", toy / "set"]
+        out = hub.forks.run([*send, "lslm/busy", "--license", "mit"]).stdout
+        assert mine <= files(hub, "lslm/busy", repo_type=kind) and gone not in files(hub, "lslm/busy", repo_type=kind)
+        assert re.findall("deleted +(.*)", out) == [gone] and f"README.md is replaced; before: {before}" in out
+
+
+def test_another_kind_of_model_is_not_replaced(published, toy_tokenizer, clip):
+    hub, _, _ = published
+    argv = ["publish", toy_tokenizer, NAME, "--license", "mit", "--clip", clip, "--revision", "codes"]
+    done = hub.forks.run(argv, check=False)
+    said = f"{NAME} holds a model of type 'lslm', which would be replaced by one of type 'sign_motion_vqvae'"
+    assert done.returncode == 2 and said in done.stderr.splitlines()[-1]
+    assert "codes" not in hub.repos[f"models/{NAME}"]["branches"]
+
+
+def test_of_two_pushes_at_once_the_later_is_refused(published, toy):
+    hub, _, _ = published
+    push = ["data", "push", str(toy / "set"), "lslm/both", "--license", "mit"]
+    hub.forks.run(push)
+    done = hub.forks.run(
+        f"""
+import sys, huggingface_hub as h, lslm_cli
+upload = h.HfApi.upload_folder
+def late(api, **what):
+    add = [h.CommitOperationAdd("data/train-00001.parquet", b"theirs")]
+    api.create_commit("lslm/both", add, commit_message="theirs", repo_type="dataset")
+    return upload(api, **what)
+h.HfApi.upload_folder = late
+sys.exit(lslm_cli.main({[*push[:-1], "cc-by-4.0"]!r}))
+""",
+        check=False,
+    )
+    assert done.returncode == 2 and "A commit has happened since" in done.stderr.splitlines()[-1]
+
+
 def test_a_push_completes_the_card_of_a_build_and_keeps_what_the_user_wrote(published, toy, tmp_path, capsys):
     hub, _, _ = published
     folder = shutil.copytree(toy / "set", tmp_path / "wetter")
