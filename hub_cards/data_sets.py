@@ -7,6 +7,7 @@ from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, snapshot_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 CARD = "README.md"
+_commits: dict[str, str] = {}  # of data sets on the Hub: the one that this process has seen first, and stays with
 
 
 def is_hub_id(place: str) -> bool:
@@ -16,7 +17,8 @@ def is_hub_id(place: str) -> bool:
 
 def data_folder(place: str, *splits: str) -> Path:
     """`place` if it is a folder; of a data set on the Hub, the folder of its copy with the shards of these splits, its
-    statistics and its card. What is in the cache serves where the Hub cannot be reached.
+    statistics and its card. What is in the cache serves where the Hub cannot be reached. A process stays with one
+    commit, so that what is recorded is what was read.
 
     Raises:
         FileNotFoundError: there is neither.
@@ -28,8 +30,11 @@ def data_folder(place: str, *splits: str) -> Path:
     if not is_hub_id(place):
         raise FileNotFoundError(missing)
     patterns = [f"{part}{split}*.parquet" for split in splits for part in ("", "data/")]
+    options = {"repo_type": "dataset", "revision": _commits.get(place)}
     try:
-        return Path(snapshot_download(place, repo_type="dataset", allow_patterns=[*patterns, "statistics.json", CARD]))
+        folder = Path(snapshot_download(place, allow_patterns=[*patterns, "statistics.json", CARD], **options))
+        _commits.setdefault(place, folder.name)
+        return folder
     except (OSError, ValueError) as error:  # those of the Hub's client are of these
         raise FileNotFoundError(f"{missing} ({_in_short(error)})") from error
 
@@ -49,11 +54,14 @@ def data_card(place: str | Path) -> str | None:
     if not is_hub_id(str(place)):
         card = Path(place, CARD)
         return card.read_text(encoding="utf-8") if card.is_file() else None
+    options = {"repo_type": "dataset", "revision": _commits.get(str(place))}
     try:
-        return Path(hf_hub_download(str(place), CARD, repo_type="dataset")).read_text(encoding="utf-8")
+        card = Path(hf_hub_download(str(place), CARD, **options))
+        _commits.setdefault(str(place), card.parent.name)
+        return card.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         known = not isinstance(error, LocalEntryNotFoundError) and isinstance(error, EntryNotFoundError)
-        if known or try_to_load_from_cache(str(place), CARD, repo_type="dataset") is _CACHED_NO_EXIST:
+        if known or try_to_load_from_cache(str(place), CARD, **options) is _CACHED_NO_EXIST:
             return None
         raise FileNotFoundError(
             f"the card ({CARD}) of the data set {place} can be read neither on the Hub nor in its cache, so its "

@@ -340,6 +340,23 @@ def test_a_data_set_given_by_its_id_speaks_as_its_card_does(published, toy, toy_
     assert "the card says of the data what the model's files say" in away and "German Sign Language" in away
 
 
+def test_a_process_stays_with_the_commit_that_it_began_with(published, toy):
+    """A data set that changes while it is used: files, card and what is recorded are of one commit."""
+    hub, _, _ = published
+    hub.forks.run(["data", "push", toy / "set", "lslm/moving", "--license", "mit"])
+    hub.forks.run("""
+import huggingface_hub as h
+from lslm.hub_cards.data_sets import data_card, data_folder, data_revision
+
+folder, card = data_folder("lslm/moving", "train"), data_card("lslm/moving")
+add = {"repo_type": "dataset", "path_or_fileobj": b"other", "repo_id": "lslm/moving"}
+for name in ("README.md", "data/train.parquet", "data/test.parquet"):
+    h.upload_file(path_in_repo=name, **add)
+assert data_folder("lslm/moving", "train") == data_folder("lslm/moving", "test") == folder
+assert data_revision("lslm/moving", "test") == folder.name and data_card("lslm/moving") == card
+""")
+
+
 def test_a_card_that_cannot_be_read_is_not_taken_for_none(published):
     """Where the Hub is not reached, its cache serves, also with what is known not to be there; else it is an error."""
     hub, _, _ = published
