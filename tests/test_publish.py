@@ -296,6 +296,12 @@ def test_a_stage_takes_hub_ids_wherever_a_folder_goes(published, toy, toy_align,
     assert "finished, and left as it is" in again.stdout  # the same data
     command = ["evaluate", "--data", "lslm/set", "--split", "test", "--model", str(tmp_path / "there"), "--limit", "1"]
     hub.forks.run([*command, "--output", tmp_path / "scores"])
+    hub.forks.run([*command[:6], "lslm/codes", "--limit", "1", "--output", tmp_path / "of_codes"])
+    scores = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("scores", "of_codes")]
+    assert [score.get("model_revision") for score in scores] == [
+        None,
+        hub.repos["models/lslm/codes"]["branches"]["main"],
+    ]
     nowhere = hub.forks.run(["tokenizer", *recipe(**TOY_VQVAE | flags | {"data": "lslm/nowhere"})], check=False)
     assert nowhere.returncode == 2 and "no data set at lslm/nowhere: expected a folder" in nowhere.stderr
 

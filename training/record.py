@@ -196,6 +196,13 @@ def stages_of(place: str) -> dict:
     return recorded(Path(file).parent) if file else {}
 
 
+def model_revision(place: str) -> str | None:
+    """The commit of a model on the Hub whose copy is used here; None: it is a folder."""
+    from transformers.utils import cached_file
+
+    return None if Path(place).is_dir() else Path(cached_file(place, "config.json")).parent.name
+
+
 def recorded(folder: str | Path | None) -> dict:
     """The content of FOLDER/stages.yaml; {} where there is none."""
     path = folder and Path(folder, "stages.yaml")

@@ -30,6 +30,7 @@ from ..dataset.motion_text import MotionText, clip_features
 from ..generation_check import check_generation
 from ..provenance import machine, save_results, versions
 from ..recipe_keys import EvaluateKeys
+from ..record import model_revision
 from . import confidence, motion_metrics, no_signing
 from . import robustness as robust
 from .motion_embedding import MotionEmbedding, motion_embedding
@@ -64,7 +65,7 @@ def evaluate(keys: EvaluateKeys, command: str = "") -> dict:
     """
     set_seed(keys.seed)
     started = time.time()
-    config = AutoConfig.from_pretrained(keys.model)
+    config, model_commit = AutoConfig.from_pretrained(keys.model), model_revision(keys.model)
     if keys.calibrate:
         confidence.check_calibration(keys.model, keys.split, config)
     templates = load_templates(keys.unseen_templates, config.languages) if keys.unseen_templates else []
@@ -152,6 +153,7 @@ def evaluate(keys: EvaluateKeys, command: str = "") -> dict:
         **of_translations,
         "notes": notes,
         "model": keys.model,
+        **({"model_revision": model_commit} if model_commit else {}),
         "data": keys.data,
         **({"data_revision": revision} if (revision := data_revision(keys.data, keys.split)) else {}),
         "split": keys.split,
