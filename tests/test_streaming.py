@@ -247,7 +247,8 @@ def test_statistics_come_from_the_data_set_if_they_fit(tmp_path, capsys):
         (folder / STATISTICS).write_text(json.dumps(stored | {key: value}))
         assert np.array_equal(streamed_statistics(stream, str(folder), extractor)[0], expected[0])
         assert f"{STATISTICS}: of another {key}; not used" in capsys.readouterr().out
-    for wrong in ("{", "[]", json.dumps(stored | {"mean": [0.5]}), json.dumps({"fps": FPS})):
+    nonsense = [json.dumps(stored | values) for values in ({"std": [float("nan")] * 623}, {"std": [-1.0] * 623})]
+    for wrong in ("{", "[]", json.dumps(stored | {"mean": [0.5]}), json.dumps({"fps": FPS}), *nonsense):
         (folder / STATISTICS).write_text(wrong)
         with pytest.raises(ValueError, match="statistics.json: expected fps, convention, target_skeleton and 623") as e:
             streamed_statistics(stream, str(folder), extractor)

@@ -246,6 +246,8 @@ def streamed_statistics(data: StreamedMotionText, folder: str, extractor: SignMo
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
             mean, std = (np.array(stored[name], np.float64).reshape(extractor.feature_size) for name in ("mean", "std"))
+            if not (np.isfinite([mean, std]).all() and (std >= 0).all()):
+                raise ValueError("one of them is not finite, or a std is below 0")
             shared = ("fps", "convention", "target_skeleton")
             differing = [name for name in shared if stored[name] != getattr(extractor, name)]
             differing += ["mirror"] * (data.vary.mirror > 0)  # the file is of clips as they are
