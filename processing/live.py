@@ -23,6 +23,7 @@ logger = logging.get_logger(__name__)
 # 1.4 and more with the hands in the lap or hanging.
 RAISED, RESTING = 1.0, 1.15
 REST = 0.5  # seconds of it end an utterance
+HINT = 0.1  # seconds of it: the utterance is translated as if it were over, so that the text is there when it is
 BEFORE = 0.3  # seconds that are kept from before the hands rose
 SHORTEST = 0.4  # seconds: less is a hand that went through the picture
 LONGEST = 20.0  # seconds: who never rests is cut here
@@ -79,6 +80,7 @@ class LiveTranslator:
         self.waiting: deque[tuple[float, Any]] = deque()  # the last frames before somebody signs
         self.frames: list[tuple[float, Any]] = []  # of the utterance
         self.rested: float | None = None  # since when the hands rest
+        self.ahead: Caption | None = None  # of the utterance, should the rest last
         self.asked, self.before = 0.0, ""  # when it was last translated, and as what
 
     def push(self, seconds: float, frame: Mapping | np.ndarray | None) -> Caption | None:
@@ -112,17 +114,23 @@ class LiveTranslator:
             while self.waiting[0][0] < seconds - BEFORE:
                 self.waiting.popleft()
             if below < RAISED:
-                self.frames, self.rested, self.asked, self.before = list(self.waiting), None, seconds, ""
+                self.frames, self.asked, self.before = list(self.waiting), seconds, ""
+                self.rested = self.ahead = None
                 self.waiting.clear()
             return None
         self.frames.append((seconds, frame))
-        self.rested = None if below < RESTING else seconds if self.rested is None else self.rested
+        if below < RESTING:
+            self.rested = self.ahead = None
+        elif self.rested is None:
+            self.rested = seconds
         if self.rested is not None and seconds - self.rested >= REST:
             return self._whole(self.rested)
         if seconds - self.frames[0][0] >= LONGEST:
             return self._whole(seconds)
         if self.rested is None and seconds - self.asked >= self.every:
             return self._unfinished(seconds)
+        if self.rested is not None and self.ahead is None and seconds - self.rested >= HINT:
+            self.ahead = self._caption(self.rested)
         return None
 
     def finish(self) -> Caption | None:
@@ -140,10 +148,15 @@ class LiveTranslator:
         return Caption(text, settled, False, self.frames[0][0], seconds)
 
     def _whole(self, end: float) -> Caption | None:
-        frames = [(seconds, frame) for seconds, frame in self.frames if seconds <= end]
+        caption = self.ahead if self.ahead and self.ahead.end == end else self._caption(end)
         # what came after it is before the next one
         self.waiting.extend((seconds, frame) for seconds, frame in self.frames if seconds > end)
         self.frames = []
+        return caption
+
+    def _caption(self, end: float) -> Caption | None:
+        """The final one, of what came until then; None: that is too short."""
+        frames = [(seconds, frame) for seconds, frame in self.frames if seconds <= end]
         start = frames[0][0]
         if len(frames) < 2 or end - start < SHORTEST + BEFORE:
             return None
@@ -256,14 +269,14 @@ def _arrays(frame: Mapping | np.ndarray | None, image_size: tuple[float, float] 
     if frame and not frame.keys() & _PARTS:
         names = ", ".join(sorted(map(str, frame))[:8])[:200]
         raise ValueError(f"a frame holds {names}, expected pose, left_hand and right_hand, or an array of joints")
-    if image_size is None:
-        raise ValueError("landmarks are parts of a picture: give its image_size=(width, height)")
     arrays = {}
     for name, shape in _PARTS.items():
         if frame.get(name) is not None:
             if np.shape(frame[name]) not in (shape, (shape[0], 3)):
                 raise ValueError(f"`{name}` of a frame has shape {np.shape(frame[name])}, expected {shape}")
             arrays[name] = np.array(numbers(frame, name), np.float64)
+    if image_size is None:
+        raise ValueError("landmarks are parts of a picture: give its image_size=(width, height)")
     return arrays
 
 

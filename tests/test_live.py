@@ -222,6 +222,35 @@ def test_a_wrist_without_a_number_is_as_if_it_rested(joint):
     assert spans[0] == spans[1] and spans[0]
 
 
+def test_the_text_is_there_when_the_rest_has_lasted():
+    """It is translated when the rest begins, once; hands that rise again before it has lasted go on."""
+    joints, fps = session(0, 1)
+    frames = stream(joints, fps)
+    told = Saying("Tea.")
+    captions, counts = [], []
+    live_translator = lslm.LiveTranslator(told, every=60.0)
+    for second, frame in frames:
+        if caption := live_translator.push(second, frame):
+            captions.append((second, caption))
+        counts.append(len(told.seconds))
+    assert [round(caption.end, 2) for _, caption in captions] == [
+        round(caption.end, 2) for caption in lslm.translate_stream(frames, Saying("Tea."), every=60.0)
+    ]
+    for second, caption in captions:
+        came = frames.index(next(frame for frame in frames if frame[0] == second))
+        assert counts[came] == counts[came - 1]  # nothing is translated at that moment
+        assert second - caption.end < live.REST + 2 / fps
+    short = [frame for frame in frames if not captions[0][1].end + 0.14 < frame[0] < captions[1][1].start]
+    again = Saying("Tea.")
+    whole, *_ = lslm.translate_stream(renumbered(short, fps), again, every=60.0)  # 20 s, and what is left
+    assert whole.end - whole.start > captions[0][1].end - captions[0][1].start
+    assert len(again.seconds) >= 2  # as if it were over, and again when it was
+
+
+def renumbered(frames, fps):
+    return [(10 + index / fps, frame) for index, (_, frame) in enumerate(frames)]
+
+
 # --- what is no stream ------------------------------------------------------------------------------------------------
 
 
