@@ -137,7 +137,7 @@ def mediapipe_to_joints(
         detected = _detected(hand) & (np.bincount(run)[run] < _HELD)
         relative = (hand[:, _HAND_LANDMARKS] - hand[:, :1]) * (pixels * (1.0, -1.0, -HAND_DEPTH) * scale)
         relative = fill_in_time(relative, detected) if detected.any() else rest_hand(wrist - elbow, side)
-        joints[:, fingers], valid[:, fingers] = wrist[:, None] + relative, detected[:, None]
+        joints[:, fingers], valid[:, fingers] = wrist[:, None] + relative, (detected & seen)[:, None]
     joints[..., 1] += SHOULDER_HEIGHT
     return joints.astype(np.float32), valid
 

@@ -197,6 +197,19 @@ def test_units_of_depth_and_place(case):
     check_arms(joints_of(read_pose_file(write_pose(components, size=size)))[0])
 
 
+def test_parts_of_a_picture_may_be_below_it():
+    """Hands that rest are; they were taken for coordinates in no unit, of a square picture."""
+    components = clip()
+    for name, (_, values, _) in components.items():
+        values[..., :2] = values[..., :2] / (WIDTH, HEIGHT) + (0, 0.3)
+        components[name] = (*components[name][:1], values, components[name][2])
+    wrists = components["POSE_LANDMARKS"][1][:, [15, 16], 1]
+    assert wrists.max() > 1
+    result = read_pose_file(write_pose(components))
+    assert result["image_size"] == (WIDTH, HEIGHT)
+    check_arms(joints_of(result)[0])
+
+
 def test_confidence_zero_is_not_detected():
     components = clip()
     known = components["POSE_LANDMARKS"][2]
@@ -220,6 +233,42 @@ def test_confidence_zero_is_not_detected():
 
 def test_of_several_people_the_detected_one():
     check_arms(joints_of(read_pose_file(write_pose(clip(), people=3)))[0])
+
+
+def test_of_several_people_in_a_pose_file_one_is_read_and_all_are_counted(tmp_path):
+    """Who is there longer, wherever the file puts them in a frame: pose-format has no names for people."""
+    path, data = tmp_path / "clip.pose", write_pose(clip(), people=2)
+    points = sum(values.shape[1] for _, values, _ in clip().values())
+    numbers = np.frombuffer(data, "<f4", FRAMES * 2 * points * 4, len(data) - FRAMES * 2 * points * 16)
+    values, confidence = np.split(numbers.copy(), [FRAMES * 2 * points * 3])
+    values, confidence = values.reshape(FRAMES, 2, points, 3), confidence.reshape(FRAMES, 2, points)
+    hop = np.arange(FRAMES) % 2 == 0
+
+    def read(**options):
+        out = [np.where(hop[:, None, None, None], values[:, ::-1], values)]
+        out += [np.where(hop[:, None, None], confidence[:, ::-1], confidence)]
+        path.write_bytes(data[: -numbers.nbytes] + b"".join(numbers.astype("<f4").tobytes() for numbers in out))
+        return load_motion(path, **options)
+
+    path.write_bytes(write_pose(clip()))
+    expected = load_motion(path)
+    np.testing.assert_allclose(read().joints, expected.joints, atol=1e-5)  # one person, in two places of the file
+    assert [str(note) for note in read().notes] == [str(note) for note in expected.notes]
+    values[:, 0], confidence[:, 0] = values[:, 1] * (-1, 1, 1) + (2 * WIDTH, 0, 0), confidence[:, 1]
+    values[:, 0, :, :2] += (0, 30)
+    confidence[: FRAMES // 2, 0] = 0  # somebody else, who comes later
+    motion = read()
+    np.testing.assert_allclose(motion.joints, expected.joints, atol=1e-5)
+    text = f"2 people, 0 in {FRAMES} frames, 1 in {FRAMES - FRAMES // 2} frames: 0 is read; pass clip='1'"
+    assert text in [str(note) for note in motion.notes]
+    np.testing.assert_allclose(read(clip="0").joints, expected.joints, atol=1e-5)
+    with pytest.raises(MotionFileError, match="2 people in the file, none of them '2': 0, 1"):
+        read(clip="2")
+    with pytest.raises(MotionFileError, match="mirror image"):  # so it is the other one
+        read(clip="1")
+    path.write_bytes(write_pose(clip()))
+    with pytest.raises(MotionFileError, match="leave clip out"):
+        load_motion(path, clip="1")
 
 
 def openpose():
@@ -357,6 +406,38 @@ def test_a_hand_that_was_found_at_the_other_wrist_is_left_out(tmp_path):
     )
     with pytest.raises(MotionFileError, match="`left_hand` is not at the left wrist"):  # nothing says which is wrong
         load_motion(tmp_path / "left.npz")
+
+
+@pytest.mark.parametrize("lost", [0.0, np.nan, -1.0])
+def test_hands_that_were_not_detected_are_none_however_a_file_writes_it(tmp_path, lost):
+    """Of wrists that are the hands', and of a hand at the other wrist: zeros, NaN and -1 are no hand there."""
+    result = read_pose_file(write_pose(clip()))
+    found = {name: result[name] for name in ("pose", "left_hand", "right_hand", "image_size", "fps")}
+    there = np.arange(FRAMES) % 3 == 0
+    corrected = found | {"pose": found["pose"].copy()}
+    corrected["pose"][there, 16, :3] = found["right_hand"][there, 0] + (0, 1e-6, 0)  # rounded
+    corrected["right_hand"] = np.where(there[:, None, None], found["right_hand"], lost)
+    np.savez(tmp_path / "corrected.npz", **corrected)
+    motion = load_motion(tmp_path / "corrected.npz")
+    assert any("depth of the right wrist" in str(note) for note in motion.notes)
+    elbow, wrist = (motion.joints[there][:, JOINT[f"right_{name}"], 2] for name in ("elbow", "wrist"))
+    np.testing.assert_allclose(wrist - elbow, 0.19, atol=1e-3)
+
+    twice = found | {"left_hand": np.where(there[:, None, None], found["right_hand"], lost)}
+    np.savez(tmp_path / "twice.npz", **twice)
+    assert any("left hand is at the other wrist" in str(note) for note in load_motion(tmp_path / "twice.npz").notes)
+
+    # nor are fingers observed where nobody is seen
+    found["pose"][there] = lost
+    np.savez(tmp_path / "nobody.npz", **found)
+    np.testing.assert_array_equal(load_motion(tmp_path / "nobody.npz").valid[:, RIGHT_HAND[0]], ~there)
+
+
+def test_hands_without_depth_are_remarked(tmp_path):
+    result = read_pose_file(write_pose(clip()))
+    result["right_hand"][..., 2] = 0
+    np.savez(tmp_path / "flat.npz", **result)
+    assert sum("the right hand has no depth" in str(note) for note in load_motion(tmp_path / "flat.npz").notes) == 1
 
 
 # --- arrays per frame -------------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def read(
     Raises:
         OSError: the file cannot be opened. ValueError: it cannot be used.
     """
-    if clip is not None and container not in ("folder", "gltf", "parquet", "pickle", "torch"):
+    if clip is not None and container not in ("folder", "gltf", "parquet", "pickle", "pose", "torch"):
         raise no_clips(clip)
     if container == "folder":
         return read_folder(path, format, clip)
@@ -64,9 +64,9 @@ def read(
     if container == "gltf" and not content.startswith(b"glTF") and b'"asset"' not in content:
         raise refusal(content[:500], path.suffix)
     if container == "pose":
-        landmarks = read_pose_file(content)
-        arm = landmarks.pop("hanging", None)
-        return landmarks, [Remark(f"the {arm} arm is never seen: it hangs")] if arm else []
+        landmarks = read_pose_file(content, clip)
+        notes, arm = landmarks.pop("notes", []), landmarks.pop("hanging", None)
+        return landmarks, [*notes, Remark(f"the {arm} arm is never seen: it hangs")] if arm else notes
     if container in ("pickle", "torch"):
         content = read_pickle(content)
         person = None if isinstance(content, np.ndarray) else estimated_person(content, format, clip)

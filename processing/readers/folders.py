@@ -12,11 +12,11 @@ from ..array_files import MAX_FRAMES, numbers
 from ..motion import open_file
 from ..motion_errors import MotionFileError, Remark
 from ..smplx_formats import SmplxClip, mapping_to_clip
-from .clips import choose_clip, no_clips
+from .clips import no_clips
 from .compressed import unpacked
 from .landmark_formats import check_frame_shapes, read_landmark_frames
 from .other_formats import refusal
-from .people import follow, places
+from .people import follow, one_person, places
 from .safe_pickle import read_pickle
 
 SUFFIXES = (".pkl", ".npz", ".npy")
@@ -65,7 +65,7 @@ def read_folder(
     notes: list[Remark] = []
     taken = {frame: 0 for frame, people in enumerate(read) if people}
     if kinds == {SmplxClip} and (where := places(read)):
-        taken = _one_person(follow(where), clip, notes)
+        taken = one_person(follow(where), clip, notes)
     elif len({number for people in ordered for number in people}) > 1:
         kind = "several people in the frames, and nothing tells who is who"
         raise MotionFileError(f"{kind}: keep the files of one, or `meta` with their boxes beside them", kind=kind)
@@ -78,19 +78,6 @@ def read_folder(
     if motion.format == "smplx" and (folder.name == "smplx" or (folder.parent / "meta").is_dir()):
         motion.format = "smplerx"  # the only one of them that writes such folders
     return motion, []
-
-
-def _one_person(people: list[dict[int, int]], clip: str | None, notes: list[Remark]) -> dict[int, int]:
-    """The frames of the one who is meant, and in `notes` which of how many that is."""
-    chosen = max(range(len(people)), key=lambda person: len(people[person]))
-    if clip is not None:
-        chosen = choose_clip([""] * len(people), clip, "people")
-    if len(people) > 1:
-        seen = ", ".join(f"{person} in {len(frames)} frames" for person, frames in enumerate(people))
-        kind = "several people in the frames: one is read"
-        text = f"{len(people)} people, {seen}: {chosen} is read"
-        notes.append(Remark(text, "clip", str(min({0, 1} - {chosen})), kind))
-    return people[chosen]
 
 
 def _read_frame(file: Path, format: str | None, shapes: set[tuple[int, ...]]) -> SmplxClip | np.ndarray:

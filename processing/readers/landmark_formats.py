@@ -37,6 +37,7 @@ from ..mediapipe_landmarks import (
 from ..motion_errors import MotionFileError, Remark
 from .clips import choose_clip, no_clips
 from .handedness import right_handed
+from .people import follow, one_person
 
 MAX_POINTS = 5_000  # points per frame in a .pose file; MediaPipe's have up to 586
 MAX_KAGGLE_FRAMES = 10_000  # of a clip, and 543 times as many rows of a file
@@ -51,6 +52,7 @@ FLAT_DEPTH = 0.1
 # The sizes in a header are believed if the person covers this much of the width. `Pose.normalize` of pose-format makes
 # the shoulders one unit wide and leaves the header as it was.
 COVERED = (0.02, 50.0)
+PARTS_ACROSS = 3.0  # pictures that arms may cover, in parts of one; in pixels, or with shoulders one unit wide, more
 MAX_PIXELS = 1e6  # no picture is wider; a point beyond is a broken number, and not detected
 EAR_HEIGHT = 0.6  # shoulder widths from the shoulders up to the ears, where a file has no head
 FREE_SIZE = 1000  # pixels for coordinates that are in none: any size does, as long as x and y keep their ratio
@@ -75,6 +77,7 @@ _SHAPES_APART = 1.7  # the shape of a picture by its face is off by less than 4/
 # 17,485 frames are within 0.045 of it.
 _WRIST_BEFORE_ELBOW = 0.19
 _HANGING = 0.72  # shoulder widths from a shoulder to the elbow, and from there to the wrist: 26 cm
+_SAME_PLACE = 1e-5  # parts of the picture: rounding, and no two networks that find a wrist
 _SAME_DEPTH = 1e-3  # widths of the picture; that of a body's wrist never stays the same
 _HANDS = {"left": (13, 15), "right": (14, 16)}  # elbow and wrist
 _CENTRES = {"shoulders": [11, 12], "hips": [23, 24]}
@@ -88,21 +91,21 @@ _EARS_APART, _EARS_ABOVE = (0.2, 0.6), (0.2, 1.2)
 # --- .pose ------------------------------------------------------------------------------------------------------------
 
 
-def read_pose_file(data: bytes) -> dict[str, Any]:
+def read_pose_file(data: bytes, clip: str | None = None) -> dict[str, Any]:
     """MediaPipe landmarks of a `.pose` file, version 0.1 or 0.2.
 
     The body may be whole (33 points) or reduced to the arms and hips (8 points, by name); a head that is left out comes
-    from the outline of the face, else it is put above the shoulders with visibility 0. Of several people the one that
-    is detected in most frames is taken. Points with confidence 0 are not detected: elbows and wrists are interpolated
-    with visibility 0, a hand with such a point is left out whole. An arm whose wrist is never detected hangs, if the
-    other one is (`hanging` names its side).
+    from the outline of the face, else it is put above the shoulders with visibility 0. Several people are followed by
+    their shoulders, and the one who is there longest is taken, or `clip` (`notes` say which of how many). Points with
+    confidence 0 are not detected: elbows and wrists are interpolated with visibility 0, a hand with such a point is
+    left out whole. An arm whose wrist is never detected hangs, if the other one is (`hanging` names its side).
 
     x and y are pixels in these files. z is not: MediaPipe's image widths as a rule, pixels in some. It is taken for
     widths if it varies less than a tenth as much as x; the width is the header's depth, where it has one (resized files
     keep the width of the video there), else the header's width.
 
     Args:
-        data: the content of the file.
+        data: the content of the file. clip: the number of a person, in the order in which they come.
 
     Returns:
         The dictionary that the module describes.
@@ -140,9 +143,12 @@ def read_pose_file(data: bytes) -> dict[str, Any]:
     values = numbers[:split].reshape(frames, people, points, dims)
     confidence = numbers[split:].reshape(frames, people, points)
     with np.errstate(invalid="ignore"):  # broken numbers are not detected, and no reason to warn
+        shoulders = _check_body(components)
+        values, confidence, notes = _of_one_person(values, confidence, shoulders, clip)
         landmarks = _find_landmarks(components, values, confidence)
     fps = float(fps)
-    return _in_pixels(*landmarks, (width, height, depth)) | {"fps": fps if math.isfinite(fps) and fps > 0 else None}
+    found = _in_pixels(*landmarks, (width, height, depth)) | {"fps": fps if math.isfinite(fps) and fps > 0 else None}
+    return found | ({"notes": notes} if notes else {})
 
 
 def _unpack(file: io.BytesIO, layout: str) -> tuple:
@@ -174,10 +180,8 @@ def _read_components(file: io.BytesIO, count: int) -> tuple[_Components, int, in
     return components, points_so_far, dims
 
 
-def _find_landmarks(
-    components: _Components, values: np.ndarray, confidence: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Body (T, 33, 3) in the file's units, its visibility (T, 33), and hands (T, 21, 3); NaN is not detected."""
+def _check_body(components: _Components) -> list[int]:
+    """The points of the shoulders; ValueError where there is no MediaPipe body with arms."""
     if "POSE_LANDMARKS" not in components:
         names = " ".join(", ".join(sorted(components)[:6])[:200].lower().split()) or "nothing"
         flat = all("Z" not in layout for _, _, layout in components.values())
@@ -190,8 +194,37 @@ def _find_landmarks(
     missing = [POSE_NAMES[point].lower() for point in _ARMS if POSE_NAMES[point] not in names]
     if missing:
         raise ValueError(f"POSE_LANDMARKS lacks {', '.join(missing)}; without the arms there is nothing to read")
-    shoulders = [first + names.index(POSE_NAMES[point]) for point in _SHOULDERS]
-    person = int((confidence[:, :, shoulders] > 0).all(-1).sum(0).argmax())
+    return [first + names.index(POSE_NAMES[point]) for point in _SHOULDERS]
+
+
+def _of_one_person(
+    values: np.ndarray, confidence: np.ndarray, shoulders: list[int], clip: str | None
+) -> tuple[np.ndarray, np.ndarray, list[Remark]]:
+    """Coordinates (T, points, n) and confidence (T, points) of the one who is meant, of (T, people, points, n): where
+    people stand in a frame says nothing, so that they are followed by their shoulders."""
+    pairs = values[:, :, shoulders, :2].astype(np.float64)
+    there = (confidence[:, :, shoulders] > 0).all(-1) & np.isfinite(pairs).all((2, 3))
+    if there.any(0).sum() < 2:
+        if clip is not None:
+            raise no_clips(clip)
+        person = there.any(0).argmax()
+        return values[:, person], confidence[:, person], []
+    width = np.maximum(np.linalg.norm(pairs[:, :, 0] - pairs[:, :, 1], axis=-1), 1e-9)
+    places = np.concatenate([pairs.mean(2) / np.median(width[there]), np.log(width)[..., None]], axis=-1)
+    notes: list[Remark] = []
+    taken = one_person(follow([at[seen] for at, seen in zip(places, there, strict=True)]), clip, notes)
+    frames = np.array(sorted(taken))
+    person = np.zeros(len(values), int)
+    person[frames] = [np.flatnonzero(there[frame])[taken[frame]] for frame in frames]
+    every = np.arange(len(values))
+    return values[every, person], confidence[every, person] * np.isin(every, frames)[:, None], notes
+
+
+def _find_landmarks(
+    components: _Components, values: np.ndarray, confidence: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Body (T, 33, 3) in the file's units, its visibility (T, 33), and hands (T, 21, 3); NaN is not detected."""
+    _, names, _ = components["POSE_LANDMARKS"]
 
     def points(component: str, wanted: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """(T, n, 3) and how sure they are (T, n), for n names."""
@@ -199,8 +232,8 @@ def _find_landmarks(
         if not set("XYZ") <= set(layout):
             raise ValueError(f"{component} is laid out as {layout[:20]!r}, expected x, y, z and confidence (XYZC)")
         columns = [first + names.index(name) for name in wanted]
-        xyz = values[:, person, columns][..., [layout.index(axis) for axis in "XYZ"]].astype(np.float64)
-        sure = confidence[:, person, columns]
+        xyz = values[:, columns][..., [layout.index(axis) for axis in "XYZ"]].astype(np.float64)
+        sure = confidence[:, columns]
         seen = (sure > 0) & np.isfinite(sure) & (np.abs(xyz) < MAX_PIXELS).all(-1)
         return np.where(seen[..., None], xyz, np.nan), np.where(seen, sure, 0.0)
 
@@ -236,7 +269,9 @@ def _in_pixels(
     scale = np.ones(3)
     if away < FLAT_DEPTH * across:
         scale[2] = depth if depth > 1 else width
-    if min(low[:2]) > 0 and max(high[:2]) < 1 and across > COVERED[0] and min(width, height) > 1:
+    shoulders = body[np.isfinite(body[:, _SHOULDERS]).all((1, 2))][:, _SHOULDERS, :2]
+    shoulders = np.median(shoulders, axis=0) if len(shoulders) else low[:2]  # hands that rest are below the picture
+    if 0 < shoulders.min() < shoulders.max() < 1 and COVERED[0] < across < PARTS_ACROSS and min(width, height) > 1:
         scale[:2] = width, height  # parts of the picture
         scale[2] = width
     elif not (min(width, height) >= 1 and COVERED[0] < across / width < COVERED[1]):
@@ -299,7 +334,7 @@ def check_landmarks(
     Raises:
         MotionFileError: depth of another sign or none, points of the hands in another order; see also `right_handed`.
     """
-    seen = pose[np.isfinite(pose[..., :3]).all((1, 2)) & (pose[..., :3] != pose[:, :1, :3]).any((1, 2))]
+    seen = pose[_seen(pose[..., :3])]
     nose, ears, shoulders = seen[:, 0], seen[:, [7, 8]].mean(1), seen[:, 11] - seen[:, 12]
     depth = np.median(nose[:, 2] - ears[:, 2]) / max(np.median(np.linalg.norm(shoulders[:, :2], axis=-1)), 1e-6)
     # 0 is of a file without a nose, unless no point is in front of another: visibilities, say, are never negative
@@ -311,6 +346,10 @@ def check_landmarks(
         if np.abs(seen[:, pair, :2].mean(1)).max() < _CENTRED < np.abs(seen[:, pair, :2]).max():
             kind = f"each frame counts from between the {name}: how the body sways and rises is lost"
             notes.append(Remark(f"{kind}; expected parts of the picture", kind=kind))
+    for side, hand in (("left", left_hand), ("right", right_hand)):
+        if hand is not None and _seen(hand).any() and not hand[_seen(hand), :, 2].any():
+            kind = f"the {side} hand has no depth: its fingers lie flat in the picture"
+            notes.append(Remark(f"{kind}; expected MediaPipe's z, from the wrist", kind=kind))
     width, height = image_shape(pose)
     if abs(np.log(width / height * size[1] / size[0])) > np.log(_SHAPES_APART):
         about = "a picture of {:g} x {:g} makes no human face".format(*size)
@@ -341,6 +380,9 @@ def mended(
     pose, hands = arrays["pose"], {side: arrays[f"{side}_hand"] for side in _HANDS}
     if pose.ndim != 3 or pose.shape[1] < 25 or any(hand.shape != (len(pose), _NUM_HAND, 3) for hand in hands.values()):
         return arrays  # as mediapipe_to_joints says
+    for side, hand in hands.items():  # however the file writes a hand that was not detected
+        arrays = arrays | {f"{side}_hand": np.where(_seen(hand)[:, None, None], hand, 0.0)}
+        hands[side] = arrays[f"{side}_hand"]
     for side, other in (("left", "right"), ("right", "left")):
         without = arrays | {f"{side}_hand": np.zeros_like(hands[side])}
         there = hands[side][:, 0, :2].any(1) & pose[:, _SHOULDERS].any((1, 2))
@@ -355,7 +397,7 @@ def mended(
     moved, pose = [], pose.copy()
     for side, (elbow, wrist) in _HANDS.items():
         there = hands[side].any((1, 2))
-        copied = there & (pose[:, wrist, :2] == hands[side][:, 0, :2]).all(1)
+        copied = there & (np.abs(pose[:, wrist, :2] - hands[side][:, 0, :2]) < _SAME_PLACE).all(1)
         apart = pose[copied, wrist, 2] - hands[side][copied, 0, 2]  # where depth was counted from another place since
         if copied.sum() <= there.sum() / 2 or np.ptp(pose[copied, 11:15, 2]) < _SAME_DEPTH:
             continue  # its own wrists, or no depth at all
@@ -370,11 +412,16 @@ def mended(
     return arrays | {"pose": pose}
 
 
+def _seen(points: np.ndarray) -> np.ndarray:
+    """(T, N, n) -> (T,): frames with landmarks, no zeros, NaN or another constant."""
+    return np.isfinite(points).all((1, 2)) & (points != points[:, :1]).any((1, 2))
+
+
 def _check_order_of_points(hands: np.ndarray) -> None:
     """Refuse (n, 21, 3) hands, in pixels, whose points are not in MediaPipe's order: by the lengths of bones, which no
     signing changes. The two ratios reach 0.4 and 0.9 in 5,088 takes; where the fingers, or the points
     of each finger, stand the other way round, they are the inverse."""
-    there = hands[np.isfinite(hands).all((1, 2)) & (hands != hands[:, :1]).any((1, 2))]
+    there = hands[_seen(hands)]
 
     def bone(start: int | np.ndarray, end: int | np.ndarray) -> np.ndarray:
         return np.maximum(np.linalg.norm(there[:, end] - there[:, start], axis=-1), 1e-9)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..motion_errors import MotionFileError
+from ..motion_errors import MotionFileError, Remark
 from ..smplx_formats import SmplxClip
+from .clips import choose_clip
 
 MAX_META_BYTES = 2**16
 MAX_PEOPLE = 100
@@ -89,6 +90,19 @@ def follow(places: Sequence[np.ndarray]) -> list[dict[int, int]]:
             people[person][frame] = detection
             last[person] = here[detection]
     return people
+
+
+def one_person(people: list[dict[int, int]], clip: str | None, notes: list[Remark]) -> dict[int, int]:
+    """The frames of the one who is meant, and in `notes` which of how many that is."""
+    chosen = max(range(len(people)), key=lambda person: len(people[person]))
+    if clip is not None:
+        chosen = choose_clip([""] * len(people), clip, "people")
+    if len(people) > 1:
+        seen = ", ".join(f"{person} in {len(frames)} frames" for person, frames in enumerate(people))
+        kind = "several people in the frames: one is read"
+        text = f"{len(people)} people, {seen}: {chosen} is read"
+        notes.append(Remark(text, "clip", str(min({0, 1} - {chosen})), kind))
+    return people[chosen]
 
 
 def check_one_person(joints: np.ndarray) -> None:
