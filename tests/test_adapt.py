@@ -1,6 +1,7 @@
 """`lslm adapt`: takes of single signs of a new person become utterances, and a model learns to read them."""
 
 import shutil
+import unicodedata
 from pathlib import Path
 
 import lslm_cli
@@ -76,6 +77,20 @@ def test_takes_are_read_as_if_their_signer_stood_at_the_origin(tmp_path):
     clip = takes["tea"][0]
     assert clip.dtype == np.float32 and len(clip) == 2 * len(signed) - 1
     np.testing.assert_allclose(clip[::2], facing_the_camera(signed), atol=1e-5)
+
+
+def test_one_take_has_one_label(tmp_path):
+    folder = write_takes(tmp_path)
+    shutil.copy(folder / "a" / "0.npz", folder / "a" / "again.npz")  # harmless
+    shutil.copy(folder / "a" / "1.npz", folder / "l" / "1.npz")
+    with pytest.raises(ValueError, match=r"l.1.npz is the same take as .*a.1.npz: one take has one label; remove one"):
+        read_takes(take_files(folder), FPS)
+
+
+def test_a_label_is_the_same_however_a_file_system_writes_its_accent(tmp_path):
+    folder = write_takes(tmp_path, ["tea"])
+    (folder / "tea").rename(folder / unicodedata.normalize("NFD", "Ü"))
+    assert list(take_files(folder)) == ["ü"]
 
 
 def test_signs_are_joined_without_a_jump():

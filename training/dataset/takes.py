@@ -1,7 +1,9 @@
 """Takes of single signs of one person, and utterances composed of them: what `lslm adapt` trains on."""
 
+import hashlib
 import re
 import sys
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -32,7 +34,7 @@ WRISTS = [JOINT_NAMES.index(f"{side}_wrist") for side in ("left", "right")]
 
 
 def take_files(folder: str) -> dict[str, list[Path]]:
-    """Label, lower-cased -> the files (or folders with a file per frame) of DIR/LABEL/, sorted. Hidden ones are none.
+    """Label, as `label_of` -> the files (or folders with a file per frame) of DIR/LABEL/, sorted. Hidden ones are none.
 
     Raises:
         OSError: no such folder. ValueError: nothing in it is a take.
@@ -43,13 +45,18 @@ def take_files(folder: str) -> dict[str, list[Path]]:
     files: dict[str, list[Path]] = {}
     for label in _visible(place):
         if label.is_dir():
-            files.setdefault(label.name.lower(), []).extend(_visible(label))
+            files.setdefault(label_of(label.name), []).extend(_visible(label))
     if not any(files.values()):
         raise ValueError(
             f"{folder} holds no takes: expected a folder for each letter or word that somebody signs, and its motion "
             "files in there, like DIR/a/1.npz and DIR/hello/3.bvh"
         )
     return files
+
+
+def label_of(name: str) -> str:
+    """Lower-cased, and a letter with its accent one character: file systems take them apart, data sets do not."""
+    return unicodedata.normalize("NFC", name.lower())
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -74,8 +81,9 @@ def read_takes(files: Mapping[str, Sequence[Path]], fps: float, **reader) -> dic
     cannot be used is named on standard error and left out. `reader`: arguments of `load_motion`.
 
     Raises:
-        ValueError: none can be used.
+        ValueError: none can be used, or one is there under two labels.
     """
+    seen: dict[bytes, tuple[str, Path]] = {}  # the joints of a take, as a sum -> its label and file
     takes: dict[str, list[np.ndarray]] = {}
     remarks: dict[str, str] = {}  # what needs attention -> the first file of which it is said
     read, left_out = Confined(), 0  # foreign files, in a process of its own
@@ -95,6 +103,11 @@ def read_takes(files: Mapping[str, Sequence[Path]], fps: float, **reader) -> dic
             bar.write(printable(f"lslm: left out {file}: {why}"), file=sys.stderr)
             left_out += 1
             continue
+        other, where = seen.setdefault(hashlib.sha256(joints.tobytes()).digest(), (label, file))
+        if other != label:
+            raise ValueError(
+                printable(f"{file} is the same take as {where}: one take has one label; remove one of them")
+            )
         for remark in motion.notes:
             if remark.argument is not None:
                 remarks.setdefault(as_flags(remark, remark.text), str(file))
@@ -140,7 +153,8 @@ class Composer:
             for text, joints, signs, rate in told:
                 times = clips.fps / rate
                 ends = [
-                    (sign["label"].lower(), round(sign["start"] * times), round(sign["end"] * times)) for sign in signs
+                    (label_of(sign["label"]), round(sign["start"] * times), round(sign["end"] * times))
+                    for sign in signs
                 ]
                 for label in {label for label, _, _ in ends}:
                     self.rows.setdefault(label, []).append(len(self.utterances))
