@@ -415,11 +415,13 @@ def test_hands_that_were_not_detected_are_none_however_a_file_writes_it(tmp_path
     found = {name: result[name] for name in ("pose", "left_hand", "right_hand", "image_size", "fps")}
     there = np.arange(FRAMES) % 3 == 0
     corrected = found | {"pose": found["pose"].copy()}
-    corrected["pose"][there, 16, :3] = found["right_hand"][there, 0] + (0, 1e-6, 0)  # rounded
+    corrected["pose"][there, 16, :3] = found["right_hand"][there, 0]
     corrected["right_hand"] = np.where(there[:, None, None], found["right_hand"], lost)
     np.savez(tmp_path / "corrected.npz", **corrected)
     motion = load_motion(tmp_path / "corrected.npz")
     assert any("depth of the right wrist" in str(note) for note in motion.notes)
+    with pytest.raises(MotionFileError, match="`image_size` is .*, expected width and height in pixels"):
+        load_motion(tmp_path / "corrected.npz", image_size=640)
     elbow, wrist = (motion.joints[there][:, JOINT[f"right_{name}"], 2] for name in ("elbow", "wrist"))
     np.testing.assert_allclose(wrist - elbow, 0.19, atol=1e-3)
 

@@ -77,7 +77,6 @@ _SHAPES_APART = 1.7  # the shape of a picture by its face is off by less than 4/
 # 17,485 frames are within 0.045 of it.
 _WRIST_BEFORE_ELBOW = 0.19
 _HANGING = 0.72  # shoulder widths from a shoulder to the elbow, and from there to the wrist: 26 cm
-_SAME_PLACE = 1e-5  # parts of the picture: rounding, and no two networks that find a wrist
 _SAME_DEPTH = 1e-3  # widths of the picture; that of a body's wrist never stays the same
 _HANDS = {"left": (13, 15), "right": (14, 16)}  # elbow and wrist
 _CENTRES = {"shoulders": [11, 12], "hips": [23, 24]}
@@ -378,8 +377,13 @@ def mended(
     if isinstance(order, str):
         notes.append(Remark(f"landmarks in the order {order}"))
     pose, hands = arrays["pose"], {side: arrays[f"{side}_hand"] for side in _HANDS}
-    if pose.ndim != 3 or pose.shape[1] < 25 or any(hand.shape != (len(pose), _NUM_HAND, 3) for hand in hands.values()):
-        return arrays  # as mediapipe_to_joints says
+    if (
+        pose.ndim != 3
+        or pose.shape[1] < 25
+        or any(hand.shape != (len(pose), _NUM_HAND, 3) for hand in hands.values())
+        or np.shape(size) != (2,)
+    ):
+        return arrays  # mediapipe_to_joints says why
     for side, hand in hands.items():  # however the file writes a hand that was not detected
         arrays = arrays | {f"{side}_hand": np.where(_seen(hand)[:, None, None], hand, 0.0)}
         hands[side] = arrays[f"{side}_hand"]
@@ -397,7 +401,7 @@ def mended(
     moved, pose = [], pose.copy()
     for side, (elbow, wrist) in _HANDS.items():
         there = hands[side].any((1, 2))
-        copied = there & (np.abs(pose[:, wrist, :2] - hands[side][:, 0, :2]) < _SAME_PLACE).all(1)
+        copied = there & (pose[:, wrist, :2] == hands[side][:, 0, :2]).all(1)
         apart = pose[copied, wrist, 2] - hands[side][copied, 0, 2]  # where depth was counted from another place since
         if copied.sum() <= there.sum() / 2 or np.ptp(pose[copied, 11:15, 2]) < _SAME_DEPTH:
             continue  # its own wrists, or no depth at all
