@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM
 
-from ..modeling_lslm import LslmForConditionalGeneration
+from ..modeling_lslm import LslmConfig, LslmForConditionalGeneration
 from ..processing import SignMotionProcessor
 from ..processing.processing_lslm import DATE
+from .models import config_of
 
 TOKENIZER = "sign_tokenizer"  # folder of the sign tokenizer inside the exported one
 CLIENT = Path(__file__).with_name("client.py")
@@ -40,6 +41,7 @@ def export_causal_lm(folder: str, out: str) -> Path:
     target = Path(out)
     if target.exists() and any(target.iterdir()):
         raise ValueError(f"{out} is not empty; give a new folder")
+    config_of(folder, LslmConfig)
     model = LslmForConditionalGeneration.from_pretrained(folder).eval()
     processor = SignMotionProcessor.from_pretrained(folder)
     vqvae = model.model.vqvae

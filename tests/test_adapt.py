@@ -222,7 +222,7 @@ def test_what_makes_no_adaptation_is_refused(toy, toy_model, toy_tokenizer, comm
         (command(tmp_path / "broken"), "none of 1 take can be used"),
         (command(takes, takes / "out"), "lies in the folder of the takes"),
         (command(takes, model=toy_model), "has no adapter (LoRA) to train"),
-        (command(takes, model=toy_tokenizer), "is no model that translates"),
+        (command(takes, model=toy_tokenizer), "is a sign tokenizer, of lslm tokenizer: expected"),
         (command(takes, model=tmp_path / "elsewhere"), "was trained on no/such/set, not to be found here: give --data"),
         (command(takes, share=1.5), "share"),
         (command(takes, seed=-1), "seed"),

@@ -365,7 +365,7 @@ def test_a_translation_of_several_lines_is_printed_as_one(files, toy_model, monk
         (["--model", "NOWHERE"], "NOWHERE"),
         (["--model", "EMPTY"], "EMPTY"),
         (["--model", "CUT"], "CUT: damaged checkpoint"),
-        (["--model", "OTHER"], "OTHER: its config.json makes a BertModel, expected"),
+        (["--model", "OTHER"], "OTHER is a model of type bert: expected a model that translates"),
         (["--prompt", "What is it?"], "<motion>"),
         (["--prompt", "\udcff<motion>"], "--prompt \\udcff<motion>: expected text in UTF-8"),
         (["--fps", "0"], "frames per second"),

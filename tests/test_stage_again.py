@@ -25,6 +25,7 @@ from lslm.training.stages.instruct import InstructArguments
 from lslm.training.stages.tokenizer import TokenizerArguments
 
 pytest_plugins = ["training_fixtures"]
+CLIP = Path(__file__).parents[1] / "examples" / "asl_cafe" / "clips" / "test-0000.npz"
 STAGES = (TokenizerArguments, AlignArguments, InstructArguments)
 
 
@@ -305,3 +306,47 @@ def test_the_keys_that_pass_and_the_keys_that_never_do_are_keys():
     assert passing & ours == {"resume_with_changes", "dry_run", "eval_translations"}  # the rest shapes the model
     assert not passing & (record.FIXED | resume.RATES | {"data", "seed", "bf16", "max_steps", "dataloader_drop_last"})
     assert {"logging_steps", "save_steps", "report_to", "dataloader_num_workers", "eval_steps", "hub_token"} <= passing
+
+
+@pytest.mark.parametrize("what", ["nothing", "begun", "checkpoint", "tokenizer", "llama"])
+def test_what_is_no_model_of_the_stage_is_named(toy, toy_tokenizer, toy_aligned, tmp_path, capsys, what):
+    """A stage that was not run, was refused, was killed; or is the wrong one."""
+    place = tmp_path / what
+    if what in ("begun", "checkpoint"):
+        (place / "_lock").mkdir(parents=True)
+    if what == "checkpoint":
+        shutil.copytree(toy_aligned, place / "checkpoint-20")
+    place = {"tokenizer": toy_tokenizer, "llama": toy / "llm"}.get(what, place)
+    said = {
+        "nothing": f"no model at {place}: no such folder here, and none on the Hub (",
+        "begun": f"no model in {place}, which has no config.json: expected",
+        "checkpoint": f"its last checkpoint is {place}/checkpoint-20",
+        "tokenizer": f"{place} is a sign tokenizer, of lslm tokenizer: expected a model that translates, of lslm align",
+        "llama": f"{place} is a model of type llama: expected",
+    }[what]
+    out = ["--output_dir", str(tmp_path / "out"), "--data", str(toy / "set")]
+    own = [*out, "--model", str(place)]
+    commands = [["align", *own], ["instruct", *own, "--dry_run", "true"], ["instruct", *own]]
+    commands += [["translate", str(CLIP), "--model", str(place)], ["export", str(place), str(tmp_path / "export")]]
+    commands += [["adapt", "--takes", str(toy), "--output", str(tmp_path / "me"), "--model", str(place)]]
+    if what != "tokenizer":
+        begun = ["align", *out, "--tokenizer", str(place), "--backbone", str(toy / "llm")]
+        commands += [begun, [*begun, "--dry_run", "true"]]
+        commands += [
+            [
+                "evaluate",
+                "--data",
+                str(toy / "set"),
+                "--model",
+                str(place),
+                "--output",
+                str(tmp_path / "s"),
+                "--split",
+                "test",
+            ]
+        ]
+    for command in commands:
+        assert lslm_cli.main(command) == 2, command
+        lines = capsys.readouterr().err.strip().split("\n")
+        assert lines[-1].startswith("lslm: ") and said in lines[-1], (command, lines)
+    assert not list(tmp_path.glob("**/model.safetensors")) or what == "checkpoint"

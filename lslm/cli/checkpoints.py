@@ -12,11 +12,12 @@ except ImportError:  # Windows: memory is not limited
     resource = None
 
 from safetensors import SafetensorError
-from transformers import AutoModel, AutoProcessor, Pipeline, pipeline
+from transformers import AutoProcessor, Pipeline, pipeline
 from transformers.utils import logging
 
 import lslm
-from lslm.modeling_lslm import LslmForConditionalGeneration
+from lslm.hub_cards.models import config_of
+from lslm.modeling_lslm import LslmConfig, LslmForConditionalGeneration
 from lslm.modeling_lslm.configuration_lslm import check_ranges
 from lslm.training.generation_check import check_generation
 
@@ -53,11 +54,8 @@ def quiet():
 def load_pipeline(model: str) -> Pipeline:
     """`pipeline("sign-translation", model)`, which tries twice, and then raises both tracebacks as one message."""
     with undamaged(model):
-        loaded = AutoModel.from_pretrained(model, trust_remote_code=False)  # None asks, and waits for an answer
-        if not isinstance(loaded, LslmForConditionalGeneration):
-            raise ValueError(
-                f"{model}: its config.json makes a {type(loaded).__name__}, expected a checkpoint of lslm align"
-            )
+        config_of(model, LslmConfig)
+        loaded = LslmForConditionalGeneration.from_pretrained(model)
         with memory_limit():
             check_generation(loaded)
         try:

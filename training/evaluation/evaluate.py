@@ -16,10 +16,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from tqdm import tqdm
-from transformers import AutoConfig, set_seed
+from transformers import set_seed
 
 from ...hub_cards.data_sets import data_revision
-from ...modeling_lslm import LslmForConditionalGeneration, MotionEncoding, SignMotionVQVAE, SignMotionVQVAEConfig
+from ...hub_cards.models import config_of
+from ...modeling_lslm import (
+    LslmConfig,
+    LslmForConditionalGeneration,
+    MotionEncoding,
+    SignMotionVQVAE,
+    SignMotionVQVAEConfig,
+)
 from ...modeling_lslm.confidence_lslm import words_of
 from ...processing import SignMotionFeatureExtractor, SignMotionProcessor
 from ...processing.pipeline_lslm import Translation, spell_out
@@ -65,7 +72,8 @@ def evaluate(keys: EvaluateKeys, command: str = "") -> dict:
     """
     set_seed(keys.seed)
     started = time.time()
-    config, model_commit = AutoConfig.from_pretrained(keys.model), model_revision(keys.model)
+    config = config_of(keys.model, LslmConfig, SignMotionVQVAEConfig)
+    model_commit = model_revision(keys.model)
     if keys.calibrate:
         confidence.check_calibration(keys.model, keys.split, config)
     templates = load_templates(keys.unseen_templates, config.languages) if keys.unseen_templates else []

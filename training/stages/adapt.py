@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from tqdm import tqdm
-from transformers import AutoConfig
 
 from ...hub_cards.data_sets import is_hub_id
+from ...hub_cards.models import config_of
 from ...hub_cards.yaml_files import read_yaml
 from ...modeling_lslm import LslmConfig, LslmForConditionalGeneration
 from ...processing import SignMotionProcessor
@@ -67,9 +67,7 @@ def adapt(
     Raises:
         ValueError, OSError: takes, labels, model or data cannot be used; see also [`run_stage`].
     """
-    own = AutoConfig.from_pretrained(model)
-    if not isinstance(own, LslmConfig):
-        raise ValueError(f"{model} is no model that translates: expected a checkpoint of lslm align or lslm instruct")
+    own = config_of(model, LslmConfig)
     if own.lora is None:
         raise ValueError(
             f"{model} has no adapter (LoRA) to train: its language model was trained as a whole, or the adapter was "

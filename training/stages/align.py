@@ -15,6 +15,7 @@ import torch
 from transformers import set_seed
 
 from ...hub_cards.languages import languages_of
+from ...hub_cards.models import config_of
 from ...modeling_lslm import (
     LslmConfig,
     LslmForConditionalGeneration,
@@ -59,7 +60,7 @@ def train(args: AlignArguments) -> None:
     if not args.dry_run:
         say(args, f"loading {args.model or f'the language model {args.backbone}'}")
     if args.model:
-        processor, config = SignMotionProcessor.from_pretrained(args.model), LslmConfig.from_pretrained(args.model)
+        config, processor = config_of(args.model, LslmConfig), SignMotionProcessor.from_pretrained(args.model)
         made = {name: getattr(config, name) for name in SHAPE}
         made |= {"right_handed": processor.feature_extractor.right_handed, "system_prompt": processor.system_prompt}
         refuse_other(args, made)
@@ -68,6 +69,7 @@ def train(args: AlignArguments) -> None:
         model = LslmForConditionalGeneration.from_pretrained(args.model, merge_lora=False, dtype=dtype)
     else:
         require(args, "backbone", "tokenizer")
+        sign_tokenizer = config_of(args.tokenizer, SignMotionVQVAEConfig)
         extractor = SignMotionFeatureExtractor.from_pretrained(args.tokenizer)
         extractor.right_handed = args.right_handed
         processor = SignMotionProcessor(
@@ -80,7 +82,7 @@ def train(args: AlignArguments) -> None:
         joined = {"vocab_size": len(processor.tokenizer), "motion_token_id": processor.motion_token_id}
         joined |= {name: getattr(args, name) for name in SHAPE}
         if args.dry_run:
-            sizes = load_backbone_config(args.backbone), SignMotionVQVAEConfig.from_pretrained(args.tokenizer)
+            sizes = load_backbone_config(args.backbone), sign_tokenizer
             return dry_run(args, LslmConfig.joined(*sizes, backbone=args.backbone, **joined), processor)
         vqvae = SignMotionVQVAE.from_pretrained(args.tokenizer)
         model = LslmForConditionalGeneration.from_backbone(

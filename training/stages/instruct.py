@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from ...hub_cards.languages import languages_of
+from ...hub_cards.models import config_of
 from ...modeling_lslm import LslmConfig, LslmForConditionalGeneration
 from ...processing import SignMotionProcessor
 from ..dataset.collators import load_templates
@@ -33,8 +34,8 @@ def main(argv: list[str]) -> None:
 
 def train(args: InstructArguments) -> None:
     require(args, "model")
+    config = config_of(args.model, LslmConfig)
     processor = SignMotionProcessor.from_pretrained(args.model)
-    config = LslmConfig.from_pretrained(args.model)
     processor.prompt = load_templates(args.templates, languages_of(args.data) or config.languages)[0]
     if args.dry_run:
         return dry_run(args, config, processor)
