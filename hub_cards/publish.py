@@ -22,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import yaml
 from huggingface_hub import (
     CommitInfo,
     DatasetInfo,
@@ -153,6 +154,9 @@ def publish(
         else:
             card, expected = _stage_tokenizer(folder, repo_id, out, facts)
         (out / "README.md").write_text(card, encoding="utf-8")
+        if (stages := Path(folder, "stages.yaml")).is_file():  # for who trains on, and for the card of what comes of it
+            told = yaml.safe_dump(without_folders(read_yaml(stages)), sort_keys=False, allow_unicode=True)
+            (out / "stages.yaml").write_text(told, encoding="utf-8")
         if (ROOT / "LICENSE").is_file():  # of our code, in a source checkout
             shutil.copyfile(ROOT / "LICENSE", out / "LICENSE")
         return _send(out, repo_id, "model", private, revision, dry_run, message, SCRIPTS[kind], expected)
@@ -382,6 +386,17 @@ def try_from_hub(script: str, repo_id: str, revision: str, clip: Path | None):
         last = process.stderr.strip().splitlines()[-1:] or ["no message"]
         raise ValueError(f"it cannot be used from a fresh process: {last[0]}")
     return json.loads(process.stdout.rpartition("\nRESULT")[2])
+
+
+def without_folders(value):
+    """What a stages.yaml says, of paths on somebody's machine the last part alone."""
+    if isinstance(value, dict):
+        return {key: without_folders(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_folders(item) for item in value]
+    if isinstance(value, str) and re.match(r"/|~|[A-Za-z]:[\\/]", value):
+        return re.split(r"[\\/]", value.rstrip("\\/"))[-1]
+    return value
 
 
 def _record(folder: str, results: str | None) -> dict:

@@ -22,6 +22,7 @@ import lslm.hub_cards.publish as publishing
 from lslm import LslmForConditionalGeneration, SignMotionFeatureExtractor, SignMotionProcessor
 from lslm.hub_cards.cards import SignData, dataset_card
 from lslm.training.dataset.motion_text import MotionText
+from lslm.training.record import stages_of
 
 pytest_plugins = ["training_fixtures", "hub_server"]
 BASE = ["--base-model", "HuggingFaceTB/SmolLM2-135M-Instruct"]
@@ -62,12 +63,17 @@ def published(toy_align, clip, tmp_path_factory):
 
 
 def test_it_is_complete_in_one_commit(published):
-    hub, out, _ = published
+    hub, out, folder = published
     assert "it works" in out and "model.safetensors" in out
     found = files(hub)
     assert {"README.md", "config.json", "model.safetensors", "processor_config.json", "example.npz"} <= found
     assert {"modeling_lslm.py", "processing_lslm.py", "pipeline_lslm.py", "motion_features.py"} <= found
     assert not [name for name in found if name.endswith((".bin", ".pkl", ".pt", ".png")) or "optimizer" in name]
+    stages = stages_of(NAME)  # so that who trains on has them all, and no path of this machine
+    assert list(stages) == list(stages_of(str(folder))) == ["tokenizer", "align", "made_with"]
+    assert stages["align"] == stages_of(str(folder))["align"] | {"output_dir": "2_align"} | {
+        key: Path(stages_of(str(folder))["align"][key]).name for key in ("data", "tokenizer", "backbone")
+    }
     commits = HfApi(endpoint=hub.url, token="hf_test").list_repo_commits(NAME)
     assert [commit.title for commit in commits][:1] == ["Publish with lslm"] and len(commits) == 2  # the first is empty
 

@@ -28,6 +28,11 @@ from .people import check_one_person
 from .safe_pickle import read_pickle
 from .signspark import rotations_to_vectors, rows_to_params
 
+# endings of files that a data set is built from
+MOTION_SUFFIXES = frozenset(
+    {".npz", ".npy", ".pkl", ".pickle", ".pt", ".pth", ".pose", ".parquet", ".bvh", ".glb", ".gltf", ".vrm", ".vrma"}
+)
+
 
 def read(
     path: Path, container: str, format: str | None = None, clip: str | None = None, up: str | None = None

@@ -19,8 +19,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from ....hub_cards.languages import check_code
+from ....processing.readers import MOTION_SUFFIXES
 from ....processing.readers.wording import counted
-from .texts import MOTION_SUFFIXES, SPLITS, Fault, Text, bare, read_texts, stem
+from .texts import SPLITS, Fault, Text, bare, read_texts, stem
 
 SPLIT_UP_TO = (0.8, 0.9, 1.0)  # of clips without an official split: 80 % train, 10 % validation, 10 % test
 SPLIT_BY = ("official", "video", "signer", "clip")

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ....processing.readers import MOTION_SUFFIXES
 from .tables import read_rows
 
 SPLITS = ("train", "validation", "test")
@@ -24,9 +25,6 @@ SPLIT_WORDS = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     "test": "test",
 }
-MOTION_SUFFIXES = frozenset(
-    {".npz", ".npy", ".pkl", ".pickle", ".pt", ".pth", ".pose", ".parquet", ".bvh", ".glb", ".gltf", ".vrm", ".vrma"}
-)
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv"})
 OWN_IDS = ("id", "name", "file")  # the first that a table has names the clip
 # The column that says which clips were cut from one recording; and, of a row with times, the one that names the
