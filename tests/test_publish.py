@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 from hub_server import Forks, HubServer, run_client
-from huggingface_hub import HfApi, RepoCard
+from huggingface_hub import HfApi, RepoCard, hf_hub_download
 from test_remote_code import STRANGER
 from training_fixtures import TOY_VQVAE, recipe
 from transformers import pipeline
@@ -22,7 +22,7 @@ import lslm.hub_cards.publish as publishing
 from lslm import LslmForConditionalGeneration, SignMotionFeatureExtractor, SignMotionProcessor
 from lslm.hub_cards.cards import SignData, dataset_card
 from lslm.training.dataset.motion_text import MotionText
-from lslm.training.record import stages_of
+from lslm.training.record import recorded
 
 pytest_plugins = ["training_fixtures", "hub_server"]
 BASE = ["--base-model", "HuggingFaceTB/SmolLM2-135M-Instruct"]
@@ -69,11 +69,12 @@ def test_it_is_complete_in_one_commit(published):
     assert {"README.md", "config.json", "model.safetensors", "processor_config.json", "example.npz"} <= found
     assert {"modeling_lslm.py", "processing_lslm.py", "pipeline_lslm.py", "motion_features.py"} <= found
     assert not [name for name in found if name.endswith((".bin", ".pkl", ".pt", ".png")) or "optimizer" in name]
-    stages = stages_of(NAME)  # so that who trains on has them all, and no path of this machine
-    assert list(stages) == list(stages_of(str(folder))) == ["tokenizer", "align", "made_with"]
-    assert stages["align"] == stages_of(str(folder))["align"] | {"output_dir": "2_align"} | {
-        key: Path(stages_of(str(folder))["align"][key]).name for key in ("data", "tokenizer", "backbone")
-    }
+    # so that who trains on has all stages, and no path of this machine
+    sent = hf_hub_download(NAME, "stages.yaml", endpoint=hub.url, token="hf_test")
+    stages, here = yaml.safe_load(Path(sent).read_text()), recorded(folder)
+    assert list(stages) == list(here) == ["tokenizer", "align", "made_with"]
+    places = {key: Path(here["align"][key]).name for key in ("data", "tokenizer", "backbone", "output_dir")}
+    assert stages["align"] == here["align"] | places
     commits = HfApi(endpoint=hub.url, token="hf_test").list_repo_commits(NAME)
     assert [commit.title for commit in commits][:1] == ["Publish with lslm"] and len(commits) == 2  # the first is empty
 

@@ -14,6 +14,7 @@ import shlex
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "tutorial.md"
@@ -60,12 +61,44 @@ def run(words: list[str], env: dict[str, str]) -> tuple[int, str]:
     return process.returncode, printed.decode("utf-8", "replace")
 
 
+def run_in_copies():
+    """As [`run`], for commands of lslm: each in a copy of this process, which imports once what takes seconds."""
+    import lslm_cli
+    from transformers import LlamaForCausalLM, Trainer, pipeline  # noqa: F401
+
+    from lslm.hub_cards import publish  # noqa: F401
+    from lslm.training.evaluation import evaluate  # noqa: F401
+    from lslm.training.stages import align, instruct, tokenizer  # noqa: F401
+
+    def run_copy(words: list[str]) -> tuple[int, str]:
+        sys.stdout.flush()
+        reading, writing = os.pipe()
+        if not (copy := os.fork()):
+            code = 1
+            try:
+                os.dup2(writing, 1), os.dup2(writing, 2)
+                code = lslm_cli.main(words[1:])
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush(), sys.stderr.flush()
+                os._exit(code)
+        os.close(writing)
+        with open(reading, encoding="utf-8", errors="replace") as output:
+            printed = output.read()
+        print(printed, end="")
+        return os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]), printed
+
+    return run_copy
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two steps of each stage, and their output not compared")
     quick = parser.parse_args().quick
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     faults, started = 0, time.time()
+    run_copy = run_in_copies() if quick and hasattr(os, "fork") else None
     for command, expected in commands_of(PAGE.read_text(encoding="utf-8")):
         words = shlex.split(command)
         stage = words[1] if words[0] == "lslm" and words[1] in QUICK else None
@@ -73,7 +106,8 @@ def main() -> int:
             words += QUICK[stage]
         print(f"$ {shlex.join(words)}", flush=True)
         begun = time.time()
-        code, printed = run(words, env={**os.environ, "PATH": path})
+        copied = run_copy and words[0] == "lslm"
+        code, printed = run_copy(words) if copied else run(words, env={**os.environ, "PATH": path})
         print(f"[{time.time() - begun:.0f} s, exit code {code}]", flush=True)
         fault = "a traceback" if "Traceback" in printed else None
         if quick and stage:
