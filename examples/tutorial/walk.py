@@ -76,12 +76,14 @@ def run_in_copies():
         if not (copy := os.fork()):
             code = 1
             try:
-                os.dup2(writing, 1), os.dup2(writing, 2)
+                for output in (1, 2):
+                    os.dup2(writing, output)
                 code = lslm_cli.main(words[1:])
             except BaseException:
                 traceback.print_exc()
             finally:
-                sys.stdout.flush(), sys.stderr.flush()
+                sys.stdout.flush()
+                sys.stderr.flush()
                 os._exit(code)
         os.close(writing)
         with open(reading, encoding="utf-8", errors="replace") as output:
@@ -106,8 +108,10 @@ def main() -> int:
             words += QUICK[stage]
         print(f"$ {shlex.join(words)}", flush=True)
         begun = time.time()
-        copied = run_copy and words[0] == "lslm"
-        code, printed = run_copy(words) if copied else run(words, env={**os.environ, "PATH": path})
+        if run_copy and words[0] == "lslm":
+            code, printed = run_copy(words)
+        else:
+            code, printed = run(words, env={**os.environ, "PATH": path})
         print(f"[{time.time() - begun:.0f} s, exit code {code}]", flush=True)
         fault = "a traceback" if "Traceback" in printed else None
         if quick and stage:
