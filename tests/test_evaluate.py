@@ -152,6 +152,18 @@ def test_a_model_that_reads_is_told_from_those_that_do_not(takes, toy_align, toy
     assert {row["prediction"] for row in read_jsonl(tmp_path / "predictions.jsonl")} <= known
 
 
+@pytest.mark.parametrize("place", ["file", "file/scores", "\0"])
+def test_a_place_where_no_results_can_be_is_told_before_anything_is_computed(
+    toy, toy_model, tmp_path, capsys, monkeypatch, place
+):
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setattr(LslmForConditionalGeneration, "from_pretrained", None)
+    keys = {"data": toy / "set", "model": toy_model, "split": "test"}
+    assert lslm_cli.main(["evaluate", *recipe(**keys), "--output", f"{tmp_path}/{place}"]) == 2
+    assert "is no folder for results (" in (error := capsys.readouterr().err) and "--output" in error
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_a_clip_longer_than_the_model_takes_is_named(toy, toy_model, tmp_path, capsys):
     model = shutil.copytree(toy_model, tmp_path / "model")
     config = json.loads((model / "processor_config.json").read_text())

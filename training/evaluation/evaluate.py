@@ -8,6 +8,7 @@ id, reference, prediction, prompt, tokens and their probabilities) and report.ht
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -59,6 +60,23 @@ SIGNATURES = {
 }
 
 
+def _folder_of_results(output: str) -> Path:
+    """Made before anything is computed, so that nothing is computed for nothing.
+
+    Raises:
+        ValueError: it cannot be made, or written to.
+    """
+    folder = Path(output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(None, "no permission to write")
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ValueError(f"--output {output} is no folder for results ({why}): name another") from error
+    return folder
+
+
 def evaluate(keys: EvaluateKeys, command: str = "") -> dict:
     """Translate every clip of a split and write the scores; of a sign tokenizer alone, score what it keeps.
 
@@ -77,6 +95,7 @@ def evaluate(keys: EvaluateKeys, command: str = "") -> dict:
     if keys.calibrate:
         confidence.check_calibration(keys.model, keys.split, config)
     templates = load_templates(keys.unseen_templates, config.languages) if keys.unseen_templates else []
+    folder = _folder_of_results(keys.output)
     lslm = processor = None
     if isinstance(config, SignMotionVQVAEConfig):
         vqvae = SignMotionVQVAE.from_pretrained(keys.model)
@@ -174,8 +193,6 @@ def evaluate(keys: EvaluateKeys, command: str = "") -> dict:
     }
     if embedding is not None:
         results["fid_embedding"] = embedding.description(keys.fid)
-    folder = Path(keys.output)
-    folder.mkdir(parents=True, exist_ok=True)
     if rows:
         with open(folder / "predictions.jsonl", "w", encoding="utf-8") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
