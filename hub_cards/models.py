@@ -34,9 +34,14 @@ def config_of(place: str, *kinds: type) -> PretrainedConfig:
     except (OSError, ValueError) as error:
         if folder.exists():
             raise
-        why = " ".join(str(error).split())[:200]
-        raise FileNotFoundError(f"no model at {place}: no such folder here, and none on the Hub ({why})") from error
+        raise no_model(place, error) from error
     if not isinstance(config, kinds):
         what = KINDS.get(config.model_type, f"a model of type {config.model_type}")
         raise ValueError(f"{place} is {what}: expected {expected}")
     return config
+
+
+def no_model(place: str, error: Exception) -> FileNotFoundError:
+    """What to raise where there is no such folder, and the Hub's client says why it has none either."""
+    why = " ".join(str(error).split())[:200]
+    return FileNotFoundError(f"no model at {place}: no such folder here, and none on the Hub ({why})")

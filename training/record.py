@@ -10,6 +10,7 @@ import yaml
 
 from ..hub_cards.data_sets import data_folder, data_revision
 from ..hub_cards.languages import read_metadata
+from ..hub_cards.models import no_model
 from ..hub_cards.yaml_files import read_yaml
 from .dataset.motion_text import split_files
 from .provenance import commit, machine, versions
@@ -98,8 +99,7 @@ def _model_fingerprint(place: str) -> str:
         try:
             path = Path(snapshot_download(place, allow_patterns=patterns))
         except (OSError, ValueError) as error:  # those of the Hub's client are of these
-            why = " ".join(str(error).split())[:200]
-            raise FileNotFoundError(f"no model at {place}: no such folder here, and none on the Hub ({why})") from error
+            raise no_model(place, error) from error
     return _fingerprint(sorted({file for pattern in MODEL_FILES for file in path.glob(pattern)}))
 
 
