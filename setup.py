@@ -20,7 +20,6 @@ GGUF = ["gguf>=0.10,<1"]
 QLORA = ["bitsandbytes>=0.49,<1"]
 PARQUET = ["pyarrow>=24,<27"]
 TEMPLATES = ["jinja2>=3.1,<4"]
-BUILD = ["datatrove>=0.10.1,<0.11"]
 
 setup(
     name="lslm",
@@ -65,12 +64,10 @@ setup(
         "trackio": ["trackio>=0.40,<1"],  # report_to: trackio
         "hub": [*TEMPLATES, *PARQUET],  # cards, and an example clip of the data
         "parquet": PARQUET,  # landmarks of Kaggle's asl-signs
-        "cluster": [*DATA, *BUILD],  # `lslm data build --executor`; with ray: datatrove[ray]
         "dev": [
             *QLORA,
             *TEMPLATES,
             *PARQUET,
-            *BUILD,
             *PAGE,
             # tools have no upper bound: constraints.txt says which are used here
             "jiwer>=4.0",

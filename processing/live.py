@@ -22,6 +22,7 @@ logger = logging.get_logger(__name__)
 # How far the higher wrist is below the shoulders, in shoulder widths: under 0.85 in 99 of 100 frames of 2,364 signs,
 # 1.4 and more with the hands in the lap or hanging.
 RAISED, RESTING = 1.0, 1.15
+GUESSED = 0.5  # visibility: below it MediaPipe mostly makes up where a wrist is
 REST = 0.5  # seconds of it end an utterance
 HINT = 0.1  # seconds of it: the utterance is translated as if it were over, so that the text is there when it is
 BEFORE = 0.3  # seconds that are kept from before the hands rose
@@ -282,13 +283,14 @@ def _arrays(frame: Mapping | np.ndarray | None, image_size: tuple[float, float] 
 
 def _wrists_below_shoulders(frame: dict | np.ndarray | None, image_size: tuple[float, float] | None) -> float:
     """How far the higher wrist is below the shoulders, in shoulder widths; far where nobody is seen."""
-    if isinstance(frame, dict):
-        points, scale, kind = frame.get("pose"), image_size, "landmarks"
-    else:
-        points, scale, kind = frame, (1, -1, 1), "joints"
+    kind = "landmarks" if isinstance(frame, dict) else "joints"
+    points, scale = (frame.get("pose"), image_size) if kind == "landmarks" else (frame, (1, -1, 1))
     if points is None or not np.any(points):
         return np.inf
     left, right, *wrists = points[_SHOULDERS_AND_WRISTS[kind], : len(scale)] * scale
+    if points.shape[1] == 4:  # out of the picture a wrist is a guess, unless its hand was found
+        hands = [np.nan_to_num(frame.get(f"{side}_hand", 0)).any() for side in ("left", "right")]
+        wrists = np.where((points[[15, 16], 3:] < GUESSED) & ~np.array(hands)[:, None], np.nan, wrists)
     higher = np.fmin(*(wrist[1] for wrist in wrists))  # of those that have a number
     below = (higher - (left[1] + right[1]) / 2) / max(np.linalg.norm(left - right), 1e-9)
     return float(below) if np.isfinite(below) else np.inf

@@ -15,7 +15,7 @@ from motion_corpus import cafe, landmarks, rows_of
 
 from lslm.processing import MotionFileError, load_motion
 from lslm.processing.mediapipe_landmarks import mediapipe_to_joints
-from lslm.processing.motion_features import JOINT_NAMES, RIGHT_HAND
+from lslm.processing.motion_features import JOINT_NAMES, LEFT_HAND, RIGHT_HAND
 from lslm.processing.readers import landmark_formats
 from lslm.processing.readers.folders import frame_order
 from lslm.processing.readers.landmark_formats import read_kaggle_landmarks, read_landmark_frames, read_pose_file
@@ -231,6 +231,23 @@ def test_confidence_zero_is_not_detected():
     np.testing.assert_allclose(joints[:, JOINT["right_wrist"], 0], body["RIGHT_WRIST"][:, 0], atol=1e-3)
 
 
+def test_a_wrist_that_was_lost_is_where_its_hand_was_seen():
+    components = clip()
+    wrist = landmark_formats.POSE_NAMES.index("RIGHT_WRIST")
+    away = (0.15 * PIXELS_PER_METRE, -0.05 * PIXELS_PER_METRE, 0)  # between two frames it goes there and back
+    components["RIGHT_HAND_LANDMARKS"][1][4] += away
+    components["POSE_LANDMARKS"][1][4, wrist] = 0
+    components["POSE_LANDMARKS"][2][4, wrist] = 0
+    joints, valid = joints_of(read_pose_file(write_pose(components)))
+    expected = metres()[0]["RIGHT_WRIST"][4, :2] + (0.15, 1.4 + 0.05)
+    np.testing.assert_allclose(joints[4, JOINT["right_wrist"], :2], expected, atol=0.004)
+    assert not valid[4, JOINT["right_wrist"]] and valid[4, RIGHT_HAND[0]]  # its depth is a guess
+    hand = components["RIGHT_HAND_LANDMARKS"][1]
+    hand[4] += components["POSE_LANDMARKS"][1][4, 15] - hand[4, 0]  # at the other wrist: a mistake
+    joints, _ = joints_of(read_pose_file(write_pose(components)))
+    np.testing.assert_allclose(joints[4, JOINT["right_wrist"], 0], metres()[0]["RIGHT_WRIST"][4, 0], atol=1e-3)
+
+
 def test_of_several_people_the_detected_one():
     check_arms(joints_of(read_pose_file(write_pose(clip(), people=3)))[0])
 
@@ -406,6 +423,20 @@ def test_a_hand_that_was_found_at_the_other_wrist_is_left_out(tmp_path):
     )
     with pytest.raises(MotionFileError, match="`left_hand` is not at the left wrist"):  # nothing says which is wrong
         load_motion(tmp_path / "left.npz")
+
+
+def test_one_hand_in_both_places_belongs_to_the_nearer_wrist(tmp_path):
+    result = read_pose_file(write_pose(clip()))
+    found = {name: result[name] for name in ("pose", "left_hand", "right_hand", "image_size", "fps")}
+    found["left_hand"] = found["right_hand"] + (found["pose"][:, 15, :3] - found["pose"][:, 16, :3])[:, None]
+    twice = np.isin(np.arange(FRAMES), [2, 5])  # in a few frames, where no median sees it
+    copied = np.where(twice[:, None, None], found["right_hand"], found["left_hand"])
+    np.savez(tmp_path / "twice.npz", **found | {"left_hand": copied})
+    np.savez(tmp_path / "lost.npz", **found | {"left_hand": np.where(twice[:, None, None], 0, found["left_hand"])})
+    motion, expected = load_motion(tmp_path / "twice.npz"), load_motion(tmp_path / "lost.npz")
+    np.testing.assert_array_equal(motion.joints, expected.joints)
+    np.testing.assert_array_equal(motion.valid[:, LEFT_HAND[0]], ~twice)
+    assert any("one hand was taken for both in 2 frames" in str(note) for note in motion.notes)
 
 
 @pytest.mark.parametrize("lost", [0.0, np.nan, -1.0])

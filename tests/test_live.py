@@ -114,6 +114,19 @@ def test_rest_nobody_and_a_passing_hand_say_nothing():
     assert not saying.seconds
 
 
+def test_a_wrist_that_is_only_guessed_is_not_raised():
+    """A portrait: MediaPipe says where wrists would be that no picture shows."""
+    found = landmarks(cafe(0))
+    for visibility, hands, signs in ((0.2, False, False), (0.2, True, True), (0.9, False, True)):
+        frames = [parts(found, index) for index in range(len(found["pose"]))]
+        for frame in frames:
+            frame["pose"] = frame["pose"].copy()
+            frame["pose"][[15, 16], 3] = visibility
+            if not hands:
+                frame |= dict.fromkeys(("left_hand", "right_hand"))
+        assert bool(list(lslm.translate_stream(stream(frames, 20.0), Saying("hello"), image_size=SIZE))) == signs
+
+
 def test_who_leaves_the_picture_or_the_stream_ends_it():
     joints, fps = session(0)
     middle = len(joints) // 2

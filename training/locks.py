@@ -28,13 +28,12 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextlib.contextmanager
-def locked(file: Path, folder: str | os.PathLike, what: str, shared: bool = False) -> Iterator[None]:
+def locked(file: Path, folder: str | os.PathLike, what: str) -> Iterator[None]:
     """Keep others out of `folder`, until the end of the block or of this process.
 
     Args:
         file: what is locked; made where there is none, its folder too. Who holds it stands in it.
         what: is at work there, for messages: "build".
-        shared: may run beside others that share, and not beside one that does not.
 
     Raises:
         OSError: another process holds it.
@@ -43,26 +42,25 @@ def locked(file: Path, folder: str | os.PathLike, what: str, shared: bool = Fals
     with open(file, "a+", encoding="utf-8") as lock:
         try:
             if fcntl:
-                fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):  # a file system without locks
                 print(f"{folder} cannot be locked ({error.strerror}): start no second {what} in it", file=sys.stderr)
             else:
                 lock.seek(0)
-                who = lock.read(200).strip() or "its tasks"
+                who = lock.read(200).strip() or "a process"
                 raise OSError(
                     f"another {what} writes to {folder} ({who}); wait for its end, or name another folder"
                 ) from error
-        if not shared:
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
-            lock.flush()
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+        lock.flush()
         _held.add(lock)
         try:
             yield
         finally:
             _held.discard(lock)
-            if not shared and not lock.closed:
+            if not lock.closed:
                 lock.truncate(0)
 
 

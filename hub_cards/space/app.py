@@ -67,7 +67,7 @@ SCROLL = """() => {
   const result = document.querySelector("#result"), top = result.getBoundingClientRect().top;
   if (top < 0 || top > innerHeight / 2) result.scrollIntoView();
 }"""
-READERS = Confined(AT_ONCE, READING)
+READERS = Confined(AT_ONCE, READING, preloaded=["__main__", "transformers", "lslm.processing"])
 CAPTIONS = {"confidence": "How likely it is to be right", "probability": "Probability, given the words before"}
 NOTHING_CHOSEN = "Choose an example or upload a clip."
 

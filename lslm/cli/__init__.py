@@ -24,7 +24,7 @@ use
   score HYP REF       score anyone's translations, one sentence a line; intervals, and a test between two systems
 
 data
-  data build SOURCE OUT     motion files and their texts to a training set: resumable, on one machine or a cluster
+  data build SOURCE OUT     motion files and their texts to a training set: resumable, a million clips in minutes
 
 share
   publish FOLDER org/name   a checkpoint with its code and card to the Hub; then tries it from there; --code-only renews

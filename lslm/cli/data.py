@@ -1,9 +1,7 @@
 """`lslm data build` and `lslm data push`: data sets."""
 
 import argparse
-import json
 import sys
-from pathlib import Path
 
 from .errors import printable
 from .motion_files import reader_arguments
@@ -65,7 +63,6 @@ texts
 examples
   lslm data build How2Sign/ sets/how2sign --source-fps 24 --fps 20 --workers 8
   lslm data build clips/ sets/mine --texts clips/words.csv --split-by signer --license cc-by-4.0
-  lslm data build /shared/motion /shared/set --executor slurm --tasks 200 --partition cpu --time 04:00:00
 docs/scale.md has the figures for a million clips.""",
     )
     build.add_argument("source", metavar="SOURCE", help="folder with motion files; a folder of frames counts as a clip")
@@ -98,12 +95,9 @@ docs/scale.md has the figures for a million clips.""",
     reader_arguments(build, "--source-fps")
     add = build.add_argument_group("what is written").add_argument
     add("--fps", type=float, help="resample every clip to this rate (default: each keeps its own)")
-    add("--features", action="store_true", help="also store the 623 motion features (8 times the size)")
-    add("--face", action="store_true", help="also store jaw and expression, where the files have them")
-    add("--convention", default="humanml3d", help="of the motion features: humanml3d (default) or signing")
+    add("--convention", default="humanml3d", help="of statistics.json: humanml3d (default) or signing")
     longest = "drop longer clips (120: no model takes more; utterances last seconds, say 30)"
     add("--max-seconds", type=float, default=120.0, metavar="S", help=longest)
-    add("--smooth", type=float, default=0.0, metavar="S", help="smooth the joints over so many seconds, say 0.3 (0)")
     add("--columns", nargs="+", metavar="NAME", help="only these, in this order (default: all)")
     add("--shard-size", type=int, default=1000, metavar="N", help="most clips in a parquet file (1000)")
     add(
@@ -116,13 +110,7 @@ docs/scale.md has the figures for a million clips.""",
     card = build.add_argument_group("for the card")
     license_arguments(card)
     card.add_argument("--origin", metavar="URL", help="where the recordings come from: an address, or in words")
-    add = build.add_argument_group("running").add_argument
-    add("--workers", type=int, metavar="N", help="processes (1), or tasks at a time with --executor (all)")
-    add("--executor", choices=["local", "slurm", "ray"], help="datatrove's; pip install 'lslm[cluster]'")
-    add("--tasks", type=int, metavar="N", help="parts of the work, for --executor (one per shard)")
-    add("--partition", help="of Slurm")
-    add("--time", help="limit of a Slurm job: HH:MM:SS")
-    add("--executor-options", metavar="FILE", help="YAML: further arguments of datatrove's executor")
+    build.add_argument("--workers", type=int, default=1, metavar="N", help="processes (1)")
 
 
 def _build(args: dict) -> int:
@@ -133,34 +121,15 @@ def _build(args: dict) -> int:
 
     quiet()
 
-    source, out = args.pop("source"), args.pop("out")
-    executor, tasks, workers = (args.pop(name) for name in ("executor", "tasks", "workers"))
-    options = {name: value for name in ("partition", "time") if (value := args.pop(name)) is not None}
-    if file := args.pop("executor_options"):
-        from lslm.hub_cards.yaml_files import read_yaml
-
-        options = read_yaml(Path(file)) | options
-    if not executor and (options or tasks):
-        raise ValueError("--tasks, --partition, --time and --executor-options belong to --executor local, slurm or ray")
+    source, out, workers = (args.pop(name) for name in ("source", "out", "workers"))
     reader = {name: args.pop(name) for name in ("format", "clip", "up", "flat_hand_mean", "image_size", "body_model")}
     reader["fps"] = args.pop("source_fps")
     args["reader"] = {name: value for name, value in reader.items() if value is not None}
     names = ("license", "license_name", "license_link", "origin")
     license = {name: value for name in names if (value := args.pop(name))}
-    if workers is not None and workers < 1:
+    if workers < 1:
         raise ValueError(f"--workers {workers}: expected 1 or more")
-    if not executor:
-        report = building.build(source, out, workers=workers or 1, **args, **license)
-    else:
-        from lslm.training.dataset.build import cluster as data_cluster
-
-        building.plan(source, out, **args)
-        shards = len(building.Places(out).shards())
-        data_cluster.run(executor, out, tasks or shards, -1 if workers is None else workers, options, **license)
-        if executor == "slurm":
-            print(f"submitted: {min(tasks or shards, shards)} tasks, then one that writes {out}/report.md")
-            return 0
-        report = json.loads(Path(out, "report.json").read_text(encoding="utf-8"))
+    report = building.build(source, out, workers=workers, **args, **license)
     for remark, count in report["remarks"].items():
         print(printable(f"lslm: {remark}") + (f" ({count})" if count > 1 else ""), file=sys.stderr)
     if not report["sign_languages"]:

@@ -9,7 +9,7 @@ import traceback
 # libraries takes seconds.
 NOT_A_FAULT = {"BadZipFile", "DatasetGenerationError", "HTTPError", "ImportError", "MemoryError", "OutOfMemoryError"}
 NOT_A_FAULT |= {"SafetensorError", "UnpicklingError", "YAMLError"}
-EXTRAS = {"gradio": "space", "jinja2": "hub", "datatrove": "cluster", "ray": "cluster"}  # others are in "train"
+EXTRAS = {"gradio": "space", "jinja2": "hub"}  # others are in "train"
 # What of the machine reaches us in a RuntimeError: how its message reads, and what to say.
 MACHINE = {
     r"DataLoader worker \(pid\S* .*(killed by signal|exited unexpectedly)|</torch_\S*>": "a data loader worker ended: "

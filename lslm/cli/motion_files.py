@@ -87,7 +87,7 @@ def start_reader() -> None:
 
         before = os.environ.get("PYTHONSAFEPATH")
         os.environ["PYTHONSAFEPATH"] = "1"  # no torch.py of the folder we happen to be in
-        forkserver.set_forkserver_preload(["lslm.processing"])
+        forkserver.set_forkserver_preload(["lslm_cli.light"])
         interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the command: no traceback of imports
         with contextlib.suppress(OSError):  # of a TMPDIR whose name is too long; what reads starts later, then
             forkserver.ensure_running()

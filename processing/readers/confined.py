@@ -8,7 +8,7 @@ import os
 import queue
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from multiprocessing.pool import ExceptionWithTraceback
 from typing import Any
 
@@ -20,7 +20,7 @@ except ImportError:  # Windows: time is limited, memory is not
 SECONDS, MEMORY = 20.0, 7 * 2**28  # of one call; bytes of one process, with the libraries that it imports
 START = 300.0  # seconds that a process may take to begin: it imports torch
 LONGEST_TMPDIR = 70  # bytes: a Unix socket's path may have 107, and multiprocessing adds 32
-PRELOADED = ["__main__", "transformers", "lslm.processing"]  # what is not there is passed over
+PRELOADED = ("__main__", "lslm_cli.light")  # what is not there is passed over
 
 
 class Confined:
@@ -29,9 +29,16 @@ class Confined:
     Args:
         processes: calls at a time; further ones wait.
         seconds: of a call. memory: bytes that a process may take, where the system limits that (Linux).
+        preloaded: modules that what is called needs.
     """
 
-    def __init__(self, processes: int = 1, seconds: float = SECONDS, memory: int = MEMORY):
+    def __init__(
+        self,
+        processes: int = 1,
+        seconds: float = SECONDS,
+        memory: int = MEMORY,
+        preloaded: Iterable[str] = PRELOADED,
+    ):
         self.seconds, self.memory = seconds, memory
         self._idle: queue.LifoQueue = queue.LifoQueue()
         for _ in range(processes):
@@ -42,7 +49,7 @@ class Confined:
         forking = short and "forkserver" in multiprocessing.get_all_start_methods()
         self._context = multiprocessing.get_context("forkserver" if forking else "spawn")
         if forking:
-            self._context.set_forkserver_preload(PRELOADED)
+            self._context.set_forkserver_preload([*preloaded])
 
     def __call__(self, function: Callable, *args, **kwargs) -> Any:
         """`function(*args, **kwargs)`; all of them, and what is returned or raised, can be pickled.

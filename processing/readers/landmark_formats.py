@@ -38,6 +38,7 @@ from ..motion_errors import MotionFileError, Remark
 from .clips import choose_clip, no_clips
 from .handedness import right_handed
 from .people import follow, one_person
+from .wording import counted
 
 MAX_POINTS = 5_000  # points per frame in a .pose file; MediaPipe's have up to 586
 MAX_KAGGLE_FRAMES = 10_000  # of a clip, and 543 times as many rows of a file
@@ -77,6 +78,7 @@ _SHAPES_APART = 1.7  # the shape of a picture by its face is off by less than 4/
 # 17,485 frames are within 0.045 of it.
 _WRIST_BEFORE_ELBOW = 0.19
 _HANGING = 0.72  # shoulder widths from a shoulder to the elbow, and from there to the wrist: 26 cm
+_OWN_WRIST = 0.25  # shoulder widths from the other wrist; nearer to it a hand may be that one's
 _SAME_DEPTH = 1e-3  # widths of the picture; that of a body's wrist never stays the same
 _HANDS = {"left": (13, 15), "right": (14, 16)}  # elbow and wrist
 _CENTRES = {"shoulders": [11, 12], "hips": [23, 24]}
@@ -361,11 +363,12 @@ def check_landmarks(
 def mended(
     arrays: dict[str, np.ndarray], size: Sequence[float], notes: list[Remark], order: str | None
 ) -> dict[str, np.ndarray]:
-    """The arrays of `mediapipe_to_joints` without two faults of files that are told by their numbers; `notes` gets a
+    """The arrays of `mediapipe_to_joints` without three faults of files that are told by their numbers; `notes` gets a
     remark for each.
 
     A hand that is found at the other wrist, less than a shoulder width away, while the other hand is where it belongs:
-    MediaPipe took something else for it. It is left out.
+    MediaPipe took something else for it. It is left out. Frames in which both hands are the same one: it is left out at
+    the wrist that is farther away.
 
     Wrists that are those of the hands: pose-format's `correct_wrists` copies them, and corpora are passed on like that.
     x and y are better than those of the body; but the depth of a hand counts from its wrist, so that it is 0, behind
@@ -398,6 +401,14 @@ def mended(
             kind = f"{side} hand is at the other wrist: something else was taken for it, and it is left out"
             notes.append(Remark(f"the {kind}", kind=f"a {kind}"))
             arrays, hands[side] = without, without[f"{side}_hand"]
+    twice = hands["left"].any((1, 2)) & (hands["left"] == hands["right"]).all((1, 2))
+    if twice.any():
+        away = np.linalg.norm(pose[:, [15, 16], :2] - hands["left"][:, :1, :2], axis=-1)
+        for side, far in (("left", away[:, 0] > away[:, 1]), ("right", away[:, 0] <= away[:, 1])):
+            hands[side] = np.where((twice & far)[:, None, None], 0.0, hands[side])
+            arrays = arrays | {f"{side}_hand": hands[side]}
+        kind = "one hand was taken for both: it is left out at the farther wrist"
+        notes.append(Remark(kind.replace(":", f" in {counted(int(twice.sum()), 'frame')}:"), kind=kind))
     moved, pose = [], pose.copy()
     for side, (elbow, wrist) in _HANDS.items():
         there = hands[side].any((1, 2))
@@ -652,6 +663,11 @@ def _landmarks(
             body[:, point] = body[:, point - 2] + (0, _HANGING * width, 0)
         else:
             raise ValueError(f"{POSE_NAMES[point].lower()} is not detected in any frame; record the arms that sign")
+    for (_, wrist), (_, other), hand in zip(_HANDS.values(), reversed(_HANDS.values()), hands.values(), strict=True):
+        at = hand[:, 0, :2]  # a hand that was seen tells where its wrist is in the picture
+        own = np.linalg.norm(at - body[:, other, :2], axis=-1) > _OWN_WRIST * width
+        own &= ~there[:, wrist] & there[:, wrist].any() & np.isfinite(hand).all((1, 2)) & at.any(-1)
+        body[own, wrist, :2] = at[own]
     lost = ~np.isfinite(body[:, _HEAD]).all((1, 2))
     body[lost[:, None] & np.isin(np.arange(33), _HEAD)] = np.repeat(
         shoulders[lost].mean(1) - (0, EAR_HEIGHT * width, 0), len(_HEAD), axis=0

@@ -4,14 +4,13 @@
     shards   each by itself, in any process, in any order                                OUT/.build/staged
     finish   shards to their place, mean and deviation of train, report, card            OUT/data and OUT
 
-The same source and options give the same bytes: with any number of processes, on a cluster, after a kill. Given again,
+The same source and options give the same bytes: with any number of processes, after a kill. Given again,
 a build reads only clips that are new or changed, and until it is done the old data set stays as it was.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import itertools
 import json
 import multiprocessing
@@ -20,7 +19,7 @@ import shutil
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
@@ -34,14 +33,12 @@ from tqdm import tqdm
 import lslm.processing
 
 from ....processing.readers.wording import counted
-from ... import locks
+from ...locks import locked
 from . import report as data_report
 from .duplicates import shared_motion
 from .shards import (
     COLUMNS,
-    FACE,
     FEATURE_FPS,
-    FEATURES,
     JOINTS,
     Places,
     Recipe,
@@ -70,7 +67,10 @@ def build(
         workers: processes that make shards, each with one more that reads the files, with limits of time and memory;
             0: this process does all. They are spawned: a script that calls this needs its `if __name__ == "__main__":`.
         progress: show a bar on stderr.
-        options: those of [`plan`], and `license`, `license_name`, `license_link`, `origin` for the card.
+        texts: tables of texts; None: those in `source`.
+        columns: names to keep, in this order, or with types; None: all.
+        license, license_name, license_link, origin: for the card.
+        reader, further options: see [`Recipe`].
 
     Returns:
         what report.json holds.
@@ -79,58 +79,22 @@ def build(
         ValueError, OSError: texts or options cannot be used, a video is in several splits, `out` cannot be written, or
             another build writes to it. Never for a clip: clips that cannot be used are in `out`/dropped.jsonl.
     """
+    if not os.path.isdir(source):
+        raise NotADirectoryError(20, "expected a folder of motion files", str(source))
+    if os.path.abspath(out) == os.path.abspath(source):
+        raise ValueError(f"{out}: the data set cannot go into the folder of its source; name another")
     names = ("license", "license_name", "license_link", "origin")
     license = {name: value for name in names if (value := options.pop(name, None))}
-    _check_folders(source, out)
-    with locked(out):
-        _plan(source, out, **options)
+    with locked(Places(os.path.abspath(out)).work / "lock", out, "build"):
+        plan(source, out, **options)
         build_shards(out, workers, progress)
-        return _finish(out, **license)
-
-
-@contextlib.contextmanager
-def locked(out: str | os.PathLike, shared: bool = False) -> Iterator[None]:
-    """Keep other builds out of `out`, until the end of the block or of this process, however it ends.
-
-    Args:
-        shared: a task of a build, which may run beside others, and not beside a new plan.
-
-    Raises:
-        OSError: another build is at work there.
-    """
-    places = Places(os.path.abspath(out))
-    with locks.locked(places.work / "lock", out, "build", shared):
-        yield
+        return finish(out, **license)
 
 
 # --- the plan ---------------------------------------------------------------------------------------------------------
 
 
-def plan(source: str | os.PathLike, out: str | os.PathLike, **options) -> None:
-    """Join clips and texts, and write down which clips make which shard.
-
-    Args:
-        source: folder of the motion files. out: folder of the data set.
-        texts: tables of texts; None: those in `source`.
-        columns: names to keep, in this order, or with types; None: all.
-        reader, further options: see [`Recipe`].
-
-    Raises:
-        ValueError, OSError: see [`build`].
-    """
-    _check_folders(source, out)
-    with locked(out):
-        _plan(source, out, **options)
-
-
-def _check_folders(source: str | os.PathLike, out: str | os.PathLike) -> None:
-    if not os.path.isdir(source):
-        raise NotADirectoryError(20, "expected a folder of motion files", str(source))
-    if os.path.abspath(out) == os.path.abspath(source):
-        raise ValueError(f"{out}: the data set cannot go into the folder of its source; name another")
-
-
-def _plan(
+def plan(
     source: str | os.PathLike,
     out: str | os.PathLike,
     *,
@@ -139,10 +103,11 @@ def _plan(
     reader: Mapping[str, Any] | None = None,
     **options,
 ) -> None:
+    """Join clips and texts, and write down which clips make which shard. Arguments as in [`build`]."""
     source, places = Path(os.path.abspath(source)), Places(os.path.abspath(out))
     reader = dict(reader or {})
     if "body_model" in reader:
-        reader["body_model"] = os.path.abspath(reader["body_model"])  # tasks may start in another folder
+        reader["body_model"] = os.path.abspath(reader["body_model"])  # the same file from whatever folder
     recipe = Recipe(str(source), reader=reader, **options)
     tables = find_tables(source, places.out) if texts is None else [Path(os.path.abspath(path)) for path in texts]
     for path in (places.staged, places.records, places.data):
@@ -175,8 +140,7 @@ def _plan(
     finally:
         catalogue.close()
         scratch.unlink()
-    optional = {FEATURES: recipe.features, **dict.fromkeys(FACE, recipe.face)}
-    columns = _columns(columns, catalogue.columns, [name for name, wanted in optional.items() if not wanted])
+    columns = _columns(columns, catalogue.columns)
     recipe = replace(recipe, columns=columns.to_dict(), reader_version=_reader_version(reader))
     facts = {
         "left_out": left_out,
@@ -221,12 +185,11 @@ def _write_plan(folder: Path, split: str, clips: Iterable[dict], shard_size: int
     return shards
 
 
-def _columns(wanted: Features | Sequence[str] | None, extra: Mapping[str, pa.DataType], without: list[str]) -> Features:
+def _columns(wanted: Features | Sequence[str] | None, extra: Mapping[str, pa.DataType]) -> Features:
     if clash := [name for name in extra if name in COLUMNS]:
         raise ValueError(f"the tables of texts have the column {clash[0]!r}, which the build fills; rename it")
     types = {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in extra.items()}
-    ours = {name: kind for name, kind in COLUMNS.items() if name not in without}
-    available = Features(ours | Features.from_arrow_schema(pa.schema(list(types.items()))))
+    available = Features(COLUMNS | Features.from_arrow_schema(pa.schema(list(types.items()))))
     if wanted is None:
         return available
     if missing := [name for name in wanted if name not in available]:
@@ -350,20 +313,9 @@ def _mend(places: Places) -> None:
 def finish(out: str | os.PathLike, **license: str) -> dict:
     """Put the shards of the plan into place, and write statistics.json, dropped.jsonl, the report and the card.
 
-    Args:
-        license: `license`, `license_name`, `license_link`, `origin` for the card.
-
-    Returns:
-        what report.json holds.
-
     Raises:
-        ValueError: a shard is missing. OSError: another build is at work.
+        ValueError: a shard is missing.
     """
-    with locked(out):
-        return _finish(out, **license)
-
-
-def _finish(out: str | os.PathLike, **license: str) -> dict:
     places = Places(out)
     names, facts = places.shards(), json.loads((places.plan / "facts.json").read_text(encoding="utf-8"))
     if missing := [name for name in names if not (places.plan / f"{name}.key").is_file()]:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Array2D, Array3D, Features, List, Value
+from datasets import Array3D, Features, List, Value
 from datasets.arrow_writer import TypedSequence
 
 from ....hub_cards.languages import check_code
@@ -49,10 +49,9 @@ ROW_GROUP = 100  # clips that are held and compressed together; 200 frames each 
 # zstd from here on looks back as far as a shard is large: then a shard is one page, in which repeated takes are found
 ONE_PAGE_LEVEL = 20
 ONE_PAGE = {"data_page_size": 2**30, "write_batch_size": 2**20}
-VALUES = "list.element.list.element"  # where parquet keeps the numbers of a 2D array
-JOINTS, VALID, FEATURES = "joints_mm", "valid", "features"
-FACE = ("jaw_pose", "expression")
-MOTION_COLUMNS = (JOINTS, VALID, FEATURES, *FACE)
+MOTION_COLUMNS = JOINTS, VALID = "joints_mm", "valid"
+JOINT_NUMBERS = f"{JOINTS}.list.element.list.element.list.element"  # where parquet keeps them
+FEATURES = "features"  # of a clip that was read just now: for the statistics, not stored
 COLUMNS = {
     "id": Value("string"),
     "text": Value("string"),
@@ -64,8 +63,6 @@ COLUMNS = {
     "source_frames": Value("int32"),
     JOINTS: Array3D((None, NUM_JOINTS, 3), "int16"),
     VALID: List(Value("int64")),
-    FEATURES: Array2D((None, FEATURE_SIZE), "float32"),
-    **dict.fromkeys(FACE, List(List(Value("float32")))),  # files differ in how many numbers an expression has
 }
 EMPTY = dict.fromkeys(("reason", "kind"), "the text is empty")
 MASK = 1 << np.arange(NUM_JOINTS, dtype=np.int64)  # bit j: joint j was observed
@@ -96,12 +93,10 @@ class Recipe:
         source: folder of the motion files. columns: `Features.to_dict()` of the data set.
         reader_version: changes with the code that reads motion.
         fps: frame rate of the data set; None: every clip keeps its own.
-        features: also store the 623 motion features, of this `convention`.
-        face: also store `jaw_pose` and `expression` of the clips whose files have them.
+        convention: of the motion features that the statistics are of.
         split_by, seed, language, video_before: see `Catalogue`. sign_language: what is signed, an ISO 639-3 code; None:
             as the tables say. shared_videos: see `Catalogue.check_videos`.
         max_seconds: longer clips are dropped; at most `MAX_SECONDS`.
-        smooth: seconds that clips are smoothed over, see `repair_motion`; 0: not at all.
         shard_size: most clips in a parquet file. compression_level: of zstd; from 20 on a shard is one page.
         reader: keyword arguments of `load_motion`; an fps in a table goes before its `fps`.
 
@@ -113,8 +108,6 @@ class Recipe:
     columns: dict[str, Any] = field(default_factory=dict)
     reader_version: str = ""
     fps: float | None = None
-    features: bool = False
-    face: bool = False
     convention: str = "humanml3d"
     split_by: str = "official"
     seed: int = 0
@@ -123,7 +116,6 @@ class Recipe:
     video_before: str | None = None
     shared_videos: bool = False
     max_seconds: float = MAX_SECONDS
-    smooth: float = 0.0
     shard_size: int = 1000
     compression_level: int = 3
     reader: Mapping[str, Any] = field(default_factory=dict)
@@ -133,12 +125,8 @@ class Recipe:
         for kind, code in (("written", self.language), ("signed", self.sign_language)):
             if code is not None:
                 check_code(kind, code)
-        if self.features and self.fps is None:
-            raise ValueError("motion features need one frame rate; give fps as well")
         if size < 1 or not 1 <= level <= 22:
             raise ValueError(f"shards of {size} clips at level {level}; expected 1 or more, and 1 to 22")
-        if not self.smooth >= 0:
-            raise ValueError(f"smooth is {self.smooth}, expected seconds: 0 or more")
         if not 0 < self.max_seconds <= MAX_SECONDS:
             limit = f"expected more than 0 and at most {MAX_SECONDS:g}: no model takes a longer clip"
             raise ValueError(f"max_seconds is {self.max_seconds:g}, {limit}")
@@ -179,7 +167,7 @@ class Recipe:
 
     def fingerprint(self, clip: dict) -> str:
         """Changes when the clip has to be read again: not with its text."""
-        settings = [FORMAT, self.reader, self.reader_version, self.fps, self.max_seconds, self.smooth, self.convention]
+        settings = [FORMAT, self.reader, self.reader_version, self.fps, self.max_seconds, self.convention]
         stored = [column for column in MOTION_COLUMNS if column in self.columns]
         part = [clip["file"], clip["fps"], clip.get("clip"), clip.get("span")]
         return digest([*part, state(Path(self.source, clip["file"])), settings, stored])
@@ -207,8 +195,7 @@ def read_clip(clip: dict, recipe: Recipe) -> tuple[dict, dict]:
     """Read one clip of the plan.
 
     Returns:
-        its motion (`joints_mm` (T, 52, 3) int16, `valid` (T,) int64, `features` (T-1, 623) float32, `jaw_pose` (T, 3)
-        and `expression` (T, n) float32 or None), and facts.
+        its motion (`joints_mm` (T, 52, 3) int16, `valid` (T,) int64, `features` (T-1, 623) float32), and facts.
 
     Raises:
         Exception: whatever a reader raises for a file that cannot be used.
@@ -232,11 +219,9 @@ def read_clip(clip: dict, recipe: Recipe) -> tuple[dict, dict]:
     if motion.duration > recipe.max_seconds:
         limit = f"more than the {recipe.max_seconds:g} s of --max-seconds"
         raise MotionFileError(f"it lasts {motion.duration:.1f} s, {limit}; cut it into utterances", kind=limit)
-    motion, filled = repair_motion(motion, recipe.smooth)
+    motion, filled = repair_motion(motion)
     if filled:
         notes.append(f"gaps of up to {MAX_GAP} frames filled in")
-    if recipe.smooth:
-        notes.append(f"smoothed over {recipe.smooth:g} s")
     joints = motion.joints.astype(np.float64)
     missing = np.isnan(joints)
     if missing.any():
@@ -264,9 +249,6 @@ def read_clip(clip: dict, recipe: Recipe) -> tuple[dict, dict]:
     if frames < least:
         kind = f"fewer than the {least + 1} frames that a code is made of"
         raise MotionFileError(f"it has {frames + 1} frames at {recipe.extractor.fps:g} fps, {kind}", kind=kind)
-    for name in FACE:
-        values = (motion.smplx or {}).get(name)
-        row[name] = None if values is None else resample(values[..., None], motion.fps, fps)[..., 0].astype(np.float32)
     return row, facts
 
 
@@ -473,7 +455,6 @@ def _write_shard(places, recipe, clips, prints, staged, key, training, tick) -> 
     sums = {"frames": 0, "sum": np.zeros(FEATURE_SIZE), "squares": np.zeros(FEATURE_SIZE)}
     rows, kept, dropped, texts, retry = [], [], [], [], False
     scratch, writer = _scratch(staged.with_suffix(".parquet")), None
-    nested = {JOINTS: f"{JOINTS}.{VALUES}.list.element", FEATURES: f"{FEATURES}.{VALUES}"}
     try:
         for number, (clip, fingerprint) in enumerate(zip(clips, prints, strict=True), 1):
             fault = old.dropped.get(fingerprint) if clip["text"] else EMPTY
@@ -489,9 +470,9 @@ def _write_shard(places, recipe, clips, prints, staged, key, training, tick) -> 
                 fingerprint = None if fault == EMPTY else fingerprint
                 dropped.append({**fault, "id": clip["id"], "file": clip["file"], "fingerprint": fingerprint})
             else:
+                values = row.pop(FEATURES, None)
                 if training:
-                    stored = row.get(FEATURES)
-                    values = features_of(row[JOINTS], facts["fps"], recipe) if stored is None else stored
+                    values = features_of(row[JOINTS], facts["fps"], recipe) if values is None else values
                     values = values.astype(np.float64)
                     sums["frames"] += len(values)
                     sums["sum"] += values.sum(0)
@@ -507,7 +488,7 @@ def _write_shard(places, recipe, clips, prints, staged, key, training, tick) -> 
                     compression_level=recipe.compression_level,
                     use_dictionary=False,
                     write_statistics=False,
-                    column_encoding={path: "BYTE_STREAM_SPLIT" for name, path in nested.items() if name in features},
+                    column_encoding={JOINT_NUMBERS: "BYTE_STREAM_SPLIT"},
                     **(ONE_PAGE if one_page else {}),
                 )
                 writer.write_table(to_table(rows, features), row_group_size=len(rows))
