@@ -75,12 +75,21 @@ $(RUN)/2_align/model.safetensors: $(RUN)/1_tokenizer/model.safetensors $(RUN)/da
 $(RUN)/3_instruct/model.safetensors: $(RUN)/2_align/model.safetensors
 	$(BIN)/lslm instruct --config $(RECIPES)/3_instruct.yaml
 
-EVALUATE := $(BIN)/lslm evaluate --data examples/asl_cafe --model $(RUN)/3_instruct
-$(RUN)/calibrated/results.json: $(RUN)/3_instruct/model.safetensors
+# And once more, on from there, with other utterances.
+$(RUN)/data_again/train_recombined.parquet: | .venv/dev
+	$(BIN)/python examples/asl_cafe/recombine.py --more --synthetic 0.4 --seed 1 --out $(RUN)/data_again
+
+TRAINED := $(RUN)/4_again
+$(TRAINED)/model.safetensors: $(RUN)/3_instruct/model.safetensors $(RUN)/data_again/train_recombined.parquet
+	$(BIN)/lslm instruct --config $(RECIPES)/3_instruct.yaml --model $(RUN)/3_instruct --data $(RUN)/data_again \
+		--output_dir $(TRAINED) --seed 1
+
+EVALUATE := $(BIN)/lslm evaluate --data examples/asl_cafe --model $(TRAINED)
+$(RUN)/calibrated/results.json: $(TRAINED)/model.safetensors
 	$(EVALUATE) --split validation --calibrate --controls false --output $(RUN)/calibrated
 
 $(RUN)/scores/results.json: $(RUN)/calibrated/results.json
-	$(BIN)/lslm evaluate --config $(RECIPES)/4_evaluate.yaml
+	$(BIN)/lslm evaluate --config $(RECIPES)/4_evaluate.yaml --model $(TRAINED)
 
 $(RUN)/spelling/results.json: $(RUN)/calibrated/results.json
 	$(EVALUATE) --split spelling --controls false --output $(RUN)/spelling
@@ -96,7 +105,7 @@ SHIPPED := config.json generation_config.json model.safetensors processor_config
 OTHER_SCORES := spelling beams robustness
 ship-demo: $(patsubst %,$(RUN)/%/results.json,scores $(OTHER_SCORES))  ## make what `train-demo` trained the shipped checkpoint
 	mkdir -p examples/asl_cafe/checkpoint examples/asl_cafe/scores
-	cp $(addprefix $(RUN)/3_instruct/,$(SHIPPED)) examples/asl_cafe/checkpoint/
+	cp $(addprefix $(TRAINED)/,$(SHIPPED)) examples/asl_cafe/checkpoint/
 	cp $(RUN)/scores/results.json $(RUN)/scores/predictions.jsonl examples/asl_cafe/scores/
 	for name in $(OTHER_SCORES); do cp $(RUN)/$$name/results.json examples/asl_cafe/scores/$$name.json; done
 	$(BIN)/python benchmarks/results_tables.py --write

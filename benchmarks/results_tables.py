@@ -65,8 +65,8 @@ TOKENIZER = {
     "signs recognised (1-NN), decoded %": "sign_recognition_decoded",
 }
 # attempts on people and cameras that training did not see: the name of their files -> what they were
-VARIED = {"varied": "1. all mirrored", "right_handed": "2. right-handed"}
-SHIPPED = {"shipped": "3. shipped"}
+VARIED = {"varied": "1. all mirrored", "right_handed": "2. right-handed", "longer": "3. longer"}
+SHIPPED = {"shipped": "4. once more, shipped"}
 VARIED_SCORES = {
     "WER %": "wer",
     "names exact %": "names_exact_match",
@@ -176,7 +176,7 @@ def others() -> str:
 
 
 def varied() -> str:
-    """What training on more people, synthetic signers and varied clips brings and costs: three attempts."""
+    """What training on more people, synthetic signers and varied clips brings and costs: four attempts."""
     splits = ("validation", "small_talk")
     attempts = VARIED | SHIPPED
     found = [[read(SCORES / f"{name}_{split}.json") for split in splits] for name in attempts]
