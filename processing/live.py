@@ -14,6 +14,7 @@ import numpy as np
 from transformers.utils import logging
 
 from .array_files import numbers
+from .even_frames import PARTS, as_clip
 from .motion import Given, motion_of
 from .pipeline_lslm import SignTranslationPipeline
 
@@ -31,8 +32,6 @@ LONGEST = 20.0  # seconds: who never rests is cut here
 EVERY = 0.5  # seconds from one translation of an unfinished utterance to the next
 # A lull ends an utterance, too: seconds without a frame, and so many times as long as from one frame to the next.
 LULL, LULLS = 1.0, 10.0
-MOST = 4  # times as many frames as came: those that come in bursts are not spread over frames that never were
-_PARTS = {"pose": (33, 4), "left_hand": (21, 3), "right_hand": (21, 3)}
 _SHOULDERS_AND_WRISTS = {"landmarks": [11, 12, 15, 16], "joints": [16, 17, 20, 21]}
 
 
@@ -214,38 +213,6 @@ def translate_stream(
         yield caption
 
 
-def as_clip(frames: list[tuple[float, Any]], image_size: tuple[float, float] | None) -> dict[str, np.ndarray]:
-    """(seconds, frame) as the arrays of our `.npz` format, evenly in time, with a frame for each that was lost; between
-    two frames in which something was found it is on the way from one to the other."""
-    seconds = np.array([second for second, _ in frames])
-    gaps = np.diff(seconds)
-    usual = max(np.median(gaps), gaps.mean() / MOST)
-    times = np.linspace(seconds[0], seconds[-1], 1 + int(np.maximum(np.rint(gaps / usual), 1).sum()))
-    after = np.clip(np.searchsorted(seconds, times), 1, len(seconds) - 1)
-    share = np.clip((times - seconds[after - 1]) / (seconds[after] - seconds[after - 1]), 0.0, 1.0)[:, None, None]
-    some = next(frame for _, frame in frames if frame is not None)
-    clip = {"fps": np.array((len(times) - 1) / (seconds[-1] - seconds[0]))}
-    for name, shape in (_PARTS if isinstance(some, Mapping) else {"joints": np.shape(some)}).items():
-        lost = np.zeros(shape) if isinstance(some, Mapping) else np.full(shape, np.nan)
-        values = np.stack([_part(frame, name, lost) for _, frame in frames])
-        found = (np.nan_to_num(values) != 0).any((1, 2))[:, None, None]
-        first, second = values[after - 1], values[after]
-        nearest = np.where(share < 0.5, first, second)
-        between = first + (second - first) * share
-        clip[name] = np.where(found[after - 1] & found[after], between, nearest).astype(np.float32)
-    return clip if image_size is None else clip | {"image_size": np.asarray(image_size)}
-
-
-def _part(frame: Mapping | np.ndarray | None, name: str, lost: np.ndarray) -> np.ndarray:
-    value = frame.get(name) if isinstance(frame, Mapping) else frame
-    if value is None:
-        return lost
-    value = np.asarray(value, np.float64)
-    if name == "pose" and value.shape == (33, 3):
-        value = np.pad(value, ((0, 0), (0, 1)), constant_values=1.0)  # seen
-    return value
-
-
 def _is_number(value: Any) -> bool:
     array = np.asarray(value)
     return array.dtype.kind in "iuf" and array.size == 1 and bool(np.isfinite(array).all())
@@ -267,11 +234,11 @@ def _arrays(frame: Mapping | np.ndarray | None, image_size: tuple[float, float] 
         if np.shape(frame) != (52, 3):
             raise ValueError(f"a frame has shape {np.shape(frame)}, expected joints (52, 3), or a dict of landmarks")
         return np.array(numbers({"a frame": frame}, "a frame"), np.float64)
-    if frame and not frame.keys() & _PARTS:
+    if frame and not frame.keys() & PARTS:
         names = ", ".join(sorted(map(str, frame))[:8])[:200]
         raise ValueError(f"a frame holds {names}, expected pose, left_hand and right_hand, or an array of joints")
     arrays = {}
-    for name, shape in _PARTS.items():
+    for name, shape in PARTS.items():
         if frame.get(name) is not None:
             if np.shape(frame[name]) not in (shape, (shape[0], 3)):
                 raise ValueError(f"`{name}` of a frame has shape {np.shape(frame[name])}, expected {shape}")
