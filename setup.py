@@ -19,6 +19,7 @@ ADAPTER = ["peft>=0.18,<1", "accelerate>=1.15,<2"]
 GGUF = ["gguf>=0.10,<1"]
 QLORA = ["bitsandbytes>=0.49,<1"]
 PARQUET = ["pyarrow>=24,<27"]
+DECODER = ["av>=15,<19"]
 TEMPLATES = ["jinja2>=3.1,<4"]
 
 setup(
@@ -45,7 +46,7 @@ setup(
     },
     entry_points={"console_scripts": ["lslm = lslm_cli:main"]},
     # Translating needs these alone.
-    install_requires=["torch>=2.11,<2.14", TRANSFORMERS, "numpy>=2.0,<3", "safetensors>=0.8,<1"],
+    install_requires=["torch>=2.11,<2.14", TRANSFORMERS, "numpy>=1.26,<3", "safetensors>=0.8,<1"],
     extras_require={
         # the shipped checkpoint is a LoRA adapter (peft) on a GGUF file, which transformers reads through gguf and
         # accelerate
@@ -63,12 +64,16 @@ setup(
         "qlora": QLORA,  # load_in_4bit: true
         "trackio": ["trackio>=0.40,<1"],  # report_to: trackio
         "hub": [*TEMPLATES, *PARQUET],  # cards, and an example clip of the data
+        # the last MediaPipe with Holistic and its models; it wants numpy below 2, and has no release for Python 3.13
+        # with it pyarrow from 26 on does not run, though pip does not know it
+        "video": ["mediapipe>=0.10.21,<0.10.22", *DECODER, "pyarrow<26,>=24"],
         "parquet": PARQUET,  # landmarks of Kaggle's asl-signs
         "dev": [
             *QLORA,
             *TEMPLATES,
             *PARQUET,
             *PAGE,
+            *DECODER,
             # tools have no upper bound: constraints.txt says which are used here
             "jiwer>=4.0",
             "pytest>=8",

@@ -97,8 +97,8 @@ def test_an_unknown_command_is_refused():
     answer = lslm("translte", "clip.npz")
     assert answer.returncode == 2 and answer.stdout == ""
     assert answer.stderr == (
-        "lslm: no command 'translte'; there are translate, inspect, evaluate, demo, score, publish, data, export, "
-        "tokenizer, align, instruct, adapt, ablate (lslm --help)\n"
+        "lslm: no command 'translte'; there are translate, inspect, extract, evaluate, demo, score, publish, data, "
+        "export, tokenizer, align, instruct, adapt, ablate (lslm --help)\n"
     )
 
 
@@ -416,7 +416,7 @@ def test_a_file_that_keeps_the_machine_busy_gets_a_line(tmp_path, capsys, monkey
     np.savez(tmp_path / "good.npz", joints=make_clip(20), fps=20.0)
     files = [str(tmp_path / f"{name}.pkl") for name in HOSTILE] + [str(tmp_path / "good.npz")]
     reader = Confined(seconds=3.0)
-    monkeypatch.setattr("lslm_cli.motion_files._reader", lambda: reader)
+    monkeypatch.setattr("lslm_cli.motion_files._reader", lambda video: reader)
     assert lslm_cli.main(["inspect", *files, "--fps", "24"]) == 2
     out, err = capsys.readouterr()
     said = [f"lslm: {file}: {words}" for file, (_, words) in zip(files, HOSTILE.values(), strict=False)]

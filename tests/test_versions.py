@@ -54,8 +54,17 @@ def test_everything_has_a_lower_bound_and_what_runs_an_upper_one():
         assert any(one.operator == ">=" for one in requirement.specifier), requirement
         if requirement.name not in tools or requirement in run_time:
             assert any(one.operator == "<" for one in requirement.specifier), requirement
-    names = [requirement.name for requirement in every_requirement()]
+    others = versions.requirements(tuple(set(versions.declarations()["extras_require"]) - {"video"}))
+    names = [requirement.name for requirement in others]
     assert len(names) == len(set(names)), "one package, two requirements"
+
+
+def test_videos_need_older_releases_that_the_others_allow():
+    """MediaPipe wants numpy 1.26, and that an older pyarrow."""
+    allowed = {requirement.name: requirement.specifier for requirement in versions.requirements()}
+    assert "1.26.4" in allowed["numpy"] and "25.0.0" in allowed["pyarrow"]
+    videos = {requirement.name: requirement.specifier for requirement in versions.requirements(("video",))}
+    assert "25.0.0" in videos["pyarrow"] and "26.0.0" not in videos["pyarrow"]
 
 
 def test_cards_space_and_travelling_code_say_what_setup_does():

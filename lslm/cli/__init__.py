@@ -17,13 +17,14 @@ usage: lslm COMMAND ...
 Large Sign Language Models: 3D sign language motion to English.
 
 use
-  translate FILE...   motion files to English                (lslm translate examples/asl_cafe/clips/*.npz)
+  translate FILE...   motion files, videos to English        (lslm translate examples/asl_cafe/clips/*.npz)
   evaluate            score a model on a split of a data set (BLEU, chrF, ROUGE-L, WER; what the tokenizer keeps)
   demo                the demo page: moving skeleton and translation in your browser
   inspect FILE...     what a motion file is, what is assumed of it, what looks wrong; stick figures as PNG
   score HYP REF       score anyone's translations, one sentence a line; intervals, and a test between two systems
 
 data
+  extract VIDEO... OUT      landmarks of videos, as motion files (pip install 'lslm[video]')
   data build SOURCE OUT     motion files and their texts to a training set: resumable, a million clips in minutes
 
 share
@@ -42,7 +43,7 @@ train, one stage after the other; each takes --config RECIPE.yaml and any flag o
 lslm COMMAND --help explains each. Recipes to start from: training/recipes/. LSLM_DEBUG=1 shows tracebacks.
 """
 # command: its module
-COMMANDS = {name: name for name in ("translate", "inspect", "evaluate", "demo", "score", "publish", "data", "export")}
+COMMANDS = {name: name for name in "translate inspect extract evaluate demo score publish data export".split()}
 COMMANDS |= {"tokenizer": "stages", "align": "stages", "instruct": "stages", "adapt": "adapt", "ablate": "ablate"}
 RECIPES = {"stages", "evaluate"}  # their keys say which may be empty
 

@@ -43,6 +43,8 @@ def _build_arguments(commands) -> None:
 Join the motion files of a folder with their texts and write a training set: OUT/data/*.parquet for `datasets`, mean and
 deviation of the motion features (statistics.json), a report (report.md, report.json), a card (README.md), and every
 clip that could not be used with the reason (dropped.jsonl). A bad clip never stops the build.
+Videos are read where no motion file has their name (pip install 'lslm[video]'); what is found in them stays in
+OUT/.build/landmarks.
 
 The same command again reads only what is new or changed, and goes on after a kill; the bytes are those of a build
 without interruption, with any number of workers.""",
@@ -65,7 +67,9 @@ examples
   lslm data build clips/ sets/mine --texts clips/words.csv --split-by signer --license cc-by-4.0
 docs/scale.md has the figures for a million clips.""",
     )
-    build.add_argument("source", metavar="SOURCE", help="folder with motion files; a folder of frames counts as a clip")
+    build.add_argument(
+        "source", metavar="SOURCE", help="folder with motion files or videos; a folder of frames is a clip"
+    )
     build.add_argument("out", metavar="OUT", help="folder of the data set")
     add = build.add_argument_group("texts and splits").add_argument
     add("--texts", nargs="+", metavar="FILE", help="tables of texts (default: those found in SOURCE)")

@@ -18,6 +18,7 @@ files, told apart by what is in them
     SignMotionGPT; a folder with a file per frame is one clip
   landmarks: MediaPipe Holistic (.npz, .npy, a folder of .npy, asl-signs .parquet), .pose
   motion capture: .bvh, .glb, .gltf
+  videos, by MediaPipe: pip install 'lslm[video]'
 """
 
 
@@ -96,10 +97,11 @@ def start_reader() -> None:
 
 
 @functools.cache
-def _reader():
-    from lslm.processing.readers.confined import Confined
+def _reader(video: bool):
+    from lslm.processing.readers import confined
+    from lslm.processing.readers import video as videos
 
-    return Confined()
+    return confined.Confined(seconds=videos.SECONDS, memory=videos.MEMORY) if video else confined.Confined()
 
 
 def load(file: str, args):
@@ -115,11 +117,13 @@ def load(file: str, args):
     """
     import lslm
     from lslm.processing import MotionFileError
+    from lslm.processing.readers import VIDEO_SUFFIXES
     from lslm.processing.readers.wording import as_flags
 
     names = ("fps", "format", "clip", "up", "flat_hand_mean", "image_size", "body_model")
     try:
-        motion = _reader()(lslm.load_motion, file, **{name: getattr(args, name) for name in names})
+        reader = _reader(os.path.splitext(file)[1].lower() in VIDEO_SUFFIXES)
+        motion = reader(lslm.load_motion, file, **{name: getattr(args, name) for name in names})
     except MotionFileError as error:
         raise ValueError(as_flags(error, f"{file}: {error.problem}")) from error
     except OSError as error:

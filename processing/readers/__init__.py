@@ -23,15 +23,17 @@ from .landmark_formats import check_landmarks, landmarks_in_order, mended, read_
 from .mocap_bvh import read_bvh
 from .mocap_gltf import read_gltf
 from .mocap_skeletons import named_joints_to_motion_joints
-from .other_formats import refusal
+from .other_formats import OF_VIDEO, is_video, refusal
 from .people import check_one_person
 from .safe_pickle import read_pickle
 from .signspark import rotations_to_vectors, rows_to_params
+from .video import landmarks_of_video
 
 # endings of files that a data set is built from
 MOTION_SUFFIXES = frozenset(
     {".npz", ".npy", ".pkl", ".pickle", ".pt", ".pth", ".pose", ".parquet", ".bvh", ".glb", ".gltf", ".vrm", ".vrma"}
 )
+VIDEO_SUFFIXES = frozenset(OF_VIDEO[1].split())  # read more slowly than anything else, by MediaPipe
 
 
 def read(
@@ -58,6 +60,8 @@ def read(
     if container == "other":
         with open(path, "rb") as file:
             start = file.read(500)
+        if is_video(start, path.suffix):
+            return landmarks_of_video(path), []
         raise refusal(b"" if start.startswith(COMPRESSED) else start, Path(path.name.removesuffix(".gz")).suffix)
     if container == "parquet":
         shape = "the picture's size is not stored: taken as 3 x 4, of a phone held upright"

@@ -1,6 +1,7 @@
 """A folder of motion files and its texts -> a training set: parquet files for `datasets`, statistics, report, card.
 
     plan     clips joined with their texts, dealt to splits, sorted, cut into shards     OUT/.build/plan
+    videos   landmarks of those that have none, each by itself                           OUT/.build/landmarks
     shards   each by itself, in any process, in any order                                OUT/.build/staged
     finish   shards to their place, mean and deviation of train, report, card            OUT/data and OUT
 
@@ -32,6 +33,7 @@ from tqdm import tqdm
 
 import lslm.processing
 
+from ....processing.readers.video import NOT_INSTALLED, check_installed, extract_all
 from ....processing.readers.wording import counted
 from ...locks import locked
 from . import report as data_report
@@ -49,7 +51,7 @@ from .shards import (
     state,
     write_whole,
 )
-from .sources import Catalogue, find_tables
+from .sources import Catalogue, find_tables, is_video
 from .tables import json_line
 from .texts import SPLITS
 
@@ -87,6 +89,7 @@ def build(
     license = {name: value for name in names if (value := options.pop(name, None))}
     with locked(Places(os.path.abspath(out)).work / "lock", out, "build"):
         plan(source, out, **options)
+        extract_videos(out, workers, progress)
         build_shards(out, workers, progress)
         return finish(out, **license)
 
@@ -108,7 +111,7 @@ def plan(
     reader = dict(reader or {})
     if "body_model" in reader:
         reader["body_model"] = os.path.abspath(reader["body_model"])  # the same file from whatever folder
-    recipe = Recipe(str(source), reader=reader, **options)
+    recipe = Recipe(str(source), str(places.landmarks), reader=reader, **options)
     tables = find_tables(source, places.out) if texts is None else [Path(os.path.abspath(path)) for path in texts]
     for path in (places.staged, places.records, places.data):
         path.mkdir(parents=True, exist_ok=True)
@@ -214,6 +217,42 @@ def _old_shards(places: Places) -> Iterable[tuple[str, str, str, str]]:
             shard = read_record(record, parquet)
             if shard and (shard["key"] or records == places.records):  # one without a key may be staged anew meanwhile
                 yield str(record), str(parquet), shard["first"], shard["last"]
+
+
+# --- videos -----------------------------------------------------------------------------------------------------------
+
+
+def extract_videos(out: str | os.PathLike, workers: int = 1, progress: bool = True) -> None:
+    """Find the landmarks in the videos of the plan, unless they are there already; arguments as in [`build`].
+
+    Raises:
+        ValueError: all clips are videos, and nothing here reads them.
+    """
+    places = Places(out)
+    recipe = Recipe.load(places)
+    files = set()
+    for name in places.shards():
+        with open(places.plan / f"{name}.jsonl", encoding="utf-8") as lines:
+            files |= {json.loads(line)["file"] for line in lines}
+    videos = sorted(filter(is_video, files))
+    if videos and len(videos) == len(files):
+        check_installed()
+    todo: dict[Path, Path] = {}
+    for video in videos:
+        landmarks = recipe.landmarks_of(video)
+        fault = landmarks.with_suffix(".json")
+        if fault.exists() and json.loads(fault.read_text(encoding="utf-8"))["again"]:
+            fault.unlink()
+        if not landmarks.exists() and not fault.exists():
+            todo[Path(recipe.source, video)] = landmarks
+    if not todo:
+        return
+    places.landmarks.mkdir(exist_ok=True)
+    for video, error in extract_all([*todo.items()], workers, progress).items():
+        problem, kind = getattr(error, "problem", None) or str(error), getattr(error, "kind", None)
+        again = kind in (None, NOT_INSTALLED)  # the machine's fault, not the video's
+        fault = {"problem": problem, "kind": kind, "again": again}
+        write_whole(todo[video].with_suffix(".json"), json.dumps(fault))
 
 
 # --- the shards -------------------------------------------------------------------------------------------------------

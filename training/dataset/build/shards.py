@@ -15,6 +15,7 @@ import socket
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from errno import EIO
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from ..motion_text import MAX_SECONDS, read_array
 from ..validity import resample_valid
 from .duplicates import sketch
 from .report import PARTS, summarise
+from .sources import is_video
 
 FORMAT = 3  # raised when the same clip becomes another row, or more is said about it
 # what the command calls an argument of `load_motion`, and the columns that say it of one clip
@@ -79,6 +81,7 @@ class Places:
         self.plan = self.work / "plan"  # clips of each shard, and the key of those that are done
         self.staged = self.work / "staged"  # finished shards of a build that is not
         self.records = self.work / "records"  # of the shards in data/
+        self.landmarks = self.work / "landmarks"  # of videos, or why there are none
 
     def shards(self) -> dict[str, int]:
         """The shards of the plan in their order, with their number of clips."""
@@ -90,7 +93,8 @@ class Recipe:
     """How a data set is made of its clips.
 
     Attributes:
-        source: folder of the motion files. columns: `Features.to_dict()` of the data set.
+        source: folder of the motion files. landmarks: where those of its videos are. columns: `Features.to_dict()` of
+            the data set.
         reader_version: changes with the code that reads motion.
         fps: frame rate of the data set; None: every clip keeps its own.
         convention: of the motion features that the statistics are of.
@@ -105,6 +109,7 @@ class Recipe:
     """
 
     source: str
+    landmarks: str = ""
     columns: dict[str, Any] = field(default_factory=dict)
     reader_version: str = ""
     fps: float | None = None
@@ -154,7 +159,7 @@ class Recipe:
     @property
     def options(self) -> dict[str, Any]:
         """What was asked for, with no path of this machine in it."""
-        computed = ("source", "columns", "reader_version")
+        computed = ("source", "landmarks", "columns", "reader_version")
         given = {name: value for name, value in asdict(self).items() if name not in computed}
         if "body_model" in self.reader:
             given["reader"]["body_model"] = os.path.basename(self.reader["body_model"])
@@ -164,6 +169,10 @@ class Recipe:
     def extractor(self) -> SignMotionFeatureExtractor:
         fps = self.fps or FEATURE_FPS
         return SignMotionFeatureExtractor(fps=fps, convention=self.convention, max_seconds=float("inf"))
+
+    def landmarks_of(self, video: str) -> Path:
+        """Where the landmarks of a video, as it is now, are or will be; ending in .json, why there are none."""
+        return Path(self.landmarks, f"{digest([video, state(Path(self.source, video))])}.npz")
 
     def fingerprint(self, clip: dict) -> str:
         """Changes when the clip has to be read again: not with its text."""
@@ -202,6 +211,15 @@ def read_clip(clip: dict, recipe: Recipe) -> tuple[dict, dict]:
     """
     keywords = dict(recipe.reader) | {name: clip[name] for name in TOLD_BY_COLUMN if clip.get(name) is not None}
     path = Path(recipe.source, clip["file"])
+    if is_video(clip["file"]):
+        path = recipe.landmarks_of(clip["file"])
+        if path.with_suffix(".json").exists():
+            fault = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            raise (
+                OSError(EIO, fault["problem"])
+                if fault["again"]
+                else MotionFileError(fault["problem"], kind=fault["kind"])
+            )
     try:
         if clip.get("span"):
             motion = cut(_recording(path, str(state(path)), tuple(sorted(keywords.items()))), *clip["span"])

@@ -19,7 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from ....hub_cards.languages import check_code
-from ....processing.readers import MOTION_SUFFIXES
+from ....processing.readers import MOTION_SUFFIXES, VIDEO_SUFFIXES
 from ....processing.readers.wording import counted
 from .texts import SPLITS, Fault, Text, bare, read_texts, stem
 
@@ -62,8 +62,9 @@ CREATE TABLE matches (text INTEGER, file TEXT, rank INTEGER, PRIMARY KEY (text, 
 CREATE TABLE lonely (id TEXT, file TEXT, reason TEXT, kind TEXT);
 """
 # A bare id says nothing about folders: all files of its name fit alike. 4: the recording that a text is a part of.
+# 5 to 9: the same of videos, which are for texts that no motion file fits.
 _MATCH = """
-INSERT INTO matches SELECT rowid, :file,
+INSERT INTO matches SELECT rowid, :file, 5 * :video +
     CASE WHEN near IS NULL AND key = loose AND key IN (:path, :bare, :stem) THEN 0
         WHEN :path IN (key, near) THEN 0 WHEN :bare IN (key, near) THEN 1 WHEN key = :stem THEN 2
         WHEN loose = :stem THEN 3 ELSE 4 END
@@ -75,7 +76,7 @@ CREATE TABLE best AS
 SELECT texts.rowid AS text, texts.id AS id, texts.split AS split, texts.row AS row, texts.place AS place,
     texts.line AS line, texts.moved AS moved, texts.official AS official, texts.reason AS reason, texts.kind AS kind,
     count(matches.file) AS files, min(matches.file) AS file, matches.rank AS rank,
-    texts.clip AS clip, CASE WHEN texts.cuts OR matches.rank = 4 THEN texts.span END AS span, texts.video AS video
+    texts.clip AS clip, CASE WHEN texts.cuts OR matches.rank % 5 = 4 THEN texts.span END AS span, texts.video AS video
 FROM texts LEFT JOIN matches ON matches.text = texts.rowid
     AND matches.rank = (SELECT min(rank) FROM matches WHERE text = texts.rowid)
 GROUP BY texts.rowid;
@@ -85,7 +86,7 @@ CREATE INDEX best_text ON best (text);
 CREATE INDEX best_video ON best (video);
 UPDATE best SET video = file || coalesce('/' || clip, '') WHERE video IS NULL AND span IS NOT NULL;
 INSERT INTO lonely SELECT DISTINCT NULL, file, 'no text', '' FROM matches
-WHERE file NOT IN (SELECT file FROM best WHERE files = 1);
+WHERE rank < 5 AND file NOT IN (SELECT file FROM best WHERE files = 1);
 """
 _GOOD = "files = 1 AND reason IS NULL"
 
@@ -94,7 +95,8 @@ class Catalogue:
     """Texts and motion files of a source, joined.
 
     A text names its file by a path from the source's or the table's folder, with or without its suffix, or by the bare
-    file name. A folder with that name and two or more motion files in it (a file for each frame) is one clip.
+    file name. A folder with that name and two or more motion files in it (a file for each frame) is one clip. A video
+    is a text's where no motion file is.
 
     A row with times is a part of a recording if its column `file` names another file than its id, if its id is there
     again with other times, or if no file has its id and one has the name of its video. A row with a `clip` is about the
@@ -279,7 +281,8 @@ class Catalogue:
                     except OSError as error:
                         self._leave_out(Fault(None, path, f"it cannot be opened: {error.strerror}"))
                         continue
-                    if real and not os.path.join(real, "").startswith(inside) and (is_folder or _is_motion(path)):
+                    counts = is_folder or _is_motion(path) or is_video(path)
+                    if real and not os.path.join(real, "").startswith(inside) and counts:
                         self._remark_link(path)
                     if is_folder:
                         if _holds_motion(entry.path) and self._match(path, path, recording=False):
@@ -287,6 +290,9 @@ class Catalogue:
                         if real not in seen:
                             seen |= {real} if real else set()  # a link may lead back up
                             stack.append((path, entry.path))
+                    elif is_video(entry.name):
+                        if not self._match(path, bare(path)):
+                            self._leave_out(Fault(None, path, "no text"))
                     elif not _is_motion(entry.name):
                         self.other_files[os.path.splitext(entry.name)[1].lower() or "no suffix"] += 1
                     else:
@@ -315,7 +321,7 @@ class Catalogue:
     def _match(self, file: str, name: str, recording: bool = True) -> bool:
         """Note the texts of a file, or of a folder of frames. name: without suffix. recording: also those of a part."""
         stem = _nfc(name.rpartition("/")[2])
-        names = {"file": file, "path": _nfc(file), "bare": _nfc(name), "stem": stem}
+        names = {"file": file, "path": _nfc(file), "bare": _nfc(name), "stem": stem, "video": is_video(file)}
         return self._db.execute(_MATCH, names | {"recording": stem if recording else None}).rowcount > 0
 
     def _settle_ids(self) -> None:
@@ -448,6 +454,10 @@ def _places(rows: Sequence[tuple[str, int]]) -> str:
 
 def _is_motion(name: str) -> bool:
     return os.path.splitext(name.removesuffix(".gz"))[1].lower() in MOTION_SUFFIXES
+
+
+def is_video(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
 
 
 def _holds_motion(folder: str) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ....processing.readers import MOTION_SUFFIXES
+from ....processing.readers import MOTION_SUFFIXES, VIDEO_SUFFIXES
 from .tables import read_rows
 
 SPLITS = ("train", "validation", "test")
@@ -25,7 +25,6 @@ SPLIT_WORDS = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     "test": "test",
 }
-VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv"})
 OWN_IDS = ("id", "name", "file")  # the first that a table has names the clip
 # The column that says which clips were cut from one recording; and, of a row with times, the one that names the
 # recording's file. How2Sign has one recording of a VIDEO_ID for each camera.
