@@ -181,7 +181,10 @@ def varied() -> str:
     attempts = VARIED | SHIPPED
     found = [[read(SCORES / f"{name}_{split}.json") for split in splits] for name in attempts]
     conditions = [read(SCORES / f"{name}_robustness.json") for name in VARIED]
-    clips = conditions[0]["metrics"]["utterances"]
+    counted = [
+        f"{name}, the first {one['metrics']['utterances']}"
+        for name, one in zip(VARIED.values(), conditions, strict=True)
+    ]
     heads = [f"{attempt}: {split}" for attempt in attempts.values() for split in splits]
     scores = ([label, *(score(one, key) for pair in found for one in pair)] for label, key in VARIED_SCORES.items())
     points = "{wer:.1f}: {difference:+.1f} ({0[0]:+.1f} to {0[1]:+.1f})"
@@ -193,9 +196,7 @@ def varied() -> str:
     count = conditions[0]["confidence"]["no_signing"]["clips"]
     blocks = [
         table(["scores", *heads], scores),
-        table(
-            [f"the first {clips} test utterances", *(f"{name}: WER %, points above" for name in VARIED.values())], rows
-        ),
+        table(["test utterances", *(f"{name}: WER %, points above" for name in counted)], rows),
         f"Of {count} clips of people who do not sign, {' and '.join(sure)} get a sentence of a confidence above 0.5. "
         + made_with(conditions[1], seed=f", seed {conditions[1]['seed']}"),
     ]

@@ -104,7 +104,7 @@ def test_recorded_scores_hold_the_bars():
     scores = results["metrics"]
     assert scores["utterances"] >= 300 and results["motion"]["verdict"] == "helps"
     # of its own people; it ships since it reads others, and other cameras, far better than one that had 2.1
-    assert scores["wer"] <= 6 and scores["wer_without_names"] <= 5 and scores["bleu4"] >= 90
+    assert scores["wer"] <= 6 and scores["wer_without_names"] <= 4 and scores["bleu4"] >= 90
     assert scores["names_character_error_rate"] <= 20 and scores["names_exact_match"] >= 40
     assert min(scores["wer_shuffled"], scores["wer_zeroed"]) >= max(75, 10 * scores["wer"])
     assert scores["unseen_combinations"] >= scores["utterances"] / 3
