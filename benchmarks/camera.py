@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--model", default=str(CAFE / "checkpoint"), metavar="FOLDER")
     args = parser.parse_args()
     pipes = app.load([args.model])
-    _, url, _ = app.serve(pipes, {}, prevent_thread_lock=True, quiet=True)
+    _, url, _ = app.serve(pipes, {}, quiet=True)
     captions, costs, memory = replayed(signing(args.minutes), url)
     pipe, equal_texts, equal_codes = pipes[args.model], [], []
     for caption in captions:

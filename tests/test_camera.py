@@ -29,8 +29,9 @@ QUERY = {"width": SIZE[0], "height": SIZE[1]}
 class Reader(Toy):
     """Says something of what comes from a camera, too."""
 
-    def __call__(self, motion, details=False, prompt=None):
-        return super().__call__(motion["motion"] if isinstance(motion, dict) else motion, details, prompt)
+    def __call__(self, motion, details=False, prompt=None, batch_size=None):
+        motion = motion["motion"] if isinstance(motion, dict) else motion
+        return super().__call__(motion, details, prompt, batch_size)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def kept(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(kept):
-    _, url, _ = app.serve({"toy": Reader()}, {}, kept, prevent_thread_lock=True, quiet=True)
+    _, url, _ = app.serve({"toy": Reader()}, {}, kept, quiet=True)
     yield url.rstrip("/")
     gr.close_all()
 

@@ -38,7 +38,7 @@ import httpx
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from lslm.hub_cards.space import app, confined, display
+from lslm.hub_cards.space import app, confined, display, service
 from lslm.modeling_lslm.confidence_lslm import words_of
 
 SPACE = Path(app.__file__).resolve().parent
@@ -57,7 +57,9 @@ class Toy:
         self.model = types.SimpleNamespace(config=types.SimpleNamespace())
         self.asked = []
 
-    def __call__(self, motion, details, prompt):
+    def __call__(self, motion, details, prompt, batch_size=None):
+        if batch_size is not None:
+            return [self(one, details, prompt) for one in motion]
         self.asked.append(prompt)
         steps = -(-int(motion.duration * 20 - 1) // 4)
         codes = [[7 * step + part for part in range(self.parts)] for step in range(steps)]
@@ -91,7 +93,7 @@ def refusal(path, **pipes) -> str:
     """What the page says of a file that it does not take."""
     with pytest.raises((ValueError, OSError)) as error:
         app.Translator(pipes or {"toy": Toy()}).read(path)
-    return app.explain(error.value, path)
+    return service.explain(error.value, path)
 
 
 # --- what the player is given -----------------------------------------------------------------------------------------
@@ -311,14 +313,14 @@ def test_instructions():
 
 def test_a_space_needs_no_package_of_ours(tmp_path):
     imported = set()
-    for name in ("app.py", "camera.py", "confined.py", "display.py"):
+    for name in ("app.py", "camera.py", "confined.py", "display.py", "service.py"):
         for node in ast.walk(ast.parse((SPACE / name).read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 imported.add((node.module or "camera").partition(".")[0])  # from . import camera
     assert imported - sys.stdlib_module_names == {
-        *("camera", "confined", "display", "gradio", "numpy", "starlette", "transformers"),
+        *("camera", "confined", "display", "gradio", "numpy", "service", "starlette", "transformers"),
         "lslm",  # where it is: the camera needs it
     }
     # what is uploaded: the files alone, links followed
@@ -375,8 +377,7 @@ def server(tmp_path_factory):
         examples[folder / f"{number}.npz"] = english
         np.savez(folder / f"{number}.npz", joints=make_clip(40 + 20 * number, number), fps=20.0)
     other = Toy(("No", " tea", ".", ""), (0.99, 0.9, 1.0, 1.0), parts=6)
-    options = {"prevent_thread_lock": True, "quiet": True}
-    _, url, _ = app.serve({"first": Toy(), "second <b>": other}, examples, **options)
+    _, url, _ = app.serve({"first": Toy(), "second <b>": other}, examples, quiet=True)
     yield url
     gr.close_all()
 

@@ -9,7 +9,6 @@ import asyncio
 import difflib
 import html
 import json
-import logging
 import math
 import os
 import re
@@ -19,6 +18,7 @@ import tempfile
 import threading
 import time
 import zipfile
+from concurrent.futures import Future
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,10 +39,12 @@ try:
     from . import camera
     from .confined import Confined
     from .display import LEGEND, UNSURE, motion_payload, percent, sureness_html, word_html
+    from .service import MOST, Batches, Refused, Service, in_plain_words
 except ImportError:  # in a Space, where this file is a program and no part of a package
     import camera
     from confined import Confined
     from display import LEGEND, UNSURE, motion_payload, percent, sureness_html, word_html
+    from service import MOST, Batches, Refused, Service, in_plain_words
 
 HERE = Path(__file__).parent
 MAX_BYTES = 10 * 2**20  # of an upload
@@ -50,7 +52,7 @@ MAX_UNPACKED = 100 * 2**20
 MAX_SECONDS = 60
 PICKLES = (".pkl", ".pickle", ".pt", ".pth")
 MAX_PROMPT = 300  # characters
-AT_ONCE = 8  # events that are worked on, more than one visitor may have; the model answers one at a time
+AT_ONCE = 8  # events of the page that are worked on, more than one visitor may have
 READING = 10.0  # seconds for one file
 WAITING = {"session": 3, "address": 6}  # events that one visitor may have in the queue
 UPLOADING = 60.0  # seconds for the body of a request
@@ -119,16 +121,6 @@ def check_prompt(prompt: str) -> str:
     return prompt
 
 
-def explain(error: Exception, path: str) -> str:
-    """An error in the words of somebody who sees a page, not Python; without the server's folders."""
-    if isinstance(error, FileNotFoundError):
-        return "The file is no longer on the server. Upload it again."
-    if problem := getattr(error, "problem", None):  # of the file; what Python could do about it is left out
-        return f"{Path(path).name}: {problem}"
-    message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(message.replace(str(path), Path(path).name).split())
-
-
 class Translator:
     """Checkpoints by name.
 
@@ -138,7 +130,7 @@ class Translator:
 
     def __init__(self, pipes: dict):
         self.pipes = pipes
-        self.model = threading.Lock()
+        self.batches = Batches()
         self.translate = lru_cache(maxsize=64)(self._translate)  # every visitor begins with the same example
 
     def in_turn(self) -> dict:
@@ -148,11 +140,7 @@ class Translator:
         def asking(pipe):
             sure = {"min_confidence": UNSURE} if getattr(pipe.model.config, "calibration", None) else {}
 
-            def ask(motion) -> list[dict]:
-                with self.model:
-                    return pipe(motion, **sure)
-
-            return ask
+            return lambda motion: self.batches.ask(pipe, motion, **sure).result()
 
         return {name: asking(pipe) for name, pipe in self.pipes.items()}
 
@@ -174,17 +162,31 @@ class Translator:
             raise ValueError(f"The clip lasts {seconds:.0f} s, the limit is {MAX_SECONDS} s. Cut it to a sentence.")
         return motion, [note.text for note in motion.notes if note.argument is not None]
 
+    def check(self, prompt: str, names: list[str]) -> str:
+        """The instruction, as [`check_prompt`]. Raises ValueError, too, if these checkpoints cannot be asked."""
+        prompt = check_prompt(prompt)
+        if not 1 <= len(names) <= 2:
+            raise ValueError("Choose one checkpoint, or two to compare them.")
+        for name in names:
+            if name not in self.pipes:
+                raise ValueError(f"No checkpoint is called {name!r}. There are: {', '.join(self.pipes)}.")
+        return prompt
+
     def _translate(self, name: str, path: str, prompt: str) -> dict:
-        """A clip in words: JSON-able, with the probability of every word and the motion tokens.
+        """A clip in words, see [`result`].
 
         Raises:
             ValueError, OSError: as [`read`].
         """
-        pipe = self.pipes[name]
-        motion, _ = self.read(path, name)
-        with self.model:
-            answer = pipe(motion, details=True, prompt=prompt)[0]
-        extractor = pipe.processor.feature_extractor
+        return self.result(name, self.ask(name, self.read(path, name)[0], prompt).result())
+
+    def ask(self, name: str, motion, prompt: str) -> Future:
+        """What the checkpoint `name` will say of a clip, for [`result`]."""
+        return self.batches.ask(self.pipes[name], motion, details=True, prompt=prompt)
+
+    def result(self, name: str, answers: list[dict]) -> dict:
+        """An answer of the checkpoint `name`: JSON-able, with the probability of every word and the motion tokens."""
+        answer, extractor = answers[0], self.pipes[name].processor.feature_extractor
         return {
             "model": name,
             "text": answer["translation_text"],
@@ -327,12 +329,10 @@ def build(translator: Translator, examples: dict[Path, str | None], kept: bool =
     def guarded(work, path: str):
         """`work()`, or None and what to tell the visitor."""
         try:
-            return work(), None
-        except (ValueError, OSError) as error:
-            return None, explain(error, path)
-        except Exception:
-            logging.exception("translating %r", path)
-            return None, "The fault is on our side; the server's log says more."
+            with in_plain_words(path):
+                return work(), None
+        except Refused as error:
+            return None, str(error)
 
     def show(path: str | None, title: str = ""):
         """What player and result show of a clip before it is translated."""
@@ -353,9 +353,7 @@ def build(translator: Translator, examples: dict[Path, str | None], kept: bool =
         return None, *show(path, Path(path or "").name)
 
     def ask(path: str, prompt: str, chosen: list[str]):
-        prompt = check_prompt(prompt)
-        if not 1 <= len(chosen) <= 2:
-            raise ValueError("Choose one checkpoint, or two to compare them.")
+        prompt = translator.check(prompt, chosen)
         return [translator.translate(name, path, prompt) for name in chosen], translator.read(path)[1]
 
     def answer(number: int | None, upload: str | None, prompt: str, chosen: list[str]):
@@ -557,40 +555,73 @@ class Door:
             await send({"type": "http.response.body"})
 
 
-def fair(queue) -> None:
-    """Let no visitor fill the queue."""
+def events(queue) -> list:
+    """What visitors of the page wait for: events that are queued or worked on."""
+    waiting = [event for line in queue.event_queue_per_concurrency_id.values() for event in line.queue]
+    return waiting + [event for job in queue.active_jobs if job for event in job]
+
+
+def fair(queue, service: Service) -> None:
+    """Let no visitor fill the queue, and all together take no more places than there are."""
     push = queue.push
 
     async def push_in_turn(body, request, username):
-        waiting = [event for line in queue.event_queue_per_concurrency_id.values() for event in line.queue]
-        waiting += [event for job in queue.active_jobs if job for event in job]
+        waiting = events(queue)
         counts = {
             "session": sum(event.session_hash == body.session_hash for event in waiting),
             "address": sum(event.request.client.host == request.client.host for event in waiting),
         }
         if any(counts[kind] >= most for kind, most in WAITING.items()):
             return False, "Your other requests are still waiting. Try again in a moment.", "queue_full"
+        try:
+            service.check_places()
+        except Refused as error:
+            return False, str(error), "queue_full"
         return await push(body, request, username)
 
     queue.push = push_in_turn
 
 
 def serve(pipes: dict, examples: dict[Path, str | None], kept: Path | None = None, **options):
-    """Open the page to visitors; `options` are those of Gradio's `launch`. They can keep in the folder `kept`, if there
-    is one, what they sign into their camera."""
+    """Open the page to visitors and programs; `options` are those of Gradio's `launch`. Visitors can keep in the folder
+    `kept`, if there is one, what they sign into their camera.
+
+    Returns:
+        The application, for [`wait_for_the_end`], and its addresses here and on gradio.live.
+    """
     os.environ["GRADIO_TEMP_DIR"] = folder_for_uploads()
     threading.Thread(target=READERS, args=(len, ()), daemon=True).start()  # the first visitor does not wait for it
     translator = Translator(pipes)
-    page = build(translator, examples, kept is not None).queue(max_size=32)
-    fair(page._queue)
+    page = build(translator, examples, kept is not None).queue(max_size=MOST)
+    service = Service(translator, folder_for_uploads(), MAX_BYTES, lambda: len(events(page._queue)))
+    fair(page._queue, service)
     # Against pages of others that reach this one by a name of theirs. Who opens it to a network says so to Gradio.
     here = ["127.0.0.1", "localhost", "*.gradio.live"]
     hosts = here if os.environ.get("GRADIO_SERVER_NAME", here[0]) in here and not IN_A_SPACE else ["*"]
     middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False), Middleware(Door)]
-    options |= {"app_kwargs": {"middleware": middleware, "routes": camera.routes(translator.in_turn(), kept)}}
+    routes = [*service.routes(), *camera.routes(translator.in_turn(), kept)]
+    options |= {"app_kwargs": {"middleware": middleware, "routes": routes}}
     options |= {"theme": theme(), "css": part("layout.css"), "max_file_size": MAX_BYTES}
     options |= {"footer_links": ["api", "gradio"], "enable_monitoring": False, "run_history": False, "ssr_mode": False}
-    return page.launch(**options)
+    application, *addresses = page.launch(prevent_thread_lock=True, **options)
+    application.state.service = service
+    return application, *addresses
+
+
+def wait_for_the_end(application) -> None:
+    """Serve until Ctrl+C, SIGTERM or SIGHUP; then finish what was asked for and close. Another one ends it at once."""
+    service = application.state.service
+    try:
+        try:
+            end_in_order()
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            count = service.waiting
+            print(f"\nFinishing {count} requests (Ctrl+C again ends at once)" if count else "", flush=True)
+            service.stop()
+            application.get_blocks().close(verbose=False)
+    except KeyboardInterrupt:
+        pass
 
 
 def load(models: list[str], **options) -> dict:
@@ -613,7 +644,8 @@ def main():
         raise SystemExit("LSLM_MODEL is not set; give it a Hub id or a folder, or several separated by commas")
     os.environ.setdefault("FORWARDED_ALLOW_IPS", "*")  # a Space is behind a server that says who asks
     end_in_order()
-    serve(load(models, trust_remote_code=True), find_examples(HERE))
+    application, *_ = serve(load(models, trust_remote_code=True), find_examples(HERE))
+    wait_for_the_end(application)
 
 
 if __name__ == "__main__":

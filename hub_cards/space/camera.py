@@ -35,6 +35,11 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+try:
+    from .service import Busy, answering, body
+except ImportError:  # in a Space, see app.py
+    from service import Busy, answering, body
+
 PACKAGE, VERSION = "@mediapipe/holistic", "0.5.1675471629"
 CDN = f"https://cdn.jsdelivr.net/npm/{PACKAGE}@{VERSION}/"  # camera.js takes the very bytes that it knows, or none
 PARTS = {"pose": (33, 4), "left_hand": (21, 3), "right_hand": (21, 3)}
@@ -43,11 +48,6 @@ MOST_FRAMES = 1200  # in one request: 20 s at 60 a second
 AT_ONCE = 8  # cameras
 MOST_CLIP, MOST_TEXT = 4 * 2**20, 300  # bytes of a clip to keep; characters of what was signed
 SILENT = 30.0  # seconds after which a camera is gone
-TYPE = "application/octet-stream"  # a page of somebody else cannot send it without asking first
-
-
-class Busy(ValueError):
-    """There are more visitors than this server serves."""
 
 
 @dataclass
@@ -237,31 +237,3 @@ def routes(pipes: dict, kept: Path | None = None) -> list[Route]:
 
     served = [Route("/camera/{session}", answering(hear), methods=["POST"]), Route("/holistic/{name}", file)]
     return served + ([Route("/camera", answering(take), methods=["POST"])] if kept else [])
-
-
-async def body(request: Request, most: int) -> bytes:
-    """What a request brings. Raises ValueError if it is of another type, or more than `most` bytes."""
-    if request.headers.get("content-type") != TYPE:
-        raise ValueError(f"expected Content-Type: {TYPE}")
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > most:
-            raise ValueError(f"more than {most} bytes in one request")
-    return bytes(content)
-
-
-def answering(work):
-    """An endpoint that says what was wrong: {"error": ...}."""
-
-    async def answer(request: Request) -> JSONResponse:
-        try:
-            return await work(request)
-        except Busy as error:
-            return JSONResponse({"error": str(error)}, 503)
-        except ValueError as error:
-            return JSONResponse({"error": str(error)}, 400)
-        except OSError as error:
-            return JSONResponse({"error": error.strerror or "it could not be written"}, 507)
-
-    return answer

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import threading
 from pathlib import Path
 
 
@@ -47,20 +46,16 @@ def run(args) -> int:
     models = list(dict.fromkeys(args.model or [shipped_or(None)]))
     print(f"Loading {', '.join(models)} ...", flush=True)
     pipes = {model: load_pipeline(model) for model in models}
-    options = {"server_port": args.port, "share": args.share, "prevent_thread_lock": True, "quiet": True}
+    options = {"server_port": args.port, "share": args.share, "quiet": True}
     try:
         languages = [(pipe.model.config.languages or {}).get("signed") or {"ase"} for pipe in pipes.values()]
         examples = app.find_examples(SHIPPED.parent) if any("ase" in signed for signed in languages) else {}
-        _, local, public = app.serve(pipes, examples, args.keep, **options)
+        application, local, public = app.serve(pipes, examples, args.keep, **options)
     except OSError as error:
         if args.port is None or "port" not in str(error):
             raise
         raise OSError(f"port {args.port} is taken; name another with --port") from error
     for address in filter(None, (local, public)):
         print(f"The demo is at {address}  (Ctrl+C stops it)", flush=True)
-    try:
-        app.end_in_order()
-        threading.Event().wait()
-    except KeyboardInterrupt:
-        print()
+    app.wait_for_the_end(application)
     return 0
