@@ -25,7 +25,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from motion_corpus import Known, landmarks
 from test_live import resting
 
-from lslm.hub_cards.space import app, camera
+from lslm.hub_cards.space import app, camera, service
 from lslm.processing.motion import Given, motion_of
 from lslm.training.dataset.motion_text import load_split
 from lslm.training.dataset.takes import joined
@@ -55,7 +55,7 @@ def replayed(frames: np.ndarray, url: str) -> tuple[list[dict], list[tuple[float
     """Final captions with the seconds when they `came`, (time, seconds of work) of each request, bytes of memory."""
     captions, costs, memory, sent = [], [], [], 0
     process, began = psutil.Process(), time.monotonic()
-    with httpx.Client(base_url=url, timeout=60, headers={"Content-Type": camera.TYPE}) as client:
+    with httpx.Client(base_url=url, timeout=60, headers={"Content-Type": service.TYPE}) as client:
         while sent < len(frames):
             now = time.monotonic() - began
             ready = int(np.searchsorted(frames[:, 0], now))

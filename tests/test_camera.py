@@ -19,10 +19,10 @@ import httpx
 from test_space import Toy
 
 import lslm
-from lslm.hub_cards.space import app, camera
+from lslm.hub_cards.space import app, camera, service
 from lslm.training.dataset.takes import take_files
 
-HEADERS = {"Content-Type": camera.TYPE}
+HEADERS = {"Content-Type": service.TYPE}
 QUERY = {"width": SIZE[0], "height": SIZE[1]}
 
 
