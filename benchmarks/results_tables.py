@@ -13,9 +13,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 SCORES = ROOT / "examples" / "asl_cafe" / "scores"
 ABLATIONS, LEVERS = (ROOT / "examples" / "asl_cafe" / "ablations" / name for name in ("results", "levers"))
-READING, DECODING, CORPUS, DRY_RUN, SYNTHETIC, STRANGERS = (
+READING, DECODING, CORPUS, DRY_RUN, SYNTHETIC, STRANGERS, SERVICE = (
     ROOT / "benchmarks" / f"{name}.json"
-    for name in ("sign_reading", "decoding", "corpus", "dry_run", "synthetic_signer", "strangers")
+    for name in ("sign_reading", "decoding", "corpus", "dry_run", "synthetic_signer", "strangers", "service")
 )
 
 LEXICON, LEXICON_NARROW = (ROOT / "benchmarks" / f"{name}.json" for name in ("lexicon", "lexicon_three_people"))
@@ -347,11 +347,32 @@ def dry_run_measured() -> str:
     return table(["MiB", "said", "taken"], rows) + f"\n\n{made_with(read(DRY_RUN))}"
 
 
+def service() -> str:
+    """The demo page under the load of 32 programs."""
+    results = read(SERVICE)
+    measured, memory = results["metrics"], results["metrics"]["server_memory_mb"]
+    rows = [
+        ["answered", measured["answered"]],
+        ['told "busy"', measured["told_busy"]],
+        ["other errors", measured["other_errors"]],
+        ["texts that are not those of the clip alone", measured["texts_that_differ_from_the_clip_alone"]],
+        ["seconds for an answer: half within", measured["seconds"]["0.5"]],
+        ["99 % within", measured["seconds"]["0.99"]],
+        ["clips a second, of all clients", measured["requests_per_second"]],
+        ["clips a second, of one client alone", measured["requests_per_second_of_one_client"]],
+        ["longest wait for `/health`, s", measured["seconds_of_health"]["1.0"]],
+        ["memory before, MiB", memory["before"]],
+        *([f"after {100 * float(part):.0f} %", memory[part]] for part in ("0.25", "0.5", "1.0")),
+    ]
+    return table(["32 clients, 300 requests", ""], rows) + f"\n\n{made_with(results)}"
+
+
 # file -> name of each of its blocks -> the table in it
 BLOCKS = {
     "README.md": {"summary": summary},
     "docs/formats.md": {"corpus": corpus},
     "docs/training.md": {"three billion": three_billion, "dry run": dry_run_measured},
+    "docs/serving.md": {"service": service},
     "docs/results.md": {
         "results": shipped,
         "others": others,

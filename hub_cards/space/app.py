@@ -330,9 +330,10 @@ def build(translator: Translator, examples: dict[Path, str | None], kept: bool =
         """`work()`, or None and what to tell the visitor."""
         try:
             with in_plain_words(path):
-                return work(), None
+                done = work()
         except Refused as error:
             return None, str(error)
+        return done, None
 
     def show(path: str | None, title: str = ""):
         """What player and result show of a clip before it is translated."""

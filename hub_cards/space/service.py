@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -149,7 +149,7 @@ def explain(error: Exception, path: str) -> str:
 
 
 @contextmanager
-def in_plain_words(path: str):
+def in_plain_words(path: str) -> Iterator[None]:
     """What goes wrong with the file `path` becomes `Refused`; a fault of ours goes to the log, and is not told."""
     try:
         yield

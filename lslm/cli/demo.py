@@ -10,7 +10,8 @@ def arguments(prog: str) -> argparse.ArgumentParser:
         prog=prog,
         description="Open the demo page on this machine: sign into the camera, choose an example or upload a clip, "
         "see the skeleton move, and read the translation with the probability of every word. No picture of the camera "
-        "leaves the browser. Its endpoint /translate answers gradio_client. Ctrl+C stops it.",
+        "leaves the browser. Programs send a clip to POST /translate; docs/serving.md and GET /openapi.json say "
+        "how. Ctrl+C stops it, when what was asked for is answered.",
         epilog="Needs pip install 'lslm[space]'. The same page as a Hugging Face Space: hub_cards/space/README.md.",
     )
     parser.add_argument(
