@@ -358,9 +358,9 @@ def service() -> str:
         ["texts that are not those of the clip alone", measured["texts_that_differ_from_the_clip_alone"]],
         ["seconds for an answer: half within", measured["seconds"]["0.5"]],
         ["99 % within", measured["seconds"]["0.99"]],
-        ["clips a second, of all clients", measured["requests_per_second"]],
-        ["clips a second, of one client alone", measured["requests_per_second_of_one_client"]],
-        ["longest wait for `/health`, s", measured["seconds_of_health"]["1.0"]],
+        ["clips a second, of all clients", f"{measured['requests_per_second']:.2f}"],
+        ["clips a second, of one client alone", f"{measured['requests_per_second_of_one_client']:.2f}"],
+        ["longest wait for `/health`, s", f"{measured['seconds_of_health']['1.0']:.2f}"],
         ["memory before, MiB", memory["before"]],
         *([f"after {100 * float(part):.0f} %", memory[part]] for part in ("0.25", "0.5", "1.0")),
     ]

@@ -305,11 +305,12 @@ def test_the_sixty_fifth_is_told_busy_and_all_others_are_answered(page, held):
     assert ask(page[0]).status_code == 200
 
 
-def test_one_address_does_not_take_all_places(page, held):
+@pytest.mark.parametrize("address", ["192.0.2.1", "127.0.0.1"])  # a proxy's word is not enough to be this machine
+def test_one_address_does_not_take_all_places(page, held, address):
     with ThreadPoolExecutor(service.SHARE) as pool:
-        asked = [pool.submit(ask, page[0], 40, "192.0.2.1") for _ in range(service.SHARE)]
+        asked = [pool.submit(ask, page[0], 40, address) for _ in range(service.SHARE)]
         until(lambda: waiting(page[0]) == service.SHARE)
-        answer = ask(page[0], address="192.0.2.1")
+        answer = ask(page[0], address=address)
         assert answer.status_code == 429 and "from your address" in answer.json()["error"]
         assert answer.headers["Retry-After"] == "5"
         another = ThreadPoolExecutor(1).submit(ask, page[0], 40, "192.0.2.2")

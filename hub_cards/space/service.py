@@ -208,10 +208,11 @@ def answering(work: Callable):
     return answer
 
 
-def is_this_machine(address: str) -> bool:
+def is_of_this_machine(request: Request) -> bool:
+    """Whether a request comes from here, and from no proxy: what a proxy passes on, anybody may have written."""
     try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
+        return "x-forwarded-for" not in request.headers and ipaddress.ip_address(request.client.host).is_loopback
+    except (ValueError, AttributeError):
         return False
 
 
@@ -268,7 +269,7 @@ class Service:
         address = request.client.host if request.client else ""
         self.check_places()
         self.check_rate(address)
-        if self.of_address[address] >= SHARE and not is_this_machine(address):
+        if self.of_address[address] >= SHARE and not is_of_this_machine(request):
             raise Refused(f"{SHARE} requests from your address are waiting. Try again in {RETRY} seconds.", 429, RETRY)
         if self.receiving >= RECEIVING:
             raise Busy(f"Busy: {RECEIVING} files are being received. Try again in {RETRY} seconds.")
