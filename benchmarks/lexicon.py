@@ -74,6 +74,7 @@ def main() -> None:
         raise SystemExit(code)
     results = json.loads((scored / "results.json").read_text(encoding="utf-8"))
     found = {part: {name: results[part][name] for name in SCORES} for part in ("metrics", "intervals")}
+    found["metrics"]["ece_words"] = results["metrics"]["ece_words"]
     details = f"{torch.get_num_threads()} threads", "cpu"
     whole, wrong = (found["metrics"][name] for name in SCORES[1:])
     spelled = f"Of {len(rows)} names spelled with letters of somebody whom training never saw"

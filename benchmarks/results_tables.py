@@ -23,6 +23,7 @@ LEXICON_SCORES = {
     "WER %": "wer",
     "names exact %": "names_exact_match",
     "names, character error %": "names_character_error_rate",
+    "calibration error of words, %": "ece_words",
 }
 
 TRANSLATION = {

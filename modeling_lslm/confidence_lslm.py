@@ -8,7 +8,9 @@ on words of sentences as Kumar and Sarawagi, 2019, "Calibration of encoder decod
 import math
 import re
 
-EVIDENCE = ("word", "sentence", "motion")  # what `evidence` gives of a word, each with its weight in the calibration
+# What `evidence` gives of a word, each with its weight in the calibration. How sure the model is of the words beside it
+# is not among them: few of them and a spelled name look like no signing by it, and the motion tells that better.
+EVIDENCE = ("word", "motion")
 # Probabilities nearer to 0 and 1 count as this. How many nines they have tells little: with fewer of them kept, words
 # under conditions that the calibration has not seen were judged as well or better.
 BOUND = 0.01
@@ -36,11 +38,10 @@ def words_of(tokens: list[str], probabilities: list[float]) -> list[tuple[str, f
 
 
 def evidence(probabilities: list[float], oddity: float) -> list[list[float]]:
-    """For each word of a translation the numbers of `EVIDENCE`: the log odds of its probability, their mean over the
-    sentence, and how odd the motion is to the sign tokenizer (see `SignMotionVQVAE.oddity`)."""
+    """For each word of a translation the numbers of `EVIDENCE`: the log odds of its probability, and how odd the motion
+    is to the sign tokenizer (see `SignMotionVQVAE.oddity`)."""
     bounded = [min(max(chance, BOUND), 1 - BOUND) for chance in probabilities]
-    odds = [math.log(chance / (1 - chance)) for chance in bounded]
-    return [[own, sum(odds) / len(odds), oddity] for own in odds]
+    return [[math.log(chance / (1 - chance)), oddity] for chance in bounded]
 
 
 def confidences(probabilities: list[float], oddity: float, calibration: dict | None) -> list[float]:

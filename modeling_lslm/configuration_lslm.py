@@ -270,9 +270,10 @@ class LslmConfig(_NoKernels, PreTrainedConfig):
         if self.lora is not None:
             _check_lora(self.lora)
         if self.calibration is not None:
-            for name in ("bias", *EVIDENCE):
-                if self.calibration.get(name) is None:
-                    raise ValueError(f"calibration has no {name}; make another: `lslm evaluate --calibrate`")
+            found = {name for name, number in self.calibration.items() if number is not None}
+            if found != {"bias", *EVIDENCE}:
+                told, needed = (", ".join(sorted(names)) or "nothing" for names in (found, {"bias", *EVIDENCE}))
+                raise ValueError(f"calibration has {told}, not {needed}; make another: `lslm evaluate --calibrate`")
             check_ranges(self.calibration, dict.fromkeys(self.calibration, (-1e15, 1e15)), "calibration: ")
         if self.motion_input not in ("projector", "latents", "vocabulary"):
             raise ValueError(f'motion_input must be "projector", "latents" or "vocabulary", not {self.motion_input!r}')

@@ -116,6 +116,7 @@ def test_recorded_scores_hold_the_bars():
     points = {name: row["difference"] for name, row in robust["robustness"].items()}
     assert max(points.values()) <= 8 and points["left-handed"] == 0 and robust["metrics"]["no_signing_sure"] <= 5
     stranger = json.loads((ROOT / "benchmarks" / "lexicon.json").read_text())
+    assert scores["ece_words"] <= 5 and stranger["metrics"]["ece_words"] <= 15
     assert stranger["metrics"]["names_character_error_rate"] <= 40 and results["strangers"] == stranger["sentence"]
     harder = json.loads((CAFE / "scores" / "spelling.json").read_text())["metrics"]
     assert harder["utterances"] == harder["names"] == 300 and harder["names_character_error_rate"] <= 20
