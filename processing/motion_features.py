@@ -14,15 +14,7 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from .rotations import (
-    matrix_to_6d,
-    normalize,
-    quaternion_between,
-    quaternion_multiply,
-    quaternion_to_matrix,
-    squared_length,
-    turn_about_y,
-)
+from .rotations import half_way, normalize, squared_length, turn_about_y, turn_on_ground
 
 # "humanml3d": the published vector. "signing": the same numbers, but positions and velocities of fingers are relative
 # to those of their wrist. A hand travels half a metre and two letters differ by two centimetres of a finger: seen from
@@ -56,12 +48,20 @@ PARENTS = [-1] + [_PARENT_OF[joint] for joint in range(1, NUM_JOINTS)]  # a pare
 # Quirk: the first bone of a chain is measured against the root's heading, even where it grows from spine3 or a wrist.
 _FIRST_OF_CHAIN = {chain[1] for chain in _CHAINS}
 MEASURED_AGAINST = [0 if joint in _FIRST_OF_CHAIN else PARENTS[joint] for joint in range(NUM_JOINTS)]
+# Of each joint, the one that is 1, 2, 4 and 8 bones nearer to the pelvis; at the end the pelvis.
+_NEARER = [np.maximum(PARENTS, 0)]
+_NEARER += [nearer := _NEARER[0][_NEARER[0]], nearer := nearer[nearer], nearer[nearer]]
 
 # The direction of the bone from its parent for which a joint's rotation is the identity.
 _X, _Y, _Z = np.eye(3)
 _BODY_DIRECTIONS = [0 * _X, _X, -_X, _Y, -_Y, -_Y, _Y, -_Y, -_Y, _Y, _Z, _Z, _Y, _X, -_X, _Z, *[-_Y] * 6]
 RAW_DIRECTIONS = np.stack([*_BODY_DIRECTIONS, *[_X] * len(LEFT_HAND), *[-_X] * len(RIGHT_HAND)])
 RAW_DIRECTIONS.flags.writeable = False
+# Coordinates first. Raw directions lie along axes: a half turn about one is a change of signs. The root's heading is
+# measured from +z.
+_RAW = RAW_DIRECTIONS.T[..., None]
+_HALF_TURNS = 2 * np.stack([_Z, *RAW_DIRECTIONS[1:]], axis=1)[..., None] ** 2 - 1  # (3, J, 1)
+_SIGNS = _HALF_TURNS[:2, None, 1:] * _HALF_TURNS[:, MEASURED_AGAINST[1:]]  # (column, row, J-1, 1)
 
 # Metres from each joint to its parent in the skeleton that HumanML3D gives to everybody: frame 0 of its clip 000021, to
 # the last digit of the float32 numbers it was published as.
@@ -87,6 +87,8 @@ FEET = [7, 10, 8, 11]  # left ankle, left foot, right ankle, right foot
 _CONTACT_SPEED_SQUARED = 0.002  # square metres per frame: a foot that moves less than 4.5 cm stands
 _SMOOTHING_SIGMA = 20  # frames
 _SMOOTHING_RADIUS = 4 * _SMOOTHING_SIGMA
+_SMOOTHING = np.exp(-0.5 * (np.arange(-_SMOOTHING_RADIUS, _SMOOTHING_RADIUS + 1) / _SMOOTHING_SIGMA) ** 2)
+_SMOOTHING /= _SMOOTHING.sum()
 # When the inverse changes the sign of a yaw. Noise is met by the factor, whatever its size: noise in the joints spoils
 # the fit of both signs alike. The yaw itself needs only be more than rounding: a wrong sign at 1e-9 moves a joint one
 # metre away by 4 nanometres, and people who stand facing 180 degrees lose many small signs, which add up.
@@ -119,14 +121,17 @@ _JOINTS_OF_SIZE = {FEATURE_SIZE: NUM_JOINTS, feature_slices(NUM_BODY_JOINTS)["co
 
 
 def joints_to_features(
-    joints: np.ndarray, *, target_skeleton: str | np.ndarray | None = "humanml3d", convention: str = "humanml3d"
-) -> np.ndarray:
+    joints: np.ndarray | list[np.ndarray],
+    *,
+    target_skeleton: str | np.ndarray | None = "humanml3d",
+    convention: str = "humanml3d",
+) -> np.ndarray | list[np.ndarray]:
     """Turn joint positions into motion features.
 
     Args:
-        joints: `(..., T, 52, 3)`, metres, y up, T >= 2; the clips of a batch have equal length. With 22 joints (no
+        joints: `(..., T, 52, 3)`, metres, y up, T >= 2, or a list of such clips of any lengths. With 22 joints (no
             hands) the result is HumanML3D's own 263 numbers. Never edited. NaN, infinite and collapsed joints are
-            repaired as `motion_repair.repair_joints` says, with one warning per call.
+            repaired as `motion_repair.repair_joints` says, with one warning per array.
         target_skeleton: whose proportions the person gets. `"humanml3d"`: :data:`HUMANML3D_BONE_LENGTHS`, as in
             published data. `None`: the person's own. An array `(52, 3)` or `(22, 3)`, like the joints: the offset of
             each joint from its parent, not its position; the lengths of the rows count, and row 0 not at all.
@@ -134,27 +139,29 @@ def joints_to_features(
 
     Returns:
         `(..., T-1, 623)`, laid out as :func:`feature_slices` says; the last frame only gives velocities. The place and
-        the heading in which the clip starts are gone. float64 for float64 input, else float32.
+        the heading in which the clip starts are gone. float64 for float64 input, else float32. A list for a list.
 
     Raises:
         ValueError: unknown convention or skeleton, wrong shape, fewer than 2 frames, a clip without any valid joint.
 
     Source: `process_file` of HumanML3D (Guo et al., CVPR 2022), with the 52 joints of Motion-X and HumanTOMATO.
     """
+    if isinstance(joints, list):
+        return [joints_to_features(x, target_skeleton=target_skeleton, convention=convention) for x in joints]
     joints = np.asarray(joints)
     positions, repaired = fill_broken_joints(joints)
-    num_joints = joints.shape[-2]
-    if joints.shape[-3] < 2:
-        what = f"got {joints.shape[-3]} in shape {joints.shape}: leave this clip out, or repeat its frame"
+    *batch, frames, num_joints, _ = joints.shape
+    if frames < 2:
+        what = f"got {frames} in shape {joints.shape}: leave this clip out, or repeat its frame"
         raise ValueError(f"expected at least 2 frames, since every feature row needs the frame after it, {what}")
     lengths = _target_lengths(target_skeleton, num_joints)
     if repaired.any():
         warnings.warn(_describe(repaired), stacklevel=2)
-    if lengths is not None:
-        positions = _retarget(positions, lengths)
-    features = _canonical_to_features(_to_canonical_frame(positions))
-    _shift_hands(features, convention, num_joints, -1)
-    return features.astype(result_dtype(joints), copy=False)
+    features = np.empty((*batch, frames - 1, feature_slices(num_joints)["contacts"].stop), positions.dtype)
+    for clip in np.ndindex(*batch):  # a clip fits into the cache, a batch does not
+        features[clip] = _clip_features(positions[clip], lengths).T[:-1]
+        _shift_hands(features[clip], convention, num_joints, -1)
+    return features
 
 
 def mirrored(joints: np.ndarray) -> np.ndarray:
@@ -179,11 +186,9 @@ def _shift_hands(features: np.ndarray, convention: str, num_joints: int, sign: i
         return
     slices = feature_slices(num_joints)
     for block, first in (("positions", 1), ("velocities", 0)):
-        vectors = features[..., slices[block]].reshape(*features.shape[:-1], num_joints - first, 3)
+        vectors = features[..., slices[block]].reshape(*features.shape[:-1], num_joints - first, 3)  # a view
         for hand, wrist in ((LEFT_HAND, 20), (RIGHT_HAND, 21)):
-            fingers = [joint - first for joint in hand if joint < num_joints]
-            vectors[..., fingers, :] += sign * vectors[..., [wrist - first], :]
-        features[..., slices[block]] = vectors.reshape(*features.shape[:-1], -1)
+            vectors[..., hand[0] - first : hand[-1] - first + 1, :] += sign * vectors[..., [wrist - first], :]
 
 
 def features_to_joints(features: np.ndarray, *, convention: str = "humanml3d") -> np.ndarray:
@@ -256,29 +261,33 @@ def _size_on_ground(vectors: np.ndarray) -> np.ndarray:
 
 
 def fill_broken_joints(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`motion_repair.repair_joints` in float64."""
+    """`motion_repair.repair_joints`."""
     if joints.ndim < 3 or joints.shape[-1] != 3 or joints.shape[-2] not in (NUM_JOINTS, NUM_BODY_JOINTS):
         raise ValueError(
             f"expected joints (..., T, {NUM_JOINTS}, 3), or {NUM_BODY_JOINTS} without hands, got shape {joints.shape}: "
             "pick the SMPL-H joints from a larger set (from SMPL-X, the first 22 and then 25 to 54)"
         )
-    positions = joints.astype(np.float64)  # always a copy
-    valid = np.isfinite(positions).all(axis=-1)
-    positions[~valid] = 0  # no arithmetic on infinities
-    both_ends = valid[..., 1:] & valid[..., PARENTS[1 : valid.shape[-1]]]
-    collapsed = both_ends & (squared_length(_bones(positions)) < _ZERO_LENGTH**2)
-    valid[..., 1:] &= ~collapsed
-    valid[..., 0] &= ~collapsed.all(axis=-1)
-
+    positions = joints.astype(result_dtype(joints))  # always a copy
+    broken = np.zeros(positions.shape[:-1], bool)
     clips = list(np.ndindex(joints.shape[:-3]))
     for number, clip in enumerate(clips):
-        if valid[clip].all():
+        points = np.ascontiguousarray(positions[clip].T)
+        valid = np.isfinite(points).all(axis=0)
+        if not valid.all():
+            points[:, ~valid] = 0  # no arithmetic on infinities
+        both_ends = valid[1:] & np.take(valid, PARENTS[1 : len(valid)], axis=0)
+        collapsed = both_ends & (squared_length(_bones(points), axis=0) < _ZERO_LENGTH**2)
+        valid[1:] &= ~collapsed
+        valid[0] &= ~collapsed.all(axis=0)
+        if valid.all():
             continue
-        if not valid[clip].any():
+        if not valid.any():
             where = f"clip {number} of {len(clips)}: everything is NaN, infinite or collapsed to one point"
             raise ValueError(f"expected a person in every clip, no valid joint in {where}; leave that clip out")
-        _repair_clip(positions[clip], valid[clip])
-    return positions, ~valid
+        broken[clip] = ~valid.T
+        positions[clip] = points.T
+        _repair_clip(positions[clip], valid.T)
+    return positions, broken
 
 
 def _repair_clip(positions: np.ndarray, valid: np.ndarray) -> None:
@@ -307,7 +316,7 @@ def _rest_bones(positions: np.ndarray, valid: np.ndarray) -> np.ndarray:
         facing_known |= both
     if facing_known.any():
         across = fill_in_time(across, facing_known)
-    return turn_about_y(bones, -_turn_to_front(across)[:, None])
+    return turn_about_y(bones, -_turn_to_front(across[:, 0], across[:, 2])[:, None])
 
 
 def fill_in_time(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
@@ -328,61 +337,79 @@ def _describe(repaired: np.ndarray) -> str:
     )
 
 
-def _retarget(positions: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Give the person other bone lengths `(J,)`, keeping the direction of every bone; the path scales with the leg."""
-    bones = _bones(positions)
-    # Quirk: the size of the person is that of one leg in frame 0.
-    own_leg = np.sqrt(squared_length(bones[..., 0, [joint - 1 for joint in _LEG], :])).sum(axis=-1)
-    scale = lengths[_LEG].sum() / np.maximum(own_leg, _ZERO_LENGTH)
-    bones = lengths[1:, None] * normalize(bones)
-    target = np.empty_like(positions)
-    target[..., 0, :] = scale[..., None, None] * positions[..., 0, :]
-    for joint in range(1, len(lengths)):
-        target[..., joint, :] = target[..., PARENTS[joint], :] + bones[..., joint - 1, :]
-    return target
+def _clip_features(joints: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
+    """Features `(F, T)` of a clip `(T, J, 3)`, whose person gets bone lengths `(J,)` or keeps their own. The last
+    column, of the frame that only gives velocities, is to be left out.
 
-
-def _to_canonical_frame(positions: np.ndarray) -> np.ndarray:
-    """Stand the clip on the floor (its lowest joint of all frames), start it over the origin and facing +z."""
-    origin = positions[..., :1, :1, :].copy()
-    origin[..., 1] = positions[..., 1].min(axis=(-2, -1), keepdims=True)
-    first = positions[..., 0, :, :]
-    hips = first[..., _LEFT_HIP, :] - first[..., _RIGHT_HIP, :]
-    shoulders = first[..., _LEFT_SHOULDER, :] - first[..., _RIGHT_SHOULDER, :]
-    return turn_about_y(positions - origin, _turn_to_front(hips + shoulders)[..., None, None])
-
-
-def _canonical_to_features(positions: np.ndarray) -> np.ndarray:
-    """Features `(..., T-1, F)` of positions `(..., T, J, 3)` that stand where the convention wants them."""
-    turns = _root_turns(positions)
-    steps = np.diff(positions, axis=-3)
-    now = positions[..., :-1, :, :]
-    root = now[..., 0, :]
-    yaw = _half_turns(turns)
-    blocks = {
-        "root_yaw": yaw,
-        # Quirk: the root's velocity is seen from the next heading, the velocities of all joints from the present one.
-        "root_velocity": turn_about_y(steps[..., 0, :], turns[..., 1:])[..., [0, 2]],
-        "root_height": root[..., 1],
-        "positions": turn_about_y(now - (root * [1, 0, 1])[..., None, :], turns[..., :-1, None])[..., 1:, :],
-        "rotations": _local_rotations(now, turns[..., :-1]),
-        "velocities": turn_about_y(steps, turns[..., :-1, None]),
-        "contacts": squared_length(steps[..., FEET, :]) < _CONTACT_SPEED_SQUARED,
-    }
-    slices = feature_slices(positions.shape[-2]).items()
-    rows = [blocks[name].reshape(*yaw.shape, where.stop - where.start) for name, where in slices]
-    return np.concatenate(rows, axis=-1)
-
-
-def _root_turns(positions: np.ndarray) -> np.ndarray:
-    """The turn `(..., T)` about +y that brings the smoothed heading of each frame to +z."""
+    Time is the last axis of all arrays here: numpy is fast at long rows.
+    """
+    points = np.ascontiguousarray(joints.T)  # (3, J, T)
+    _, num_joints, frames = points.shape
+    root, bones = points[:, 0] - points[:, 0, :1], _bones(points)
+    own_lengths = np.sqrt(squared_length(bones, axis=0))
+    directions = bones / np.where(own_lengths > 0, own_lengths, 1)
+    if lengths is None:
+        points = points - points[:, :1]
+    else:
+        lengths = lengths.astype(points.dtype)
+        # Quirk: the size of the person is that of one leg in frame 0. The path scales with it.
+        own_leg = max(sum(own_lengths[joint - 1, 0] for joint in _LEG), _ZERO_LENGTH)
+        root *= (lengths[_LEG].sum() / own_leg).astype(root.dtype)
+        points[:, 0] = 0
+        np.multiply(directions, lengths[1:, None], out=points[:, 1:])
+        for nearer in _NEARER:  # bones add up to where they end, each time over twice as many
+            points += np.take(points, nearer[:num_joints], axis=1)
+    # Points are now seen from the pelvis, whose path is root. It starts over the origin, and turned by this, facing +z.
+    hips = points[:, _LEFT_HIP] - points[:, _RIGHT_HIP]
+    shoulders = points[:, _LEFT_SHOULDER] - points[:, _RIGHT_SHOULDER]
+    start = _turn_to_front(*(hips + shoulders)[::2, 0])
+    directions[0], directions[2] = turn_on_ground(directions[0], directions[2], start)
     # Quirk: the hips come in with the wrong sign, so this is not quite where the person faces.
-    hips = positions[..., _LEFT_HIP, :] - positions[..., _RIGHT_HIP, :]
-    shoulders = positions[..., _LEFT_SHOULDER, :] - positions[..., _RIGHT_SHOULDER, :]
-    turns = _turn_to_front(_smooth(normalize(shoulders - hips)))
+    across = _smooth(normalize(shoulders - hips, axis=0))
+    heading = _turn_to_front(*turn_on_ground(across[0], across[2], start))
     # Quirk: frame 0 counts as facing +z, which by this measure it does not: row 0 holds a turn that nobody made.
-    turns[..., 0] = 0
-    return turns
+    heading[0] = 0
+    turns = start + heading
+
+    slices = feature_slices(num_joints)
+    features = np.zeros((slices["contacts"].stop, frames), points.dtype)
+    features[slices["root_yaw"], :-1] = _half_turns(heading)
+    placed = points + root[:, None]
+    placed[1] -= placed[1].min()  # the lowest joint of all frames touches the floor
+    steps = placed[..., 1:] - placed[..., :-1]
+    # Quirk: the root's velocity is seen from the next heading, the velocities of all joints from the present one.
+    features[slices["root_velocity"], :-1] = turn_on_ground(steps[0, 0], steps[2, 0], turns[1:])
+    features[slices["root_height"]] = placed[1, 0]
+    x, y, z = features[slices["positions"]].reshape(-1, 3, frames).swapaxes(0, 1)  # views
+    x[:], z[:] = turn_on_ground(points[0, 1:], points[2, 1:], turns)
+    y[:] = placed[1, 1:]
+    _local_rotations(directions, heading, features[slices["rotations"]].reshape(-1, 2, 3, frames))
+    x, y, z = features[slices["velocities"], :-1].reshape(-1, 3, frames - 1).swapaxes(0, 1)
+    x[:], z[:] = turn_on_ground(steps[0], steps[2], turns[:-1])
+    y[:] = steps[1]
+    feet = squared_length(np.take(steps, FEET, axis=1), axis=0)
+    features[slices["contacts"], :-1] = feet < _CONTACT_SPEED_SQUARED
+    return features
+
+
+def _local_rotations(directions: np.ndarray, heading: np.ndarray, out: np.ndarray) -> None:
+    """Write the two columns `(J-1, 2, 3, T)` of the rotations of bones `(3, J-1, T)`, each against the one before it in
+    its chain.
+
+    The shortest arc from one direction to another is a half turn about the first and then one about `h`, half way
+    between them: `2 h h' - 1`, which needs no quaternions. That of the root is its heading.
+    """
+    num_bones = directions.shape[1]
+    half = np.empty((3, num_bones + 1, len(heading)), directions.dtype)
+    half[0, 0], half[1, 0], half[2, 0] = np.sin(heading / 2), 0, np.cos(heading / 2)
+    half[:, 1:] = half_way(_RAW[:, 1 : num_bones + 1].astype(half.dtype), directions)
+    before, half = np.take(half, MEASURED_AGAINST[1 : num_bones + 1], axis=1), half[:, 1:]
+    cosine = np.einsum("cjt,cjt->jt", before, half)
+    for column in range(2):
+        twice = 2 * half[column]
+        turned = before * (2 * (twice * cosine - before[column])) - half * twice
+        turned[column] += 1
+        np.multiply(turned, _SIGNS[column, :, :num_bones].astype(half.dtype), out=out[:, column].swapaxes(0, 1))
 
 
 def _half_turns(turns: np.ndarray) -> np.ndarray:
@@ -394,33 +421,21 @@ def _half_turns(turns: np.ndarray) -> np.ndarray:
     return np.where(np.abs(half) > np.pi / 2, np.copysign(np.pi, half) - half, half)
 
 
-def _local_rotations(positions: np.ndarray, turns: np.ndarray) -> np.ndarray:
-    """6D rotations `(..., T, J-1, 6)` of the bones, each against the one before it in its chain."""
-    num_joints = positions.shape[-2]
-    bones = quaternion_between(RAW_DIRECTIONS[1:num_joints], normalize(_bones(positions)))
-    heading = np.stack([np.cos(turns / 2), 0 * turns, np.sin(turns / 2), 0 * turns], axis=-1)  # of the root: slot 0
-    swings = np.concatenate([heading[..., None, :], bones], axis=-2)
-    frames = np.take(swings, MEASURED_AGAINST[1:num_joints], axis=-2)
-    return matrix_to_6d(quaternion_to_matrix(quaternion_multiply(frames * (1, -1, -1, -1), bones)))
-
-
 def _bones(positions: np.ndarray) -> np.ndarray:
-    """Vectors `(..., J-1, 3)` from its parent to each joint but the root."""
-    return positions[..., 1:, :] - np.take(positions, PARENTS[1 : positions.shape[-2]], axis=-2)
+    """Vectors `(3, J-1, T)` from its parent to each joint but the root, of positions `(3, J, T)`."""
+    return positions[:, 1:] - np.take(positions, PARENTS[1 : positions.shape[1]], axis=1)
 
 
-def _turn_to_front(across: np.ndarray) -> np.ndarray:
-    """The turn `(...)` about +y that makes a person face +z, from a vector `(..., 3)` that points to their left."""
-    return np.arctan2(across[..., 2], across[..., 0])
+def _turn_to_front(x: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """The turn about +y that makes a person face +z, from a vector that points to their left."""
+    return np.arctan2(z, x)
 
 
-def _smooth(values: np.ndarray) -> np.ndarray:
-    """Gaussian over time of `(..., T, C)`; beyond both ends the clip holds still."""
-    offsets = np.arange(-_SMOOTHING_RADIUS, _SMOOTHING_RADIUS + 1)
-    weights = np.exp(-0.5 * (offsets / _SMOOTHING_SIGMA) ** 2)
-    ends = [(0, 0)] * (values.ndim - 2) + [(_SMOOTHING_RADIUS, _SMOOTHING_RADIUS), (0, 0)]
-    windows = np.lib.stride_tricks.sliding_window_view(np.pad(values, ends, mode="edge"), len(weights), axis=-2)
-    return windows @ (weights / weights.sum())
+def _smooth(values: np.ndarray) -> list[np.ndarray]:
+    """Gaussian over time of `(C, T)`; beyond both ends the clip holds still."""
+    frames = np.arange(-_SMOOTHING_RADIUS, values.shape[1] + _SMOOTHING_RADIUS)
+    weights = _SMOOTHING.astype(values.dtype)
+    return [np.convolve(row, weights, "valid") for row in np.take(values, frames, axis=1, mode="clip")]
 
 
 def _target_lengths(skeleton: str | np.ndarray | None, num_joints: int) -> np.ndarray | None:

@@ -1,33 +1,35 @@
-"""Rotations as pure functions over any batch shape: turns about +y, quaternions, matrices and the 6D form.
+"""Rotations as pure functions over any batch shape: turns about +y, shortest arcs and quaternions.
 
-Quaternions are `(w, x, y, z)` in the last axis, multiplied the Hamilton way, and of unit length. Vectors are columns:
-a quaternion `q` takes `v` to `q v q*`, a matrix `M` takes it to `M v`. Angles are radians. Every function takes and
-returns numpy float arrays, broadcasts the leading axes and edits none of its arguments.
+Quaternions are `(w, x, y, z)` in the last axis, multiplied the Hamilton way, and of unit length: `q` takes `v` to
+`q v q*`. Angles are radians. Every function takes and returns numpy float arrays, broadcasts the other axes and edits
+none of its arguments.
 """
 
 import numpy as np
 
-# For unit vectors nearer than this to opposite ones, rounding (1e-16 / 1e-8) starts to choose the plane of the arc.
-_OPPOSITE = 1e-8
+
+def squared_length(vectors: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Squared lengths of vectors, whose coordinates lie along the first or the last `axis`."""
+    return np.einsum("i...,i...->..." if axis == 0 else "...i,...i->...", vectors, vectors)
 
 
-def squared_length(vectors: np.ndarray) -> np.ndarray:
-    """Squared lengths `(...)` of vectors `(..., n)`."""
-    return np.einsum("...i,...i->...", vectors, vectors)
-
-
-def normalize(vectors: np.ndarray) -> np.ndarray:
-    """Scale vectors `(..., n)` to length 1; a zero vector has no direction and stays zero."""
-    length = np.sqrt(squared_length(vectors))[..., None]
+def normalize(vectors: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Scale vectors to length 1; a zero vector has no direction and stays zero."""
+    length = np.expand_dims(np.sqrt(squared_length(vectors, axis)), axis)
     return vectors / np.where(length > 0, length, 1)
+
+
+def turn_on_ground(x: np.ndarray, z: np.ndarray, angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """x and z after a turn about +y by `angle`; a positive turn takes +z towards +x."""
+    cosine, sine = np.cos(angle), np.sin(angle)
+    return cosine * x + sine * z, cosine * z - sine * x
 
 
 def turn_about_y(vectors: np.ndarray, angle: np.ndarray) -> np.ndarray:
     """Turn vectors `(..., 3)` about +y by `angle` `(...)`; a positive turn takes +z towards +x."""
     x, y, z = np.moveaxis(vectors, -1, 0)
-    cosine, sine = np.cos(angle), np.sin(angle)
-    turned_x, turned_z = cosine * x + sine * z, cosine * z - sine * x
-    return np.stack([turned_x, np.broadcast_to(y, turned_x.shape), turned_z], axis=-1)
+    x, z = turn_on_ground(x, z, angle)
+    return np.stack([x, np.broadcast_to(y, x.shape), z], axis=-1)
 
 
 def quaternion_multiply(p: np.ndarray, q: np.ndarray) -> np.ndarray:
@@ -48,37 +50,19 @@ def quaternion_rotate(q: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     return vectors + q[..., :1] * twice + np.cross(axis, twice)
 
 
-def quaternion_between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The shortest rotations `(..., 4)` that take unit vectors `a` to unit vectors `b`, both `(..., 3)`.
+def half_way(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The unit vectors half way from unit vectors `a` to `b`, all `(3, ...)`.
 
-    Opposite vectors have no single shortest arc: they get a half turn about an axis that depends on `a` alone, so the
-    answer is always a rotation and always the same one. Where `b` is a zero vector the answer is the identity.
+    A half turn about `a` and then one about `half_way(a, b)` make the shortest rotation from `a` to `b`. Opposite
+    vectors have no single shortest arc: half way is then at right angles to `a`, in a direction that depends on `a`
+    alone. Where `b` is a zero vector it is `a`.
     """
-    # q = (a.h, a x h) with h half way from a to b. Unlike the usual (1 + a.b, a x b) it subtracts no nearly equal
-    # numbers, so it keeps its digits up to the very edge of the opposite case.
+    # Unlike 1 + a.b, which others start from, a + b keeps its digits up to the very edge of the opposite case. There
+    # rounding would choose the plane of the arc.
     between = a + b
-    opposite = squared_length(between) < _OPPOSITE**2
+    opposite = squared_length(between, axis=0) < np.finfo(between.dtype).eps
     if opposite.any():
-        # at right angles to `a`, made with the coordinate axis that is farthest from it
-        perpendicular = np.cross(a, np.eye(3, dtype=a.dtype)[np.abs(a).argmin(axis=-1)])
-        between = np.where(opposite[..., None], perpendicular, between)
-    half_way = normalize(between)
-    w = np.einsum("...i,...i->...", a, half_way)
-    return np.concatenate([w[..., None], np.cross(a, half_way)], axis=-1)
-
-
-def quaternion_to_matrix(q: np.ndarray) -> np.ndarray:
-    """Quaternions `(..., 4)` as rotation matrices `(..., 3, 3)`."""
-    w, x, y, z = np.moveaxis(q, -1, 0)
-    first_row = [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)]
-    second_row = [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)]
-    third_row = [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]
-    return np.stack(first_row + second_row + third_row, axis=-1).reshape(*q.shape[:-1], 3, 3)
-
-
-def matrix_to_6d(matrix: np.ndarray) -> np.ndarray:
-    """Rotation matrices `(..., 3, 3)` as `(..., 6)`: the first column, then the second, as HumanML3D orders them.
-
-    pytorch3d writes the first two rows instead, and SMPLify-X interleaves the columns.
-    """
-    return np.concatenate([matrix[..., 0], matrix[..., 1]], axis=-1)
+        # made with the coordinate axis that is farthest from `a`
+        farthest = np.moveaxis(np.eye(3, dtype=a.dtype)[np.abs(a).argmin(axis=0)], -1, 0)
+        between = np.where(opposite, np.cross(a, farthest, axis=0), between)
+    return between / np.sqrt(squared_length(between, axis=0))

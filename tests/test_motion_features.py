@@ -25,14 +25,13 @@ from lslm.processing.motion_features import (
     features_to_joints,
     joints_to_features,
 )
+from lslm.processing.readers.mocap_gltf import quaternion_to_matrix
 from lslm.processing.readers.motion_repair import repair_joints
 from lslm.processing.readers.signspark import matrix_from_6d
 from lslm.processing.rotations import (
-    matrix_to_6d,
-    quaternion_between,
+    half_way,
     quaternion_multiply,
     quaternion_rotate,
-    quaternion_to_matrix,
     turn_about_y,
 )
 
@@ -102,6 +101,11 @@ def recover_from_ric(features):
         heading += 2 * row[0]
         ground = ground + turn_about_y(np.array([row[1], 0, row[2]]), np.array(-heading))
     return np.stack(joints)
+
+
+def matrix_to_6d(matrix):
+    """The first column, then the second."""
+    return np.concatenate([matrix[..., 0], matrix[..., 1]], axis=-1)
 
 
 def columns_of(joints):
@@ -372,6 +376,15 @@ def test_batch_is_many_single_clips():
     assert joints_to_features(np.zeros((0, 5, 52, 3))).shape == (0, 4, FEATURE_SIZE)
 
 
+def test_clips_of_different_lengths_in_one_call():
+    clips = [golden(clip)[0] for clip in CLIPS]
+    assert len({len(clip) for clip in clips}) > 1
+    together = joints_to_features(clips, target_skeleton=None, convention="signing")
+    for clip, features in zip(clips, together, strict=True):
+        alone = joints_to_features(clip, target_skeleton=None, convention="signing")
+        np.testing.assert_array_equal(features, alone)
+
+
 @pytest.mark.parametrize("skeleton", ["humanml3d", None])
 @pytest.mark.parametrize("broken", [False, True])
 @pytest.mark.filterwarnings("ignore:repaired")
@@ -574,11 +587,12 @@ def test_shortest_arc_up_to_opposite_vectors(distance):
     aside = np.random.default_rng(4).normal(size=a.shape)
     b = -a + distance * aside
     b = b / np.linalg.norm(b, axis=-1, keepdims=True)
-    q = quaternion_between(a, b)
+    half = half_way(a.T, b.T).T
+    q = np.concatenate([np.sum(a * half, axis=-1, keepdims=True), np.cross(a, half)], axis=-1)
     assert_close(np.linalg.norm(q, axis=-1), 1, atol=1e-12)
     assert_close(quaternion_rotate(q, a), b, atol=1e-7)  # a half turn for anything within 1e-8
     assert (q[..., 0] >= -1e-7).all()  # never the long way round
-    np.testing.assert_array_equal(quaternion_between(RAW_DIRECTIONS[1], np.zeros(3)), [1, 0, 0, 0])
+    np.testing.assert_array_equal(half_way(RAW_DIRECTIONS[1], np.zeros(3)), RAW_DIRECTIONS[1])
 
 
 def test_the_signing_convention_sees_hands_from_their_wrists():

@@ -22,7 +22,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from ..rotations import normalize, quaternion_to_matrix
+from ..rotations import normalize
 from .clips import choose_clip
 from .mocap_bvh import MAX_FPS, MAX_JOINTS, MAX_POSITIONS, Joints, check_size, in_chunks, whole_rate
 
@@ -337,6 +337,15 @@ def _local(node: dict, channels: dict[str, tuple], at: np.ndarray) -> tuple[np.n
             values[path] = _floats(node.get(path, _REST[path]), count, path)[None]
     turn = normalize(values["rotation"])[:, [3, 0, 1, 2]]  # glTF writes w last
     return quaternion_to_matrix(turn) * values["scale"][:, None, :], values["translation"]
+
+
+def quaternion_to_matrix(q: np.ndarray) -> np.ndarray:
+    """Unit quaternions `(..., 4)`, w first, as rotation matrices `(..., 3, 3)`."""
+    w, x, y, z = np.moveaxis(q, -1, 0)
+    first_row = [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)]
+    second_row = [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)]
+    third_row = [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]
+    return np.stack(first_row + second_row + third_row, axis=-1).reshape(*q.shape[:-1], 3, 3)
 
 
 def _sample(times: np.ndarray, values: np.ndarray, how: str, at: np.ndarray, *, turns: bool) -> np.ndarray:

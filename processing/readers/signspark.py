@@ -100,7 +100,9 @@ def _orthonormal(rows: np.ndarray) -> bool:
 
 
 def matrix_from_6d(six: np.ndarray) -> np.ndarray:
-    """Rotation matrices `(..., 3, 3)` from the `(..., 6)` of :func:`matrix_to_6d`, made orthonormal by Gram-Schmidt."""
+    """Rotation matrices `(..., 3, 3)`, made orthonormal by Gram-Schmidt, from `(..., 6)`: the first column, then the
+    second, as HumanML3D orders them. pytorch3d writes the first two rows, and SMPLify-X interleaves the columns.
+    """
     x = normalize(six[..., :3])
     z = normalize(np.cross(x, six[..., 3:]))
     return np.stack([x, np.cross(z, x), z], axis=-1)

@@ -97,7 +97,7 @@ def read_takes(files: Mapping[str, Sequence[Path]], fps: float, **reader) -> dic
             if motion.num_frames < 2:
                 raise ValueError("it has one frame, expected a clip: hold the sign for a second")
             check_joints(motion.joints)
-            joints = fill_broken_joints(motion.joints)[0]
+            joints = fill_broken_joints(motion.joints.astype(np.float64))[0]
         except (ValueError, OSError) as error:
             why = as_flags(error, error.problem) if isinstance(error, MotionFileError) else str(error)
             bar.write(printable(f"lslm: left out {file}: {why}"), file=sys.stderr)
