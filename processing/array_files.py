@@ -37,6 +37,9 @@ class NpzFile(Mapping):
         with self._archive.open(info) as file:
             return read_array(file, info.file_size, f"`{key}`")
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._names  # a Mapping would read the array
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
@@ -102,9 +105,9 @@ def one_clip(array: np.ndarray, axes: int) -> np.ndarray:
 
 def one_number(mapping: Mapping, key: str) -> float | None:
     """`mapping[key]`, in whatever shape it is; None where there is none. Raises ValueError if it is something else."""
-    if mapping.get(key) is None:
+    if (value := mapping.get(key)) is None:
         return None
-    value = numbers(mapping, key)
+    value = numbers({key: value}, key)
     if value.size != 1:
         raise ValueError(f"`{key}` has shape {value.shape}, expected one number")
     return float(value.reshape(()))

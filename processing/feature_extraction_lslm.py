@@ -9,7 +9,7 @@ from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.utils import logging
 
 from .motion import Motion, check_fps, check_joints, load_motion
-from .motion_features import NUM_JOINTS, features_to_joints, joints_to_features, right_handed
+from .motion_features import NUM_JOINTS, all_three, features_to_joints, joints_to_features, right_handed
 
 logger = logging.get_logger(__name__)
 
@@ -114,7 +114,7 @@ class SignMotionFeatureExtractor(SequenceFeatureExtractor):
         self._check_length(len(array), fps, shortest=2)
         joints = array / 1000.0 if array.dtype.kind in "iu" else array
         check_joints(joints)
-        return Motion(joints, fps, np.isfinite(joints).all(-1) if valid is None else valid, notes=notes)
+        return Motion(joints, fps, all_three(np.isfinite(joints)) if valid is None else valid, notes=notes)
 
     @staticmethod
     def _array(motion, fps: float | None) -> tuple[np.ndarray, float | None]:

@@ -24,7 +24,7 @@ from numpy.lib import format as npy_format
 from .array_files import MAX_BYTES, MAX_FRAMES, NpzFile, numbers, one_clip, one_number, read_array
 from .mediapipe_landmarks import ROW_WIDTHS, image_shape, landmarks_of_rows, mediapipe_to_joints, misplaced
 from .motion_errors import MotionFileError, Remark, package_readers
-from .motion_features import FEATURE_SIZE, NUM_JOINTS, feature_slices, features_to_joints, fill_in_time
+from .motion_features import FEATURE_SIZE, NUM_JOINTS, all_three, feature_slices, features_to_joints, fill_in_time
 from .smplx_formats import (
     LAYOUTS,
     UP_TURNS,
@@ -318,9 +318,10 @@ def _motion(joints, fps: float, valid, format: str, notes: Sequence[Remark], smp
         readers.check_one_person(joints)
     if (axis := main_axis(joints)) != "y":
         notes = [*notes, Remark(f"the head is along {axis} of the pelvis, expected y up", "up")]
-    complete = ~np.isnan(joints).any(-1)
-    joints = np.where(complete[..., None], joints, np.float32(np.nan))  # a joint has three numbers or none
-    valid = valid & complete
+    present = all_three(~np.isnan(joints))
+    if not present.all():
+        joints = np.where(present[..., None], joints, np.float32(np.nan))  # a joint has three numbers or none
+    valid = valid & present
     return Motion(joints, fps, valid, smplx, format, (*notes, *unseen_hands(joints, valid, told)))
 
 
@@ -368,11 +369,11 @@ def check_joints(joints: np.ndarray) -> None:
     Raises:
         MotionFileError: a ValueError; nothing but NaN, coordinates too large for metres, or all joints in one place.
     """
-    if np.isnan(joints).any(-1).all():
+    if not all_three(~np.isnan(joints)).any():
         raise MotionFileError("no joint has a number in any frame (all NaN); export the clip again")
     size = np.nanmax(np.abs(joints))
     if size > MAX_COORDINATE:
         problem = f"coordinates reach {size:g}, expected metres up to {MAX_COORDINATE:g}; divide millimetres by 1000"
         raise MotionFileError(f"{problem}, turn pixels into metres first", kind="coordinates are no metres")
-    if np.nanmax(np.nanmax(joints, axis=(0, 1)) - np.nanmin(joints, axis=(0, 1))) < 1e-3:
+    if np.nanmax([np.nanmax(axis) - np.nanmin(axis) for axis in np.moveaxis(joints, -1, 0)]) < 1e-3:
         raise MotionFileError("all joints are in one place, expected a body in metres; export the clip again")

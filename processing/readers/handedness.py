@@ -4,7 +4,8 @@ front is seen by how a body bends."""
 import numpy as np
 
 from ..motion_errors import MotionFileError, Remark
-from ..motion_features import JOINT_NAMES, LEFT_HAND, RIGHT_HAND
+from ..motion_features import JOINT_NAMES, LEFT_HAND, NUM_BODY_JOINTS, RIGHT_HAND
+from ..rotations import squared_length
 from .proportions import check_proportions, lost_frames
 
 # Of 5,108 clips of real signs by six people none comes below 0.07, of 1,654 utterances none below 1.3; a mirror image
@@ -46,9 +47,10 @@ def right_handed(
         joints, notes = lost_frames(joints)
         check_proportions(joints, valid)
     with np.errstate(all="ignore"):  # bones without length
-        mirrored = bodily(joints, valid) < MIRRORED
-        joints = joints * np.array((-1, 1, 1), joints.dtype) if mirrored else joints
-        wrong = [side for side in _HANDS if bent(joints, valid, side) < MIRRORED_HAND]
+        hands = {side: bent(joints, valid, side) for side in _HANDS}
+        mirrored = bodily(joints, valid) + sum(hands.values()) / 2 < MIRRORED
+    joints = joints * np.array((-1, 1, 1), joints.dtype) if mirrored else joints
+    wrong = [side for side, bend in hands.items() if (-bend if mirrored else bend) < MIRRORED_HAND]
     if mirrored and landmarks:
         kind = "the landmarks are a mirror image, left is at the person's right: use 1 - x, or say that they are none"
         raise MotionFileError(kind, "up", up)
@@ -60,36 +62,32 @@ def right_handed(
 
 
 def bodily(joints: np.ndarray, valid: np.ndarray) -> float:
-    """How much points to the front that a body has there: wrists, the bend of elbows and knees, toes, palms, thumbs."""
-    seen = np.where(valid[..., None], joints, np.nan).astype(np.float64)
-    place = {name: seen[:, joint] for name, joint in _JOINT.items()}
+    """How much points to the front that a body has there: wrists, the bend of elbows and knees, toes."""
+    place = {name: _seen(joints, valid, joint) for name, joint in _JOINT.items() if joint < NUM_BODY_JOINTS}
     across = place["left_shoulder"] - place["right_shoulder"]
     front = _unit(np.cross(across, (place["left_shoulder"] + place["right_shoulder"]) / 2 - joints[:, 0]))
     score = 0.0
     for side in _HANDS:
         shoulder, elbow, wrist, hip, knee, ankle, foot = (place[f"{side}_{name}"] for name in _CHAIN)
-        arm = np.linalg.norm(elbow - shoulder, axis=-1, keepdims=True) + np.linalg.norm(
-            wrist - elbow, axis=-1, keepdims=True
-        )
+        arm = _length(elbow - shoulder) + _length(wrist - elbow)
         for way in (
             (wrist - shoulder) / arm + (_unit(wrist - elbow) - _unit(elbow - shoulder)) / 2,
             (_unit(knee - hip) - _unit(ankle - knee)) / 2,
             (foot - ankle) / 0.02,  # metres: toes alone tell
         ):
             score += _usual(np.einsum("tc,tc->t", way, front).clip(-1, 1))
-        score += bent(joints, valid, side) / 2
     return score
 
 
 def bent(joints: np.ndarray, valid: np.ndarray, side: str) -> float:
     """How far fingers and thumb of a hand lie on the side of its palm, as its knuckles tell which that is; 0.0 without
     a hand."""
-    hand = np.where(valid[:, _HANDS[side]].all(1)[:, None, None], joints, np.nan).astype(np.float64)
-    place = {name: hand[:, _JOINT[f"{side}_{name}"]] for name in _HAND}
+    whole = valid[:, _HANDS[side]].all(1, keepdims=True).repeat(joints.shape[1], 1)
+    place = {name: _seen(joints, whole, _JOINT[f"{side}_{name}"]) for name in _HAND}
     along = (place["middle1"] + place["ring1"]) / 2 - place["wrist"]
     palm = np.cross(_unit(along), _unit(place["index1"] - place["pinky1"])) * (1 if side == "left" else -1)
     fingers = [_unit(place[f"{finger}3"] - place[f"{finger}1"]) - _unit(along) for finger in _FINGERS]
-    thumb = (place["thumb3"] - place["wrist"]) / np.linalg.norm(along, axis=-1, keepdims=True)
+    thumb = (place["thumb3"] - place["wrist"]) / _length(along)
     return _usual(np.einsum("tc,tc->t", np.mean(fingers, axis=0) + thumb, palm), np.mean)
 
 
@@ -99,5 +97,14 @@ def _usual(values: np.ndarray, of=np.median) -> float:
     return float(of(values[there])) if there.mean() > _OBSERVED else 0.0
 
 
+def _seen(joints: np.ndarray, valid: np.ndarray, joint: int) -> np.ndarray:
+    """One joint (T, 3), NaN where it was not observed."""
+    return np.where(valid[:, joint, None], joints[:, joint], np.nan).astype(np.float64)
+
+
+def _length(vectors: np.ndarray) -> np.ndarray:
+    return np.sqrt(squared_length(vectors))[:, None]
+
+
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / _length(vectors)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..motion import Motion
-from ..motion_features import PARENTS, fill_broken_joints, result_dtype
+from ..motion_features import PARENTS, all_three, fill_broken_joints, result_dtype
 
 MAX_GAP = 5  # frames: a quarter of a second at 20 fps; in a longer one a hand can make another sign
 
@@ -20,15 +20,16 @@ def repair_motion(motion: Motion) -> tuple[Motion, bool]:
     Returns:
         the repaired clip (`motion` is not edited), and whether a gap was filled.
     """
+    missing = ~all_three(~np.isnan(motion.joints))
+    if not missing.any():
+        return motion, False
     joints = motion.joints.astype(np.float64)
-    missing = np.isnan(joints).any(-1)
     for joint in range(joints.shape[1]):  # parents come before their children
         for start, end in runs(missing[:, joint]):
             if 0 < start and end < len(joints) and end - start <= MAX_GAP:
                 _fill(joints, joint, start, end)
-    present = ~np.isnan(joints).any(-1)
     repaired = replace(motion, joints=joints.astype(np.float32), valid=motion.valid & ~missing)
-    return repaired, bool((missing & present).any())
+    return repaired, bool((missing & all_three(~np.isnan(joints))).any())
 
 
 def repair_joints(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..motion_errors import MotionFileError, Remark
+from ..rotations import squared_length
 from ..smplx_formats import SmplxClip
 from .clips import choose_clip
 
@@ -112,10 +113,13 @@ def check_one_person(joints: np.ndarray) -> None:
         MotionFileError: two or three people take turns.
     """
     whole = joints[np.isfinite(joints).all((1, 2))]
+
+    def moves(gap: int) -> float:
+        return np.median(np.sqrt(squared_length(whole[gap:] - whole[:-gap])).mean(1))
+
     for people in (2, 3):
-        if len(whole) < 3 * people:
+        if len(whole) < 3 * people or (step := moves(1)) <= IN_TURN_METRES:
             return
-        step, back = (np.median(np.linalg.norm(whole[gap:] - whole[:-gap], axis=-1).mean(1)) for gap in (1, people))
-        if step > IN_TURN_METRES and step > IN_TURN * back:
+        if step > IN_TURN * moves(people):
             kind = f"the frames are of {people} people in turn"
             raise MotionFileError(f"{kind}; keep each {('second', 'third')[people - 2]} frame", kind=kind)

@@ -3,7 +3,8 @@
 import numpy as np
 
 from ..motion_errors import MotionFileError, Remark
-from ..motion_features import JOINT_NAMES, LEFT_HAND, RIGHT_HAND
+from ..motion_features import JOINT_NAMES, LEFT_HAND, RIGHT_HAND, all_three
+from ..rotations import squared_length
 
 _JOINT = {name: joint for joint, name in enumerate(JOINT_NAMES)}
 _FINGERS = ("index", "middle", "pinky", "ring")
@@ -30,31 +31,32 @@ def check_proportions(joints: np.ndarray, valid: np.ndarray) -> None:
     Raises:
         MotionFileError: another unit, another order, or numbers that were scaled.
     """
-    joints, valid = joints.astype(np.float64), valid & np.isfinite(joints).all(-1)
+    joints, valid = joints.astype(np.float64), valid & all_three(np.isfinite(joints))
     for hand in (LEFT_HAND, RIGHT_HAND):  # one in a point was not seen
         valid[np.ix_(~(np.ptp(joints[:, hand], axis=1).max(-1) > _POINT), hand)] = False
 
-    def apart(first: str, second: str) -> np.ndarray:
-        a, b = _JOINT[first], _JOINT[second]
+    def apart(*pairs: tuple[str, str]) -> np.ndarray:
+        a, b = np.array([[_JOINT[name] for name in pair] for pair in pairs]).T
         seen = valid[:, a] & valid[:, b]
-        return np.linalg.norm(joints[seen, a] - joints[seen, b], axis=-1) if seen.any() else np.array([np.nan])
+        bones = np.where(seen[..., None], joints[:, a], np.nan) - joints[:, b]
+        lengths = np.sort(np.sqrt(squared_length(bones)), axis=0)
+        count, columns = seen.sum(0), np.arange(len(pairs))
+        return (lengths[(count - 1) // 2, columns] + lengths[count // 2, columns]) / 2  # medians; NaN comes last
 
-    if valid.all() and np.ptp(joints.min((0, 1))) < 1e-6:
+    if valid.all() and np.ptp([axis.min() for axis in joints.T]) < 1e-6:
         raise MotionFileError("each axis begins at the same number: scaled to a box; expected metres", kind="scaled")
     for side in ("left", "right"):
-        upper, fore = apart(f"{side}_shoulder", f"{side}_elbow"), apart(f"{side}_elbow", f"{side}_wrist")
-        arm = np.median(upper) + np.median(fore)
-        size = arm + np.median(apart("left_shoulder", "right_shoulder"))
+        shoulder, elbow, wrist, *fingers = (f"{side}_{name}" for name in ("shoulder", "elbow", "wrist", *_FINGERS))
+        upper, fore, across, thumb, *bones = apart(
+            *((shoulder, elbow), (elbow, wrist), ("left_shoulder", "right_shoulder"), (wrist, f"{side}_thumb1")),
+            *((wrist, f"{finger}1") for finger in fingers),
+            *((f"{finger}{bone}", f"{finger}{bone + 1}") for bone in (1, 2) for finger in fingers),
+        )
+        arm, roots, first, second = upper + fore, bones[:4], sum(bones[4:8]), sum(bones[8:])
+        size = arm + across
         if size > _POINT and not _SIZE[0] <= size <= _SIZE[1]:
             expected = "expected {} to {} metres; scale them, or put them in the order of SMPL-H".format(*_SIZE)
             raise MotionFileError(f"shoulders and {side} arm measure {size:.3g}, {expected}", kind="no body in metres")
-        wrist = f"{side}_wrist"
-        roots = [np.median(apart(wrist, f"{side}_{finger}1")) for finger in _FINGERS]
-        first, second = (
-            sum(np.median(apart(f"{side}_{finger}{bone}", f"{side}_{finger}{bone + 1}")) for finger in _FINGERS)
-            for bone in (1, 2)
-        )
-        thumb = np.median(apart(wrist, f"{side}_thumb1"))
         if max(*roots, thumb) > _FARTHEST_FINGER * arm or thumb > _THUMB * min(roots) or second > _BONES * first:
             expected = "expected SMPL-H's: index, middle, little, ring finger, thumb, each from the knuckle"
             raise MotionFileError(
