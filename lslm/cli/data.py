@@ -119,11 +119,9 @@ docs/scale.md has the figures for a million clips.""",
 
 def _build(args: dict) -> int:
     """`lslm data build`."""
-    from lslm.training.dataset.build import build as building
+    from . import light  # noqa: F401 (the package without its models)
 
-    from .checkpoints import quiet
-
-    quiet()
+    from lslm.training.dataset.build import build as building  # isort: skip
 
     source, out, workers = (args.pop(name) for name in ("source", "out", "workers"))
     reader = {name: args.pop(name) for name in ("format", "clip", "up", "flat_hand_mean", "image_size", "body_model")}

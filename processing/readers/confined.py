@@ -4,6 +4,7 @@ The standard library alone is imported: the demo page has this file, too.
 """
 
 import multiprocessing
+import multiprocessing.context
 import os
 import queue
 import signal
@@ -21,6 +22,18 @@ SECONDS, MEMORY = 20.0, 7 * 2**28  # of one call; bytes of one process, with the
 START = 300.0  # seconds that a process may take to begin: it imports torch
 LONGEST_TMPDIR = 70  # bytes: a Unix socket's path may have 107, and multiprocessing adds 32
 PRELOADED = ("__main__", "lslm_cli.light")  # what is not there is passed over
+
+
+def context_of(preloaded: Iterable[str]) -> multiprocessing.context.BaseContext:
+    """Where processes come from: forked, if possible, from one that has imported everything and holds nothing else. A
+    lost one then costs milliseconds, and memory is shared."""
+    # the server's socket needs a name that is short enough
+    short = len(os.fsencode(tempfile.gettempdir())) < LONGEST_TMPDIR
+    forking = short and "forkserver" in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if forking else "spawn")
+    if forking:
+        context.set_forkserver_preload([*preloaded])
+    return context
 
 
 class Confined:
@@ -43,13 +56,7 @@ class Confined:
         self._idle: queue.LifoQueue = queue.LifoQueue()
         for _ in range(processes):
             self._idle.put(None)
-        # forked from a process that has imported everything and holds nothing else: a lost one costs milliseconds
-        # there, and where the server's socket has a name that is short enough
-        short = len(os.fsencode(tempfile.gettempdir())) < LONGEST_TMPDIR
-        forking = short and "forkserver" in multiprocessing.get_all_start_methods()
-        self._context = multiprocessing.get_context("forkserver" if forking else "spawn")
-        if forking:
-            self._context.set_forkserver_preload([*preloaded])
+        self._context = context_of(preloaded)
 
     def __call__(self, function: Callable, *args, **kwargs) -> Any:
         """`function(*args, **kwargs)`; all of them, and what is returned or raised, can be pickled.

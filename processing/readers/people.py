@@ -117,9 +117,9 @@ def check_one_person(joints: np.ndarray) -> None:
     def moves(gap: int) -> float:
         return np.median(np.sqrt(squared_length(whole[gap:] - whole[:-gap])).mean(1))
 
+    if len(whole) < 6 or (step := moves(1)) <= IN_TURN_METRES:
+        return
     for people in (2, 3):
-        if len(whole) < 3 * people or (step := moves(1)) <= IN_TURN_METRES:
-            return
-        if step > IN_TURN * moves(people):
+        if len(whole) >= 3 * people and step > IN_TURN * moves(people):
             kind = f"the frames are of {people} people in turn"
             raise MotionFileError(f"{kind}; keep each {('second', 'third')[people - 2]} frame", kind=kind)

@@ -31,8 +31,8 @@ import pyarrow as pa
 from datasets import Features
 from tqdm import tqdm
 
-import lslm.processing
-
+from ....processing import motion_features
+from ....processing.readers.confined import PRELOADED, context_of
 from ....processing.readers.video import NOT_INSTALLED, check_installed, extract_all
 from ....processing.readers.wording import counted
 from ...locks import locked
@@ -204,7 +204,7 @@ def _columns(wanted: Features | Sequence[str] | None, extra: Mapping[str, pa.Dat
 
 def _reader_version(reader: Mapping[str, Any]) -> str:
     """Changes with the code that reads motion, and with a file that it is given: then all clips are read again."""
-    code = sorted(Path(lslm.processing.__file__).parent.rglob("*.py"))
+    code = sorted(Path(motion_features.__file__).parent.rglob("*.py"))
     files = [state(Path(value)) for value in reader.values() if isinstance(value, (str, os.PathLike))]
     return digest([[path.name, path.read_text(encoding="utf-8")] for path in code] + files)
 
@@ -273,7 +273,7 @@ def build_shards(out: str | os.PathLike, workers: int = 1, progress: bool = True
             for name in names:
                 build_shard(places.out, name, bar.update)
             return
-        context = multiprocessing.get_context("spawn")
+        context = context_of((*PRELOADED, __name__))
         counter = context.Value("q", 0)
         before = {name: os.environ.get(name) for name in THREADS}
         os.environ.update(THREADS)  # read by libraries when the processes start

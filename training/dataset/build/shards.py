@@ -27,10 +27,9 @@ from datasets import Array3D, Features, List, Value
 from datasets.arrow_writer import TypedSequence
 
 from ....hub_cards.languages import check_code
-from ....processing import Motion, MotionFileError, Remark, SignMotionFeatureExtractor, load_motion
-from ....processing.feature_extraction_lslm import resample
-from ....processing.motion import FORMATS, MAX_FPS
-from ....processing.motion_errors import printable
+from ....processing.feature_extraction_lslm import SignMotionFeatureExtractor, resample
+from ....processing.motion import FORMATS, MAX_FPS, Motion, load_motion
+from ....processing.motion_errors import MotionFileError, Remark, printable
 from ....processing.motion_features import CONVENTIONS, FEATURE_SIZE, LOWER_BODY, NUM_JOINTS
 from ....processing.readers.confined import Confined
 from ....processing.readers.motion_repair import MAX_GAP, repair_joints, repair_motion
