@@ -18,6 +18,7 @@ from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 
 from .configuration_lslm import SignMotionVQVAEConfig
 from .quantization_lslm import Codebook
+from .rounding_lslm import full_float32, tolerance, windows
 
 IGNORED_CODE = -100  # pads code sequences of different lengths, as in labels
 
@@ -41,7 +42,8 @@ class MotionEncoding(ModelOutput):
 
     Attributes:
         codes: (B, L, C) int64, the choice from each codebook; -100 past each clip's end.
-        latents: (B, L, D) float32, what was rounded to the codebooks; zeros past each clip's end.
+        latents: (B, L, D) float32, what was rounded to the codebooks; zeros past each clip's end. Computed in float32
+            on a CPU: within `rounding_lslm.LATENTS`, 4e-6 of the clip's largest, of what float64 gives.
         lengths: (B,) int64 codes of each clip.
     """
 
@@ -118,13 +120,16 @@ class MaskedConv1d(nn.Conv1d):
     would depend on the batch. The weights are cast to the input's dtype, so that the input decides the precision.
     """
 
-    def forward(self, hidden: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        lengths = torch.div(lengths + self.stride[0] - 1, self.stride[0], rounding_mode="floor")
+    def forward(self, hidden: torch.Tensor, lengths: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """`lengths` (B,), or None where every sequence fills the tensor, which then needs no mask."""
         if hidden.shape[-1] % self.stride[0]:
             hidden = F.pad(hidden, (0, 1))
         bias = None if self.bias is None else self.bias.to(hidden.dtype)
         hidden = self._conv_forward(hidden, self.weight.to(hidden.dtype), bias)
-        return hidden * length_mask(lengths, hidden.shape[-1])[:, None].to(hidden.dtype), lengths
+        if lengths is None:
+            return hidden, None
+        lengths = torch.div(lengths + self.stride[0] - 1, self.stride[0], rounding_mode="floor")
+        return hidden.mul_(length_mask(lengths, hidden.shape[-1])[:, None].to(hidden.dtype)), lengths
 
 
 class ResidualBlock(nn.Module):
@@ -136,8 +141,8 @@ class ResidualBlock(nn.Module):
     def forward(self, hidden, lengths):
         residual = hidden
         hidden, _ = self.conv1(F.relu(hidden), lengths)
-        hidden, _ = self.conv2(F.relu(hidden), lengths)
-        return residual + hidden
+        hidden, _ = self.conv2(F.relu_(hidden), lengths)
+        return hidden.add_(residual)
 
 
 def _residual_blocks(config) -> nn.ModuleList:
@@ -166,21 +171,36 @@ class Encoder(nn.Module):
     def forward(self, features, lengths):
         # The last code of a clip stands for up to `factor` frames: hold the last frame to fill it, so that no tail is
         # lost and what follows in the padded tensor does not matter.
-        full = torch.div(lengths + self.factor - 1, self.factor, rounding_mode="floor") * self.factor
+        codes = torch.div(lengths + self.factor - 1, self.factor, rounding_mode="floor")
         size = -(-features.shape[1] // self.factor) * self.factor
-        frame = torch.minimum(torch.arange(size, device=lengths.device)[None], lengths[:, None] - 1)
-        features = features.gather(1, frame[..., None].expand(-1, -1, features.shape[-1]))
-        features = (features * length_mask(full, size)[..., None].to(features.dtype)).transpose(1, 2)
+        full = codes * self.factor
+        if not torch.compiler.is_compiling() and (full == size).all():  # a graph cannot branch on a number
+            full = None
+        if full is not None or size > lengths.min():
+            frame = torch.minimum(torch.arange(size, device=lengths.device)[None], lengths[:, None] - 1)
+            features = features.gather(1, frame[..., None].expand(-1, -1, features.shape[-1]))
+        if full is not None:
+            features = features * length_mask(full, size)[..., None].to(features.dtype)
+        features = features.transpose(1, 2)
         hidden, lengths = self.conv_in(features, full)
-        hidden = F.relu(hidden)
+        hidden = F.relu_(hidden)
         for down, blocks in zip(self.down, self.blocks, strict=True):
             hidden, lengths = down(hidden, lengths)
             for block in blocks:
                 hidden = block(hidden, lengths)
-        hidden, lengths = self.conv_out(hidden, lengths)
+        hidden, _ = self.conv_out(hidden, lengths)
         if self.linear is not None:
-            hidden = hidden + self.linear(features, full)[0]
-        return hidden.transpose(1, 2), lengths
+            hidden = hidden.add_(self.linear(features, full)[0])
+        return hidden.transpose(1, 2), codes
+
+    @property
+    def reach(self) -> int:
+        """How many codes away a frame may be that a latent depends on: the receptive field to either side. A
+        convolution sees its dilation further, and the four numbers of one that halves time 1 before and 2 after."""
+        frames = self.conv_out.dilation[0]
+        for blocks in reversed(self.blocks):
+            frames = 2 * (frames + sum(block.conv1.dilation[0] for block in blocks)) + 2
+        return -(-(frames + self.conv_in.dilation[0]) // self.factor)
 
 
 class Decoder(nn.Module):
@@ -243,6 +263,10 @@ class PartwiseEncoder(nn.Module):
         latents = [encode(features[..., part], lengths) for encode, part in zip(self.parts, self.features, strict=True)]
         return torch.cat([hidden for hidden, _ in latents], -1), latents[0][1]
 
+    @property
+    def reach(self) -> int:
+        return self.parts[0].reach
+
 
 class PartwiseDecoder(nn.Module):
     """A decoder for each part."""
@@ -267,7 +291,8 @@ class SignMotionVQVAE(PreTrainedModel):
 
     The codes of a clip depend on the clip alone: not on padding or batch neighbours (masked convolutions), not on the
     model's dtype (the weights stay float32 whatever `.to(dtype)` asks for) and not on the order in which a device sums
-    (codes are computed in float64, where a tie between two codes does not happen by rounding).
+    (codes are those of float64, where a tie between two codes does not happen by rounding: a CPU computes in float32
+    and, where another code is nearly as near, again in float64).
     """
 
     config: SignMotionVQVAEConfig
@@ -378,14 +403,37 @@ class SignMotionVQVAE(PreTrainedModel):
         Args:
             input_features: (B, T, F) normalised motion features, any float dtype.
             input_features_mask: (B, T), 1 for the frames of the clip, 0 for right padding; None: no padding.
-            dtype: of the computation. torch.float32 takes a third of the time, and a code may then change with the
-                clip's neighbours; for clips that vary more than that anyway.
+            dtype: of the computation. torch.float64: the codes are those that float64 gives, at about the price of
+                float32 on a CPU (see `rounding_lslm`). torch.float32: a code may change with the clip's neighbours; for
+                clips that vary more than that anyway, and on a device without float64.
         """
-        latents, lengths = self.latents(input_features, input_features_mask, dtype)
+        graph = torch.compiler.is_compiling()  # cannot branch on a number
+        exact = dtype == torch.float64 and not graph and full_float32(self.device)
+        latents, lengths = self.latents(input_features, input_features_mask, torch.float32 if exact else dtype)
+        inside = length_mask(lengths, latents.shape[1]).to(latents.device)
         with torch.autocast(device_type=latents.device.type, enabled=False):
-            codes = self.codebook(latents)
-        past = ~length_mask(lengths.to(codes.device), codes.shape[1])
-        return MotionEncoding(codes.masked_fill(past[..., None], IGNORED_CODE), latents.float(), lengths)
+            if exact:
+                errors = tolerance(latents, self.config.num_parts).expand(-1, latents.shape[1], -1)
+                codes, doubt = self.codebook(latents, tolerance=errors)
+                self._decide(codes, doubt & inside, input_features, input_features_mask)
+            else:
+                codes = self.codebook(latents)
+        return MotionEncoding(codes.masked_fill(~inside[..., None], IGNORED_CODE), latents.float(), lengths)
+
+    def _decide(self, codes, doubt, input_features, input_features_mask):
+        """Put into (B, L, C) `codes`, where (B, L) `doubt` is true, what float64 gives for the frames around."""
+        if not doubt.any():
+            return
+        features = self._here(input_features)
+        frames = self._lengths(features, input_features_mask)
+        places = windows(doubt, self.encoder.reach, self.num_codes(frames))
+        factor = self.config.downsample_factor
+        clips = [features[row, first * factor : min(last * factor, int(frames[row]))] for row, first, last in places]
+        sizes = torch.tensor([len(clip) for clip in clips])
+        again = self.codebook(self.encoder(pad_sequence(clips, batch_first=True).double(), sizes)[0])
+        for (row, first, last), decided in zip(places, again, strict=True):
+            here = doubt[row, first:last]
+            codes[row, first:last][here] = decided[: last - first][here]
 
     def embed(self, codes: torch.Tensor) -> torch.Tensor:
         """(B, L, C) codes -> (B, L, D) float32 codebook vectors; zeros where the code is -100.

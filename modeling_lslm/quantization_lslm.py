@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .rounding_lslm import in_doubt
+
 
 def _all_reduce(tensor: torch.Tensor) -> torch.Tensor:
     """Sum over the processes of a distributed run; the tensor itself otherwise."""
@@ -48,19 +50,28 @@ class Codebook(nn.Module):
             self.weight = nn.Parameter(torch.empty(shape))
         self.register_buffer("started", torch.ones((), dtype=torch.bool))
 
-    def nearest(self, latents: torch.Tensor) -> torch.Tensor:
+    def nearest(self, latents: torch.Tensor, tolerance: torch.Tensor | None = None):
         """Equation 1: (..., P * D) latents -> (..., C) int64 numbers of the nearest codes in squared L2, part by part,
-        and of each part quantizer by quantizer."""
+        and of each part quantizer by quantizer. With a tolerance (..., P), also (...) bool: where a latent no further
+        away than that may have others (see `rounding_lslm.in_doubt`)."""
         flat = latents.reshape(-1, self.num_parts, self.weight.shape[-1])
-        choices = []
+        choices, doubt = [], False
         for book, codes in enumerate(self.weight.to(latents.dtype).split(self.size)):
+            part = book // self.num_quantizers
             if book % self.num_quantizers == 0:
-                remainder = flat[:, book // self.num_quantizers]
+                remainder = flat[:, part]
             # |x|^2 is the same for every code and left out
-            distances = codes.pow(2).sum(-1) - 2 * remainder @ codes.T
+            norms = codes.square().sum(-1)
+            distances = torch.addmm(norms, remainder, codes.T, alpha=-2)
             choices.append(distances.argmin(-1))
-            remainder = remainder - codes[choices[-1]]
-        return torch.stack(choices, -1).view(*latents.shape[:-1], self.num_codebooks)
+            if tolerance is not None:
+                doubt = doubt | in_doubt(
+                    distances, choices[-1], remainder, codes, norms, tolerance[..., part].reshape(-1)
+                )
+            if (book + 1) % self.num_quantizers:
+                remainder = remainder - codes[choices[-1]]
+        choices = torch.stack(choices, -1).view(*latents.shape[:-1], self.num_codebooks)
+        return choices if tolerance is None else (choices, doubt.view(latents.shape[:-1]))
 
     def rows(self, codes: torch.Tensor) -> torch.Tensor:
         """(..., C) int64 codes -> (..., C) the rows of `weight` that they stand for."""
@@ -79,6 +90,7 @@ class Codebook(nn.Module):
         latents: torch.Tensor | None = None,
         mask: torch.Tensor | None = None,
         codes: torch.Tensor | None = None,
+        tolerance: torch.Tensor | None = None,
     ):
         """Latents to codes (`codebook(latents)`), codes to vectors (`codebook(codes=codes)`), or both, as in training
         (`codebook(latents, mask)`).
@@ -87,15 +99,16 @@ class Codebook(nn.Module):
             latents: (..., P * D), with a mask (B, L, P * D).
             mask: (B, L) bool, True where the position belongs to the clip.
             codes: (..., C) int64.
+            tolerance: (..., P), see [`nearest`].
 
         Returns:
-            (..., C) codes, as [`nearest`]; or (..., P * D) vectors, as [`lookup`]; or with a mask, (B, L, P * D)
+            What [`nearest`] returns; or (..., P * D) vectors, as [`lookup`]; or with a mask, (B, L, P * D)
             quantised latents with straight-through gradients, (B, L, C) codes, and the scalar codebook and commitment
             losses.
         """
         if codes is not None:
             return self.lookup(codes)
-        return self.nearest(latents) if mask is None else self._quantize(latents, mask)
+        return self.nearest(latents, tolerance) if mask is None else self._quantize(latents, mask)
 
     def _quantize(self, latents: torch.Tensor, mask: torch.Tensor):
         latents = latents.float()

@@ -206,8 +206,10 @@ def test_the_whole_model_with_a_mask_is_one_graph(model, batch, kind):
             graph = torch.compile(model, fullgraph=True, backend="aot_eager")
         else:
             graph = torch.export.export(model, args=(), kwargs=inputs).module()
-        assert torch.equal(graph(**inputs).logits, expected)
-        assert torch.equal(graph(**other).logits, changed) and not torch.equal(changed, expected)
+        # a graph computes latents in float64, and rounds them to float32
+        torch.testing.assert_close(graph(**inputs).logits, expected, rtol=0, atol=1e-4)
+        torch.testing.assert_close(graph(**other).logits, changed, rtol=0, atol=1e-4)
+        assert (changed - expected).abs().max() > 1e-2
         with pytest.raises(RuntimeError, match="as many <motion> as motion embeddings"):
             graph(**{**inputs, "input_ids": inputs["input_ids"].flip(0).clamp(max=297)})
 
