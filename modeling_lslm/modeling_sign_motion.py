@@ -43,7 +43,7 @@ class MotionEncoding(ModelOutput):
     Attributes:
         codes: (B, L, C) int64, the choice from each codebook; -100 past each clip's end.
         latents: (B, L, D) float32, what was rounded to the codebooks; zeros past each clip's end. Computed in float32
-            on a CPU: within `rounding_lslm.LATENTS`, 4e-6 of the clip's largest, of what float64 gives.
+            on a CPU: within `rounding_lslm.LATENTS`, 2e-6 of the clip's largest, of what float64 gives.
         lengths: (B,) int64 codes of each clip.
     """
 
@@ -196,10 +196,10 @@ class Encoder(nn.Module):
     @property
     def reach(self) -> int:
         """How many codes away a frame may be that a latent depends on: the receptive field to either side. A
-        convolution sees its dilation further, and the four numbers of one that halves time 1 before and 2 after."""
+        convolution sees its dilation further, and one that halves time 1 beyond the two numbers that it makes one."""
         frames = self.conv_out.dilation[0]
         for blocks in reversed(self.blocks):
-            frames = 2 * (frames + sum(block.conv1.dilation[0] for block in blocks)) + 2
+            frames = 2 * (frames + sum(block.conv1.dilation[0] for block in blocks)) + 1
         return -(-(frames + self.conv_in.dilation[0]) // self.factor)
 
 

@@ -405,15 +405,15 @@ def test_a_model_of_latents_is_trained_on_them_and_translates(toy, toy_align, tm
     assert all(latents is not None for _, _, latents in seen)
 
 
-def test_only_clips_that_vary_are_encoded_in_float32(toy_model, toy, tmp_path, monkeypatch):
+def test_only_clips_that_vary_have_codes_of_float32(toy_model, toy, tmp_path, monkeypatch):
     model = LslmForConditionalGeneration.from_pretrained(toy_model)
     collator = TranslationCollator(SignMotionProcessor.from_pretrained(toy_model), ["<motion>"])
     args = parse(AlignArguments, recipe(data=toy / "set", output_dir=tmp_path, report_to="none"), "lslm align")
-    seen, encoder = [], model.model.vqvae.encoder.forward
+    seen, encode = [], model.model.vqvae.encode
     monkeypatch.setattr(
-        model.model.vqvae.encoder,
-        "forward",
-        lambda features, lengths: seen.append(features.dtype) or encoder(features, lengths),
+        model.model.vqvae,
+        "encode",
+        lambda features, mask, dtype: seen.append(dtype) or encode(features, mask, dtype),
     )
     for augment, training in ((True, True), (True, False), (False, True)):
         clips = MotionText(str(toy / "set"), "train", 15.0, augment=augment)
