@@ -14,7 +14,8 @@ LATENTS = 32 * UNIT
 No bound for the worst case is of use here. The sharpest one of first order, the sum over all layers of
 |derivative| * gamma_n * |weights| |inputs| with gamma_n = n UNIT / (1 - n UNIT) (Higham, Accuracy and Stability of
 Numerical Algorithms, section 3.1), is 4e-4 of a latent in the checkpoint of examples/asl_cafe and 3e-2 in MotionGPT's
-network: between most codes there is less. Errors of thousands of sums, in a direction of many, do not add up like that.
+network with random weights. Nearly every clip has codes that close to a border: 1 % of the decisions are within 3e-4
+in the one, 10 % within 1e-3 in the other. But errors of thousands of sums, in a direction of many, do not add up so.
 With roundings of mean zero that are independent (Higham and Mary 2019, A New Approach to Probabilistic Rounding Error
 Analysis) and products of mean zero (the same, 2020, Sharper Probabilistic Backward Error Analysis), whatever the order
 of summation, the standard deviation towards a border between two codes is 4e-8 and 2.2e-7 of a latent, less than 4
@@ -60,11 +61,13 @@ def in_doubt(distances, choices, remainder, codes, norms, tolerance) -> torch.Te
     computed = DISTANCES * length * (length + 2 * square.sqrt())
     doubt = ~(second - first > 2 * tolerance * apart + computed)  # and where one is not a number
     if doubt.any():
-        codes, own = codes.double(), codes[choices[doubt, 0]].double()
-        distances = codes.square().sum(-1) - 2 * remainder[doubt].double() @ codes.T
-        further = distances - distances.gather(-1, choices[doubt])
-        others = ~(further > 2 * tolerance[doubt, None] * torch.cdist(own, codes))
-        doubt[doubt.clone()] = others.scatter(-1, choices[doubt], False).any(-1)
+        nearest, rest, further = choices[doubt], remainder[doubt].double(), distances[doubt] - first[doubt, None]
+        few = ~(further > (4 * tolerance * length + computed)[doubt, None])  # the bound of all codes
+        others = few.any(0).nonzero()[:, 0]
+        own, codes = codes[nearest[:, 0]].double(), codes[others].double()
+        further = codes.square().sum(-1) - 2 * rest @ codes.T - (own.square() - 2 * rest * own).sum(-1, keepdim=True)
+        near = ~(further > 2 * tolerance[doubt, None] * torch.cdist(own, codes)) & (others != nearest)
+        doubt[doubt.clone()] = near.any(-1)
     return doubt
 
 
