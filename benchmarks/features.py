@@ -9,6 +9,7 @@ one at a time, so that the time of a batch is compared with its time for as many
 """
 
 import argparse
+import importlib
 import os
 import statistics
 import sys
@@ -31,14 +32,13 @@ CONTACT = 0.002  # square metres per frame: the threshold of the reference
 def reference(checkout: Path) -> Callable[[np.ndarray], np.ndarray]:
     """`process_file` of a checkout of Motion-X, with the globals that its script sets, and the names of numpy and scipy
     that have gone since."""
-    import scipy.ndimage
-
+    ndimage = importlib.import_module("scipy.ndimage")
     filters = types.ModuleType("scipy.ndimage.filters")
-    vars(filters)["gaussian_filter1d"] = scipy.ndimage.gaussian_filter1d
-    sys.modules[filters.__name__] = vars(scipy.ndimage)["filters"] = filters
+    vars(filters)["gaussian_filter1d"] = ndimage.gaussian_filter1d
+    sys.modules[filters.__name__] = vars(ndimage)["filters"] = filters
     vars(np)["float"] = float
     sys.path.insert(0, str(checkout / "tomato_represenation"))  # so spelled there
-    import motion_representation as module
+    module = importlib.import_module("motion_representation")
 
     left_hip, right_hip, left_shoulder, right_shoulder = HEADING_JOINTS
     offsets = torch.from_numpy(HUMANML3D_BONE_LENGTHS[:, None] * RAW_DIRECTIONS).float()
