@@ -6,7 +6,8 @@ Builds a data set of --small clips and one of --clips, in OUT, and plans one of 
 not open them); writes OUT/results.json. One file in a thousand is damaged: it has to be reported and the others must
 not suffer. A further build is killed (SIGKILL) when half of its shards are done, and given again: same bytes?
 
-Memory is the resident size, sampled; pages that processes share count in each of them. CPU seconds are those of all
+Memory is sampled: of all processes what they take together (pages that they share count once, on Linux), of one its
+resident size. CPU seconds are those of all
 processes; on a machine that has other work they say more than the clock.
 """
 
@@ -73,7 +74,7 @@ def make_source(folder: Path, clips: int, frames: int) -> list[str]:
 
 
 class Usage(threading.Thread):
-    """What a process and its children take: resident megabytes, the most of all together and of one; CPU seconds."""
+    """What a process and its children take: megabytes, the most of all together and of one; CPU seconds."""
 
     def __init__(self, pid: int):
         super().__init__(daemon=True)
@@ -84,13 +85,14 @@ class Usage(threading.Thread):
         while True:
             try:
                 processes = [self.process, *self.process.children(recursive=True)]
-                sizes = [process.memory_info().rss / 2**20 for process in processes]
+                infos = [process.memory_full_info() for process in processes]
                 self.cpu_seconds |= {process.pid: sum(process.cpu_times()[:2]) for process in processes}
             except psutil.NoSuchProcess:
                 if not self.process.is_running():
                     return
                 continue
-            self.total, self.single = max(self.total, sum(sizes)), max(self.single, *sizes)
+            together = sum(getattr(info, "pss", info.rss) for info in infos) / 2**20
+            self.total, self.single = max(self.total, together), max(self.single, *(info.rss / 2**20 for info in infos))
             time.sleep(SAMPLE)
 
 
