@@ -174,7 +174,8 @@ class Encoder(nn.Module):
         codes = torch.div(lengths + self.factor - 1, self.factor, rounding_mode="floor")
         size = -(-features.shape[1] // self.factor) * self.factor
         full = codes * self.factor
-        if not torch.compiler.is_compiling() and (full == size).all():  # a graph cannot branch on a number
+        # a graph cannot branch on a number, nor can a training step on tensors without any (its dry run)
+        if not (self.training or torch.compiler.is_compiling()) and (full == size).all():
             full = None
         if full is not None or size > lengths.min():
             frame = torch.minimum(torch.arange(size, device=lengths.device)[None], lengths[:, None] - 1)
