@@ -7,8 +7,7 @@ not open them); writes OUT/results.json. One file in a thousand is damaged: it h
 not suffer. A further build is killed (SIGKILL) when half of its shards are done, and given again: same bytes?
 
 Memory is sampled: of all processes what they take together (pages that they share count once, on Linux), of one its
-resident size. CPU seconds are those of all
-processes; on a machine that has other work they say more than the clock.
+resident size. CPU seconds are those of all processes; on a machine that has other work they say more than the clock.
 """
 
 import argparse

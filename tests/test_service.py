@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -433,12 +434,21 @@ class Running:
         self.thread.join(20)
 
 
-def test_what_was_begun_is_finished_and_nothing_new_is_taken(tmp_path):
+@contextmanager
+def two_waiting(folder):
+    """A service with two requests that wait for the model, their answers to come, and its pipeline, held back."""
     toy = Held()
     toy.free.clear()
-    with ThreadPoolExecutor(4) as pool, Running(toy, tmp_path) as running:
+    with ThreadPoolExecutor(4) as pool, Running(toy, folder) as running:
         asked = [pool.submit(ask, running.url) for _ in range(2)]
         until(lambda: waiting(running.url) == 2)
+        yield running, asked, toy
+        toy.free.set()
+    assert not [*folder.iterdir()]
+
+
+def test_what_was_begun_is_finished_and_nothing_new_is_taken(tmp_path):
+    with two_waiting(tmp_path) as (running, asked, toy), ThreadPoolExecutor(1) as pool:
         stopped = pool.submit(running.service.stop, 20)
         until(lambda: httpx.get(f"{running.url}health").status_code == 503)
         answer = ask(running.url)
@@ -447,21 +457,14 @@ def test_what_was_begun_is_finished_and_nothing_new_is_taken(tmp_path):
         toy.free.set()
         stopped.result(20)
         assert [answer.result().status_code for answer in asked] == [200, 200]
-    assert not [*tmp_path.iterdir()]
 
 
 def test_what_takes_too_long_is_told_so_at_the_end(tmp_path):
-    toy = Held()
-    toy.free.clear()
-    with ThreadPoolExecutor(4) as pool, Running(toy, tmp_path) as running:
-        asked = [pool.submit(ask, running.url) for _ in range(2)]
-        until(lambda: waiting(running.url) == 2)
+    with two_waiting(tmp_path) as (running, asked, _):
         running.service.stop(0.1)
         answers = [answer.result() for answer in asked]
-        toy.free.set()
     assert [answer.status_code for answer in answers] == [503, 503]
     assert answers[0].json()["error"] == "The server stopped before the clip was translated. Send it again."
-    assert not [*tmp_path.iterdir()]
 
 
 SERVING = """

@@ -140,6 +140,18 @@ def test_nothing_of_the_checkout_is_below_the_package_but_its_folders():
         assert importlib.util.find_spec(f"lslm.{name}") is None
 
 
+def test_readme_translations_are_the_recorded_ones():
+    lines = (CAFE / "scores" / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    recorded = {row["id"]: row for row in map(json.loads, lines)}
+    shown = re.findall(
+        r"^(test-\d+) ([ *])(.+?) {2,}(.+)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert len(shown) >= 3 and any(mark == "*" for _, mark, _, _ in shown), "one that is wrong is among them"
+    for ident, mark, reference, translation in shown:
+        assert (reference, translation) == (recorded[ident]["reference"], recorded[ident]["prediction"])
+        assert (mark == "*") == (reference != translation)
+
+
 def test_readme_python_runs(monkeypatch, capsys):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (block, *_) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
